@@ -1,0 +1,90 @@
+/*
+ * cfg.h - settings: one table says what exists; a YAML file and --section.key=value fill it.
+ *
+ * A layer exports a table of rows (data_settings, model_settings, train_settings,
+ * eval_settings); the program joins them, so every command knows every key and an unknown one is
+ * an error wherever it is written. Reading order: defaults, file, command line; the last wins.
+ *
+ *     static const struct cfg_row rows[] = {
+ *         { "train.steps", CFG_INT, "1000", 1, 1e9, "optimizer updates to run (steps)" },
+ *         ...
+ *     };
+ *     struct cfg *cfg;
+ *     TRY(cfg_create(&cfg, tables, table_count));
+ *     TRY_DONE(cfg_load_yaml(cfg, "configs/tiny.yaml"));
+ *     steps = cfg_int(cfg, "train.steps");
+ *
+ * YAML is restricted to two levels of mappings with scalar values (section: key: value). Every scalar is
+ * taken as text and typed by the table. Errors name file:line:column, the key, the value found and
+ * what is allowed; for an unknown key the nearest known one is offered.
+ * Not thread-safe while being filled; reading is.
+ */
+#ifndef BASE_CFG_H
+#define BASE_CFG_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum cfg_type {
+    CFG_INT,    /* decimal, optional sign; 16_384 and 16384 are the same; "auto" is -1 if min <= -1 */
+    CFG_FLOAT,  /* as strtod in the C locale, finite */
+    CFG_BOOL,   /* true | false */
+    CFG_STRING, /* any text; may be empty */
+    CFG_ENUM,   /* one of `choices`, separated by | */
+};
+
+struct cfg_row {
+    const char *key; /* "section.key" */
+    enum cfg_type type;
+    const char *value;   /* default, as it would be written */
+    double min, max;     /* inclusive, for INT and FLOAT; both 0 = unbounded */
+    const char *choices; /* for ENUM: "samples|tokens"; else NULL */
+    const char *help;    /* one line with the unit in parentheses where there is one */
+};
+
+struct cfg_table {
+    const struct cfg_row *rows;
+    int64_t count;
+};
+
+struct cfg;
+
+/* Yours; cfg_close it. The tables are borrowed. ASSERTs that no key appears twice and that every default
+ * is valid. */
+MUST_USE err_t cfg_create(struct cfg **out, const struct cfg_table *tables, int64_t table_count);
+void cfg_close(struct cfg *cfg);
+
+/* ERR_NOTFOUND, ERR_USAGE (unknown or repeated key, wrong type, out of range, not two levels). */
+MUST_USE err_t cfg_load_yaml(struct cfg *cfg, const char *path);
+/* The same from memory; `name` is used in messages. */
+MUST_USE err_t cfg_parse_yaml(struct cfg *cfg, const char *text, int64_t size, const char *name);
+/* One setting from the command line: key "train.steps", value "100". ERR_USAGE. */
+MUST_USE err_t cfg_set(struct cfg *cfg, const char *key, const char *value, const char *origin);
+
+/* Typed reads; ASSERT that the key exists and has that type. Strings are borrowed from cfg. */
+int64_t cfg_int(const struct cfg *cfg, const char *key);
+double cfg_float(const struct cfg *cfg, const char *key);
+bool cfg_bool(const struct cfg *cfg, const char *key);
+const char *cfg_str(const struct cfg *cfg, const char *key); /* STRING and ENUM */
+/* Whether file or command line gave it (false: it is the default). */
+bool cfg_is_set(const struct cfg *cfg, const char *key);
+/* Position in `choices` of an ENUM. */
+int64_t cfg_enum(const struct cfg *cfg, const char *key);
+
+/* All settings as YAML, in table order, with help as comments when `comments`. */
+MUST_USE err_t cfg_dump_yaml(const struct cfg *cfg, struct buf *out, bool comments);
+/* Rows, for --help and for tests. */
+int64_t cfg_row_count(const struct cfg *cfg);
+const struct cfg_row *cfg_row_at(const struct cfg *cfg, int64_t index);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

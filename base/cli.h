@@ -1,0 +1,62 @@
+/*
+ * cli.h - one command line grammar for every subcommand, on top of glibc's argp:
+ *
+ *     soulchat COMMAND [--config FILE] [--section.key=value ...] [own options] [positional ...]
+ *
+ * A command describes its own options in a table, and which settings (sections) it shows in --help.
+ * --help prints the purpose, a worked example, own options, then settings with type, default and range.
+ */
+#ifndef BASE_CLI_H
+#define BASE_CLI_H
+
+#include "base/cfg.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct cli_option {
+    const char *name;  /* "json", without dashes */
+    const char *value; /* placeholder such as "FILE", or NULL for a flag */
+    const char *help;
+};
+
+struct cli_spec {
+    const char *command; /* "train" */
+    const char *purpose; /* one sentence */
+    const char *example; /* one or more lines, each a command that works */
+    const char *positional; /* as shown in usage: "FILE...", or NULL when there are none */
+    int64_t positional_max;
+    const struct cli_option *options; /* ends with a row whose name is NULL; may be NULL */
+    const char *sections; /* "data|train": settings listed in --help; NULL = none */
+};
+
+struct cli_args {
+    const char *option[16]; /* value by index in spec->options; "1" for a flag; NULL = not given */
+    const char *positional[64];
+    int64_t positional_count;
+};
+
+/*
+ * Parse argv (argv[0] is the command's name). Loads --config into cfg, then applies
+ * --section.key=value in order. Values are borrowed from argv.
+ * Returns ERR_OK; ERR_USAGE with a message; when --help was asked for, prints it to
+ * stdout and sets *help_shown (the command then returns at once with ERR_OK).
+ */
+MUST_USE err_t cli_parse(struct cli_args *out, bool *help_shown, const struct cli_spec *spec,
+                         struct cfg *cfg, int argc, char **argv);
+/* The value of an option by name, or NULL. ASSERTs that the spec has it. */
+const char *cli_option(const struct cli_args *args, const struct cli_spec *spec, const char *name);
+
+/* A subcommand: parses its arguments, does its work, returns. Declared by each *_cmd.c's layer in
+ * <layer>/commands.h; listed in soulchat.c. */
+typedef err_t (*cli_command)(struct cfg *cfg, int argc, char **argv);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

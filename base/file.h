@@ -1,0 +1,85 @@
+/*
+ * file.h - files that appear whole or not at all, and reads that are exact.
+ *
+ * Writing: everything goes to a temporary name beside the target; close, fsync, rename, fsync of
+ * the directory. After any failure the old file is as it was and the temporary one is gone.
+ *
+ *     struct file_writer w;
+ *     TRY(file_writer_open(&w, "model.safetensors"));
+ *     rc = file_writer_append(&w, bytes, size);
+ *     rc = rc == ERR_OK ? file_writer_commit(&w) : rc;   // published here
+ *     file_writer_close(&w);                             // discards what was not committed
+ *
+ * Reading: `struct file_reader` reads by offset (pread) in checked pieces; a file that was cut
+ * short is ERR_FORMAT naming the offset, the bytes wanted and the bytes there.
+ * Every step that can fail has a fault point (base/fault.h): open, write, sync, rename, dirsync.
+ */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FILE_PATH_MAX 1024 /* bytes with the NUL; longer paths are ERR_ARG */
+
+struct file_writer {
+    int fd; /* -1 when not open */
+    char path[FILE_PATH_MAX];
+    char path_tmp[FILE_PATH_MAX]; /* path + ".tmp" */
+    int64_t offset;               /* bytes appended so far */
+};
+
+/* ERR_IO (the message has the OS's reason), ERR_ARG for a path that is too long. */
+MUST_USE err_t file_writer_open(struct file_writer *w, const char *path);
+MUST_USE err_t file_writer_append(struct file_writer *w, const void *bytes, int64_t size);
+/* Write at an offset, which may lie past the end; `offset` of the struct is not moved. */
+MUST_USE err_t file_writer_pwrite(struct file_writer *w, const void *bytes, int64_t size,
+                                  int64_t offset);
+/* fsync, rename over `path`, fsync the directory. */
+MUST_USE err_t file_writer_commit(struct file_writer *w);
+/* Close; remove the temporary file unless committed. Safe on a zeroed or failed writer. */
+void file_writer_close(struct file_writer *w);
+
+/* Replace `path` by these bytes, by the way above. */
+MUST_USE err_t file_replace(const char *path, const void *bytes, int64_t size);
+
+struct file_reader {
+    int fd;
+    int64_t size; /* at open */
+    char path[FILE_PATH_MAX];
+};
+
+/* ERR_NOTFOUND when there is no such file, ERR_IO otherwise (also for a directory). */
+MUST_USE err_t file_reader_open(struct file_reader *r, const char *path);
+/* Exactly `size` bytes at `offset`, or ERR_FORMAT (beyond the end) or ERR_IO. */
+MUST_USE err_t file_reader_pread(struct file_reader *r, void *bytes, int64_t size, int64_t offset);
+void file_reader_close(struct file_reader *r);
+
+/* The whole file appended to *out; ERR_FORMAT when larger than `bytes_max`. */
+MUST_USE err_t file_read_all(struct buf *out, const char *path, int64_t bytes_max);
+
+bool file_exists(const char *path);
+bool dir_exists(const char *path);
+/* mkdir -p. */
+MUST_USE err_t dir_create(const char *path);
+/* fsync a directory so that renames in it are durable. */
+MUST_USE err_t dir_sync(const char *path);
+/* Remove a directory and everything below it; not an error when it is absent. */
+MUST_USE err_t dir_remove(const char *path);
+/* Bytes free for us on the file system of `path` (its nearest existing parent). */
+MUST_USE err_t file_free_space(int64_t *bytes, const char *path);
+/* Write dir + "/" + name to out[FILE_PATH_MAX]; ERR_ARG when too long. */
+MUST_USE err_t path_join(char *out, const char *dir, const char *name);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,17 @@
+# Third parties, each used by one place of the tree (see "Dependency order" in README.md).
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(yaml REQUIRED IMPORTED_TARGET GLOBAL yaml-0.1)
+pkg_check_modules(jansson REQUIRED IMPORTED_TARGET GLOBAL jansson)
+pkg_search_module(hdf5 REQUIRED IMPORTED_TARGET GLOBAL hdf5 hdf5-serial)
+pkg_check_modules(zstd REQUIRED IMPORTED_TARGET GLOBAL libzstd)
+pkg_check_modules(sentencepiece REQUIRED IMPORTED_TARGET GLOBAL sentencepiece)
+find_package(OpenMP REQUIRED COMPONENTS C)
+# Debian's dnnl-config.cmake insists on OpenCL headers that the CPU functions do not need.
+find_path(DNNL_INCLUDE_DIR dnnl.h REQUIRED)
+find_library(DNNL_LIBRARY dnnl REQUIRED)
+add_library(DNNL::dnnl INTERFACE IMPORTED GLOBAL)
+target_include_directories(DNNL::dnnl INTERFACE ${DNNL_INCLUDE_DIR})
+target_link_libraries(DNNL::dnnl INTERFACE ${DNNL_LIBRARY})
+if(BUILD_TESTING)
+  pkg_check_modules(cmocka REQUIRED IMPORTED_TARGET GLOBAL cmocka)
+endif()

@@ -1,0 +1,19 @@
+# Compiler flags shared by every target, as an interface target.
+add_library(soulchat_options INTERFACE)
+target_compile_definitions(soulchat_options INTERFACE _GNU_SOURCE)
+target_compile_options(soulchat_options INTERFACE
+  -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wwrite-strings -Wundef
+  $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes -Wmissing-prototypes -Wvla>
+  -fno-math-errno -fno-omit-frame-pointer)
+if(BUILD_TESTING)
+  target_compile_definitions(soulchat_options INTERFACE SOULCHAT_FAULTS)
+endif()
+if(SOULCHAT_SANITIZE)
+  target_compile_definitions(soulchat_options INTERFACE SOULCHAT_SLOW_CHECKS)
+  target_compile_options(soulchat_options INTERFACE -fsanitize=${SOULCHAT_SANITIZE}
+                         -fno-sanitize-recover=all)
+  target_link_options(soulchat_options INTERFACE -fsanitize=${SOULCHAT_SANITIZE})
+endif()
+if(SOULCHAT_FUZZ)
+  target_compile_options(soulchat_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()

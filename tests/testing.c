@@ -1,0 +1,64 @@
+#include "testing.h"
+
+#include "base/err.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void testing_assert_code(err_t got, err_t expected, const char *part, const char *expr,
+                         const char *file, int line)
+{
+    const struct err_record *rec = err_last();
+    const int text_matches = expected == ERR_OK || strstr(rec->text, part) != NULL;
+    if (got == expected && text_matches) return;
+
+    fprintf(stderr, "%s:%d: %s\n  gave %s, expected %s", file, line, expr, err_name(got),
+            err_name(expected));
+    if (!text_matches) fprintf(stderr, " with \"%s\" in its message", part);
+    fprintf(stderr, "\n");
+    if (got != ERR_OK) {
+        fprintf(stderr, "  %s\n", rec->text);
+        for (int i = 0; i < rec->frame_count; i++)
+            fprintf(stderr, "    at %s:%d %s\n", rec->frames[i].file, rec->frames[i].line,
+                    rec->frames[i].expr);
+    }
+    _fail(file, line);
+}
+
+static char test_dir[256];
+
+static void remove_test_dir(void)
+{
+    char command[300];
+    snprintf(command, sizeof command, "rm -rf '%s'", test_dir);
+    if (test_dir[0] != '\0' && system(command) != 0) fprintf(stderr, "left behind: %s\n", test_dir);
+}
+
+const char *testing_dir(void)
+{
+    if (test_dir[0] != '\0') return test_dir;
+    const char *base = getenv("TMPDIR");
+    snprintf(test_dir, sizeof test_dir, "%s/soulchat-test-XXXXXX", base ? base : "/tmp");
+    if (mkdtemp(test_dir) == NULL) {
+        perror(test_dir);
+        exit(1);
+    }
+    atexit(remove_test_dir);
+    return test_dir;
+}
+
+const char *testing_shared(const char *relative)
+{
+    static char path[1024];
+    const char *root = getenv("SOULCHAT_SHARED");
+    snprintf(path, sizeof path, "%s/%s", root ? root : "../shared", relative);
+    return access(path, R_OK) == 0 ? path : NULL;
+}
+
+void testing_skip_all(const char *reason)
+{
+    printf("SKIP: %s\n", reason);
+    exit(77);
+}
