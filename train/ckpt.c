@@ -6,6 +6,7 @@
 #include "model/safetensors.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -190,6 +191,18 @@ static err_t save_into(const char *dir, const struct ckpt_state *state, struct g
     return ERR_OK;
 }
 
+/* Give the finished folder its name. Where the step was saved before (a run repeated after a resume),
+ * both exchange names in one call, so that there is no moment without a valid one. */
+static err_t publish(const char *tmp, const char *dir)
+{
+    TRY(fault_point("ckpt.rename"));
+    const unsigned flags = dir_exists(dir) ? RENAME_EXCHANGE : RENAME_NOREPLACE;
+    int failed = renameat2(AT_FDCWD, tmp, AT_FDCWD, dir, flags);
+    if (failed && errno == EINVAL && flags == RENAME_NOREPLACE) failed = rename(tmp, dir);
+    if (failed) RAISE(IO, "rename %s to %s: %s", tmp, dir, strerror(errno));
+    return ERR_OK;
+}
+
 err_t ckpt_save(const char *root, const struct ckpt_state *state, struct glm *glm,
                 struct optim *optim, int64_t keep_last)
 {
@@ -203,10 +216,7 @@ err_t ckpt_save(const char *root, const struct ckpt_state *state, struct glm *gl
     TRY(check_free_space(root, glm));
 
     TRY_DONE(save_into(tmp, state, glm, optim));
-    /* Saving one step twice happens after a resume: the new folder takes the old one's place. */
-    TRY_DONE(dir_remove(dir));
-    TRY_DONE(fault_point("ckpt.rename"));
-    if (rename(tmp, dir) != 0) RAISE_DONE(IO, "rename %s to %s: %s", tmp, dir, strerror(errno));
+    TRY_DONE(publish(tmp, dir));
     TRY_DONE(dir_sync(root));
     TRY_DONE(ckpt_prune(root, keep_last));
 done:
