@@ -8,9 +8,9 @@
 #include <string.h>
 
 /*
- * Open packs are kept in one leftist heap per room left (0 .. capacity), the lowest pack on top, and
- * a bitset says which heaps are not empty: the best fit for an item is the first set bit at or above
- * its length. Heap nodes are the packs themselves, so nothing is allocated while packing.
+ * Open packs are kept in one leftist heap per room left (0 .. capacity), the lowest pack on top,
+ * and a bitset says which heaps are not empty: the best fit for an item is the first set bit at or
+ * above its length. Heap nodes are the packs themselves, so nothing is allocated while packing.
  */
 struct heap_node {
     int32_t left, right; /* packs; -1 = none */
@@ -19,8 +19,8 @@ struct heap_node {
 
 struct packer {
     int64_t capacity;
-    int32_t *root;   /* [capacity + 1] top pack of each room, -1 = none */
-    uint64_t *rooms; /* bit r: some pack has exactly r rows left */
+    int32_t *root;          /* [capacity + 1] top pack of each room, -1 = none */
+    uint64_t *rooms;        /* bit r: some pack has exactly r rows left */
     struct heap_node *node; /* [count] by pack */
     int32_t *order;         /* [count] items longest first, equal ones by index */
     int32_t *pack_of;       /* [count] */
@@ -92,7 +92,8 @@ static void place_items(struct packer *p, const int32_t *len, int64_t count)
     }
 }
 
-/* Counting sort: stable, so equal lengths stay in order of their index. `start` has capacity + 2. */
+/* Counting sort: stable, so equal lengths stay in order of index. `start` has capacity + 2 entries.
+ */
 static void sort_longest_first(int32_t *order, int64_t *start, const int32_t *len, int64_t count,
                                int64_t capacity)
 {

@@ -28,9 +28,9 @@ struct pack_plan {
 /*
  * Best-fit decreasing: items longest first (ties by index), each into the open pack with the least
  * room that still takes it (ties: the lowest pack). O(n log n + n * capacity/64); a million items
- * take about a second. ERR_ARG names the first item that is longer than capacity or < 1, and is also
- * given for a capacity or a count beyond the limits above; ERR_NOMEM. `out` is untouched by failures.
- * Yours; pack_plan_clear it.
+ * take about a second. ERR_ARG names the first item that is longer than capacity or < 1, and is
+ * also given for a capacity or a count beyond the limits above; ERR_NOMEM. `out` is untouched by
+ * failures. Yours; pack_plan_clear it.
  */
 MUST_USE err_t pack_best_fit(struct pack_plan *out, const int32_t *len, int64_t count,
                              int64_t capacity);

@@ -5,20 +5,34 @@
 
 #include <string.h>
 
-static const struct tok_specials glm = { .unk = 0, .pad = 3, .mask = 130000, .gmask = 130001,
-                                         .smask = 130002, .sop = 130004, .eop = 130005,
-                                         .eos = 130005, .newline = 4, .space = 5 };
-static const struct tok_specials glm2 = { .unk = 0, .pad = 0, .mask = 64789, .gmask = 64790,
-                                          .smask = 64791, .sop = 64792, .eop = 64793, .eos = 2,
-                                          .newline = 13, .space = 30910 };
+static const struct tok_specials glm = { .unk = 0,
+                                         .pad = 3,
+                                         .mask = 130000,
+                                         .gmask = 130001,
+                                         .smask = 130002,
+                                         .sop = 130004,
+                                         .eop = 130005,
+                                         .eos = 130005,
+                                         .newline = 4,
+                                         .space = 5 };
+static const struct tok_specials glm2 = { .unk = 0,
+                                          .pad = 0,
+                                          .mask = 64789,
+                                          .gmask = 64790,
+                                          .smask = 64791,
+                                          .sop = 64792,
+                                          .eop = 64793,
+                                          .eos = 2,
+                                          .newline = 13,
+                                          .space = 30910 };
 
 static const int32_t hello[] = { 5, 74874 };
 static const int32_t answer[] = { 5, 80842, 35 };
 
-#define assert_i32(got, ...)                                                                    \
-    do {                                                                                        \
-        const int32_t expected_[] = { __VA_ARGS__ };                                            \
-        assert_memory_equal(got, expected_, sizeof expected_);                                  \
+#define assert_i32(got, ...)                                                                       \
+    do {                                                                                           \
+        const int32_t expected_[] = { __VA_ARGS__ };                                               \
+        assert_memory_equal(got, expected_, sizeof expected_);                                     \
     } while (0)
 
 /* The published worked example: prompt 你好, answer 您好! */
@@ -85,7 +99,8 @@ static void test_chatglm2(void **state)
     assert_i32(ids, 64790, 64792, 5, 74874, 5, 80842, 35, 2);
     assert_i32(pos, 0, 1, 2, 3, 4, 5, 6, 7);
     assert_i32(block, 0, 0, 0, 0, 0, 0, 0, 0);
-    assert_int_equal(s.target_first, 3); /* the prompt's last token is asked for the reply's first */
+    assert_int_equal(s.target_first,
+                     3); /* the prompt's last token is asked for the reply's first */
     assert_int_equal(s.target_count, 4); /* three tokens and the end */
 
     seq_build(&s, ids, NULL, NULL, TOK_CHATGLM2, &glm2, hello, 2, NULL, 0, false);
@@ -157,9 +172,9 @@ static void test_hostile_ids(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_worked_example),  cmocka_unit_test(test_without_end),
-        cmocka_unit_test(test_chatglm2),        cmocka_unit_test(test_both_ways_agree),
-        cmocka_unit_test(test_mask_priority),   cmocka_unit_test(test_hostile_ids),
+        cmocka_unit_test(test_worked_example), cmocka_unit_test(test_without_end),
+        cmocka_unit_test(test_chatglm2),       cmocka_unit_test(test_both_ways_agree),
+        cmocka_unit_test(test_mask_priority),  cmocka_unit_test(test_hostile_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
