@@ -66,6 +66,8 @@ struct cfg;
  * default is valid. ERR_NOMEM. */
 MUST_USE err_t cfg_create(struct cfg **out, const struct cfg_table *tables, int64_t table_count);
 void cfg_close(struct cfg *cfg);
+/* The same rows with their defaults: to read settings that were stored earlier beside the present ones. */
+MUST_USE err_t cfg_create_like(struct cfg **out, const struct cfg *other);
 
 /* ERR_NOTFOUND, ERR_IO, ERR_FORMAT (too large), ERR_NOMEM, and ERR_USAGE for what the text says: not
  * YAML, not two levels, unknown or repeated key, wrong type, out of range. */
@@ -84,6 +86,8 @@ bool cfg_bool(const struct cfg *cfg, const char *key);
 const char *cfg_str(const struct cfg *cfg, const char *key); /* STRING and ENUM */
 /* Whether file or command line gave it (false: it is the default). */
 bool cfg_is_set(const struct cfg *cfg, const char *key);
+/* The value of any type as it was written: for comparing and printing. */
+const char *cfg_text(const struct cfg *cfg, const char *key);
 /* Position in `choices` of an ENUM. */
 int64_t cfg_enum(const struct cfg *cfg, const char *key);
 
