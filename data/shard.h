@@ -20,11 +20,14 @@
 #include "data/corpus.h"
 #include "data/tok.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define SHARD_FORMAT_VERSION 1
 #define SHARD_CUE_MAX        64
-#define SHARD_NAME_MAX       64
+#define SHARD_NAME_MAX       64          /* bytes of a template name, with the NUL */
+#define SHARD_TEXT_MAX       256         /* bytes of a source, topic, licence, attribution, with the NUL */
+#define SHARD_TOKENS_MAX     (256 << 20) /* tokens in one file */
 
 enum split { SPLIT_TRAIN, SPLIT_VALIDATION, SPLIT_TEST, SPLIT_COUNT };
 
@@ -60,6 +63,11 @@ struct shard_info {
     int32_t vocab_size;
     int32_t cue[SHARD_CUE_MAX]; /* tokens of "\n<counsellor><separator>", the first is the newline piece */
     int32_t cue_len;
+    /* Tokens of "<client><separator>" as the first line of a prompt. A question that alone is too long
+     * is written client_head, then first[client_head_len + skip ..], then the cue: skip tokens are cut. */
+    int32_t client_head[SHARD_CUE_MAX];
+    int32_t client_head_len;
+    char rules_sha256[SHA256_HEX_SIZE]; /* the cleaning rules (data/clean.h); "" = none were used */
     uint64_t split_seed;
 };
 
@@ -67,10 +75,22 @@ struct shard_info {
 
 struct shard_writer;
 
-/* Write into `dir`.tmp; ERR_ARG when `dir` exists and `replace` is false. tokens_per_shard: a new file begins beyond that. */
+struct shard_writer_spec {
+    int64_t tokens_per_shard; /* a new file begins beyond that; 1..SHARD_TOKENS_MAX, 0 = 16 Mi */
+    int zstd_level;           /* 1..19, 0 = 3 */
+    bool replace;             /* an existing prepared directory gives way to this one */
+};
+
+/*
+ * Write into `dir`.tmp. ERR_ARG: `dir` exists and is not to be replaced, or is no prepared directory.
+ * A `dir`.tmp that an earlier, killed run left behind is removed.
+ */
 MUST_USE err_t shard_writer_open(struct shard_writer **out, const char *dir,
-                                 const struct shard_info *info, int64_t tokens_per_shard,
-                                 bool replace);
+                                 const struct shard_info *info,
+                                 const struct shard_writer_spec *spec);
+/* Licence and attribution of a source; each is "" where this is not called. */
+MUST_USE err_t shard_writer_source(struct shard_writer *w, const char *source, const char *licence,
+                                   const char *attribution);
 
 /* A turn's runs for writing; borrowed. NULL first = the rule holds; NULL target = not a counsellor's reply. */
 struct turn_runs {
