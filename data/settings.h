@@ -1,4 +1,4 @@
-/* settings.h - the settings of this layer: sections `data` (prepare, shards) and `batch` (steps, packs). */
+/* settings.h - the settings of section `data`: preparing a corpus. */
 #ifndef DATA_SETTINGS_H
 #define DATA_SETTINGS_H
 

@@ -1,0 +1,63 @@
+/*
+ * sample.h - training samples as views of a prepared corpus: one for every counsellor turn that has something before it.
+ *
+ * Limits count as the reference does: max_input = prompt + [gMASK]; max_target = <sop> + reply + <eop>; so with 1536/512
+ * a prompt has at most 1535 tokens, a reply 510, a sample 2048. Too long a prompt drops whole oldest turns (an even start: the first turn
+ * kept may be anyone's), and a current question that alone is too long loses its oldest tokens but keeps role name and cue.
+ */
+#ifndef DATA_SAMPLE_H
+#define DATA_SAMPLE_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "data/seq.h"
+#include "data/shard.h"
+
+#include <stdint.h>
+
+enum over_long_target {
+    TARGET_DROP,             /* the sample is left out and counted */
+    TARGET_CUT_NO_END,       /* cut, and <eop> is not trained */
+    TARGET_CUT_AS_REFERENCE, /* cut, <eop> trained after the cut: teaches stopping mid-sentence */
+};
+
+struct sample_limits {
+    int64_t max_input, max_target; /* tokens, as above */
+    enum over_long_target over_long_target;
+};
+
+/* One sample; how its prompt is cut was decided when the set was built. */
+struct sample {
+    int64_t dialogue;
+    int32_t turn;          /* the counsellor's turn that is the target */
+    int32_t turn_first;    /* where the prompt begins */
+    int32_t question_skip; /* tokens cut from the start of the only question's text; 0 mostly */
+    int32_t prompt_len;    /* tokens with cue, without special tokens */
+    int32_t reply_len;     /* tokens trained as reply */
+    int32_t len;           /* rows, special tokens included */
+    uint8_t with_end;
+};
+
+struct sample_counts {
+    int64_t samples, trained_tokens, rows;
+    int64_t prompts_cut_turns, prompts_cut_question, targets_dropped, targets_cut;
+};
+
+struct sample_set;
+
+/* All samples of a split, in corpus order. The shards are borrowed until close. */
+MUST_USE err_t sample_set_open(struct sample_set **out, struct shards *shards, enum split split,
+                               const struct sample_limits *limits);
+void sample_set_close(struct sample_set *set);
+int64_t sample_set_count(const struct sample_set *set);
+const struct sample *sample_set_at(const struct sample_set *set, int64_t index);
+const struct sample_counts *sample_set_counts(const struct sample_set *set);
+const struct shards *sample_set_shards(const struct sample_set *set);
+/* Trained tokens of sample: reply + <sop> + <eop> as the family trains them. */
+int64_t sample_target_count(const struct sample_set *set, int64_t index);
+
+/* Lay out a sample into arrays of at least `len` entries (see seq_build). */
+MUST_USE err_t sample_fill(struct sample_set *set, int64_t index, struct seq *seq, int32_t *ids,
+                           int32_t *pos, int32_t *block);
+
+#endif

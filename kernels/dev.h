@@ -1,0 +1,132 @@
+/*
+ * dev.h - one compute device: its memory, its stream and its table of operators.
+ *
+ *     struct dev *dev;
+ *     TRY(dev_open(&dev, "cpu", 2));
+ *     TRY_DONE(dev_alloc(dev, &data, bytes, "activations"));
+ *     TRY_DONE(op_linear_fwd(dev, &(struct linear_fwd_args){ .y = &y, .x = &x, .w = &w, .bias = &b }));
+ *     TRY_DONE(dev_sync(dev));
+ *     dev_close(dev);
+ *
+ * The operator contract. It holds for every op_* function unless its own comment says otherwise:
+ *   - tensors are row-major, live on `dev`, and start at addresses that are multiples of 16 bytes;
+ *     a row stride wider than the row is accepted where the comment says "strided";
+ *   - all floating tensors of one call have one dtype T; statistics have dtype_accumulator(T);
+ *     sums are kept in dtype_accumulator(T) or wider; results are rounded once;
+ *   - outputs are overwritten; an output whose name ends in _acc is added to;
+ *   - an output overlaps no input and no other output, except where "may alias" is written;
+ *   - work is queued on dev's stream and the call returns at once; the args struct and the tensor
+ *     structs may be reused immediately, the data they point to may not;
+ *   - an operator allocates nothing; scratch is passed in, as large as op_<name>_scratch_bytes says
+ *     for the same shapes, with undefined contents before and after;
+ *   - same inputs, same device, same build: same bits out, for any number of threads;
+ *   - arguments are checked before the first write, so an error from the checks leaves every output
+ *     untouched: ERR_SHAPE, ERR_DTYPE (tensor named), ERR_ARG (a scalar out of range, misaligned
+ *     data, too little scratch), ERR_UNSUPPORTED (this backend has no such operator or dtype);
+ *   - a tensor pointer that must be there and is NULL is a programmer's error: ASSERT;
+ *   - sizes may be 0 rows: nothing is computed, _acc outputs stay.
+ */
+#ifndef KERNELS_DEV_H
+#define KERNELS_DEV_H
+
+#include "base/err.h"
+#include "kernels/tensor.h"
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Every operator, once. A backend that has none leaves NULL; test_kernels_ops names what is missing. */
+#define OPS_LIST(X)                                                                             \
+    X(embed_fwd)                                                                                \
+    X(embed_bwd)                                                                                \
+    X(residual_norm_fwd)                                                                        \
+    X(residual_norm_bwd)                                                                        \
+    X(linear_fwd)                                                                               \
+    X(linear_bwd)                                                                               \
+    X(act_fwd)                                                                                  \
+    X(rotary)                                                                                   \
+    X(attn_fwd)                                                                                 \
+    X(attn_bwd)                                                                                 \
+    X(kv_store)                                                                                 \
+    X(decode_attn)                                                                              \
+    X(linear_ce)                                                                                \
+    X(sumsq_chunks)                                                                             \
+    X(adamw_segments)                                                                           \
+    X(cast)                                                                                     \
+    X(add)
+
+struct dev;
+#define X(op) struct op##_args;
+OPS_LIST(X)
+#undef X
+
+/* Working memory of one call. */
+struct scratch {
+    void *data; /* 64-byte aligned */
+    int64_t bytes;
+};
+
+struct ops_table {
+    const char *name; /* "cpu", "cuda", "ref" */
+#define X(op)                                                                                   \
+    err_t (*op)(struct dev *dev, const struct op##_args *args);                                 \
+    int64_t (*op##_scratch)(const struct dev *dev, const struct op##_args *args); /* NULL: 0 */
+    OPS_LIST(X)
+#undef X
+};
+
+/* Memory and stream of a backend. Sizes in bytes; `what` names the buffer in messages. */
+struct dev_memory {
+    err_t (*alloc)(struct dev *dev, void **out, int64_t bytes, const char *what);
+    void (*free)(struct dev *dev, void *data);
+    err_t (*upload)(struct dev *dev, void *to_dev, const void *from_host, int64_t bytes);
+    err_t (*download)(struct dev *dev, void *to_host, const void *from_dev, int64_t bytes);
+    err_t (*zero)(struct dev *dev, void *data, int64_t bytes);
+    err_t (*sync)(struct dev *dev);
+};
+
+/* What a device has done so far; benchmarks and the no-allocation test read it. */
+struct dev_stats {
+    double gemm_s;           /* wall time inside matrix products (cpu: measured; cuda: 0) */
+    double gemm_flop;        /* 2*M*N*K summed over them */
+    int64_t alloc_count;     /* calls of dev_alloc */
+    int64_t alloc_bytes;     /* now allocated */
+    int64_t alloc_bytes_max; /* high-water mark */
+};
+
+struct dev {
+    const struct ops_table *ops;
+    const struct dev_memory *memory;
+    void *stream; /* cudaStream_t on cuda, NULL on the host */
+    int threads;  /* OpenMP threads on the host, >= 1 */
+    struct dev_stats stats;
+};
+
+/*
+ * "cpu"; "cuda" or "cuda:N" where that backend was built. threads = 0: all cores this process may use.
+ * Yours; dev_close it (NULL allowed) after everything allocated on it was freed.
+ * ERR_UNSUPPORTED: not in this build; ERR_CUDA: no such device; ERR_USAGE: another name.
+ */
+MUST_USE err_t dev_open(struct dev **out, const char *name, int threads);
+void dev_close(struct dev *dev);
+
+/* A host device with another table of operators over plain host memory: the reference table of the tests. */
+void dev_init_host(struct dev *dev, const struct ops_table *ops, int threads);
+
+/* Zeroed, 64-byte aligned. ERR_NOMEM: "<what>: <bytes> bytes wanted, ...". */
+MUST_USE err_t dev_alloc(struct dev *dev, void **out, int64_t bytes, const char *what);
+void dev_free(struct dev *dev, void *data); /* NULL allowed */
+MUST_USE err_t dev_upload(struct dev *dev, void *to_dev, const void *from_host, int64_t bytes);
+MUST_USE err_t dev_download(struct dev *dev, void *to_host, const void *from_dev, int64_t bytes);
+MUST_USE err_t dev_zero(struct dev *dev, void *data, int64_t bytes);
+MUST_USE err_t dev_sync(struct dev *dev);
+
+extern const struct ops_table ops_cpu;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
