@@ -146,7 +146,7 @@ static void test_wrong_pieces(void **state)
     assert_err(open_changed(CHATGLM2_FILE, "<0x7F>", "<0x7E>", 6), FORMAT, "byte piece");
     assert_err(open_changed(CHATGLM2_FILE, "</s>", "</x>", 4), FORMAT, "no piece \"</s>\"");
     assert_err(open_changed(CHATGLM2_FILE, "你", "\xE4\xBD\0", 3), FORMAT, "not text");
-    assert_err(open_changed(CHATGLM2_FILE, "你", "我", 3), FORMAT, "already defined");
+    assert_err(open_changed(CHATGLM2_FILE, "\n\3你", "\n\3我", 5), FORMAT, "already defined");
 }
 
 int main(void)
