@@ -7,7 +7,8 @@
  *     buf_clear(&b);
  *
  * A zeroed struct is an empty buffer. `data` is NUL-terminated after every append (the NUL is
- * not counted in `size`) and may move on append. Not for use by several threads at once.
+ * not counted in `size`) and may move on append; what is appended must lie outside the buffer.
+ * Not for use by several threads at once.
  */
 #ifndef BASE_BUF_H
 #define BASE_BUF_H

@@ -14,8 +14,9 @@
  *         return ERR_OK;
  *     }
  *
- * The last-error record is thread-local. It is one of the three pieces of process state this
- * project allows itself; the others are the log sink and the fault plan of test builds.
+ * The last-error record is thread-local. It is one of the four pieces of process state this
+ * project allows itself; the others are the log sink, the trace file, and the fault plan of test
+ * builds.
  */
 #ifndef BASE_ERR_H
 #define BASE_ERR_H

@@ -1,8 +1,18 @@
 /*
  * fault.h - make the n-th fallible step fail, on purpose. Every write, sync, rename and large
  * allocation passes a fault point; in builds without SOULCHAT_FAULTS it compiles to ERR_OK.
- * Tests arm it (fault_arm), people set SOULCHAT_FAULT=site:n. Counters are per process and
- * meant for the thread that armed them.
+ * Tests arm it (fault_arm), people set SOULCHAT_FAULT=site:n, which main hands to fault_init.
+ *
+ *     for (int n = 1;; n++) {
+ *         fault_arm("file.", n);
+ *         rc = file_replace(path, "new", 3);
+ *         fault_arm("", 0);
+ *         if (rc == ERR_OK) break;              // n is past the last step
+ *         ... whatever is promised after a failure holds ...
+ *     }
+ *
+ * The plan is one per process (it is process state, see base/err.h): arm it in one thread while
+ * no other passes fault points; passing them is safe from any thread.
  */
 #ifndef BASE_FAULT_H
 #define BASE_FAULT_H
@@ -13,7 +23,13 @@
 extern "C" {
 #endif
 
+/* Arm from SOULCHAT_FAULT ("ckpt.write:3"); NULL does nothing. ERR_USAGE when it does not read
+ * site:n with n >= 1, ERR_UNSUPPORTED in builds without fault points. */
+MUST_USE err_t fault_init(const char *spec);
+
 #ifdef SOULCHAT_FAULTS
+#define FAULT_SITE_MAX 64 /* bytes with the NUL */
+
 /* Fail the n-th point from now whose site begins with `site` ("" = any); n = 0 disarms. */
 void fault_arm(const char *site, int n);
 /* Matching points passed since arming. */

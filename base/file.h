@@ -1,8 +1,10 @@
 /*
  * file.h - files that appear whole or not at all, and reads that are exact.
  *
- * Writing: everything goes to a temporary name beside the target; close, fsync, rename, fsync of
- * the directory. After any failure the old file is as it was and the temporary one is gone.
+ * Writing: everything goes to a temporary name beside the target; fsync, close, rename, fsync of
+ * the directory. After any failure the temporary file is gone and the old file is as it was, with
+ * one exception that no order of steps can avoid: when the last step, the directory's fsync, fails,
+ * the new file is in place and whole, but the rename may not survive a loss of power.
  *
  *     struct file_writer w;
  *     TRY(file_writer_open(&w, "model.safetensors"));
@@ -12,7 +14,8 @@
  *
  * Reading: `struct file_reader` reads by offset (pread) in checked pieces; a file that was cut
  * short is ERR_FORMAT naming the offset, the bytes wanted and the bytes there.
- * Every step that can fail has a fault point (base/fault.h): open, write, sync, rename, dirsync.
+ * Every step that can fail has a fault point (base/fault.h): file.open, file.write, file.sync,
+ * file.rename, file.dirsync, file.read, file.mkdir, file.remove.
  */
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
@@ -31,9 +34,9 @@ extern "C" {
 #define FILE_PATH_MAX 1024 /* bytes with the NUL; longer paths are ERR_ARG */
 
 struct file_writer {
-    int fd; /* -1 when not open */
+    int fd;
     char path[FILE_PATH_MAX];
-    char path_tmp[FILE_PATH_MAX]; /* path + ".tmp" */
+    char path_tmp[FILE_PATH_MAX]; /* path + ".tmp"; empty when not open */
     int64_t offset;               /* bytes appended so far */
 };
 
@@ -43,7 +46,7 @@ MUST_USE err_t file_writer_append(struct file_writer *w, const void *bytes, int6
 /* Write at an offset, which may lie past the end; `offset` of the struct is not moved. */
 MUST_USE err_t file_writer_pwrite(struct file_writer *w, const void *bytes, int64_t size,
                                   int64_t offset);
-/* fsync, rename over `path`, fsync the directory. */
+/* fsync, rename over `path`, fsync the directory; the writer is then closed, whatever happened. */
 MUST_USE err_t file_writer_commit(struct file_writer *w);
 /* Close; remove the temporary file unless committed. Safe on a zeroed or failed writer. */
 void file_writer_close(struct file_writer *w);
@@ -53,20 +56,23 @@ MUST_USE err_t file_replace(const char *path, const void *bytes, int64_t size);
 
 struct file_reader {
     int fd;
-    int64_t size; /* at open */
-    char path[FILE_PATH_MAX];
+    int64_t size;             /* at open */
+    char path[FILE_PATH_MAX]; /* empty when not open */
 };
 
-/* ERR_NOTFOUND when there is no such file, ERR_IO otherwise (also for a directory). */
+/* ERR_NOTFOUND when there is no such file, ERR_IO otherwise (also for what is not a regular file:
+ * a directory, a pipe). */
 MUST_USE err_t file_reader_open(struct file_reader *r, const char *path);
 /* Exactly `size` bytes at `offset`, or ERR_FORMAT (beyond the end) or ERR_IO. */
 MUST_USE err_t file_reader_pread(struct file_reader *r, void *bytes, int64_t size, int64_t offset);
+/* Safe on a zeroed or failed reader. */
 void file_reader_close(struct file_reader *r);
 
-/* The whole file appended to *out; ERR_FORMAT when larger than `bytes_max`. */
+/* The whole file, or pipe, appended to *out; ERR_NOTFOUND, ERR_IO, or ERR_FORMAT when larger than
+ * `bytes_max`. After a failure *out is as it was. */
 MUST_USE err_t file_read_all(struct buf *out, const char *path, int64_t bytes_max);
 
-bool file_exists(const char *path);
+bool file_exists(const char *path); /* and is not a directory */
 bool dir_exists(const char *path);
 /* mkdir -p. */
 MUST_USE err_t dir_create(const char *path);

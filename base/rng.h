@@ -23,6 +23,8 @@ enum rng_use {
     RNG_TEST = 255,
 };
 
+/* The generator itself: key = seed, counter = {index, stream}, each low word first. */
+void rng_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
 /* 64 uniform bits. */
 uint64_t rng_u64(uint64_t seed, uint64_t stream, uint64_t index);
 /* Uniform in [0, 1), 53 bits. */

@@ -1,0 +1,54 @@
+/*
+ * safetensors.h - reader and writer of the safetensors format (huggingface/safetensors, README "Format"):
+ *     u64 header_bytes | JSON header { name: {dtype, shape, data_offsets} , __metadata__ } | data, without holes
+ * The reader validates everything before use (offsets contiguous from 0, no overlap, products checked for overflow, the file's
+ * size equal to the end of the data); the writer aligns data to 64 bytes and writes whole files only (base/file.h).
+ */
+#ifndef MODEL_SAFETENSORS_H
+#define MODEL_SAFETENSORS_H
+
+#include "base/err.h"
+#include "base/file.h"
+#include "model/weights.h"
+
+#include <stdint.h>
+
+#define SAFETENSORS_HEADER_BYTES_MAX 100000000
+
+/* Yours; weight_source_close it. ERR_NOTFOUND, ERR_FORMAT (names file, tensor, what was found and expected). */
+MUST_USE err_t safetensors_source_open(struct weight_source **out, const char *path);
+/* From memory, for tests and fuzzing; bytes are borrowed. */
+MUST_USE err_t safetensors_source_open_memory(struct weight_source **out, const void *bytes,
+                                              int64_t size, const char *name);
+
+/*
+ * Writing: declare all tensors, then give their bytes in any order and any pieces; ranks may write pieces of one file through
+ * their own writers later, which is why places are fixed by the declaration alone.
+ */
+struct safetensors_entry {
+    const char *name; /* borrowed until close */
+    dtype_t dtype;
+    int dims;
+    int64_t dim[WEIGHT_DIMS_MAX];
+};
+
+struct safetensors_writer {
+    struct file_writer file;
+    int64_t *begin;      /* [count] file offset of each tensor's data */
+    int64_t count, bytes; /* bytes = size of the whole file */
+};
+
+/* `metadata`: pairs key, value, ..., NULL ("format", "pt", NULL is what transformers wants). */
+MUST_USE err_t safetensors_writer_open(struct safetensors_writer *w, const char *path,
+                                       const struct safetensors_entry *entries, int64_t count,
+                                       const char *const *metadata);
+/* `bytes` of tensor `index` from byte `offset` of its data. */
+MUST_USE err_t safetensors_writer_write(struct safetensors_writer *w, int64_t index,
+                                        const void *data, int64_t bytes, int64_t offset);
+MUST_USE err_t safetensors_writer_commit(struct safetensors_writer *w);
+void safetensors_writer_close(struct safetensors_writer *w); /* discards unless committed */
+/* Size of the file that these entries would make. */
+MUST_USE err_t safetensors_file_bytes(int64_t *out, const struct safetensors_entry *entries,
+                                      int64_t count, const char *const *metadata);
+
+#endif
