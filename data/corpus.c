@@ -4,6 +4,7 @@
 #include "data/corpus_json.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,7 +68,7 @@ static err_t read_messages(struct turn_list *list, const json_t *messages, const
         RAISE(FORMAT, "\"%s\" is %s, expected an array", key, type_name(messages));
     for (size_t i = 0; i < json_array_size(messages); i++) {
         const json_t *message = json_array_get(messages, i);
-        enum role role;
+        enum role role = ROLE_CLIENT;
         char where[64];
         snprintf(where, sizeof where, "\"%s\" of %s[%zu]", text_key, key, i);
         if (!json_is_object(message))
@@ -139,7 +140,7 @@ static const struct corpus_form_row rows[] = {
 
 const struct corpus_form_row *corpus_form_row(enum corpus_form form)
 {
-    ASSERT((int64_t)form >= 0 && (int64_t)form < COUNT_OF(rows));
+    ASSERT((unsigned)form < sizeof rows / sizeof rows[0]);
     return form == CORPUS_AUTO ? NULL : &rows[form];
 }
 

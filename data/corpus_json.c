@@ -4,6 +4,7 @@
 #include "base/num.h"
 #include "data/corpus.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define READ_BYTES (1 << 20)
