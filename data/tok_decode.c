@@ -3,13 +3,13 @@
  *   1. registered special ids are dropped; other control pieces give no text but end a byte run;
  *   2. the first text piece loses its leading "▁" (ChatGLM-6B: all pieces, while there is no text);
  *      every other "▁" is a space;
- *   3. a run of byte pieces is read as UTF-8, each byte that is no part of a character is one U+FFFD;
- *   4. ChatGLM-6B only: "<n>", "<|tab|>" and "<|blank_i|>" in the joined text become white space, also
- *      when ordinary pieces spell them.
+ *   3. a run of byte pieces is read as UTF-8, each byte that is part of no character is a U+FFFD;
+ *   4. ChatGLM-6B only: "<n>", "<|tab|>" and "<|blank_i|>" in the joined text become white space,
+ *      also when ordinary pieces spell them.
  * The reference's clean_up_tokenization_spaces ("a ," -> "a,") is not applied: it alters text.
  *
- * Rules 1 to 3 are applied id by id and never take text back; only an open byte run and an unfinished
- * marker of rule 4 are held, which is what makes streaming exact.
+ * Rules 1 to 3 are applied id by id and never take text back; only an open byte run and an
+ * unfinished marker of rule 4 are held, which is what makes streaming exact.
  */
 #include "data/tok_internal.h"
 

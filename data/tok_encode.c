@@ -1,6 +1,7 @@
 /*
  * Text to ids. SentencePiece does the work between the family's own rewriting of the text:
- *   ChatGLM-6B   "\n" -> "<n>", "\t" -> "<|tab|>", a run of i spaces -> "<|blank_i|>" (longest first)
+ *   ChatGLM-6B   "\n" -> "<n>", "\t" -> "<|tab|>", a run of i spaces -> "<|blank_i|>"
+ *                (a run of more than 80: as many blank_80 as fit, then the rest)
  *   ChatGLM2-6B  none
  */
 #include "data/tok_internal.h"

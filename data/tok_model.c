@@ -144,10 +144,10 @@ static err_t parse_piece(struct tok_model *model, int64_t id, const struct reade
 
 /*
  * The normalisation table: uint32 bytes of a double-array trie, the trie (uint32 units), then
- * NUL-terminated replacement strings. The library follows it without bounds checks, so every step it
- * can take from any unit must stay inside: a step goes to (i ^ offset) ^ label, label 0..255, and a
- * value is an offset into the strings. Layout of a unit: bit 31 value; else bits 10..30 offset,
- * shifted left by 8 when bit 9 is set; bit 8 says that a value hangs at label 0.
+ * NUL-terminated replacement strings. The library follows it without bounds checks, so every step
+ * it can take from any unit must stay inside: a step goes to (i ^ offset) ^ label, label 0..255,
+ * and a value is an offset into the strings. Layout of a unit: bit 31 value; else bits 10..30
+ * offset, shifted left by 8 when bit 9 is set; bit 8 says that a value hangs at label 0.
  */
 static err_t check_charsmap(const struct reader *r, const struct field *map)
 {

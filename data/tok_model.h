@@ -1,9 +1,10 @@
 /*
  * tok_model.h - the inside of a SentencePiece .model file, read and checked by us.
  *
- * The SentencePiece library trusts its model: a cut or altered file can abort the process or make it
- * read outside its tables. So the whole file is checked here first, and only what passed reaches the
- * library. The same pass gives us names and kinds of all pieces, which is all that decoding needs.
+ * The SentencePiece library trusts its model: a cut or altered file can abort the process or make
+ * it read outside its tables. So the whole file is checked here first, and only what passed reaches
+ * the library. The same pass gives us names and kinds of all pieces, which is all that decoding
+ * needs.
  *
  * The file is one protobuf message: repeated field 1 = piece { 1 name, 2 score, 3 kind }, field 2 =
  * training settings, field 3 = text normalisation, 4 = self test, 5 = denormalisation.
@@ -48,9 +49,9 @@ struct tok_model {
 };
 
 /*
- * Read bytes[size] of the file called `path` (for messages) into *out, which the caller clears after
- * success and failure alike. ERR_FORMAT: not such a file, cut short, or a table in it points outside;
- * ERR_UNSUPPORTED: a valid model of a kind that no ChatGLM uses; ERR_NOMEM.
+ * Read bytes[size] of the file called `path` (for messages) into *out, which the caller clears
+ * after success and failure alike. ERR_FORMAT: not such a file, cut short, or a table in it points
+ * outside; ERR_UNSUPPORTED: a valid model of a kind that no ChatGLM uses; ERR_NOMEM.
  */
 MUST_USE err_t tok_model_parse(struct tok_model *out, const char *path, const void *bytes,
                                int64_t size);

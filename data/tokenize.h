@@ -19,10 +19,10 @@ struct tokenize_options {
 };
 
 /*
- * Until `in` ends. Each result is flushed with its line, so that another program can ask and wait. Lines
- * may have any length up to memory; a last line without newline counts. ERR_FORMAT "line 3: ..." for a
- * line that is not what it should be (earlier lines have been answered), ERR_ARG for an id or text
- * outside the limits of tok.h, ERR_IO when reading or writing stops, ERR_NOMEM.
+ * Until `in` ends. Each result is flushed with its line, so that another program can ask and wait.
+ * Lines may have any length up to memory; a last line without newline counts. ERR_FORMAT "line 3:
+ * ..." for a line that is not what it should be (earlier lines have been answered), ERR_ARG for an
+ * id or text outside the limits of tok.h, ERR_IO when reading or writing stops, ERR_NOMEM.
  */
 MUST_USE err_t tokenize_lines(FILE *out, FILE *in, const struct tok *tok,
                               const struct tokenize_options *options);

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-/* What may follow a lead byte: how many bytes, and the range of the first of them (Unicode, table 3-7).
- * The others are always 80..BF. */
+/* What may follow a lead byte: how many bytes, and the range of the first of them (Unicode, table
+ * 3-7). The others are always 80..BF. */
 struct lead {
     uint8_t low, high;    /* lead bytes this row is for */
     uint8_t trail_count;

@@ -20,8 +20,8 @@ extern "C" {
 #define UTF8_REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
 
 /*
- * The code point at the start of text[size], size > 0, and its length in bytes. -1 when the bytes are
- * ill-formed; *length is then what one U+FFFD stands for, 1 to 3.
+ * The code point at the start of text[size], size > 0, and its length in bytes. -1 when the bytes
+ * are ill-formed; *length is then what one U+FFFD stands for, 1 to 3.
  */
 int32_t utf8_decode(int64_t *length, const char *text, int64_t size);
 
