@@ -55,6 +55,9 @@ const struct sample_counts *sample_set_counts(const struct sample_set *set);
 const struct shards *sample_set_shards(const struct sample_set *set);
 /* Trained tokens of sample: reply + <sop> + <eop> as the family trains them. */
 int64_t sample_target_count(const struct sample_set *set, int64_t index);
+/* [count] rows, and trained rows, of every sample; borrowed. */
+const int32_t *sample_set_lens(const struct sample_set *set);
+const int32_t *sample_set_target_counts(const struct sample_set *set);
 
 /* Lay out a sample into arrays of at least `len` entries (see seq_build). */
 MUST_USE err_t sample_fill(struct sample_set *set, int64_t index, struct seq *seq, int32_t *ids,

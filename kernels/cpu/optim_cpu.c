@@ -1,0 +1,202 @@
+/* Flat arenas: sums of squares, AdamW, casts and sums. All of it is bound by memory bandwidth. */
+#include "kernels/ops_optim.h"
+
+#include "kernels/cpu/convert.h"
+#include "kernels/cpu/ops_cpu.h"
+
+#include <math.h>
+#include <string.h>
+
+#define BLOCK     16384 /* elements that one thread takes at a time */
+#define WIDEN_RUN 512
+
+static double squares_f64(const double *x, int64_t count)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count; i++) sum += x[i] * x[i];
+    return sum;
+}
+
+static double squares_f32(const float *x, int64_t count)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count; i++) sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+static double squares_16(const void *x, dtype_t dtype, int64_t first, int64_t count)
+{
+    float wide[WIDEN_RUN];
+    double sum = 0;
+    for (int64_t i = 0; i < count; i += WIDEN_RUN) {
+        const int64_t run = min_i64(WIDEN_RUN, count - i);
+        widen_run(wide, x, dtype, first + i, run);
+        sum += squares_f32(wide, run);
+    }
+    return sum;
+}
+
+err_t sumsq_chunks_cpu(struct dev *dev, const struct sumsq_chunks_args *a)
+{
+    const dtype_t dtype = a->x->dtype;
+    double *out = a->out->data;
+#pragma omp parallel num_threads(dev->threads)
+    for (int64_t s = 0; s < a->segment_count; s++) {
+        const struct sumsq_segment seg = a->segments[s];
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < seg.count; i += SUMSQ_CHUNK) {
+            const int64_t first = seg.offset + i, count = min_i64(SUMSQ_CHUNK, seg.count - i);
+            double *sum = &out[seg.out_index + i / SUMSQ_CHUNK];
+            if (dtype == DTYPE_F64)
+                *sum = squares_f64((const double *)a->x->data + first, count);
+            else if (dtype == DTYPE_F32)
+                *sum = squares_f32((const float *)a->x->data + first, count);
+            else
+                *sum = squares_16(a->x->data, dtype, first, count);
+        }
+    }
+    return ERR_OK;
+}
+
+/* Scalars of one update, computed in double and rounded once. */
+struct adamw_scalars {
+    float decay;              /* 1 - lr*weight_decay */
+    float beta1, rest1;       /* beta1, 1 - beta1 */
+    float beta2, rest2;
+    float step;               /* lr / (1 - beta1^t) */
+    float root;               /* 1 / sqrt(1 - beta2^t) */
+    float eps, grad_scale;
+};
+
+static struct adamw_scalars adamw_scalars_of(const struct adamw_segments_args *a)
+{
+    const double t = (double)a->update;
+    return (struct adamw_scalars){
+        .decay = (float)(1.0 - a->lr * a->weight_decay),
+        .beta1 = (float)a->beta1,
+        .rest1 = (float)(1.0 - a->beta1),
+        .beta2 = (float)a->beta2,
+        .rest2 = (float)(1.0 - a->beta2),
+        .step = (float)(a->lr / (1.0 - pow(a->beta1, t))),
+        .root = (float)(1.0 / sqrt(1.0 - pow(a->beta2, t))),
+        .eps = (float)a->eps,
+        .grad_scale = (float)a->grad_scale,
+    };
+}
+
+/* `decay` is 1 for segments without decay. Products that the compiler may or may not fuse with a sum
+ * would make an element's bits depend on where a segment begins; every step below is either a
+ * product, or an explicit fmaf. */
+static void adamw_run(float *restrict w, float *restrict m, float *restrict v,
+                      const float *restrict grad, int64_t count, struct adamw_scalars k)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) {
+        const float g = k.grad_scale * grad[i];
+        const float m_new = fmaf(k.beta1, m[i], k.rest1 * g);
+        const float v_new = fmaf(k.beta2, v[i], k.rest2 * g * g);
+        const float denominator = fmaf(sqrtf(v_new), k.root, k.eps);
+        m[i] = m_new;
+        v[i] = v_new;
+        w[i] = fmaf(-k.step, m_new / denominator, k.decay * w[i]);
+    }
+}
+
+err_t adamw_segments_cpu(struct dev *dev, const struct adamw_segments_args *a)
+{
+    TRY(cpu_require_f32(a->weight));
+    const struct adamw_scalars scalars = adamw_scalars_of(a);
+    const float *grad = a->grad->data;
+    float *weight = a->weight->data, *exp_avg = a->exp_avg->data, *exp_avg_sq = a->exp_avg_sq->data;
+    float *master = a->master == NULL ? NULL : a->master->data;
+
+#pragma omp parallel num_threads(dev->threads)
+    for (int64_t s = 0; s < a->segment_count; s++) {
+        const struct adamw_segment seg = a->segments[s];
+        struct adamw_scalars k = scalars;
+        if (!seg.decay) k.decay = 1.0f;
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < seg.count; i += BLOCK) {
+            const int64_t count = min_i64(BLOCK, seg.count - i), state = seg.state_offset + i;
+            float *w = weight + seg.weight_offset + i;
+            float *acting = master == NULL ? w : master + state;
+            adamw_run(acting, exp_avg + state, exp_avg_sq + state, grad + seg.grad_offset + i,
+                      count, k);
+            if (master != NULL) memcpy(w, acting, (size_t)count * sizeof *w);
+        }
+    }
+    return ERR_OK;
+}
+
+/* A double as the float whose last bit stands for all that was cut off ("round to odd"): rounding that
+ * to 16 bits gives the same as rounding the double at once. Finite doubles beyond f32 stay beyond f16. */
+static float f64_to_odd_f32(double x)
+{
+    const float nearest = (float)x;
+    if ((double)nearest == x || isnan(x)) return nearest;
+    const float cut = fabs((double)nearest) > fabs(x) ? nextafterf(nearest, 0.0f) : nearest;
+    return bits_to_f32(f32_to_bits(cut) | 1u);
+}
+
+/* 16-bit formats go through `wide`; f64 has its own paths, since f32 would round it twice. */
+static void cast_run(const struct tensor *y, const struct tensor *x, int64_t first, int64_t count)
+{
+    float wide[WIDEN_RUN];
+    double *y64 = (double *)y->data + first;
+    if (x->dtype == DTYPE_F64 && y->dtype == DTYPE_F64) {
+        memcpy(y64, (const double *)x->data + first, (size_t)count * sizeof *y64);
+        return;
+    }
+    if (x->dtype == DTYPE_F64) {
+        const double *x64 = (const double *)x->data + first;
+        for (int64_t i = 0; i < count; i++)
+            wide[i] = y->dtype == DTYPE_F32 ? (float)x64[i] : f64_to_odd_f32(x64[i]);
+    } else {
+        widen_run(wide, x->data, x->dtype, first, count);
+    }
+    if (y->dtype == DTYPE_F64) {
+        for (int64_t i = 0; i < count; i++) y64[i] = (double)wide[i];
+    } else if (y->dtype == DTYPE_F32) {
+        memcpy((float *)y->data + first, wide, (size_t)count * sizeof *wide);
+    } else {
+        uint16_t *y16 = (uint16_t *)y->data + first;
+        if (y->dtype == DTYPE_BF16)
+            for (int64_t i = 0; i < count; i++) y16[i] = f32_to_bf16(wide[i]);
+        else
+            for (int64_t i = 0; i < count; i++) y16[i] = f32_to_f16(wide[i]);
+    }
+}
+
+err_t cast_cpu(struct dev *dev, const struct cast_args *a)
+{
+    const int64_t n = tensor_count(a->x);
+#pragma omp parallel for num_threads(dev->threads) schedule(static)
+    for (int64_t i = 0; i < n; i += WIDEN_RUN) cast_run(a->y, a->x, i, min_i64(WIDEN_RUN, n - i));
+    return ERR_OK;
+}
+
+static void add_f32(float *restrict y, const float *restrict x, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) y[i] += x[i];
+}
+
+static void add_f64(double *restrict y, const double *restrict x, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) y[i] += x[i];
+}
+
+err_t add_cpu(struct dev *dev, const struct add_args *a)
+{
+    const int64_t n = tensor_count(a->x);
+#pragma omp parallel for num_threads(dev->threads) schedule(static)
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        const int64_t count = min_i64(BLOCK, n - i);
+        if (a->y_acc->dtype == DTYPE_F32)
+            add_f32((float *)a->y_acc->data + i, (const float *)a->x->data + i, count);
+        else
+            add_f64((double *)a->y_acc->data + i, (const double *)a->x->data + i, count);
+    }
+    return ERR_OK;
+}
