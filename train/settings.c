@@ -38,6 +38,12 @@ static const struct cfg_row rows[] = {
     { "train.keep_last", CFG_INT, "3", 1, 1e6, NULL, "checkpoints kept, newest first (count)" },
     { "train.log_every", CFG_INT, "1", 1, 1e6, NULL,
       "a line of metrics.jsonl every so many steps (steps)" },
+    { "bench.hidden", CFG_INT, "512", 8, 65536, NULL, "hidden width of the benchmark's model" },
+    { "bench.layers", CFG_INT, "8", 1, 1000, NULL, "its layers" },
+    { "bench.heads", CFG_INT, "8", 1, 1024, NULL, "its attention heads" },
+    { "bench.vocab", CFG_INT, "8192", 64, 1e6, NULL, "rows of its embedding" },
+    { "bench.rows", CFG_INT, "2048", 128, 1e6, NULL, "rows of a micro-batch, a multiple of 128 (tokens)" },
+    { "bench.steps", CFG_INT, "10", 1, 1e6, NULL, "steps that are measured, after two that are not" },
 };
 
 const struct cfg_table train_settings = { rows, COUNT_OF(rows) };

@@ -1,4 +1,4 @@
-/* settings.h - the settings of this layer: section `train`. */
+/* settings.h - the settings of this layer: sections `train` and `bench`. */
 #ifndef TRAIN_SETTINGS_H
 #define TRAIN_SETTINGS_H
 
