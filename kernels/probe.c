@@ -2,6 +2,8 @@
 
 #include "base/check.h"
 
+#include <stddef.h>
+
 err_t probe_gemm(double *flop_per_s, struct dev *dev, int64_t n, double seconds)
 {
     ASSERT(n > 0 && seconds > 0);
