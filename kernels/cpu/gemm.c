@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/num.h"
 #include "kernels/cpu/convert.h"
+#include "kernels/cpu/gemv.h"
 #include "kernels/cpu/ops_cpu.h"
 
 #include <dnnl.h>
@@ -20,6 +21,9 @@
 /* Widened pieces of b must stay in the second-level cache beside what oneDNN packs. */
 #define WIDEN_COLS_MAX 512
 #define WIDEN_K        256
+
+/* Columns per piece of a product with few rows: at ChatGLM-6B's widths some 512 KiB of weights. */
+#define GEMV_COLS 32
 
 static int64_t part_of(int64_t total, int64_t parts, int64_t unit)
 {
@@ -119,12 +123,25 @@ static bool tile_run(const struct gemm_args *g, struct tile_place at, float *til
     return ok;
 }
 
-err_t gemm_f32(struct dev *dev, const struct gemm_args *g)
+/* Few rows against rows of b: reading b is all the work. */
+static bool is_gemv(const struct gemm_args *g)
 {
-    ASSERT(!(g->a_transposed && g->b_transposed) && g->k > 0);
-    ASSERT(!g->tiles_in_scratch || (g->finish != NULL && !g->accumulate));
-    if (g->m == 0 || g->n == 0) return ERR_OK;
+    return g->m <= GEMV_ROWS_MAX && !g->a_transposed && g->b_transposed && !g->tiles_in_scratch;
+}
 
+static void run_gemv(struct dev *dev, const struct gemm_args *g)
+{
+#pragma omp parallel for num_threads(dev->threads) schedule(dynamic)
+    for (int64_t col = 0; col < g->n; col += GEMV_COLS) {
+        const int64_t cols = min_i64(GEMV_COLS, g->n - col);
+        gemv_columns(g->c, g->ldc, g->a, g->lda, g->m, g->b, g->b_dtype, g->ldb, col, cols, g->k,
+                     g->accumulate);
+        if (g->finish != NULL) g->finish(g->finish_context, g->c + col, g->ldc, 0, g->m, col, cols);
+    }
+}
+
+static bool run_tiles(struct dev *dev, const struct gemm_args *g)
+{
     const struct gemm_tile tile = gemm_tile_of(g->m, g->n, g->b_dtype);
     const int64_t row_tiles = div_ceil(g->m, tile.rows), col_tiles = div_ceil(g->n, tile.cols);
     const int64_t tile_size = tile_floats(g, tile), piece_size = piece_floats(g, tile);
@@ -132,7 +149,6 @@ err_t gemm_f32(struct dev *dev, const struct gemm_args *g)
     float *scratch = g->scratch.data;
     bool failed = false;
 
-    const double start = omp_get_wtime();
 #pragma omp parallel num_threads(dev->threads) reduction(|| : failed)
     {
         gemm_region_begin();
@@ -146,9 +162,24 @@ err_t gemm_f32(struct dev *dev, const struct gemm_args *g)
             failed = !tile_run(g, at, tile_space, piece) || failed;
         }
     }
+    return !failed;
+}
+
+err_t gemm_f32(struct dev *dev, const struct gemm_args *g)
+{
+    ASSERT(!(g->a_transposed && g->b_transposed) && g->k > 0);
+    ASSERT(!g->tiles_in_scratch || (g->finish != NULL && !g->accumulate));
+    if (g->m == 0 || g->n == 0) return ERR_OK;
+
+    bool ok = true;
+    const double start = omp_get_wtime();
+    if (is_gemv(g))
+        run_gemv(dev, g);
+    else
+        ok = run_tiles(dev, g);
     dev->stats.gemm_s += omp_get_wtime() - start;
     dev->stats.gemm_flop += 2.0 * (double)g->m * (double)g->n * (double)g->k;
-    if (failed)
+    if (!ok)
         RAISE(NOMEM, "product %lld x %lld x %lld: oneDNN failed, most likely for want of memory",
               (long long)g->m, (long long)g->n, (long long)g->k);
     return ERR_OK;
