@@ -3,6 +3,7 @@
 #include "base/digest.h"
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "data/shard_file.h"
 #include "data/utf8.h"
 
@@ -372,7 +373,9 @@ static err_t publish(struct shard_writer *w)
               w->dir_tmp, w->dir, strerror(errno), w->dir);
     w->tmp_is_ours = false;
     TRY(dir_sync(parent));
-    return replace ? remove_our_dir(w->dir_tmp) : ERR_OK;
+    if (replace && remove_our_dir(w->dir_tmp) != ERR_OK)
+        LOG_W("shard", "the replaced corpus is still there: %s", err_last()->text);
+    return ERR_OK;
 }
 
 err_t shard_writer_commit(struct shard_writer *w, const char *report_json)
@@ -392,7 +395,9 @@ void shard_writer_close(struct shard_writer *w)
     if (w == NULL) return;
     const struct err_record cause = *err_last(); /* cleaning up must not hide why */
     shard_file_discard(&w->file);
-    if (w->tmp_is_ours && dir_remove(w->dir_tmp) != ERR_OK) err_adopt(&cause);
+    if (w->tmp_is_ours && dir_remove(w->dir_tmp) != ERR_OK)
+        LOG_W("shard", "left behind: %s", err_last()->text);
+    err_adopt(&cause);
     free(w->file_sources.name);
     free(w->file_topics.name);
     free(w->sources);
