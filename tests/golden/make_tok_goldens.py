@@ -4,8 +4,8 @@
     python3 tests/golden/make_tok_goldens.py    # needs Debian's python3-sentencepiece
 
 One JSON object a line: text, ids (plain), special_ids (registered names become ids), decoded (of
-ids). The rules are written here once more, in the way of the families' Python classes, on top of the
-same SentencePiece library, so that the C code is compared with something that is not itself.
+ids). The rules are written here once more, in the way of the families' Python classes, on top of
+the same SentencePiece library, so that the C code is compared with something that is not itself.
 """
 import json
 import pathlib
@@ -89,7 +89,8 @@ def texts():
     corpus = json.loads((SAMPLE / "corpus.json").read_text(encoding="utf-8"))
     said = [m["content"] for dialogue in corpus for m in dialogue["messages"]]
     ranges = [(0, 0x1F), (0x20, 0x7E), (0x4E00, 0x9FFF), (0x1F300, 0x1FAFF), (0x300, 0x36F),
-              (0xFF00, 0xFFEF), (0x2000, 0x206F), (0x2460, 0x33FF), (0xE000, 0x10FFFF), (0x80, 0x24F)]
+              (0xFF00, 0xFFEF), (0x2000, 0x206F), (0x2460, 0x33FF), (0xE000, 0x10FFFF),
+              (0x80, 0x24F)]
 
     def bit():
         kind = rng.random()
