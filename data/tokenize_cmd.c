@@ -16,7 +16,7 @@ static const struct cli_option OPTIONS[] = {
 static const struct cli_spec SPEC = {
     .command = "tokenize",
     .purpose = "Turn text into token ids and back, one JSON value a line.",
-    .example = "echo '\"你好\"' | soulchat tokenize --model data/sample/model",
+    .example = "  echo '\"你好\"' | soulchat tokenize --model data/sample/model",
     .options = OPTIONS,
 };
 

@@ -1,5 +1,5 @@
 /* layer: data */
-/* The first byte says what the others are: 'm' a model file, 't' a text, 'i' ids of two bytes each. */
+/* The first byte says what follows: 'm' a model file, 't' a text, 'i' ids of two bytes each. */
 #include "fuzz/fuzz.h"
 
 #include "base/check.h"
@@ -10,6 +10,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+
+#define STREAM_IDS_MAX 64 /* streaming decodes from the start each time */
 
 static struct tok *toks[2]; /* opened once: a run should cost microseconds */
 
@@ -44,7 +46,7 @@ static void run_ids(const struct tok *tok, const int32_t *ids, int64_t count)
     int64_t emitted = 0;
     ASSERT(tok_decode(tok, &whole, ids, count) == ERR_OK);
     ASSERT(utf8_valid_prefix(whole.data, (int64_t)whole.size) == (int64_t)whole.size);
-    for (int64_t i = 0; i <= count; i++) {
+    for (int64_t i = count > STREAM_IDS_MAX ? count - STREAM_IDS_MAX : 0; i <= count; i++) {
         ASSERT(tok_decode_stream(tok, &joined, &emitted, ids, i, i == count) == ERR_OK);
         ASSERT(utf8_valid_prefix(joined.data, (int64_t)joined.size) == (int64_t)joined.size);
     }

@@ -3,9 +3,9 @@
 
     python3 tests/golden/make_tok_goldens.py    # needs Debian's python3-sentencepiece
 
-One JSON object a line: text, ids (plain), special_ids (registered names become ids), decoded (of ids).
-The rules are written here once more, in the way of the families' Python classes, on top of the same
-SentencePiece library, so that the C code is compared with something that is not itself.
+One JSON object a line: text, ids (plain), special_ids (registered names become ids), decoded (of
+ids). The rules are written here once more, in the way of the families' Python classes, on top of
+the same SentencePiece library, so that the C code is compared with something that is not itself.
 """
 import json
 import pathlib
@@ -17,16 +17,19 @@ import sentencepiece
 HERE = pathlib.Path(__file__).resolve().parent
 SAMPLE = HERE.parent.parent / "data" / "sample"
 REGISTERED = ["<sop>", "<eop>", "<unk>", "<pad>", "[MASK]"]
-NAMES = REGISTERED + ["[gMASK]", "[sMASK]", "<s>", "</s>", "<n>", "<|tab|>", "<|blank_5|>", "<|blank_80|>",
-                      "<|blank_81|>", "<|blank_1|>", "<|blank_", "<0x41>", "<ENC>", "sop", "eop", "n>"]
+NAMES = REGISTERED + ["[gMASK]", "[sMASK]", "<s>", "</s>", "<n>", "<|tab|>", "<|blank_5|>",
+                      "<|blank_80|>", "<|blank_81|>", "<|blank_1|>", "<|blank_", "<0x41>",
+                      "<ENC>", "sop", "eop", "n>"]
 FIXED = [
-    "", " ", "  ", "a", " a", "a ", "\n", "\n\n", " \n ", "a \n b", "\t", "\t\t", "\r\n", "\0", "a\0b", "\x01",
-    "你好", "你好👋！", "第一行\n第二行", "用户：你好，老师\n心理咨询师：", "x" + " " * 79 + "y", "x" + " " * 80 + "y",
-    "x" + " " * 81 + "y", "x" + " " * 82 + "y", "x" + " " * 161 + "y", " " * 200, "①②½㊙️ﬁＡ", "　全角　空格　",
-    "e\u0301", "é", "\u200b\ufeff", "\ufffd", "a\ufffdb", "▁", "▁▁a", "𠮷野家", "👨‍👩‍👧‍👦", "𝔘𝔫𝔦", "2023年11月20日", "3.14",
-    "＜n＞", "＜|tab|＞", "< n>", "<<n>>", "<n", "\u2028\u2029", "\x85\xa0", "龘靐齉", "한국어", "العربية", "\U0010ffff",
-    "<sop><eop>", " <sop> ", "a <sop> b", "a\n<eop>\tb", "　[MASK]　x", "\xa0<pad>\x1c", "<unk><unk>", "<<sop>>",
-    "x [gMASK] <sop> y", "</s><s>", "哈" * 300, "，。？！：；“”（）", "ａｂｃ１２３", "a" * 200,
+    "", " ", "  ", "a", " a", "a ", "\n", "\n\n", " \n ", "a \n b", "\t", "\t\t", "\r\n", "\0",
+    "a\0b", "\x01", "你好", "你好👋！", "第一行\n第二行", "用户：你好，老师\n心理咨询师：",
+    "x" + " " * 79 + "y", "x" + " " * 80 + "y", "x" + " " * 81 + "y", "x" + " " * 82 + "y",
+    "x" + " " * 161 + "y", " " * 200, "①②½㊙️ﬁＡ", "　全角　空格　", "e\u0301", "é", "\u200b\ufeff",
+    "\ufffd", "a\ufffdb", "▁", "▁▁a", "𠮷野家", "👨‍👩‍👧‍👦", "𝔘𝔫𝔦", "2023年11月20日", "3.14", "＜n＞",
+    "＜|tab|＞", "< n>", "<<n>>", "<n", "\u2028\u2029", "\x85\xa0", "龘靐齉", "한국어", "العربية",
+    "\U0010ffff", "<sop><eop>", " <sop> ", "a <sop> b", "a\n<eop>\tb", "　[MASK]　x",
+    "\xa0<pad>\x1c", "<unk><unk>", "<<sop>>", "x [gMASK] <sop> y", "</s><s>", "哈" * 300,
+    "，。？！：；“”（）", "ａｂｃ１２３", "a" * 200,
 ]
 
 
@@ -52,7 +55,10 @@ class Chatglm:
                     parts[i + 1] = parts[i + 1].lstrip()
         ids = []
         for part in parts:
-            ids += [self.registered[part]] if part in self.registered else self.encode(part) if part else []
+            if part in self.registered:
+                ids.append(self.registered[part])
+            elif part:
+                ids += self.encode(part)
         return ids
 
     def decode(self, ids):
@@ -82,8 +88,9 @@ def texts():
     rng = random.Random(5)
     corpus = json.loads((SAMPLE / "corpus.json").read_text(encoding="utf-8"))
     said = [m["content"] for dialogue in corpus for m in dialogue["messages"]]
-    ranges = [(0, 0x1F), (0x20, 0x7E), (0x4E00, 0x9FFF), (0x1F300, 0x1FAFF), (0x300, 0x36F), (0xFF00, 0xFFEF),
-              (0x2000, 0x206F), (0x2460, 0x33FF), (0xE000, 0x10FFFF), (0x80, 0x24F)]
+    ranges = [(0, 0x1F), (0x20, 0x7E), (0x4E00, 0x9FFF), (0x1F300, 0x1FAFF), (0x300, 0x36F),
+              (0xFF00, 0xFFEF), (0x2000, 0x206F), (0x2460, 0x33FF), (0xE000, 0x10FFFF),
+              (0x80, 0x24F)]
 
     def bit():
         kind = rng.random()
@@ -107,7 +114,8 @@ def main():
         with open(HERE / f"tok_{name}.jsonl", "w", encoding="ascii") as out:
             for text in texts():
                 ids = tok.encode(text)
-                row = {"text": text, "ids": ids, "special_ids": tok.encode_special(text), "decoded": tok.decode(ids)}
+                row = {"text": text, "ids": ids, "special_ids": tok.encode_special(text),
+                       "decoded": tok.decode(ids)}
                 out.write(json.dumps(row, separators=(",", ":")) + "\n")
 
 
