@@ -351,7 +351,7 @@ static void check_link(struct ops_env *env, const struct ops_gradient *g, struct
         const double slope = (f[0] - 8.0 * f[1] + 8.0 * f[2] - f[3]) / (12.0 * h);
         const double start = d->role == ROLE_ACC ? d->value[i] : 0.0;
         const double got = ops_result(bwd, link->bwd, i) - start;
-        /* The formula errs by h^4/30 of a fifth derivative; rounding of the loss, over h, is noise. */
+        /* The formula errs by h^4/30 of a fifth derivative; the loss's rounding is noise. */
         const double noise = 1e-12 * (1.0 + fabs(f[0]));
         if (!(fabs(got - slope) <= 1e-7 * fabs(slope) + 1e-9 * largest + noise))
             fail_msg("%s/%s: %s[%lld] = %.15g, by differences %.15g (largest entry %.3g)",

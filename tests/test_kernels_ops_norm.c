@@ -13,7 +13,7 @@
  * walk), the centre by centre*sqrt(C)*eps/3: ten sigma of the two is k = 4 with scale
  * s + centre*sqrt(C).
  *   h      alpha and alpha*residual are rounded, each to eps*|alpha*residual|
- *   y      the mean's error and the rounding of h, which the reference does not do; times rstd*gamma
+ *   y      the mean's error and the rounding of h (not in the reference), times rstd*gamma
  *   rstd   a sum of squares: sqrt(C)*eps/3, and the rounding of h, relatively
  *   dh     two means of p and p*xhat, and xhat, which carries the error of y
  *   dgamma a random walk over R rows: R*eps/sqrt(6) times a term's rms; ten sigma, scale R*rms

@@ -162,7 +162,8 @@ static err_t invoke_adamw(struct dev *dev, const struct ops_call *call, struct t
     OPS_INVOKE(adamw_segments, .weight = t[ADAMW_W], .master = t[ADAMW_MASTER],
                .exp_avg = t[ADAMW_M], .exp_avg_sq = t[ADAMW_V], .grad = t[ADAMW_G],
                .segments = c->segments, .segment_count = c->count, .lr = c->lr,
-               .beta1 = c->beta1, .beta2 = c->beta2, .eps = c->eps, .weight_decay = c->weight_decay, .grad_scale = c->grad_scale,
+               .beta1 = c->beta1, .beta2 = c->beta2, .eps = c->eps,
+               .weight_decay = c->weight_decay, .grad_scale = c->grad_scale,
                .update = c->update);
 }
 
