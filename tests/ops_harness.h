@@ -148,11 +148,17 @@ void ops_check_rows(struct ops_env *env, const struct ops_op *op, int64_t index,
 /* `out` in the memory of `in` (where the contract says that it may alias) gives the same bits. */
 void ops_check_alias(struct ops_env *env, const struct ops_op *op, int64_t index, int in, int out);
 
+/* A case row with a scalar that must be refused, and how. */
+struct ops_bad {
+    const void *row;
+    err_t code;
+};
+
 /* The negative space of case `index`: each operand with a wrong dtype, shape, stride or address,
- * too little scratch, a backend without the operator; then each bad row in place of the case, which
- * must give ERR_ARG. All outputs stay untouched. */
+ * too little scratch, a backend without the operator, and each bad row in place of the case's. All
+ * outputs stay untouched. */
 void ops_check_refusals(struct ops_env *env, const struct ops_op *op, int64_t index,
-                        const void *const bad_rows[], int64_t bad_count);
+                        const struct ops_bad bad[], int64_t bad_count);
 
 /* The reference's backward pass against 4-point central differences of its forward pass. */
 enum ops_link_kind { LINK_INPUT, LINK_OUTPUT, LINK_GRADIENT };

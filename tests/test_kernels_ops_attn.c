@@ -131,7 +131,7 @@ static void test_rotary_refusals(void **state)
 {
     struct rotary_case bad = rotary_cases[0];
     bad.heads.head_dim = 6; /* no multiple of 4 */
-    const void *const rows[] = { &bad };
+    const struct ops_bad rows[] = { { &bad, ERR_SHAPE } };
     ops_check_refusals(*state, &rotary, 0, rows, COUNT_OF(rows));
     ops_check_refusals(*state, &rotary, 1, NULL, 0);
 }
@@ -153,6 +153,7 @@ static int64_t longest(const struct attn_case *c)
 static void fill_segments(struct ops_call *call, int slot, const struct attn_case *c)
 {
     struct operand *o = ops_operand(call, slot, ROLE_IN, "segments", DTYPE_I32, c->S, 3);
+    o->freedom = FREE_ROWS;
     ops_fill_i32(o, (const int32_t *)c->segments);
 }
 
@@ -264,7 +265,8 @@ static void test_gradient(void **state)
 {
     const struct ops_gradient g = {
         &fwd, &bwd, 3,
-        { { LINK_OUTPUT, OUT_IN, OUT }, { LINK_OUTPUT, LSE_IN, LSE }, { LINK_GRADIENT, DQKV, QKV_IN } },
+        { { LINK_OUTPUT, OUT_IN, OUT }, { LINK_OUTPUT, LSE_IN, LSE },
+          { LINK_GRADIENT, DQKV, QKV_IN } },
         loss
     };
     ops_check_gradient(*state, &g);
@@ -374,10 +376,10 @@ static void test_refusals(void **state)
 {
     enum { BAD = 7 };
     struct attn_case bad[BAD];
-    const void *rows[BAD];
+    struct ops_bad rows[BAD];
     for (int i = 0; i < BAD; i++) {
         bad[i] = attn_cases[0];
-        rows[i] = &bad[i];
+        rows[i] = (struct ops_bad){ &bad[i], ERR_ARG };
     }
     bad[0].segments[0].ctx = 5;  /* above len */
     bad[1].segments[0].ctx = -1;

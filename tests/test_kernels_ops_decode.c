@@ -68,10 +68,10 @@ static void test_kv_store(void **state)
     ops_check_table(*state, &kv_store);
     enum { BAD = 8 };
     struct kv_case bad[BAD];
-    const void *rows[BAD];
+    struct ops_bad rows[BAD];
     for (int i = 0; i < BAD; i++) {
         bad[i] = kv_cases[0];
-        rows[i] = &bad[i];
+        rows[i] = (struct ops_bad){ &bad[i], ERR_ARG };
     }
     bad[0].row_first = -1;
     bad[1].row_first = 3; /* rows 3 .. 5 of 5 */
@@ -135,13 +135,12 @@ static void test_decode(void **state)
 static void test_company(void **state)
 {
     struct ops_env *env = *state;
-    struct ops_call call = ops_describe(&decode, env->dtype, 3);
-    const struct decode_case *c = call.row;
+    struct ops_call whole = ops_describe(&decode, env->dtype, 3);
+    const struct decode_case *c = whole.row;
     struct ops_laid together, alone;
-    ops_run(&together, env->dev, &call);
-    ops_call_clear(&call);
+    ops_run(&together, env->dev, &whole);
     for (int64_t b = 0; b < c->B; b++) {
-        call = ops_describe(&decode, env->dtype, 3);
+        struct ops_call call = ops_describe(&decode, env->dtype, 3);
         struct decode_case own = *c;
         own.B = 1;
         call.row = &own;
@@ -162,8 +161,8 @@ static void test_company(void **state)
         ops_clear(&alone);
         ops_call_clear(&call);
     }
-    together.call = NULL;
     ops_clear(&together);
+    ops_call_clear(&whole);
 }
 
 int main(void)

@@ -112,8 +112,12 @@ static void describe_bwd(struct ops_call *call, int64_t index)
         dx->freedom = FREE_STRIDE;
         fill(ops_operand(call, W_IN, ROLE_IN, "w", weight_dtype(c->w, T), c->N, c->K), c,
              weight_scale(c));
-        if (c->act != ACT_NONE)
-            fill(ops_operand(call, X_PRE, ROLE_IN, "x_pre", T, c->R, wide), c, c->magnitude);
+        if (c->act != ACT_NONE) {
+            struct operand *pre = ops_operand(call, X_PRE, ROLE_IN, "x_pre", T, c->R, wide);
+            pre->gap = c->gap; /* dx may alias it */
+            pre->freedom = FREE_STRIDE;
+            fill(pre, c, c->magnitude);
+        }
         const double spread = weight_scale(c) * sqrt((double)c->N);
         if (!c->integers) bound_slope(call, dx, c, spread);
     }
@@ -328,7 +332,7 @@ static void test_refusals(void **state)
     ops_check_refusals(*state, &bwd, 8, NULL, 0);
     struct linear_case bad = *act_case(0);
     bad.act = ACT_NONE;
-    const void *const rows[] = { &bad };
+    const struct ops_bad rows[] = { { &bad, ERR_ARG } };
     ops_check_refusals(*state, &act, 0, rows, COUNT_OF(rows));
     ops_check_refusals(*state, &act, 1, NULL, 0);
 }

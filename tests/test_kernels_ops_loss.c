@@ -54,6 +54,7 @@ static void describe(struct ops_call *call, int64_t index)
                                     c->V, c->C);
     const double w_rms = 1.0 / sqrt((double)c->C);
     w->freedom = c->wants_dw ? 0 : FREE_ROWS; /* else tied to dw_acc */
+    x->freedom = c->wants_dx ? 0 : FREE_ROWS; /* else tied to dx */
     ops_fill_normal(x, c->magnitude);
     ops_fill_normal(w, w_rms);
     fill_targets(call, c);
@@ -149,10 +150,10 @@ static void test_parts(void **state)
 static void test_refusals(void **state)
 {
     struct ce_case bad[3];
-    const void *rows[3];
+    struct ops_bad rows[3];
     for (int i = 0; i < 3; i++) {
         bad[i] = ce_cases[0];
-        rows[i] = &bad[i];
+        rows[i] = (struct ops_bad){ &bad[i], ERR_ARG };
     }
     bad[0].Vv = 0;
     bad[1].Vv = 13;

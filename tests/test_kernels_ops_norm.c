@@ -3,28 +3,57 @@
 #include "ops_harness.h"
 
 #include <math.h>
-#include <string.h>
+#include <stdlib.h>
 
 #define NORM_EPS 1e-5
 
 /*
- * k of the bounds k * eps * sqrt(n) * scale (eps = 2^-24 in f32):
- *   h      alpha and alpha*residual are rounded, each to eps*|alpha*residual|; n = 1
- *   mean   sequential sums of values near `top` err by top*sqrt(C)*eps/3 rms; six sigma
- *   rstd,y that error, and the rounding of h, enter times rstd (and gamma); the reference does
- *          not round h
- *   dh     two such means of p and p*xhat; xhat carries top*rstd*eps
- *   dgamma a random walk over R rows: R*eps/sqrt(6) times a term rms; ten sigma
+ * k of the bounds k * eps * scale (eps = 2^-24 in f32). A row of h has entries up to `top`, spread
+ * s around `centre`. Summed in sequence, the spread part errs by 0.4*s*eps in the mean (a random
+ * walk), the centre by centre*sqrt(C)*eps/3: ten sigma of the two is k = 4 with scale
+ * s + centre*sqrt(C).
+ *   h      alpha and alpha*residual are rounded, each to eps*|alpha*residual|
+ *   y      the mean's error and the rounding of h (not in the reference), times rstd*gamma
+ *   rstd   a sum of squares: sqrt(C)*eps/3, and the rounding of h, relatively
+ *   dh     two means of p and p*xhat, and xhat, which carries the error of y
+ *   dgamma a random walk over R rows: R*eps/sqrt(6) times a term's rms; ten sigma, scale R*rms
  */
 static const struct {
     double h, mean, rstd, y, dh, dgamma;
-} k = { 2, 2, 2, 4, 4, 4 };
+} k = { 2, 4, 4, 4, 4, 4 };
 
 static double top(const struct operand *o)
 {
     double largest = 0.0;
     for (int64_t i = 0; i < operand_count(o); i++) largest = fmax(largest, fabs(o->value[i]));
     return largest;
+}
+
+/* The largest over the rows of h: an entry, the mean, 1/standard deviation. */
+struct rows_size {
+    double top, centre, rstd;
+};
+
+static void statistics(double *mean, double *rstd, const double *h, const struct norm_case *c)
+{
+    double sum = 0.0, sum2 = 0.0;
+    for (int64_t i = 0; i < c->C; i++) sum += h[i];
+    *mean = c->kind == NORM_LAYER ? sum / (double)c->C : 0.0;
+    for (int64_t i = 0; i < c->C; i++) sum2 += (h[i] - *mean) * (h[i] - *mean);
+    *rstd = 1.0 / sqrt(sum2 / (double)c->C + NORM_EPS);
+}
+
+static struct rows_size size_of(const double *h, const struct norm_case *c)
+{
+    struct rows_size size = { 0 };
+    for (int64_t i = 0; i < c->R * c->C; i++) size.top = fmax(size.top, fabs(h[i]));
+    for (int64_t r = 0; r < c->R; r++) {
+        double mean = 0.0, rstd = 0.0;
+        statistics(&mean, &rstd, h + r * c->C, c);
+        size.centre = fmax(size.centre, fabs(mean));
+        size.rstd = fmax(size.rstd, rstd);
+    }
+    return size;
 }
 
 static void fill(struct operand *o, const struct norm_case *c)
@@ -55,17 +84,17 @@ static void describe_fwd(struct ops_call *call, int64_t index)
     ops_fill_normal(ops_operand(call, GAMMA, ROLE_IN, "gamma", T, c->C, 0), 1.0);
     if (layer) ops_fill_normal(ops_operand(call, BETA, ROLE_IN, "beta", T, c->C, 0), 1.0);
 
-    /* Spread of h: that of two independent parts; the mean counts as spread for rms. */
-    const double a = c->residual ? c->alpha : 0.0;
-    const double spread = c->magnitude * sqrt(1 + a * a);
-    const double h_top = top(&call->o[X]) + (c->residual ? a * top(&call->o[RESIDUAL]) : 0.0);
-    /* A row of few columns may be half as wide as its distribution. */
-    const double rstd = 1.0 / sqrt(spread * spread / 16.0 + NORM_EPS);
-    const double relative = fmax(1.0, h_top * rstd);
-    if (c->keeps_h && c->residual) ops_bound(call, &call->o[H], k.h, 1, a * h_top);
-    ops_bound(call, &call->o[MEAN], k.mean, c->C, h_top);
-    ops_bound(call, &call->o[RSTD], k.rstd, c->C, rstd * relative);
-    ops_bound(call, &call->o[Y], k.y, c->C, relative * top(&call->o[GAMMA]));
+    const double a = c->residual ? c->alpha : 0.0, root = sqrt((double)c->C);
+    double *h = malloc((size_t)(c->R * c->C + 1) * sizeof *h);
+    for (int64_t i = 0; i < c->R * c->C; i++)
+        h[i] = call->o[X].value[i] + (c->residual ? a * call->o[RESIDUAL].value[i] : 0.0);
+    const struct rows_size size = size_of(h, c);
+    free(h);
+    const double error = size.top + size.centre * root;
+    if (c->keeps_h && c->residual) ops_bound(call, &call->o[H], k.h, 1, size.top + a * c->offset);
+    ops_bound(call, &call->o[MEAN], k.mean, 1, error);
+    ops_bound(call, &call->o[RSTD], k.rstd, 1, size.rstd * (root + error * size.rstd));
+    ops_bound(call, &call->o[Y], k.y, 1, (1 + error * size.rstd) * top(&call->o[GAMMA]));
 }
 
 static err_t invoke_fwd(struct dev *dev, const struct ops_call *call, struct tensor *const t[],
@@ -88,17 +117,13 @@ enum { DH, DGAMMA, DBETA, DY, DRESIDUAL, H_IN, MEAN_IN, RSTD_IN, GAMMA_IN, BWD_C
 /* mean and rstd of the rows of h, as a forward pass leaves them. */
 static void fill_statistics(struct ops_call *call, const struct norm_case *c)
 {
-    const double *h = call->o[H_IN].value;
     if (c->kind == NORM_LAYER) ops_fill_constant(&call->o[MEAN_IN], 0.0);
     ops_fill_constant(&call->o[RSTD_IN], 0.0);
     for (int64_t r = 0; r < c->R; r++) {
-        double mean = 0.0, var = 0.0;
-        for (int64_t i = 0; i < c->C; i++) mean += h[r * c->C + i] / (double)c->C;
+        double mean = 0.0, rstd = 0.0;
+        statistics(&mean, &rstd, call->o[H_IN].value + r * c->C, c);
         if (c->kind == NORM_LAYER) call->o[MEAN_IN].value[r] = (double)(float)mean;
-        else mean = 0.0;
-        for (int64_t i = 0; i < c->C; i++)
-            var += (h[r * c->C + i] - mean) * (h[r * c->C + i] - mean) / (double)c->C;
-        call->o[RSTD_IN].value[r] = (double)(float)(1.0 / sqrt(var + NORM_EPS));
+        call->o[RSTD_IN].value[r] = (double)(float)rstd;
     }
 }
 
@@ -123,12 +148,13 @@ static void describe_bwd(struct ops_call *call, int64_t index)
     fill_statistics(call, c);
     ops_fill_normal(ops_operand(call, GAMMA_IN, ROLE_IN, "gamma", T, c->C, 0), 1.0);
 
-    const double a = c->residual ? c->alpha : 0.0, rstd = top(&call->o[RSTD_IN]);
-    const double g = 1.0 + a, relative = fmax(1.0, top(&call->o[H_IN]) * rstd);
-    ops_bound(call, &call->o[DH], k.dh, c->C,
-              relative * rstd * g * top(&call->o[GAMMA_IN]) + a);
-    ops_bound(call, &call->o[DGAMMA], k.dgamma, c->R, relative * g * sqrt((double)c->R));
-    ops_bound(call, &call->o[DBETA], k.dgamma, c->R, g * sqrt((double)c->R));
+    const double a = c->residual ? c->alpha : 0.0, root = sqrt((double)c->R);
+    const struct rows_size size = size_of(call->o[H_IN].value, c);
+    const double g = 5 * (1 + a), relative = 1 + size.top * size.rstd;
+    ops_bound(call, &call->o[DH], k.dh, 1,
+              size.rstd * g * top(&call->o[GAMMA_IN]) * relative + 5 * a);
+    ops_bound(call, &call->o[DGAMMA], k.dgamma, c->R, (1 + a) * relative * root);
+    ops_bound(call, &call->o[DBETA], k.dgamma, c->R, (1 + a) * root);
 }
 
 static err_t invoke_bwd(struct dev *dev, const struct ops_call *call, struct tensor *const t[],
@@ -224,7 +250,7 @@ static void test_refusals(void **state)
 {
     struct norm_case bad = norm_cases[0];
     bad.alpha = NAN;
-    const void *const rows[] = { &bad };
+    const struct ops_bad rows[] = { { &bad, ERR_ARG } };
     ops_check_refusals(*state, &fwd, 0, rows, COUNT_OF(rows));
     ops_check_refusals(*state, &fwd, 1, NULL, 0);
     ops_check_refusals(*state, &bwd, 0, rows, COUNT_OF(rows));

@@ -75,7 +75,8 @@ static void test_sumsq(void **state)
     bad[1].segments[0].offset = -1;
     bad[2].segments[0].out_index = 3; /* past the end of out */
     bad[3].segments[1].count = -1;
-    const void *const rows[] = { &bad[0], &bad[1], &bad[2], &bad[3] };
+    const struct ops_bad rows[] = { { &bad[0], ERR_ARG }, { &bad[1], ERR_ARG },
+                                    { &bad[2], ERR_ARG }, { &bad[3], ERR_ARG } };
     ops_check_refusals(*state, &sumsq, 0, rows, COUNT_OF(rows));
 }
 
@@ -93,24 +94,26 @@ struct adamw_case {
 
 static const struct adamw_case adamw_cases[] = {
     { "small", 12, 10, 11, 2, { { 0, 3, 5, 6, true }, { 8, 0, 1, 3, false } },
-      1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1, 1 },
-    { "no segments", 12, 10, 11, 0, { { 0 } }, 1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1, 1 },
+      1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1, 1, false },
+    { "no segments", 12, 10, 11, 0, { { 0 } }, 1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1, 1, false },
     { "empty segment", 12, 10, 11, 2, { { 12, 10, 11, 0, true }, { 1, 2, 3, 1, true } },
-      1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1, 7 },
+      1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1, 7, false },
     { "clipped", 4099, 4097, 4100, 1, { { 1, 0, 3, 4097, true } },
-      5e-5, 0.9, 0.95, 1e-8, 0.1, 0.0123, 80, 1000 },
+      5e-5, 0.9, 0.95, 1e-8, 0.1, 0.0123, 80, 1000, false },
     { "first update", 1025, 1025, 1025, 1, { { 0, 0, 0, 1025, true } },
-      1e-3, 0.9, 0.999, 1e-8, 0.01, 1, 1, 1 },
+      1e-3, 0.9, 0.999, 1e-8, 0.01, 1, 1, 1, false },
     { "late update", 1025, 1025, 1025, 1, { { 0, 0, 0, 1025, false } },
-      1e-3, 0.9, 0.999, 1e-8, 0, 1, 1, 100000000 },
-    { "rate zero", 65, 65, 65, 1, { { 0, 0, 0, 65, true } }, 0, 0.9, 0.95, 1e-8, 0.1, 1, 1, 2 },
-    { "no momentum", 65, 65, 65, 1, { { 0, 0, 0, 65, true } }, 1e-2, 0, 0, 1e-8, 0.1, 1, 1, 2 },
+      1e-3, 0.9, 0.999, 1e-8, 0, 1, 1, 100000000, false },
+    { "rate zero", 65, 65, 65, 1, { { 0, 0, 0, 65, true } },
+      0, 0.9, 0.95, 1e-8, 0.1, 1, 1, 2, false },
+    { "no momentum", 65, 65, 65, 1, { { 0, 0, 0, 65, true } },
+      1e-2, 0, 0, 1e-8, 0.1, 1, 1, 2, false },
     { "large gradients", 65, 65, 65, 1, { { 0, 0, 0, 65, true } },
-      1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1e3, 3 },
+      1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1e3, 3, false },
     { "tiny gradients", 65, 65, 65, 1, { { 0, 0, 0, 65, true } },
-      1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1e-25, 3 },
+      1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1e-25, 3, false },
     { "master", 70, 70, 70, 2, { { 3, 0, 1, 33, true }, { 40, 33, 36, 30, false } },
-      1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1, 3, .master = true },
+      1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1, 3, true },
 };
 
 enum { ADAMW_W, ADAMW_MASTER, ADAMW_M, ADAMW_V, ADAMW_G, ADAMW_COUNT };
@@ -135,8 +138,8 @@ static void describe_adamw(struct ops_call *call, int64_t index)
         v->value[i] = (double)(float)(0.1 * g * g * (0.1 + v->value[i] * v->value[i]));
     ops_fill_normal(grad, c->grad_magnitude);
 
-    /* Each is a sum of two products with rounded factors: four roundings of values up to five (v: 25)
-     * sigma. The update: ten relative roundings of lr times a ratio whose size follows from
+    /* Each is a sum of two products with rounded factors: four roundings of values up to five
+     * (v: 25) sigma. The update: ten relative roundings of lr times a ratio whose size follows from
      * v >= 0.01*g^2*beta2, and m below 5*g; with beta2 = 0 it is one. */
     const double ratio = c->beta2 > 0 ? 50 * sqrt(1 - pow(c->beta2, (double)c->update)) : 1;
     const double update = c->lr * ratio / (1 - pow(c->beta1, (double)c->update));
@@ -158,8 +161,9 @@ static err_t invoke_adamw(struct dev *dev, const struct ops_call *call, struct t
     const struct adamw_case *c = call->row;
     OPS_INVOKE(adamw_segments, .weight = t[ADAMW_W], .master = t[ADAMW_MASTER],
                .exp_avg = t[ADAMW_M], .exp_avg_sq = t[ADAMW_V], .grad = t[ADAMW_G],
-               .segments = c->segments, .segment_count = c->count, .lr = c->lr, .beta1 = c->beta1, .beta2 = c->beta2,
-               .eps = c->eps, .weight_decay = c->weight_decay, .grad_scale = c->grad_scale,
+               .segments = c->segments, .segment_count = c->count, .lr = c->lr,
+               .beta1 = c->beta1, .beta2 = c->beta2, .eps = c->eps,
+               .weight_decay = c->weight_decay, .grad_scale = c->grad_scale,
                .update = c->update);
 }
 
@@ -171,10 +175,10 @@ static void test_adamw(void **state)
     ops_check_table(*state, &adamw);
     enum { BAD = 13 };
     struct adamw_case bad[BAD];
-    const void *rows[BAD];
+    struct ops_bad rows[BAD];
     for (int i = 0; i < BAD; i++) {
         bad[i] = adamw_cases[0];
-        rows[i] = &bad[i];
+        rows[i] = (struct ops_bad){ &bad[i], ERR_ARG };
     }
     bad[0].lr = -1e-3;
     bad[1].lr = NAN;
@@ -231,7 +235,7 @@ static void describe_cast(struct ops_call *call, int64_t index)
     y->fixed = x->fixed = true; /* bit-equal: the reference rounds too */
     y->freedom = x->freedom = FREE_DIMS;
     ops_fill_normal(x, 1.0);
-    /* Values that sixteen bits must round: subnormals, ties, overflow, and ties broken below f32. */
+    /* What sixteen bits must round: subnormals, ties, overflow, and ties broken below f32. */
     const double hard[] = { 0.0, -0.0, 0x1p-24, 0x1.8p-25, 65519.0, 65520.0, -70000.0, 3.4e38,
                             1.0 + 0x1p-8, 1.0 + 0x1.8p-7, 1.0 + 0x1p-8 + 0x1p-40,
                             1.0 - 0x1p-9 - 0x1p-45, 1.0 + 0x1p-11 - 0x1p-50, INFINITY, 0x1p-149 };
