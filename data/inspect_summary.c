@@ -201,17 +201,16 @@ static err_t write_text(struct buf *out, const struct corpus_summary *c)
     const struct split_summary *train = &c->split[SPLIT_TRAIN];
     const bool tokens = c->spec.unit == BATCH_TOKENS;
     if (train->pack_count > 0)
-        TRY(buf_printf(out, "\npacks      %lld of %lld rows, %.2f %% full",
+        TRY(buf_printf(out, "\npacks      %lld of %lld rows, %.2f %% full\n",
                        (long long)train->pack_count, (long long)train->pack_len,
                        100 * train->pack_fill));
     if (train->steps_per_epoch > 0)
-        TRY(buf_printf(
-            out,
-            "\nsteps      %lld an epoch, of %lld %s; micro-batches of at most %lld rows, "
-            "%.2f %% full\n",
-            (long long)train->steps_per_epoch, (long long)c->spec.size,
-            tokens ? "rows in packs" : "samples", (long long)c->spec.micro_tokens,
-            100 * train->step_fill));
+        TRY(buf_printf(out,
+                       "steps      %lld an epoch, of %lld %s; micro-batches of at most %lld rows, "
+                       "%.2f %% full\n",
+                       (long long)train->steps_per_epoch, (long long)c->spec.size,
+                       tokens ? "rows in packs" : "samples", (long long)c->spec.micro_tokens,
+                       100 * train->step_fill));
     return ERR_OK;
 }
 

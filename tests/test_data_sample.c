@@ -6,6 +6,8 @@
 #include "base/check.h"
 #include "base/rng.h"
 #include "data/batch.h"
+#include "data/chat.h"
+#include "data/corpus.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -294,6 +296,125 @@ static void test_hostile_limits(void **state)
     shards_close(shards);
 }
 
+/* ---- the same prompt as a conversation gives ---- */
+
+enum { REAL_DIALOGUES = 40 };
+
+/* Encode the turns as prepare does and add them to the corpus. */
+static void add_encoded(struct shard_writer *w, const struct tok *tok,
+                        const struct chat_template *t, const struct dialogue_text *d)
+{
+    struct i32_buf ids = { 0 };
+    struct shard_turn row[64];
+    struct turn_runs runs[64];
+    const uint8_t hash[8] = { 0 };
+    assert_true(d->turn_count <= 64);
+    for (int64_t k = 0; k < d->turn_count; k++)
+        assert_ok(chat_turn_encode(&ids, &row[k], tok, t, &d->turns[k],
+                                   k > 0 && d->turns[k].role == ROLE_COUNSELLOR));
+    for (int64_t k = 0; k < d->turn_count; k++) {
+        const struct shard_turn *r = &row[k];
+        runs[k] = (struct turn_runs){
+            .role = (enum role)r->role,
+            .ctx = ids.data + r->ctx_off,
+            .ctx_len = r->ctx_len,
+            .first = r->flags & TURN_FIRST_STORED ? ids.data + r->first_off : NULL,
+            .first_len = r->first_len,
+            .target = r->target_off >= 0 ? ids.data + r->target_off : NULL,
+            .target_len = r->target_len,
+        };
+    }
+    assert_ok(shard_writer_add(w, runs, d->turn_count, SPLIT_TRAIN, "sample", "", hash));
+    i32_buf_clear(&ids);
+}
+
+/* Every sample of dialogue d: its rows are the chat prompt of the turns before, then the reply. */
+static int64_t check_dialogue(struct sample_set *set, int64_t index, const struct tok *tok,
+                              const struct chat_template *t, const struct dialogue_text *d,
+                              int64_t prompt_max)
+{
+    static const int64_t rows_max = 4096;
+    int32_t *ids = malloc((size_t)rows_max * sizeof *ids);
+    struct i32_buf prompt = { 0 }, reply = { 0 };
+    for (int64_t k = 1; k < d->turn_count; k++) {
+        if (d->turns[k].role != ROLE_COUNSELLOR) continue;
+        int64_t dropped = 0, cut = 0;
+        struct seq seq;
+        i32_buf_reset(&prompt);
+        i32_buf_reset(&reply);
+        assert_ok(chat_prompt(&prompt, tok, t, d->turns, k, prompt_max, &dropped, &cut));
+        assert_ok(tok_encode(tok, &reply, d->turns[k].text, d->turns[k].size, TOK_PLAIN));
+        const struct sample *s = sample_set_at(set, index);
+        assert_true(s->turn == k && s->turn_first == dropped && s->question_skip == cut);
+        assert_int_equal(s->prompt_len, prompt.count);
+        assert_int_equal(s->reply_len, reply.count);
+        assert_ok(sample_fill(set, index++, &seq, ids, NULL, NULL));
+        const int64_t prompt_at = tok_family(tok) == TOK_CHATGLM ? 0 : 2;
+        assert_memory_equal(ids + prompt_at, prompt.data, (size_t)prompt.count * sizeof *ids);
+        assert_memory_equal(ids + prompt.count + 2, reply.data, (size_t)reply.count * sizeof *ids);
+        assert_int_equal(ids[seq.len - 1],
+                         seq.ctx > 0 ? tok_specials(tok)->eop : tok_specials(tok)->eos);
+    }
+    i32_buf_clear(&prompt);
+    i32_buf_clear(&reply);
+    free(ids);
+    return index;
+}
+
+/* Walk the sample corpus: with a writer to encode it, else to compare `set` with chat_prompt. */
+static void walk_corpus(struct shard_writer *w, struct sample_set *set, const struct tok *tok,
+                        const struct chat_template *t, int64_t prompt_max)
+{
+    struct corpus *c = NULL;
+    struct dialogue_text d;
+    bool found = true;
+    int64_t index = 0;
+    assert_ok(corpus_open(&c, "data/sample/corpus.json", CORPUS_AUTO, CORPUS_FAIL));
+    for (int64_t n = 0; n < REAL_DIALOGUES; n++) {
+        assert_ok(corpus_next(c, &d, &found));
+        assert_true(found);
+        if (w != NULL) add_encoded(w, tok, t, &d);
+        if (set != NULL) index = check_dialogue(set, index, tok, t, &d, prompt_max);
+    }
+    if (set != NULL) assert_int_equal(index, sample_set_count(set));
+    corpus_close(c);
+}
+
+static void test_like_chat(void **state)
+{
+    (void)state;
+    static const char *const models[] = { "data/sample/model", "tests/golden/chatglm2" };
+    static const int64_t max_input[] = { 4096, 160, 26 };
+    const struct chat_template t = { "用户", "心理咨询师", "：" };
+    for (int64_t m = 0; m < COUNT_OF(models); m++) {
+        struct tok *tok = NULL;
+        struct shard_writer *w = NULL;
+        struct shards *shards = NULL;
+        struct shard_info info;
+        memset(&info, 0, sizeof info);
+        const struct shard_writer_spec spec = { .replace = true };
+        assert_ok(tok_open(&tok, models[m]));
+        assert_ok(chat_shard_info(&info, &t, tok));
+        assert_ok(shard_writer_open(&w, fixture_path("real"), &info, &spec));
+        walk_corpus(w, NULL, tok, &t, 0);
+        assert_ok(shard_writer_commit(w, "{}"));
+        shard_writer_close(w);
+        assert_ok(shards_open(&shards, fixture_path("real"), true));
+        for (int64_t i = 0; i < COUNT_OF(max_input); i++) {
+            const struct sample_limits l = { .max_input = max_input[i], .max_target = 4096 };
+            struct sample_set *set = open_set(shards, SPLIT_TRAIN, &l);
+            const struct sample_counts *c = sample_set_counts(set);
+            assert_true((c->prompts_cut_turns > 0) == (i > 0));
+            if (i == 0) assert_int_equal(c->prompts_cut_question, 0);
+            if (i == 2) assert_true(c->prompts_cut_question > 0);
+            walk_corpus(NULL, set, tok, &t, max_input[i] - (info.family == TOK_CHATGLM ? 1 : 2));
+            sample_set_close(set);
+        }
+        shards_close(shards);
+        tok_close(tok);
+    }
+}
+
 /* ---- batches of a set ---- */
 
 static void test_batches_of_set(void **state)
@@ -344,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_by_hand),        cmocka_unit_test(test_which_turns),
         cmocka_unit_test(test_like_naive),     cmocka_unit_test(test_limits),
         cmocka_unit_test(test_hostile_limits), cmocka_unit_test(test_batches_of_set),
+        cmocka_unit_test(test_like_chat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
