@@ -1,5 +1,6 @@
-#include "base/cfg_impl.h"
+#include "base/cfg.h"
 
+#include "base/cfg_impl.h"
 #include "base/check.h"
 #include "base/nearest.h"
 #include "base/utf8.h"
@@ -209,8 +210,8 @@ static err_t raise_unknown(const struct cfg *cfg, const char *key, const char *o
 {
     struct nearest n = { .word = key };
     for (int64_t i = 0; i < cfg->count; i++) nearest_offer(&n, cfg->rows[i]->key);
-    RAISE(USAGE, "%s: there is no setting %.80s%s%s", origin, key, n.best ? "; the nearest is " : "",
-          n.best ? n.best : "");
+    RAISE(USAGE, "%s: there is no setting %.80s%s%s", origin, key,
+          n.best ? "; the nearest is " : "", n.best ? n.best : "");
 }
 
 err_t cfg_set(struct cfg *cfg, const char *key, const char *value, const char *origin)
