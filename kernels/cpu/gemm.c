@@ -22,9 +22,6 @@
 #define WIDEN_COLS_MAX 512
 #define WIDEN_K        256
 
-/* Columns per piece of a product with few rows: at ChatGLM-6B's widths some 512 KiB of weights. */
-#define GEMV_COLS 32
-
 static int64_t part_of(int64_t total, int64_t parts, int64_t unit)
 {
     return align_up(div_ceil(total, parts), unit);
@@ -131,11 +128,13 @@ static bool is_gemv(const struct gemm_args *g)
 
 static void run_gemv(struct dev *dev, const struct gemm_args *g)
 {
+    const struct gemv_args v = { .c = g->c, .ldc = g->ldc, .a = g->a, .lda = g->lda, .rows = g->m,
+                                 .b = g->b, .b_dtype = g->b_dtype, .ldb = g->ldb, .k = g->k,
+                                 .accumulate = g->accumulate };
 #pragma omp parallel for num_threads(dev->threads) schedule(dynamic)
-    for (int64_t col = 0; col < g->n; col += GEMV_COLS) {
-        const int64_t cols = min_i64(GEMV_COLS, g->n - col);
-        gemv_columns(g->c, g->ldc, g->a, g->lda, g->m, g->b, g->b_dtype, g->ldb, col, cols, g->k,
-                     g->accumulate);
+    for (int64_t col = 0; col < g->n; col += GEMV_COLS_MAX) {
+        const int64_t cols = min_i64(GEMV_COLS_MAX, g->n - col);
+        gemv_columns(&v, col, cols);
         if (g->finish != NULL) g->finish(g->finish_context, g->c + col, g->ldc, 0, g->m, col, cols);
     }
 }
