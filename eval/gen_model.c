@@ -49,8 +49,8 @@ err_t gen_model_open(struct gen_model *out, const struct cfg *cfg, int64_t *prom
     if (path[0] == '\0')
         RAISE(USAGE, "generate.model is not set; expected an exported folder, a Hugging Face folder, "
               "a run folder or a checkpoint");
-    TRY(model_source_open(&source, path));
-    const err_t rc = open_network(out, cfg, &source, prompt_rows);
+    err_t rc = model_source_open(&source, path);
+    if (rc == ERR_OK) rc = open_network(out, cfg, &source, prompt_rows);
     model_source_close(&source);
     return rc;
 }
