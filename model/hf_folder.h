@@ -53,7 +53,8 @@ struct hf_export {
  * ERR_FORMAT  a tensor is missing or has another shape; tied tensors differ (names the first row)
  * ERR_NUMERIC a value is not finite or, for F16, out of range; names tensor and element
  * ERR_IO      also when the disk has too little room, before anything is written
- * After a failure there is no dir.tmp, and an existing folder is as it was.
+ * After a failure there is no dir.tmp, and an existing folder is as it was; only when the last steps fail (syncing the parent, removing
+ * the replaced folder, which dir.tmp then is) the new one is in place.
  */
 MUST_USE err_t hf_folder_write(const char *dir, const struct glm_config *config,
                                struct weight_source *source, const struct hf_export *options);
