@@ -85,6 +85,18 @@ def check_includes(path, text):
         is_first = False
 
 
+def library_includes():
+    """Compiler flags for the one library whose header is not where compilers look."""
+    for package in ("hdf5", "hdf5-serial"):
+        if not shutil.which("pkg-config"):
+            break
+        done = subprocess.run(["pkg-config", "--cflags-only-I", package], capture_output=True,
+                              text=True)
+        if done.returncode == 0:
+            return done.stdout.split()
+    return []
+
+
 def check_alone(path, text):
     """A header must need nothing before it; as C, and as C++ where it says it is fit for that."""
     languages = [("c", "gnu11", "cc")]
@@ -95,12 +107,15 @@ def check_alone(path, text):
             continue
         command = [compiler, "-fsyntax-only", "-x", language, f"-std={standard}", "-Wall",
                    "-Wextra", "-march=native", "-fopenmp-simd", "-D_GNU_SOURCE", "-I", ROOT,
-                   "-I", os.path.join(ROOT, "tests"), "-include", path, os.devnull]
+                   "-I", os.path.join(ROOT, "tests"), *LIBRARY_INCLUDES, "-include", path, os.devnull]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode != 0 or done.stderr:
             found = re.search(r"(error|warning): (.*)", done.stderr)
             why = found.group(2) if found else done.stderr.strip()
             yield path, 1, f"does not compile alone as {language}: {why}"
+
+
+LIBRARY_INCLUDES = library_includes()
 
 
 def check_script(path):
