@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* The command in a child of ours with these standard streams; its error code, or -1 for a signal. */
+/* The command in a child with these standard streams; its error code, or -1 for a signal. */
 static int run(int in, int out, const char *const *words)
 {
     fflush(NULL);

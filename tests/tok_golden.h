@@ -1,6 +1,6 @@
 /*
  * tok_golden.h - compare a tokenizer with a file of goldens, one JSON object a line: text, ids,
- * decoded and, where present, special_ids. Also streams every row's ids and compares with the whole.
+ * decoded and, where present, special_ids. Every row is also streamed and compared with the whole.
  */
 #ifndef TESTS_TOK_GOLDEN_H
 #define TESTS_TOK_GOLDEN_H
