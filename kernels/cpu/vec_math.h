@@ -40,4 +40,33 @@ static inline float vec_expf(float x)
     return x < VEC_EXP_MIN ? 0.0f : y;
 }
 
+/* A float's bits as an integer of the same order; NaNs lie beyond the infinities. Its own inverse. */
+static inline int32_t vec_order(int32_t bits) { return bits ^ ((bits >> 31) & INT32_MAX); }
+
+/* The largest of count > 0 numbers. Compared as integers, because compilers do not vectorise a maximum of
+ * floats: it would have to mind NaN and the sign of zero. */
+static inline float vec_max(const float *x, int64_t count)
+{
+    int32_t max = INT32_MIN;
+#pragma omp simd reduction(max : max)
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t order = vec_order((int32_t)f32_to_bits(x[i]));
+        max = order > max ? order : max;
+    }
+    return bits_to_f32((uint32_t)vec_order(max));
+}
+
+/* x[i] = exp(x[i] - max); returns their sum. */
+static inline double vec_exp_minus(float *x, int64_t count, float max)
+{
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count; i++) {
+        const float e = vec_expf(x[i] - max);
+        x[i] = e;
+        sum += (double)e;
+    }
+    return sum;
+}
+
 #endif
