@@ -21,9 +21,9 @@
  * lane with the fewest rows (ties: the lowest); inside a lane they are in the step's order again. A
  * lane is cut into micro-batches: samples laid end to end, up to `micro_tokens` rows. Tokens mode
  * deals packs to lanes in turn, and a micro-batch holds up to micro_tokens/pack_len whole packs,
- * their samples also laid end to end. Either way only the tail is padded, to a multiple of 128, with
- * rows that belong to no segment. A lane's content depends on (settings, seed, step) alone, not on how
- * many ranks share the lanes.
+ * their samples also laid end to end. Either way only the tail is padded, to a multiple of 128,
+ * with rows that belong to no segment. A lane's content depends on (settings, seed, step) alone,
+ * not on how many ranks share the lanes.
  *
  * Weights: token: 1/T for each trained token, T = trained tokens of the whole step; sample:
  * 1/(samples * trained tokens of its sample).

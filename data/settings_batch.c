@@ -18,14 +18,13 @@ static const struct cfg_row rows[] = {
     { "batch.loss_mean", CFG_ENUM, "token", 0, 0, "token|sample",
       "the loss is the mean over a step's trained tokens, or over its samples' means" },
     { "batch.seed", CFG_INT, "42", 0, 9e15, NULL, "order of samples and packs" },
-    { "batch.max_input", CFG_INT, "1536", 4, 1 << 20, NULL,
+    { "batch.max_input", CFG_INT, "1536", 4, SAMPLE_LIMIT_MAX, NULL,
       "most rows before the target: prompt and [gMASK] (tokens)" },
-    { "batch.max_target", CFG_INT, "512", 3, 1 << 20, NULL,
+    { "batch.max_target", CFG_INT, "512", 3, SAMPLE_LIMIT_MAX, NULL,
       "most trained rows: <sop>, reply and <eop> (tokens)" },
     { "batch.over_long_target", CFG_ENUM, "drop", 0, 0, "drop|cut_no_end|cut_as_reference",
-      "a reply beyond batch.max_target: leave it out; cut it without teaching an end; or cut it "
-      "and "
-      "teach to stop there, as the reference does" },
+      "a reply beyond batch.max_target: leave it out; cut it and teach no end; or cut it and teach "
+      "to stop there, as the reference does" },
 };
 
 const struct cfg_table batch_settings = { rows, COUNT_OF(rows) };

@@ -3,6 +3,7 @@
 
 #include "data/seq.h"
 
+#include <hdf5.h>
 #include <string.h>
 
 static const struct tok_specials glm = { .unk = 0,
@@ -169,12 +170,60 @@ static void test_hostile_ids(void **state)
     assert_int_equal(ctx, 77);
 }
 
+/* ---- batches that the reference was run on ---- */
+
+enum { GOLDEN_ROWS = 4, GOLDEN_LEN = 65 };
+
+static void read_golden(int32_t *out, const char *path, const char *name)
+{
+    const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    const hid_t set = H5Dopen2(file, name, H5P_DEFAULT);
+    assert_true(H5Dread(set, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) >= 0);
+    H5Dclose(set);
+    H5Fclose(file);
+}
+
+/* Taken apart and built again, a golden sample is what it was, and its labels are those trained. */
+static void check_golden(const int32_t *ids, const int32_t *labels, int64_t len,
+                         const struct tok_specials *specials)
+{
+    int32_t built[GOLDEN_LEN], pos[GOLDEN_LEN], pos2[GOLDEN_LEN];
+    struct seq s;
+    int64_t ctx = 0;
+    while (labels[ctx] == -100) ctx++;
+    seq_build(&s, built, pos, NULL, TOK_CHATGLM, specials, ids, ctx - 1, ids + ctx + 1,
+              len - ctx - 2, true);
+    assert_int_equal(s.len, len);
+    assert_int_equal(s.ctx, ctx);
+    assert_memory_equal(built, ids, (size_t)len * sizeof *ids);
+    for (int64_t r = 0; r + 1 < len; r++) {
+        const bool trained = r >= s.target_first && r < s.target_first + s.target_count;
+        assert_int_equal(labels[r + 1], trained ? built[r + 1] : -100);
+    }
+    assert_ok(seq_positions(&ctx, pos2, NULL, ids, len, specials));
+    assert_int_equal(ctx, s.ctx);
+    assert_memory_equal(pos, pos2, (size_t)len * sizeof *pos);
+}
+
+static void test_golden(void **state)
+{
+    (void)state;
+    static const char path[] = "tests/golden/chatglm-tiny/golden.h5";
+    const struct tok_specials tiny = { .mask = 1272, .gmask = 1273, .sop = 1276, .eop = 1277 };
+    int32_t ids[GOLDEN_ROWS][GOLDEN_LEN], labels[GOLDEN_ROWS][GOLDEN_LEN], lengths[GOLDEN_ROWS];
+    read_golden(ids[0], path, "batch/input_ids");
+    read_golden(labels[0], path, "batch/labels");
+    read_golden(lengths, path, "batch/lengths");
+    for (int64_t i = 0; i < GOLDEN_ROWS; i++) check_golden(ids[i], labels[i], lengths[i], &tiny);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_worked_example), cmocka_unit_test(test_without_end),
         cmocka_unit_test(test_chatglm2),       cmocka_unit_test(test_both_ways_agree),
         cmocka_unit_test(test_mask_priority),  cmocka_unit_test(test_hostile_ids),
+        cmocka_unit_test(test_golden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
