@@ -40,6 +40,7 @@ static err_t run(struct prepare_counts *counts, struct prepare_options *o)
     o->stop = stop_requested;
     o->stop_context = &signals;
     const err_t rc = prepare_run(counts, o);
+    while (stop_requested(&signals)) continue; /* too late to stop, or stopped already */
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rc;
 }

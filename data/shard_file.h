@@ -51,7 +51,7 @@ struct shard_file {
     char (*topics)[SHARD_TEXT_MAX];
 };
 
-/* ERR_FORMAT or ERR_NOMEM. */
+/* ERR_NOTFOUND, ERR_IO, ERR_FORMAT, ERR_NOMEM; nothing is open afterwards. */
 MUST_USE err_t shard_file_open(struct shard_file *f, const char *path);
 /* The same from the bytes of a file; they are copied. `name` is for messages. */
 MUST_USE err_t shard_file_open_image(struct shard_file *f, const void *bytes, int64_t size,

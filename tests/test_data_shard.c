@@ -328,13 +328,13 @@ static void test_hostile_prepared(void **state)
     assert_err(shards_open(&s, path_of("hostile"), false), NOTFOUND, "shard-00001.h5");
 }
 
-/* Read everything that a reader would; damage must end in an error or in valid ids, never in a crash. */
+/* Read as a reader would; damage must end in an error or in valid ids, never in a crash. */
 static void exercise(struct shard_file *f)
 {
-    int32_t *ids = malloc((size_t)f->token_count * sizeof *ids);
-    err_t rc = ERR_OK;
-    for (int64_t i = 0; i < f->turn_count && rc == ERR_OK; i++)
-        rc = shard_file_tokens(f, ids, f->turns[i].ctx_off, f->turns[i].ctx_len);
+    const struct shard_turn *last = &f->turns[f->turn_count - 1];
+    int32_t *ids = malloc((size_t)last->ctx_len * sizeof *ids);
+    const err_t rc = shard_file_tokens(f, ids, last->ctx_off, last->ctx_len);
+    assert_true(rc == ERR_OK || rc == ERR_FORMAT);
     free(ids);
 }
 
@@ -347,7 +347,7 @@ static void test_every_byte(void **state)
     struct shards *s;
     char path[FILE_PATH_MAX];
     int64_t opened = 0;
-    write_corpus(path_of("bytes"), 6, 0);
+    write_corpus(path_of("bytes"), 2, 0);
     strcpy(path, path_of("bytes/shard-00000.h5"));
     assert_ok(file_read_all(&image, path, 65536));
     for (size_t i = 0; i < image.size; i++) {
