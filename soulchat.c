@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/cli.h"
 #include "base/env.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/trace.h"
 #include "data/commands.h"
@@ -56,6 +57,7 @@ static err_t run_command(int argc, char **argv)
         if (strcmp(argv[1], commands[i].name) != 0) continue;
         TRY(env_check());
         TRY(log_init(env_get("SOULCHAT_LOG")));
+        TRY(fault_init(env_get("SOULCHAT_FAULT")));
         TRY(trace_open(env_get("SOULCHAT_TRACE")));
         TRY(cfg_create(&cfg, tables, COUNT_OF(tables)));
         const err_t rc = commands[i].run(cfg, argc - 1, argv + 1);

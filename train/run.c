@@ -6,8 +6,12 @@
 #include "model/hf_folder.h"
 #include "train/resume.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 static err_t open_data(struct run *r)
 {
@@ -131,18 +135,33 @@ static err_t describe_state(struct run *r)
     return file_replace(path, r->state.settings.data, (int64_t)r->state.settings.size);
 }
 
+/* Two programs in one run folder would prune each other's checkpoints. The lock goes with the process. */
+static err_t lock_folder(struct run *r)
+{
+    char path[FILE_PATH_MAX];
+    const char *dir = cfg_str(r->cfg, "train.out");
+    TRY(dir_create(dir));
+    TRY(path_join(path, dir, "lock"));
+    r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (r->lock_fd < 0) RAISE(IO, "open %s: %s", path, strerror(errno));
+    if (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0)
+        RAISE(IO, "%s: another program trains in this folder (%s)", dir, strerror(errno));
+    return ERR_OK;
+}
+
 err_t run_open(struct run *r, struct cfg *cfg, bool resume)
 {
     char dir[FILE_PATH_MAX] = "";
     bool found = false;
     memset(r, 0, sizeof *r);
-    r->metrics.fd = -1;
+    r->metrics.fd = r->lock_fd = -1;
     r->cfg = cfg;
     TRY(path_join(r->ckpt_root, cfg_str(cfg, "train.out"), "ckpt"));
     TRY(path_join(r->metrics_path, cfg_str(cfg, "train.out"), "metrics.jsonl"));
-    TRY(resume_find(dir, &found, r->ckpt_root, resume));
     TRY(open_data(r));
     TRY(plan_steps(r));
+    TRY(lock_folder(r));
+    TRY(resume_find(dir, &found, r->ckpt_root, resume));
     TRY(open_model(r));
     TRY(dir_create(r->ckpt_root));
     if (found) TRY(resume_from(r, dir));
@@ -165,6 +184,7 @@ void run_close(struct run *r)
     sample_set_close(r->train_set);
     shards_close(r->shards);
     ckpt_state_clear(&r->state);
+    if (r->lock_fd >= 0) close(r->lock_fd);
 }
 
 err_t run_save(struct run *r)

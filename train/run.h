@@ -10,6 +10,7 @@
  *     settings.yaml    the resolved settings of the last start
  *     metrics.jsonl    metrics.h
  *     ckpt/            ckpt.h
+ *     lock             held by the program that trains here
  */
 #ifndef TRAIN_RUN_H
 #define TRAIN_RUN_H
@@ -33,6 +34,7 @@
 
 struct run {
     struct cfg *cfg; /* borrowed */
+    int lock_fd;     /* train.out/lock, held while the run is open; -1: not held */
     char ckpt_root[FILE_PATH_MAX], metrics_path[FILE_PATH_MAX];
 
     struct shards *shards;
@@ -56,7 +58,7 @@ struct run {
 /*
  * Opens and checks everything, loads or initialises the weights, continues from the newest valid
  * checkpoint when `resume`. ERR_USAGE: settings that contradict each other, the corpus or the checkpoint;
- * a run folder that already holds checkpoints while resume is false.
+ * a run folder that already holds checkpoints while resume is false. ERR_IO: another program trains there.
  */
 MUST_USE err_t run_open(struct run *run, struct cfg *cfg, bool resume);
 /* Safe after a failed run_open. */

@@ -23,11 +23,13 @@ expect() {
     echo "ok: $(grep -F -- "$text" "$scratch/err" | tail -1)"
 }
 
-# A run small enough for a test: two layers' worth of work, some seconds.
-tiny() {
-    "$soulchat" "$1" --config configs/tiny.yaml --data.dir="$scratch/corpus" \
-        --batch.size=4 --batch.micro_tokens=1024 --train.validate_samples=4 "${@:2}"
+# A run small enough for a test: some seconds. `tiny_exec` replaces the shell it runs in, so that
+# in the background $! is the program itself and signals reach it.
+tiny_exec() {
+    exec "$soulchat" "$1" --config configs/tiny.yaml --data.dir="$scratch/corpus" --batch.size=4 \
+        --batch.micro_tokens=1024 --train.validate_samples=4 --train.warmup_steps=1 "${@:2}"
 }
+tiny() { (tiny_exec "$@"); }
 
 prepare() { tiny prepare >"$scratch/prepare.log" 2>&1 || { cat "$scratch/prepare.log" >&2; fail prepare; }; }
 

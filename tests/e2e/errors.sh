@@ -17,7 +17,7 @@ expect 1 "nowhere" tiny train --train.out="$scratch/a" --model.dir="$scratch/now
 echo '[]' >"$scratch/empty.json"
 expect 1 "empty.json" tiny prepare --data.source="$scratch/empty.json" --data.dir="$scratch/b"
 echo '[{"id":1,"topic":"x","messages":[{"role":"user","content":"你好"}]}]' >"$scratch/alone.json"
-expect 1 "alone.json" tiny prepare --data.source="$scratch/alone.json" --data.dir="$scratch/b"
+expect 1 "none of 1 dialogues" tiny prepare --data.source="$scratch/alone.json" --data.dir="$scratch/b"
 head -c 3000 data/sample/corpus.json >"$scratch/cut.json"
 expect 1 "cut.json" tiny prepare --data.source="$scratch/cut.json" --data.dir="$scratch/b"
 [ ! -e "$scratch/b" ] && [ ! -e "$scratch/b.tmp" ] || fail "a failed prepare left something"

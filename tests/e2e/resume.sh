@@ -3,7 +3,8 @@
 . "$(dirname "$0")/common.sh"
 prepare
 steps=12
-train() { tiny train --train.out="$scratch/$1" --train.steps=$steps --train.save_every=2 "${@:2}"; }
+train_exec() { tiny_exec train --train.out="$scratch/$1" --train.steps=$steps --train.save_every=2 "${@:2}"; }
+train() { (train_exec "$@"); }
 
 train whole >"$scratch/log" 2>&1 || { cat "$scratch/log"; fail "undisturbed run"; }
 want=$(digest "$scratch/whole/ckpt/step-000000$steps")
@@ -12,7 +13,7 @@ for attempt in 1 2 3; do
     rm -rf "$scratch/killed"
     # Kill when a random number of steps has been logged, and again after the resume.
     for kill in 1 2; do
-        train killed --resume >"$scratch/log" 2>&1 &
+        train_exec killed --resume >"$scratch/log" 2>&1 &
         pid=$!
         lines=$((RANDOM % 6 + kill * 2))
         for _ in $(seq 600); do
@@ -21,7 +22,8 @@ for attempt in 1 2 3; do
             sleep 0.01
         done
         kill -9 $pid 2>/dev/null || true
-        wait $pid 2>/dev/null || true
+        status=0; wait $pid 2>/dev/null || status=$?
+        [ $status = 137 ] || [ $status = 0 ] || { cat "$scratch/log"; fail "killed run: exit $status"; }
     done
     train killed --resume >"$scratch/log" 2>&1 || { cat "$scratch/log"; fail "resume"; }
     got=$(digest "$scratch/killed/ckpt/step-000000$steps")
@@ -30,7 +32,7 @@ for attempt in 1 2 3; do
 done
 
 # A stop on request saves and says how to go on.
-train stopped >"$scratch/log" 2>&1 &
+train_exec stopped >"$scratch/log" 2>&1 &
 pid=$!
 for _ in $(seq 600); do
     [ "$(cat "$scratch/stopped/metrics.jsonl" 2>/dev/null | wc -l)" -ge 3 ] && break
@@ -43,6 +45,13 @@ grep -q "continue with --resume" "$scratch/log" || fail "no word on how to conti
 train stopped --resume >"$scratch/log" 2>&1 || { cat "$scratch/log"; fail "resume after SIGTERM"; }
 [ "$(digest "$scratch/stopped/ckpt/step-000000$steps")" = "$want" ] || fail "bits differ after SIGTERM"
 echo "ok: SIGTERM saves, resume ends in the same bits"
+
+# Two programs never train into one folder.
+train_exec shared >"$scratch/log" 2>&1 &
+pid=$!
+for _ in $(seq 600); do [ -s "$scratch/shared/metrics.jsonl" ] && break; sleep 0.01; done
+expect 1 "another" train shared --resume
+wait $pid || fail "the first of two runs"
 
 # A damaged newest checkpoint is passed over, with a word.
 newest=$(ls -d "$scratch"/whole/ckpt/step-* | tail -1)
