@@ -18,14 +18,17 @@ extern "C" {
 struct arena_block;
 
 struct arena {
-    struct arena_block *head;
+    struct arena_block *head;  /* in use, the newest first */
+    struct arena_block *spare; /* kept by arena_reset for the next pushes */
     int64_t used_bytes;     /* handed out since init or reset */
     int64_t used_bytes_max; /* high-water mark */
 };
 
-/* Zeroed memory; align is a power of two <= 4096. ERR_NOMEM names the bytes wanted. */
+/* Zeroed memory; bytes >= 0, align a power of two <= 4096. ERR_NOMEM names the bytes wanted. */
 MUST_USE err_t arena_push(struct arena *a, void **out, int64_t bytes, int64_t align);
-void arena_reset(struct arena *a); /* everything handed out is gone; memory kept */
+/* Everything handed out is gone; the memory is kept (with SOULCHAT_ARENA=malloc it is released). */
+void arena_reset(struct arena *a);
+/* Memory released; used_bytes_max is kept for a report. */
 void arena_clear(struct arena *a);
 
 #ifdef __cplusplus

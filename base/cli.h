@@ -1,10 +1,13 @@
 /*
- * cli.h - one command line grammar for every subcommand, on top of glibc's argp:
+ * cli.h - one command line grammar for every subcommand:
  *
  *     soulchat COMMAND [--config FILE] [--section.key=value ...] [own options] [positional ...]
  *
  * A command describes its own options in a table, and which settings (sections) it shows in --help.
- * --help prints the purpose, a worked example, own options, then settings with type, default and range.
+ * --help prints the purpose, own options, the settings with type, default and range, and a worked
+ * example; argp (glibc) lays it out. The reading is our own: argp would take any unique beginning of
+ * a name for the name, and a typo must be an error that names the nearest option instead.
+ * Options and settings may stand anywhere; "--" ends them; "-" is a positional.
  */
 #ifndef BASE_CLI_H
 #define BASE_CLI_H
@@ -18,6 +21,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+#define CLI_OPTIONS_MAX    16
+#define CLI_POSITIONAL_MAX 64
 
 struct cli_option {
     const char *name;  /* "json", without dashes */
@@ -36,16 +42,17 @@ struct cli_spec {
 };
 
 struct cli_args {
-    const char *option[16]; /* value by index in spec->options; "1" for a flag; NULL = not given */
-    const char *positional[64];
+    const char *option[CLI_OPTIONS_MAX]; /* value by index in spec->options; "1" for a flag; NULL = not given */
+    const char *positional[CLI_POSITIONAL_MAX];
     int64_t positional_count;
 };
 
 /*
  * Parse argv (argv[0] is the command's name). Loads --config into cfg, then applies
  * --section.key=value in order. Values are borrowed from argv.
- * Returns ERR_OK; ERR_USAGE with a message; when --help was asked for, prints it to
- * stdout and sets *help_shown (the command then returns at once with ERR_OK).
+ * Returns ERR_OK; ERR_USAGE with a message; what cfg_load_yaml returns. When --help was asked for,
+ * prints it to stdout and sets *help_shown (the command then returns at once with ERR_OK).
+ * An option given twice: the last one counts; several --config files are read in order.
  */
 MUST_USE err_t cli_parse(struct cli_args *out, bool *help_shown, const struct cli_spec *spec,
                          struct cfg *cfg, int argc, char **argv);

@@ -20,7 +20,7 @@ struct env_row {
 
 /* ERR_USAGE names the variable that is not in the table and the nearest one that is. */
 MUST_USE err_t env_check(void);
-/* The value or NULL; ASSERTs that `name` is in the table. */
+/* The value, or NULL when unset or empty; ASSERTs that `name` is in the table. */
 const char *env_get(const char *name);
 int64_t env_row_count(void);
 const struct env_row *env_row_at(int64_t index);

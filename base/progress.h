@@ -6,8 +6,10 @@
  *     progress_update(&p, done, "kept=%lld", kept);       // cheap; draws at most 10 times a second
  *     progress_end(&p);
  *
- * On a terminal it redraws one line with \r; elsewhere it prints a line every 10 seconds, so a log
- * file stays readable. NO_COLOR and TERM=dumb are honoured. Writes to stderr.
+ * On a terminal it redraws one line below the log (log_status); elsewhere, and with TERM=dumb, it
+ * is a log line of level info every 10 seconds, so a log file stays readable. No colours are used.
+ * The end is a log line with the total and the time. Subsystem in the log: `what`.
+ * One at a time on a terminal; one thread.
  */
 #ifndef BASE_PROGRESS_H
 #define BASE_PROGRESS_H
@@ -29,13 +31,20 @@ struct progress {
     bool is_tty;
 };
 
+/* 0 <= total; 0 = unknown. */
 void progress_begin(struct progress *p, const char *what, const char *unit, int64_t total);
+/* `fmt` adds figures of the caller's; NULL adds none. */
 void progress_update(struct progress *p, int64_t done, const char *fmt, ...) PRINTF_LIKE(3, 4);
 void progress_end(struct progress *p);
 
+#define PROGRESS_LINE_MAX 256
+/* What is drawn at the time `now_s`: "45% 12345/27000 dialogues 1.2k/s eta 0:12". */
+void progress_format(char out[PROGRESS_LINE_MAX], const struct progress *p, double now_s);
+
 /* Seconds of the monotonic clock. */
 double time_now_s(void);
-/* "2:13:05", "47s", "3d 02:11:09" into out[24]; "?" for negative or non-finite. */
+/* "47s", "13:05", "2:13:05", "3d 02:11:09" into out[24], rounded to seconds; "?" for negative, for
+ * non-finite and from 10,000 days on. */
 void time_format(char out[24], double seconds);
 
 #ifdef __cplusplus

@@ -1,13 +1,16 @@
 /*
- * seq.h - how a sample becomes a sequence: special tokens, labels, both position streams. Pure integer code.
+ * seq.h - how a sample becomes a sequence: special tokens, labels, both position streams.
+ * Pure integer code.
  *
  * ChatGLM-6B (arrows: what is trained; ctx = number of leading rows that see each other):
  *     prompt... [gMASK] <sop> reply... <eop>
  *     rows      0 .. ctx-1 = prompt and [gMASK]; row ctx = <sop>
- *     labels    of row r is the token of row r+1; rows ctx-1 .. n-2 are trained: <sop>, the reply, <eop>
+ *     labels    of row r is the token of row r+1; rows ctx-1 .. n-2 are trained: <sop>, the reply,
+ *               <eop>
  *     pos       0,1,2,...,ctx-1, then frozen at the index of the mask token ([gMASK], else [MASK])
  *     block     0 for rows < ctx, then 1,2,3,...
- * ChatGLM2-6B: [gMASK] sop prompt... reply... eos; causal (ctx = 0); pos 0,1,2,...; labels for reply and eos only.
+ * ChatGLM2-6B: [gMASK] sop prompt... reply... eos; causal (ctx = 0); pos 0,1,2,...; labels for
+ *     reply and eos only.
  * Source: get_masks and get_position_ids of THUDM/chatglm-6b; ptuning/main.py of both repositories.
  */
 #ifndef DATA_SEQ_H
@@ -16,31 +19,34 @@
 #include "base/err.h"
 #include "data/tok.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* A sample laid out; arrays are the caller's, of at least seq_len() entries. */
 struct seq {
-    int64_t len;            /* rows */
-    int64_t ctx;            /* leading rows that see each other; 0 = causal */
-    int64_t target_first;   /* first trained row: its label is ids[target_first+1] */
-    int64_t target_count;   /* trained rows, consecutive */
+    int64_t len;          /* rows */
+    int64_t ctx;          /* leading rows that see each other; 0 = causal */
+    int64_t target_first; /* first trained row: its label is ids[target_first + 1] */
+    int64_t target_count; /* trained rows, consecutive; the last label is the last id */
 };
 
-/* Rows that a prompt of p tokens and a reply of t tokens take: p + t + 3 (ChatGLM-6B). with_end = false: no <eop> (p + t + 2). */
+/* Rows of a prompt of p tokens and a reply of t tokens: p + t + 3, or p + t + 2 without an end. */
 int64_t seq_len(enum tok_family family, int64_t prompt_len, int64_t reply_len, bool with_end);
 
 /*
- * Lay out prompt and reply: ids[len], pos[len], block[len] (NULL where not wanted). The reply may be empty (with_end = false): that is
- * a generation prompt, ready for the first new token.
+ * Lay out prompt and reply: ids[len], pos[len], block[len] (pos and block may be NULL). Prompt and
+ * reply are plain text tokens, without special ids. The reply may be empty; with with_end = false
+ * that is a generation prompt, ready for the first new token.
  */
 void seq_build(struct seq *out, int32_t *ids, int32_t *pos, int32_t *block, enum tok_family family,
                const struct tok_specials *specials, const int32_t *prompt, int64_t prompt_len,
                const int32_t *reply, int64_t reply_len, bool with_end);
 
 /*
- * The same quantities for ids that already contain their special tokens (ChatGLM-6B): ctx = index of the first <sop>, the frozen position = index of the
- * first [gMASK], or of the first [MASK] where there is none. ERR_FORMAT when either is missing or comes after <sop>... as the
- * reference raises.
+ * ctx and positions of ids that already contain their special tokens (ChatGLM-6B): ctx = index of
+ * the first <sop>, the frozen position = index of the first [gMASK], or of the first [MASK] where
+ * there is none. ERR_FORMAT, with *ctx untouched, when one of them is missing, as the reference
+ * raises, or when the mask comes after <sop>, which no training or chat prompt has.
  */
 MUST_USE err_t seq_positions(int64_t *ctx, int32_t *pos, int32_t *block, const int32_t *ids,
                              int64_t len, const struct tok_specials *specials);

@@ -14,6 +14,9 @@
 
 enum glm_family { GLM_CHATGLM, GLM_CHATGLM2 };
 
+#define GLM_RESIDUAL_ALPHA 7.483314773547883 /* sqrt(2 * 28), whatever the number of layers */
+#define GLM_CONFIG_BYTES_MAX (1 << 20)
+
 /*
  * Rotary angles: published ChatGLM-6B weights were trained and run with angles rounded to fp16
  * (pos * inv_freq in half precision), and differ visibly otherwise; models initialised here, and the
@@ -45,13 +48,16 @@ struct glm_config {
  * rotary: fp16_angle unless the file says "soulchat_rotary": "fp32_angle", which our own export writes for models initialised here.
  */
 MUST_USE err_t glm_config_read(struct glm_config *out, const char *dir);
+/* The same from the text of a config.json (checkpoints keep it); `name` is for messages. */
+MUST_USE err_t glm_config_parse(struct glm_config *out, const char *text, int64_t size,
+                                const char *name);
 /* Settings model.rotary (auto|fp16_angle|fp32_angle) and model.tie (auto|true|false) override the file. */
 MUST_USE err_t glm_config_apply(struct glm_config *config, const struct cfg *cfg);
 /* The config.json of an export, as text. `dtype_name`: "float16" and so on. */
 MUST_USE err_t glm_config_write(struct buf *json, const struct glm_config *config,
                                 const char *dtype_name);
 const char *glm_rotary_name(enum glm_rotary rotary);
-/* "hidden 128, layers 4, ..." for messages; ERR_ARG-style comparison: the first field that differs as text, or NULL when equal. */
+/* The first field that differs, as "hidden_size 64 against 128" in `text` (returned), or NULL when equal. */
 const char *glm_config_difference(const struct glm_config *a, const struct glm_config *b,
                                   char *text, int64_t text_size);
 

@@ -46,7 +46,8 @@ enum glm_init {
     GLM_INIT_NORMAL,     /* N(0, 0.02^2) */
     GLM_INIT_QKV,        /* N(0, 0.02^2), the v rows times (2*28)^-1/2 */
     GLM_INIT_RESIDUAL,   /* N(0, 0.02^2) times (2*28)^-1/2: dense and both MLP matrices */
-    GLM_INIT_EMBED_TIED, /* N(0, 1/C^2): logits start near zero variance, so step-0 loss is ln V */
+    GLM_INIT_OUTPUT,     /* N(0, 1/C^2), for the table that makes logits (the head, or a tied embedding): their
+                            variance starts at 1/C, so the first loss is ln V */
 };
 
 struct glm_param {

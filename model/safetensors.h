@@ -34,17 +34,25 @@ struct safetensors_entry {
 
 struct safetensors_writer {
     struct file_writer file;
-    int64_t *begin;      /* [count] file offset of each tensor's data */
-    int64_t count, bytes; /* bytes = size of the whole file */
+    int64_t *begin;   /* [count + 1] file offset of each tensor's data; the last is the file's end */
+    int64_t count;
+    int64_t bytes;    /* size of the whole file */
+    int64_t unwritten; /* bytes of data not given yet, if every byte is given once */
 };
 
-/* `metadata`: pairs key, value, ..., NULL ("format", "pt", NULL is what transformers wants). */
+/*
+ * `metadata`: pairs key, value, ..., NULL ("format", "pt", NULL is what transformers wants); may be NULL.
+ * The header is padded with blanks so that the data begins at a multiple of 64; tensors follow in the order given,
+ * without holes, as the format demands. ERR_ARG when a tensor would then not begin at a multiple of its element size
+ * (readers take views: give wider types first) or a name is empty, doubled or `__metadata__`; ERR_IO.
+ */
 MUST_USE err_t safetensors_writer_open(struct safetensors_writer *w, const char *path,
                                        const struct safetensors_entry *entries, int64_t count,
                                        const char *const *metadata);
-/* `bytes` of tensor `index` from byte `offset` of its data. */
+/* `bytes` of tensor `index` from byte `offset` of its data; ASSERTs that they lie inside it. */
 MUST_USE err_t safetensors_writer_write(struct safetensors_writer *w, int64_t index,
                                         const void *data, int64_t bytes, int64_t offset);
+/* ERR_ARG when bytes are missing: nothing is published then. */
 MUST_USE err_t safetensors_writer_commit(struct safetensors_writer *w);
 void safetensors_writer_close(struct safetensors_writer *w); /* discards unless committed */
 /* Size of the file that these entries would make. */

@@ -7,6 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Read by AddressSanitizer: malloc of too much returns NULL, as elsewhere, so that ERR_NOMEM can be
+ * tested in sanitizer builds too. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
+
 void testing_assert_code(err_t got, err_t expected, const char *part, const char *expr,
                          const char *file, int line)
 {

@@ -1,0 +1,79 @@
+#include "base/cli.h"
+#include "data/commands.h"
+#include "data/prepare.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct cli_option OPTIONS[] = {
+    { "json", NULL, "print the report as JSON on stdout" },
+    { NULL, NULL, NULL },
+};
+static const struct cli_spec SPEC = {
+    .command = "prepare",
+    .purpose = "Read dialogues, tidy and tokenize them, and store them as shards for training.",
+    .example = "soulchat prepare --data.source=data/sample/corpus.json "
+               "--data.tokenizer=data/sample/model --data.out=runs/sample",
+    .options = OPTIONS,
+    .sections = "data",
+};
+
+/* Ctrl-C and termination are blocked and asked for between dialogues, so that there is one way out, which cleans up. */
+static bool stop_requested(void *context)
+{
+    const sigset_t *signals = context;
+    const struct timespec now = { 0 };
+    return sigtimedwait(signals, NULL, &now) >= 0;
+}
+
+static err_t run(struct prepare_counts *counts, struct prepare_options *o)
+{
+    sigset_t signals, before;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGHUP);
+    const int failed = pthread_sigmask(SIG_BLOCK, &signals, &before);
+    if (failed) RAISE(IO, "block signals: %s", strerror(failed));
+    o->stop = stop_requested;
+    o->stop_context = &signals;
+    const err_t rc = prepare_run(counts, o);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc;
+}
+
+static err_t print_report(const struct prepare_counts *counts, const struct prepare_options *o,
+                          bool json)
+{
+    err_t rc = ERR_OK;
+    struct buf text = { 0 };
+    TRY_DONE(prepare_report_table(&text, counts, o));
+    fputs(text.data, stderr);
+    buf_reset(&text);
+    if (!json) goto done;
+    TRY_DONE(prepare_report_json(&text, counts, o));
+    if (puts(text.data) == EOF || fflush(stdout) != 0)
+        RAISE_DONE(IO, "write the report: %s", strerror(errno));
+done:
+    buf_clear(&text);
+    return rc;
+}
+
+err_t cmd_prepare(struct cfg *cfg, int argc, char **argv)
+{
+    err_t rc = ERR_OK;
+    struct cli_args args;
+    struct prepare_options options;
+    struct prepare_counts counts;
+    bool help_shown;
+    TRY(cli_parse(&args, &help_shown, &SPEC, cfg, argc, argv));
+    if (help_shown) return ERR_OK;
+    TRY(prepare_options_from_cfg(&options, cfg));
+    TRY_DONE(run(&counts, &options));
+    TRY_DONE(print_report(&counts, &options, cli_option(&args, &SPEC, "json") != NULL));
+done:
+    prepare_options_clear(&options);
+    return rc;
+}

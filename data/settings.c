@@ -1,0 +1,45 @@
+#include "data/settings.h"
+
+#include "base/check.h"
+#include "data/corpus.h"
+#include "data/prepare.h"
+#include "data/shard.h"
+
+static const struct cfg_row rows[] = {
+    { "data.source", CFG_STRING, "", 0, 0, NULL,
+      "files of dialogues, JSON or JSON lines, separated by commas" },
+    { "data.form", CFG_ENUM, "auto", 0, 0, "auto|soulchat|smile|sharegpt|alpaca",
+      "form of the records; auto looks at the first one" },
+    { "data.tokenizer", CFG_STRING, "", 0, 0, NULL, "folder of the model whose tokenizer is used" },
+    { "data.out", CFG_STRING, "", 0, 0, NULL, "directory of the prepared corpus" },
+    { "data.replace", CFG_BOOL, "false", 0, 0, NULL, "replace a prepared corpus in data.out" },
+    { "data.client_name", CFG_STRING, "用户", 0, 0, NULL, "what a client's line begins with" },
+    { "data.counsellor_name", CFG_STRING, "心理咨询师", 0, 0, NULL,
+      "what a counsellor's line begins with" },
+    { "data.separator", CFG_STRING, "：", 0, 0, NULL, "between name and text" },
+    { "data.split_seed", CFG_INT, "42", 0, 9e15, NULL,
+      "with a dialogue's text it decides the dialogue's split" },
+    { "data.validation_permyriad", CFG_INT, "100", 0, 10000, NULL,
+      "share of dialogues for validation (1/10,000)" },
+    { "data.test_permyriad", CFG_INT, "100", 0, 10000, NULL,
+      "share of dialogues for testing (1/10,000)" },
+    { "data.max_dialogues", CFG_INT, "0", 0, 9e15, NULL,
+      "stop after so many dialogues; 0 = take all" },
+    { "data.on_bad_record", CFG_ENUM, "fail", 0, 0, "fail|skip",
+      "a record that is not as its form says: stop there, or count it and go on" },
+    { "data.licence", CFG_STRING, "", 0, 0, NULL, "licence of the sources, kept in the shards" },
+    { "data.attribution", CFG_STRING, "", 0, 0, NULL,
+      "whom the sources are from, kept in the shards" },
+    { "data.tokens_per_shard", CFG_INT, "16777216", 1, SHARD_TOKENS_MAX, NULL,
+      "a new file begins beyond that (tokens)" },
+    { "data.zstd_level", CFG_INT, "3", 1, 19, NULL, "compression of the shards" },
+    { "data.threads", CFG_INT, "0", 0, PREPARE_THREADS_MAX, NULL,
+      "threads that tokenize; 0 = one for each processor; the result is the same" },
+};
+
+const struct cfg_table data_settings = { rows, COUNT_OF(rows) };
+
+STATIC_ASSERT(CORPUS_AUTO == 0 && CORPUS_SOULCHAT == 1 && CORPUS_SMILE == 2 &&
+                  CORPUS_SHAREGPT == 3 && CORPUS_ALPACA == 4,
+              "as in the choices of data.form");
+STATIC_ASSERT(CORPUS_FAIL == 0 && CORPUS_SKIP == 1, "as in the choices of data.on_bad_record");

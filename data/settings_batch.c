@@ -1,0 +1,58 @@
+#include "data/settings_batch.h"
+
+#include "base/check.h"
+#include "data/batch.h"
+#include "data/batch_spec.h"
+
+static const struct cfg_row rows[] = {
+    { "batch.unit", CFG_ENUM, "samples", 0, 0, "samples|tokens",
+      "a step is so many samples (the published recipe), or so many rows of full packs" },
+    { "batch.size", CFG_INT, "80", 1, BATCH_TOKENS_MAX, NULL,
+      "size of a step (samples or rows, see batch.unit)" },
+    { "batch.lanes", CFG_INT, "1", 1, BATCH_LANES_MAX, NULL,
+      "parts a step is dealt to; sums over lanes do not depend on how many ranks share them" },
+    { "batch.micro_tokens", CFG_INT, "16384", BATCH_ROW_MULTIPLE, BATCH_ROWS_MAX, NULL,
+      "most rows computed at once, a multiple of 128 (rows)" },
+    { "batch.pack_len", CFG_INT, "2048", 1, BATCH_ROWS_MAX, NULL,
+      "length of a pack; divides batch.micro_tokens and batch.size (rows)" },
+    { "batch.loss_mean", CFG_ENUM, "token", 0, 0, "token|sample",
+      "the loss is the mean over a step's trained tokens, or over its samples' means" },
+    { "batch.seed", CFG_INT, "42", 0, 9e15, NULL, "order of samples and packs" },
+    { "batch.max_input", CFG_INT, "1536", 4, SAMPLE_LIMIT_MAX, NULL,
+      "most rows before the target: prompt and [gMASK] (tokens)" },
+    { "batch.max_target", CFG_INT, "512", 3, SAMPLE_LIMIT_MAX, NULL,
+      "most trained rows: <sop>, reply and <eop> (tokens)" },
+    { "batch.over_long_target", CFG_ENUM, "drop", 0, 0, "drop|cut_no_end|cut_as_reference",
+      "a reply beyond batch.max_target: leave it out; cut it and teach no end; or cut it and teach "
+      "to stop there, as the reference does" },
+};
+
+const struct cfg_table batch_settings = { rows, COUNT_OF(rows) };
+
+STATIC_ASSERT(BATCH_SAMPLES == 0 && BATCH_TOKENS == 1, "as in the choices of batch.unit");
+STATIC_ASSERT(LOSS_MEAN_TOKEN == 0 && LOSS_MEAN_SAMPLE == 1, "as in the choices of loss_mean");
+STATIC_ASSERT(TARGET_DROP == 0 && TARGET_CUT_NO_END == 1 && TARGET_CUT_AS_REFERENCE == 2,
+              "as in the choices of over_long_target");
+
+err_t batch_spec_from_cfg(struct batch_spec *out, const struct cfg *cfg)
+{
+    const struct batch_spec spec = {
+        .unit = (enum batch_unit)cfg_enum(cfg, "batch.unit"),
+        .size = cfg_int(cfg, "batch.size"),
+        .lanes = cfg_int(cfg, "batch.lanes"),
+        .micro_tokens = cfg_int(cfg, "batch.micro_tokens"),
+        .pack_len = cfg_int(cfg, "batch.pack_len"),
+        .loss_mean = (enum loss_mean)cfg_enum(cfg, "batch.loss_mean"),
+        .seed = (uint64_t)cfg_int(cfg, "batch.seed"),
+    };
+    TRY(batch_spec_check(&spec));
+    *out = spec;
+    return ERR_OK;
+}
+
+void sample_limits_from_cfg(struct sample_limits *out, const struct cfg *cfg)
+{
+    out->max_input = cfg_int(cfg, "batch.max_input");
+    out->max_target = cfg_int(cfg, "batch.max_target");
+    out->over_long_target = (enum over_long_target)cfg_enum(cfg, "batch.over_long_target");
+}

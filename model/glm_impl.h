@@ -1,0 +1,110 @@
+/*
+ * glm_impl.h - what the files of the network share: the model itself, and a pass through it.
+ * Private to model/glm*.c and to the tests that look inside.
+ *
+ *     glm.c         life cycle, initial weights
+ *     glm_load.c    weights from files
+ *     glm_micro.c   a micro-batch: checks, upload, loss
+ *     glm_net.c     embedding, layers, head: forward and backward
+ *     glm_block.c   one layer, forward and backward
+ *     glm_decode.c  the cache, prompts, one token at a time
+ */
+#ifndef MODEL_GLM_IMPL_H
+#define MODEL_GLM_IMPL_H
+
+#include "kernels/dev.h"
+#include "model/glm.h"
+#include "model/glm_plan.h"
+
+struct glm {
+    struct dev *dev;
+    struct glm_config config;
+    struct glm_options options;
+    struct glm_params params;
+    struct glm_layout layout;
+    struct glm_plan plan;
+    void *memory[GLM_BUF_CLASSES]; /* on the device; NULL in a sketch that only measures scratch */
+    void *staging;                 /* host, staging_bytes: one row of anything, nll, logits */
+    int64_t rows_ready;            /* rows of the last forward pass that can be looked at; 0: none */
+};
+
+/* The first `rows` rows of copy `copy` of a planned buffer. A buffer with one copy serves every layer. */
+struct tensor glm_view(const struct glm *glm, enum glm_buffer_id id, int64_t copy, int64_t rows);
+
+/* The tensors of a layer (or, with layer = layer_count, of the end) and the global ones, by role, inside an
+ * arena laid out like the weights. GLM_HEAD of a tied model is its embedding. Absent ones have dims = 0. */
+void glm_tensors(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm, void *arena,
+                 dtype_t dtype, int64_t layer);
+
+/* One key/value cache of all layers; see glm_decode.c. */
+struct glm_cache;
+
+enum glm_pass_kind {
+    PASS_BATCH,   /* segments attend to themselves; may be followed by a backward pass */
+    PASS_PREFILL, /* the same for one segment, whose keys and values also go into a slot */
+    PASS_DECODE,  /* each row is the next token of a slot */
+};
+
+/* What runs through the layers. */
+struct glm_pass {
+    struct glm *glm;
+    struct dev *dev;
+    enum glm_pass_kind kind;
+    bool measure;           /* run nothing: let scratch.bytes grow to what the operators ask for */
+    struct scratch scratch;
+    int64_t rows;
+    struct tensor ids, pos, block, cos, sin;
+    struct tensor segments; /* PASS_BATCH, PASS_PREFILL */
+    const struct attn_segment *segments_host;
+    struct tensor order, target_rows, labels, weights, nll; /* PASS_BATCH */
+    const struct tensor *grads;                             /* the arena, for a backward pass */
+    struct glm_cache *cache;                                /* PASS_PREFILL, PASS_DECODE */
+    int64_t slot;                                           /* PASS_PREFILL */
+    struct tensor slots, lens;                              /* PASS_DECODE */
+};
+
+/*
+ * Run operator `op` with these arguments, or, in a pass that measures, ask for its scratch. The plan and the computation are
+ * the same lines of code, so the plan cannot forget an operator.
+ */
+#define RUN(p, op, ...)                                                                         \
+    ((p)->measure                                                                               \
+         ? glm_pass_measured((p), op_##op##_scratch_bytes((p)->dev,                             \
+                                                          &(struct op##_args){ __VA_ARGS__ }))  \
+         : op_##op((p)->dev, &(struct op##_args){ __VA_ARGS__ }))
+
+static inline err_t glm_pass_measured(struct glm_pass *p, int64_t scratch_bytes)
+{
+    if (scratch_bytes > p->scratch.bytes) p->scratch.bytes = scratch_bytes;
+    return ERR_OK;
+}
+
+/* ---- glm_micro.c ---- */
+
+/* Room for the rows, ids and positions in range: ERR_ARG says which is not. */
+MUST_USE err_t glm_check_rows(const struct glm *glm, int64_t rows, const int32_t *ids,
+                              const int32_t *pos, const int32_t *block);
+MUST_USE err_t glm_upload_rows(struct glm_pass *p, const int32_t *ids, const int32_t *pos,
+                               const int32_t *block);
+/* `segments` is borrowed until the pass ends. */
+MUST_USE err_t glm_upload_segments(struct glm_pass *p, const struct attn_segment *segments,
+                                   int64_t count);
+/* A tensor of at most a row of logits (or targets_max losses) to the host, as float64. */
+MUST_USE err_t glm_fetch(struct glm *glm, double *out, const struct tensor *t);
+
+/* ---- glm_net.c ---- */
+
+/* A pass over `rows` rows with the model's buffers and scratch. */
+struct glm_pass glm_pass_begin(struct glm *glm, enum glm_pass_kind kind, int64_t rows);
+/* Embedding, layers, final norm. */
+MUST_USE err_t glm_forward(struct glm_pass *p);
+/* nll of the targets, without gradients. */
+MUST_USE err_t glm_loss(struct glm_pass *p);
+/* nll of the targets, then every gradient into p->grads. */
+MUST_USE err_t glm_loss_backward(struct glm_pass *p);
+/* logits [count, V] of rows first .. first+count-1 of the last forward pass. */
+MUST_USE err_t glm_head(struct glm_pass *p, struct tensor *logits, int64_t first, int64_t count);
+/* Scratch of every pass that `sketch`, a model without memory, can be asked for (decoding apart: the cache's size is not known yet). */
+MUST_USE err_t glm_measure_scratch(int64_t *bytes, struct glm *sketch);
+
+#endif

@@ -1,0 +1,104 @@
+/* Weights from a source of named tensors: every one of the table, and nothing that the table does not know. */
+#include "model/glm.h"
+
+#include "base/num.h"
+#include "model/glm_impl.h"
+#include "model/weights.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define LOAD_CHUNK (1 << 20) /* elements read at a time */
+
+/* Published files carry the rotary frequencies as buffers; the reference ignores them, and so do we. */
+static bool is_ignored(const char *name)
+{
+    static const char suffix[] = "rotary_emb.inv_freq";
+    const size_t size = strlen(name), suffix_size = sizeof suffix - 1;
+    return size >= suffix_size && strcmp(name + size - suffix_size, suffix) == 0;
+}
+
+static err_t check_extra(const struct glm_params *params, const struct weight_source *source)
+{
+    for (int64_t i = 0; i < weight_source_count(source); i++) {
+        const char *name = weight_source_info(source, i).name;
+        if (glm_params_find_name(params, name) < 0 && !is_ignored(name))
+            RAISE(FORMAT, "%s: in the files, but no tensor of this model", name);
+    }
+    return ERR_OK;
+}
+
+static err_t check_shape(const struct glm_param *row, const struct weight_info *info)
+{
+    const int64_t d1 = info->dims == 2 ? info->dim[1] : 1;
+    if (info->dims == row->dims && info->dim[0] == row->dim[0] && d1 == row->dim[1]) return ERR_OK;
+    if (row->dims == 1)
+        RAISE(FORMAT, "%s: %d dimensions, first %lld; expected [%lld]", info->name, info->dims,
+              (long long)info->dim[0], (long long)row->dim[0]);
+    RAISE(FORMAT, "%s: %d dimensions, %lld x %lld; expected [%lld, %lld]", info->name, info->dims,
+          (long long)info->dim[0], (long long)d1, (long long)row->dim[0], (long long)row->dim[1]);
+}
+
+/* Where the files hold a tied tensor twice, both must be the same bytes. */
+static err_t check_twins(const struct glm_param *row, struct weight_source *source, int64_t first,
+                         int64_t second, char *buffer)
+{
+    const struct weight_info a = weight_source_info(source, first);
+    const struct weight_info b = weight_source_info(source, second);
+    const int64_t size = dtype_bytes(a.dtype);
+    char *other = buffer + (int64_t)LOAD_CHUNK * 8;
+    TRY(check_shape(row, &b));
+    if (a.dtype != b.dtype)
+        RAISE(FORMAT, "%s is %s and %s is %s; a tied pair has equal bytes, else set model.tie: false",
+              a.name, dtype_name(a.dtype), b.name, dtype_name(b.dtype));
+
+    for (int64_t e = 0; e < row->count; e += LOAD_CHUNK) {
+        const int64_t count = min_i64(LOAD_CHUNK, row->count - e);
+        TRY(weight_source_read(source, buffer, first, e, count));
+        TRY(weight_source_read(source, other, second, e, count));
+        if (memcmp(buffer, other, (size_t)(count * size)) == 0) continue;
+        int64_t byte = 0;
+        while (buffer[byte] == other[byte]) byte++;
+        RAISE(FORMAT,
+              "%s and %s differ first in row %lld; the model ties them (model.tie: false keeps both)",
+              a.name, b.name, (long long)((e + byte / size) / row->dim[1]));
+    }
+    return ERR_OK;
+}
+
+static err_t load_row(struct glm *glm, struct weight_source *source, int64_t index, char *buffer)
+{
+    const struct glm_param *row = &glm->params.row[index];
+    const dtype_t T = glm->options.dtype;
+    const bool is_tied = row->name_tied[0] != '\0';
+    int64_t found = weight_source_find(source, row->name);
+    const int64_t twin = is_tied ? weight_source_find(source, row->name_tied) : -1;
+    if (found < 0) found = twin;
+    if (found < 0) RAISE(FORMAT, "%s: not in the files", row->name);
+
+    const struct weight_info info = weight_source_info(source, found);
+    TRY(check_shape(row, &info));
+    if (twin >= 0 && twin != found) TRY(check_twins(row, source, found, twin, buffer));
+
+    char *to = (char *)glm->memory[GLM_BUF_WEIGHTS] + glm->layout.offset[index] * dtype_bytes(T);
+    for (int64_t e = 0; e < row->count; e += LOAD_CHUNK) {
+        const int64_t count = min_i64(LOAD_CHUNK, row->count - e);
+        TRY(weight_source_read_as(source, buffer, T, found, e, count));
+        TRY(dev_upload(glm->dev, to + e * dtype_bytes(T), buffer, count * dtype_bytes(T)));
+        TRY(dev_sync(glm->dev)); /* before the buffer is used again */
+    }
+    return ERR_OK;
+}
+
+err_t glm_load(struct glm *glm, struct weight_source *source)
+{
+    err_t rc = ERR_OK;
+    char *buffer = malloc((size_t)LOAD_CHUNK * 8 * 2); /* two chunks of the widest dtype */
+    if (buffer == NULL) RAISE(NOMEM, "loading weights: %d bytes wanted", LOAD_CHUNK * 8 * 2);
+    TRY_DONE(check_extra(&glm->params, source));
+    for (int64_t i = 0; i < glm->params.count; i++) TRY_DONE(load_row(glm, source, i, buffer));
+    glm->rows_ready = 0;
+done:
+    free(buffer);
+    return rc;
+}

@@ -1,0 +1,214 @@
+/* One micro-batch: checked on the host, uploaded, run; and what tests look at afterwards. */
+#include "model/glm.h"
+
+#include "base/num.h"
+#include "model/glm_impl.h"
+
+#include <string.h>
+
+/* ---- checks: what reaches the device is right, so that operators need not look ---- */
+
+static err_t check_range(const char *what, const int32_t *values, int64_t count, int64_t end)
+{
+    for (int64_t i = 0; i < count; i++)
+        if (values[i] < 0 || values[i] >= end)
+            RAISE(ARG, "%s of row %lld is %d; expected 0 .. %lld", what, (long long)i, values[i],
+                  (long long)end - 1);
+    return ERR_OK;
+}
+
+err_t glm_check_rows(const struct glm *glm, int64_t rows, const int32_t *ids, const int32_t *pos,
+                     const int32_t *block)
+{
+    const int64_t positions = glm->plan.buffer[GLM_B_COS].rows;
+    if (rows < 1 || rows > glm->options.rows_max)
+        RAISE(ARG, "%lld rows; this model has room for 1 .. %lld", (long long)rows,
+              (long long)glm->options.rows_max);
+    TRY(check_range("token id", ids, rows, glm->config.vocab_size));
+    TRY(check_range("position", pos, rows, positions));
+    return check_range("block position", block, rows, positions);
+}
+
+static err_t check_segments(const struct glm_batch *b, int64_t segments_max)
+{
+    int64_t end = 0;
+    if (b->segment_count < 1 || b->segment_count > segments_max)
+        RAISE(ARG, "%lld segments; this model has room for 1 .. %lld",
+              (long long)b->segment_count, (long long)segments_max);
+    for (int64_t s = 0; s < b->segment_count; s++) {
+        const struct attn_segment g = b->segments[s];
+        if (g.start < end || g.len < 1 || g.ctx < 0 || g.ctx > g.len || g.start > b->rows - g.len)
+            RAISE(ARG, "segment %lld: start %d, ctx %d, len %d; expected rows %lld .. %lld, "
+                       "0 <= ctx <= len",
+                  (long long)s, g.start, g.ctx, g.len, (long long)end, (long long)b->rows - 1);
+        end = (int64_t)g.start + g.len;
+    }
+    return ERR_OK;
+}
+
+/* Target rows increase strictly and lie inside segments: padding is never trained. */
+static err_t check_targets(const struct glm_batch *b, const struct glm *glm)
+{
+    int64_t s = 0, last = -1;
+    if (b->target_count < 0 || b->target_count > glm->options.targets_max)
+        RAISE(ARG, "%lld targets; this model has room for 0 .. %lld", (long long)b->target_count,
+              (long long)glm->options.targets_max);
+    for (int64_t i = 0; i < b->target_count; i++) {
+        const int64_t row = b->target_rows[i];
+        if (row <= last || row >= b->rows)
+            RAISE(ARG, "target %lld is row %lld; expected rows that increase, below %lld",
+                  (long long)i, (long long)row, (long long)b->rows);
+        last = row;
+        while (s < b->segment_count && row >= (int64_t)b->segments[s].start + b->segments[s].len) s++;
+        if (s == b->segment_count || row < b->segments[s].start)
+            RAISE(ARG, "target %lld is row %lld, which is in no segment", (long long)i,
+                  (long long)row);
+    }
+    return check_range("label", b->labels, b->target_count, glm->config.vocab_size);
+}
+
+/* (id, row) pairs that increase strictly are a permutation that sorts. */
+static err_t check_order(const struct glm_batch *b)
+{
+    ASSERT(b->order != NULL);
+    TRY(check_range("order", b->order, b->rows, b->rows));
+    for (int64_t i = 1; i < b->rows; i++) {
+        const int32_t r0 = b->order[i - 1], r1 = b->order[i];
+        if (b->ids[r0] > b->ids[r1] || (b->ids[r0] == b->ids[r1] && r0 >= r1))
+            RAISE(ARG, "order does not sort the ids: rows %d, %d at place %lld", r0, r1,
+                  (long long)i);
+    }
+    return ERR_OK;
+}
+
+static err_t check_batch(const struct glm *glm, const struct glm_batch *b, bool backward)
+{
+    TRY(glm_check_rows(glm, b->rows, b->ids, b->pos, b->block));
+    TRY(check_segments(b, glm->options.segments_max));
+    TRY(check_targets(b, glm));
+    if (!backward) return ERR_OK;
+    if (!glm->options.train) RAISE(ARG, "this model was created without room for training");
+    ASSERT(b->weights != NULL || b->target_count == 0);
+    return check_order(b);
+}
+
+/* ---- a pass over the batch ---- */
+
+static err_t upload(struct glm *glm, struct tensor *out, enum glm_buffer_id id, int64_t rows,
+                    const void *from)
+{
+    *out = glm_view(glm, id, 0, rows);
+    if (from == NULL || rows == 0) return ERR_OK;
+    return dev_upload(glm->dev, out->data, from, tensor_count(out) * dtype_bytes(out->dtype));
+}
+
+err_t glm_upload_rows(struct glm_pass *p, const int32_t *ids, const int32_t *pos,
+                      const int32_t *block)
+{
+    TRY(upload(p->glm, &p->ids, GLM_B_IDS, p->rows, ids));
+    TRY(upload(p->glm, &p->pos, GLM_B_POS, p->rows, pos));
+    return upload(p->glm, &p->block, GLM_B_BLOCK, p->rows, block);
+}
+
+err_t glm_upload_segments(struct glm_pass *p, const struct attn_segment *segments, int64_t count)
+{
+    p->segments_host = segments;
+    return upload(p->glm, &p->segments, GLM_B_SEGMENTS, count, segments);
+}
+
+static err_t upload_batch(struct glm_pass *p, const struct glm_batch *b, bool backward)
+{
+    struct glm *glm = p->glm;
+    TRY(glm_upload_rows(p, b->ids, b->pos, b->block));
+    TRY(glm_upload_segments(p, b->segments, b->segment_count));
+    TRY(upload(glm, &p->target_rows, GLM_B_TARGET_ROWS, b->target_count, b->target_rows));
+    TRY(upload(glm, &p->labels, GLM_B_LABELS, b->target_count, b->labels));
+    TRY(upload(glm, &p->weights, GLM_B_LOSS_WEIGHTS, b->target_count, b->weights));
+    p->nll = glm_view(glm, GLM_B_NLL, 0, b->target_count);
+    return upload(glm, &p->order, GLM_B_ORDER, b->rows, backward ? b->order : NULL);
+}
+
+/* Copy a tensor to the host as float64, by way of the staging area. */
+err_t glm_fetch(struct glm *glm, double *out, const struct tensor *t)
+{
+    const int64_t count = tensor_count(t);
+    TRY(dev_download(glm->dev, glm->staging, t->data, count * dtype_bytes(t->dtype)));
+    TRY(dev_sync(glm->dev));
+    if (t->dtype == DTYPE_F64) {
+        memcpy(out, glm->staging, (size_t)count * sizeof *out);
+    } else {
+        ASSERT(t->dtype == DTYPE_F32);
+        for (int64_t i = 0; i < count; i++) out[i] = (double)((const float *)glm->staging)[i];
+    }
+    return ERR_OK;
+}
+
+err_t glm_eval_micro(struct glm *glm, const struct glm_batch *batch, double *nll)
+{
+    glm->rows_ready = 0;
+    TRY(check_batch(glm, batch, false));
+    struct glm_pass p = glm_pass_begin(glm, PASS_BATCH, batch->rows);
+    TRY(upload_batch(&p, batch, false));
+    TRY(glm_forward(&p));
+    if (batch->target_count > 0) {
+        TRY(glm_loss(&p));
+        TRY(glm_fetch(glm, nll, &p.nll));
+    }
+    TRY(dev_sync(glm->dev));
+    glm->rows_ready = batch->rows;
+    return ERR_OK;
+}
+
+err_t glm_train_micro(struct glm *glm, const struct glm_batch *batch, struct tensor *grads,
+                      double *nll)
+{
+    glm->rows_ready = 0;
+    TRY(check_batch(glm, batch, true));
+    if (grads->dtype != dtype_accumulator(glm->options.dtype))
+        RAISE(DTYPE, "gradients are %s; expected %s", dtype_name(grads->dtype),
+              dtype_name(dtype_accumulator(glm->options.dtype)));
+    if (tensor_count(grads) != glm->layout.element_count)
+        RAISE(SHAPE, "gradients: %lld elements; the weights have %lld",
+              (long long)tensor_count(grads), (long long)glm->layout.element_count);
+    if (batch->target_count == 0) return ERR_OK; /* nothing trained, nothing added */
+
+    struct glm_pass p = glm_pass_begin(glm, PASS_BATCH, batch->rows);
+    p.grads = grads;
+    TRY(upload_batch(&p, batch, true));
+    TRY(glm_forward(&p));
+    TRY(glm_loss_backward(&p));
+    return glm_fetch(glm, nll, &p.nll);
+}
+
+/* ---- looking inside ---- */
+
+err_t glm_hidden(struct glm *glm, double *out, int64_t layer)
+{
+    const int64_t L = glm->config.layer_count, C = glm->config.hidden_size;
+    if (layer < 0 || layer >= L)
+        RAISE(ARG, "hidden state of layer %lld; expected 0 .. %lld", (long long)layer,
+              (long long)L - 1);
+    if (glm->rows_ready == 0) RAISE(ARG, "hidden state: run glm_eval_micro first");
+    if (!glm->options.train) RAISE(ARG, "hidden state: kept only by a model with room for training");
+
+    const struct tensor h = glm_view(glm, GLM_B_HIDDEN, layer + 1, glm->rows_ready);
+    for (int64_t r = 0; r < glm->rows_ready; r++) {
+        const struct tensor row =
+            tensor_1d((char *)h.data + r * C * dtype_bytes(h.dtype), h.dtype, C, h.name);
+        TRY(glm_fetch(glm, out + r * C, &row));
+    }
+    return ERR_OK;
+}
+
+err_t glm_logits(struct glm *glm, double *out, const int32_t *rows, int64_t row_count)
+{
+    if (glm->rows_ready == 0) RAISE(ARG, "logits: run glm_eval_micro first");
+    TRY(check_range("logits row", rows, row_count, glm->rows_ready));
+    struct glm_pass p = glm_pass_begin(glm, PASS_BATCH, glm->rows_ready);
+    struct tensor logits = glm_view(glm, GLM_B_LOGITS, 0, 1);
+    for (int64_t i = 0; i < row_count; i++) {
+        TRY(glm_head(&p, &logits, rows[i], 1));
+        TRY(glm_fetch(glm, out + i * glm->config.vocab_size, &logits));
+    }
+    return ERR_OK;
+}

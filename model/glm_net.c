@@ -1,0 +1,147 @@
+/* The whole network as a sequence of operators: embedding, layers, head; and how much scratch they ask for. */
+#include "kernels/ops_embed.h"
+#include "kernels/ops_linear.h"
+#include "kernels/ops_loss.h"
+#include "model/glm_block.h"
+#include "model/glm_impl.h"
+
+struct tensor glm_view(const struct glm *glm, enum glm_buffer_id id, int64_t copy, int64_t rows)
+{
+    const struct glm_buffer *b = &glm->plan.buffer[id];
+    const char *base = glm->memory[b->klass];
+    void *data = NULL;
+    ASSERT(rows >= 0 && rows <= b->rows);
+    if (base != NULL && b->copies > 0) {
+        const int64_t index = b->copies == 1 ? 0 : copy;
+        ASSERT(index >= 0 && index < b->copies);
+        data = (void *)(base + b->offset + index * b->bytes);
+    }
+    if (b->cols == 0) return tensor_1d(data, b->dtype, rows, b->name);
+    return tensor_2d(data, b->dtype, rows, b->cols, b->name);
+}
+
+void glm_tensors(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm, void *arena,
+                 dtype_t dtype, int64_t layer)
+{
+    for (int role = 0; role < GLM_ROLE_COUNT; role++) {
+        const int64_t i = glm_params_find(&glm->params, (enum glm_role)role, layer);
+        out[role] = i < 0 ? (struct tensor){ 0 }
+                          : glm_param_tensor(&glm->params, &glm->layout, i, arena, dtype);
+    }
+    if (glm->config.tied) out[GLM_HEAD] = out[GLM_EMBED];
+}
+
+struct glm_pass glm_pass_begin(struct glm *glm, enum glm_pass_kind kind, int64_t rows)
+{
+    const struct glm_plan *plan = &glm->plan;
+    const struct glm_buffer *scratch = &plan->buffer[GLM_B_SCRATCH];
+    return (struct glm_pass){
+        .glm = glm,
+        .dev = glm->dev,
+        .kind = kind,
+        .scratch = { glm->memory[GLM_BUF_SCRATCH], scratch->bytes },
+        .rows = rows,
+        .ids = glm_view(glm, GLM_B_IDS, 0, rows),
+        .pos = glm_view(glm, GLM_B_POS, 0, rows),
+        .block = glm_view(glm, GLM_B_BLOCK, 0, rows),
+        .cos = glm_view(glm, GLM_B_COS, 0, plan->buffer[GLM_B_COS].rows),
+        .sin = glm_view(glm, GLM_B_SIN, 0, plan->buffer[GLM_B_SIN].rows),
+    };
+}
+
+/* The layer index of what lies outside the layers. */
+static int64_t end_of(const struct glm_pass *p) { return p->glm->config.layer_count; }
+
+static struct tensor weight_of(const struct glm_pass *p, enum glm_role role)
+{
+    struct tensor w[GLM_ROLE_COUNT];
+    glm_tensors(w, p->glm, p->glm->memory[GLM_BUF_WEIGHTS], p->glm->options.dtype, end_of(p));
+    return w[role];
+}
+
+static struct tensor grad_of(const struct glm_pass *p, enum glm_role role)
+{
+    struct tensor dw[GLM_ROLE_COUNT];
+    glm_tensors(dw, p->glm, p->grads->data, p->grads->dtype, end_of(p));
+    return dw[role];
+}
+
+err_t glm_forward(struct glm_pass *p)
+{
+    const int64_t L = p->glm->config.layer_count;
+    const struct tensor table = weight_of(p, GLM_EMBED);
+    struct tensor x = glm_view(p->glm, GLM_B_HIDDEN, 0, p->rows);
+
+    TRY(RUN(p, embed_fwd, .y = &x, .table = &table, .ids = &p->ids));
+    TRY(glm_norm_fwd(p, 0));
+    for (int64_t l = 0; l < L; l++) {
+        TRY(glm_block_fwd(p, l));
+        TRY(glm_norm_fwd(p, l + 1));
+    }
+    return ERR_OK;
+}
+
+/* The output layer with its loss; dx and dhead NULL for the forward pass alone. */
+static err_t head_loss(struct glm_pass *p, struct tensor *dx, struct tensor *dhead)
+{
+    const struct tensor x = glm_view(p->glm, GLM_B_A, end_of(p), p->rows);
+    const struct tensor head = weight_of(p, GLM_HEAD);
+    return RUN(p, linear_ce, .nll = &p->nll, .dx = dx, .dw_acc = dhead, .x = &x, .w = &head,
+               .rows = &p->target_rows, .labels = &p->labels, .weights = &p->weights,
+               .vocab_valid = p->glm->config.vocab_size, .scratch = p->scratch);
+}
+
+err_t glm_loss(struct glm_pass *p) { return head_loss(p, NULL, NULL); }
+
+err_t glm_loss_backward(struct glm_pass *p)
+{
+    const int64_t L = p->glm->config.layer_count;
+    struct tensor dhead = grad_of(p, GLM_HEAD), dtable = grad_of(p, GLM_EMBED);
+    struct tensor dx = glm_view(p->glm, GLM_B_DY, 0, p->rows);
+    const struct tensor dh = glm_view(p->glm, GLM_B_DH, 0, p->rows);
+
+    TRY(head_loss(p, &dx, &dhead));
+    for (int64_t l = L; l > 0; l--) {
+        TRY(glm_norm_bwd(p, l));
+        TRY(glm_block_bwd(p, l - 1));
+    }
+    TRY(glm_norm_bwd(p, 0));
+    return RUN(p, embed_bwd, .dtable_acc = &dtable, .dy = &dh, .ids = &p->ids, .order = &p->order);
+}
+
+err_t glm_head(struct glm_pass *p, struct tensor *logits, int64_t first, int64_t count)
+{
+    const struct tensor head = weight_of(p, GLM_HEAD);
+    struct tensor x = glm_view(p->glm, GLM_B_A, end_of(p), p->rows);
+    ASSERT(first >= 0 && count >= 0 && first <= x.dim[0] - count);
+    if (x.data != NULL) x.data = (char *)x.data + first * x.row_stride * dtype_bytes(x.dtype);
+    x.dim[0] = count;
+    return RUN(p, linear_fwd, .y = logits, .x = &x, .w = &head, .scratch = p->scratch);
+}
+
+err_t glm_measure_scratch(int64_t *bytes, struct glm *sketch)
+{
+    const struct glm_options *o = &sketch->options;
+    /* One segment of all rows, each of which sees all: nothing asks for more. */
+    const struct attn_segment whole = { 0, (int32_t)o->rows_max, (int32_t)o->rows_max };
+    const struct tensor grads = { .dtype = dtype_accumulator(o->dtype) };
+    struct tensor logits = glm_view(sketch, GLM_B_LOGITS, 0, 1);
+    struct glm_pass p = glm_pass_begin(sketch, PASS_BATCH, o->rows_max);
+    p.measure = true;
+    p.scratch = (struct scratch){ 0 };
+    p.segments = glm_view(sketch, GLM_B_SEGMENTS, 0, 1);
+    p.segments_host = &whole;
+    p.target_rows = glm_view(sketch, GLM_B_TARGET_ROWS, 0, o->targets_max);
+    p.labels = glm_view(sketch, GLM_B_LABELS, 0, o->targets_max);
+    p.weights = glm_view(sketch, GLM_B_LOSS_WEIGHTS, 0, o->targets_max);
+    p.nll = glm_view(sketch, GLM_B_NLL, 0, o->targets_max);
+    p.order = glm_view(sketch, GLM_B_ORDER, 0, o->rows_max);
+    p.grads = &grads;
+
+    TRY(glm_forward(&p));
+    TRY(glm_loss(&p));
+    if (o->train) TRY(glm_loss_backward(&p));
+    TRY(glm_head(&p, &logits, 0, 1));
+    *bytes = p.scratch.bytes;
+    return ERR_OK;
+}

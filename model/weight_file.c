@@ -1,0 +1,281 @@
+#include "model/weight_file.h"
+
+#include "base/check.h"
+#include "base/num.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const struct weight_source_ops file_ops;
+
+/* ---- bytes ---- */
+
+static err_t refuse_lfs_pointer(struct weight_file *f)
+{
+    static const char magic[] = "version https://git-lfs.github.com/spec/";
+    char head[sizeof magic - 1];
+    if (f->size < (int64_t)sizeof head) return ERR_OK;
+    TRY(weight_file_read(f, head, 0, (int64_t)sizeof head));
+    if (memcmp(head, magic, sizeof head) == 0)
+        RAISE(FORMAT, "%s is a Git LFS pointer, not the file itself; run git lfs pull in its folder",
+              f->name);
+    return ERR_OK;
+}
+
+static err_t create(struct weight_file **out)
+{
+    struct weight_file *f = calloc(1, sizeof *f);
+    if (!f) RAISE(NOMEM, "%zu bytes for a table of tensors", sizeof *f);
+    f->source.ops = &file_ops;
+    f->reader.fd = -1;
+    f->span_row = -1;
+    *out = f;
+    return ERR_OK;
+}
+
+err_t weight_file_open(struct weight_file **out, const char *path)
+{
+    err_t rc = ERR_OK;
+    struct weight_file *f = NULL;
+    TRY(create(&f));
+    TRY_DONE(file_reader_open(&f->reader, path));
+    f->name = f->reader.path;
+    f->size = f->reader.size;
+    TRY_DONE(refuse_lfs_pointer(f));
+    *out = f;
+    return ERR_OK;
+done:
+    weight_file_close(f);
+    return rc;
+}
+
+err_t weight_file_open_memory(struct weight_file **out, const void *bytes, int64_t size,
+                              const char *name)
+{
+    ASSERT(size >= 0);
+    err_t rc = ERR_OK;
+    struct weight_file *f = NULL;
+    TRY(create(&f));
+    f->memory = bytes;
+    f->name = name;
+    f->size = size;
+    TRY_DONE(refuse_lfs_pointer(f));
+    *out = f;
+    return ERR_OK;
+done:
+    weight_file_close(f);
+    return rc;
+}
+
+void weight_file_close(struct weight_file *f)
+{
+    if (!f) return;
+    if (!f->memory) file_reader_close(&f->reader);
+    arena_clear(&f->arena);
+    free(f->row);
+    free(f->by_name);
+    free(f->span_bytes);
+    free(f);
+}
+
+err_t weight_file_read(struct weight_file *f, void *out, int64_t offset, int64_t size)
+{
+    ASSERT(offset >= 0 && size >= 0);
+    if (!f->memory) {
+        TRY(file_reader_pread(&f->reader, out, size, offset));
+        return ERR_OK;
+    }
+    if (offset > f->size || size > f->size - offset)
+        RAISE(FORMAT, "%s: %lld bytes wanted at offset %lld of %lld", f->name, (long long)size,
+              (long long)offset, (long long)f->size);
+    if (size > 0) memcpy(out, f->memory + offset, (size_t)size);
+    return ERR_OK;
+}
+
+err_t weight_file_text(struct weight_file *f, const char **out, const char *text, int64_t size)
+{
+    if (size >= WEIGHT_NAME_MAX)
+        RAISE(FORMAT, "%s: a name of %lld bytes (at most %d): %.40s...", f->name, (long long)size,
+              WEIGHT_NAME_MAX - 1, text);
+    if (memchr(text, '\0', (size_t)size))
+        RAISE(FORMAT, "%s: a name contains a NUL byte: %.40s", f->name, text);
+    void *copy;
+    TRY(arena_push(&f->arena, &copy, size + 1, 1));
+    memcpy(copy, text, (size_t)size);
+    *out = copy;
+    return ERR_OK;
+}
+
+/* ---- table ---- */
+
+static err_t reserve_row(struct weight_file *f)
+{
+    if (f->row_count < f->row_capacity) return ERR_OK;
+    const int64_t capacity = max_i64(64, 2 * f->row_capacity);
+    struct weight_row *row = realloc(f->row, (size_t)capacity * sizeof *row);
+    if (!row) RAISE(NOMEM, "%s: table of %lld tensors", f->name, (long long)capacity);
+    f->row = row;
+    f->row_capacity = capacity;
+    return ERR_OK;
+}
+
+/* count = product of dim; span = 1 + sum (dim-1) * stride, 0 for an empty tensor. */
+static bool measure(struct weight_row *row)
+{
+    row->count = 1;
+    row->span = 1;
+    row->contiguous = true;
+    /* Dimensions of one element may carry any stride; an empty tensor touches nothing. */
+    int64_t stride = 1;
+    for (int i = row->dims - 1; i >= 0; i--) {
+        int64_t reach;
+        if (row->dim[i] < 0 || row->stride[i] < 0) return false;
+        if (row->dim[i] > 1 && row->stride[i] != stride) row->contiguous = false;
+        if (!checked_mul(&row->count, row->count, row->dim[i])) return false;
+        if (row->dim[i] > 0 && (!checked_mul(&reach, row->dim[i] - 1, row->stride[i]) ||
+                                !checked_add(&row->span, row->span, reach)))
+            return false;
+        stride = row->count;
+    }
+    if (row->count == 0) {
+        row->span = 0;
+        row->contiguous = true;
+    }
+    return true;
+}
+
+err_t weight_file_add(struct weight_file *f, const struct weight_row *row, int64_t available)
+{
+    ASSERT(!f->by_name);
+    ASSERT(row->dims >= 0 && row->dims <= WEIGHT_DIMS_MAX);
+    TRY(reserve_row(f));
+    struct weight_row *added = &f->row[f->row_count];
+    *added = *row;
+    char text[WEIGHT_SHAPE_TEXT_MAX];
+    if (!measure(added))
+        RAISE(FORMAT, "%s: %s: shape %s or its strides are negative or beyond 63 bits", f->name,
+              row->name, weight_shape_text(text, row->dims, row->dim));
+    if (added->span > available)
+        RAISE(FORMAT, "%s: %s: shape %s reaches over %lld elements, but %lld are stored", f->name,
+              row->name, weight_shape_text(text, row->dims, row->dim), (long long)added->span,
+              (long long)available);
+    f->row_count++;
+    return ERR_OK;
+}
+
+static int compare_names(const void *a, const void *b, void *rows)
+{
+    const struct weight_row *row = rows;
+    return strcmp(row[*(const int64_t *)a].name, row[*(const int64_t *)b].name);
+}
+
+err_t weight_file_finish(struct weight_file *f)
+{
+    ASSERT(!f->by_name);
+    f->by_name = malloc((size_t)(f->row_count + 1) * sizeof *f->by_name);
+    if (!f->by_name) RAISE(NOMEM, "%s: index of %lld tensors", f->name, (long long)f->row_count);
+    for (int64_t i = 0; i < f->row_count; i++) f->by_name[i] = i;
+    qsort_r(f->by_name, (size_t)f->row_count, sizeof *f->by_name, compare_names, f->row);
+    for (int64_t i = 1; i < f->row_count; i++) {
+        const char *name = f->row[f->by_name[i]].name;
+        if (strcmp(f->row[f->by_name[i - 1]].name, name) == 0)
+            RAISE(FORMAT, "%s: tensor %s appears twice", f->name, name);
+    }
+    return ERR_OK;
+}
+
+/* ---- the interface ---- */
+
+static const struct weight_file *of(const struct weight_source *s)
+{
+    return (const struct weight_file *)s;
+}
+
+static int64_t file_count(const struct weight_source *s) { return of(s)->row_count; }
+
+static struct weight_info file_info(const struct weight_source *s, int64_t index)
+{
+    const struct weight_row *row = &of(s)->row[index];
+    struct weight_info info = { row->name, row->dtype, row->dims, { 1, 1, 1, 1 }, row->count };
+    memcpy(info.dim, row->dim, (size_t)row->dims * sizeof row->dim[0]);
+    return info;
+}
+
+static int64_t file_find(const struct weight_source *s, const char *name)
+{
+    const struct weight_file *f = of(s);
+    int64_t low = 0, high = f->row_count;
+    while (low < high) {
+        const int64_t middle = low + (high - low) / 2;
+        const int order = strcmp(f->row[f->by_name[middle]].name, name);
+        if (order == 0) return f->by_name[middle];
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return -1;
+}
+
+/* Make span_bytes hold everything that `row` spans. */
+static err_t load_span(struct weight_file *f, int64_t index)
+{
+    if (f->span_row == index) return ERR_OK;
+    const struct weight_row *row = &f->row[index];
+    const int64_t bytes = row->span * dtype_bytes(row->dtype);
+    f->span_row = -1;
+    free(f->span_bytes);
+    f->span_bytes = malloc((size_t)bytes);
+    if (!f->span_bytes)
+        RAISE(NOMEM, "%s: %s: %lld bytes to put its elements in order", f->name, row->name,
+              (long long)bytes);
+    TRY(weight_file_read(f, f->span_bytes, row->begin, bytes));
+    f->span_row = index;
+    return ERR_OK;
+}
+
+static void gather(uint8_t *out, const uint8_t *span, const struct weight_row *row, int64_t first,
+                   int64_t count)
+{
+    const int64_t bytes = dtype_bytes(row->dtype);
+    int64_t at[WEIGHT_DIMS_MAX] = { 0 }, rest = first, offset = 0;
+    for (int i = row->dims - 1; i >= 0; i--) {
+        at[i] = rest % row->dim[i];
+        rest /= row->dim[i];
+        offset += at[i] * row->stride[i];
+    }
+    for (int64_t n = 0; n < count; n++) {
+        memcpy(out + n * bytes, span + offset * bytes, (size_t)bytes);
+        for (int i = row->dims - 1; i >= 0; i--) {
+            offset += row->stride[i];
+            if (++at[i] < row->dim[i]) break;
+            offset -= row->dim[i] * row->stride[i];
+            at[i] = 0;
+        }
+    }
+}
+
+static err_t file_read(struct weight_source *s, void *out, int64_t index, int64_t first,
+                       int64_t count)
+{
+    struct weight_file *f = (struct weight_file *)s;
+    const struct weight_row *row = &f->row[index];
+    const int64_t bytes = dtype_bytes(row->dtype);
+    if (row->contiguous) {
+        TRY(weight_file_read(f, out, row->begin + first * bytes, count * bytes));
+        return ERR_OK;
+    }
+    TRY(load_span(f, index));
+    gather(out, f->span_bytes, row, first, count);
+    return ERR_OK;
+}
+
+static void file_close(struct weight_source *s) { weight_file_close((struct weight_file *)s); }
+
+static const struct weight_source_ops file_ops = {
+    .count = file_count,
+    .info = file_info,
+    .find = file_find,
+    .read = file_read,
+    .close = file_close,
+};
