@@ -1,6 +1,6 @@
 /*
- * Products of the cpu backend and what it builds its operators from. Where inputs are small integers
- * every sum is exact, so results must be equal and not close.
+ * Products of the cpu backend and what it builds its operators from. Where inputs are small
+ * integers every sum is exact, so results must be equal and not close.
  */
 #include "testing.h"
 
@@ -218,7 +218,8 @@ static void test_rows(void **state)
         for (int64_t k = 0; k < p.g.k; k++) p.a[changed * p.g.lda + k] += 1e3f;
         assert_ok(gemm_f32(dev, &p.g));
         for (int64_t i = 0; i < p.g.m; i++) {
-            const bool same = memcmp(first + i * p.g.ldc, p.c + i * p.g.ldc, (size_t)row_bytes) == 0;
+            const int64_t at = i * p.g.ldc;
+            const bool same = memcmp(first + at, p.c + at, (size_t)row_bytes) == 0;
             assert_true(same == (i != changed));
         }
         free(first);
@@ -266,8 +267,9 @@ static void test_finish(void **state)
         for (int in_scratch = 0; in_scratch < 2; in_scratch++) {
             struct product p;
             product_open(&p, dev, shapes[s], in_scratch ? "NN" : "NT", DTYPE_F32, FILL_INTEGERS);
-            struct tensor visits = tensor_2d(floats(p.g.m * p.g.n), DTYPE_F32, p.g.m, p.g.n, "visits");
-            memset(visits.data, 0, (size_t)(p.g.m * p.g.n) * sizeof(float));
+            const int64_t count = p.g.m * p.g.n;
+            struct tensor visits = tensor_2d(floats(count), DTYPE_F32, p.g.m, p.g.n, "visits");
+            memset(visits.data, 0, (size_t)count * sizeof(float));
             p.g.tiles_in_scratch = in_scratch;
             p.g.finish = count_visits;
             p.g.finish_context = &visits;
@@ -426,13 +428,14 @@ static void test_adamw_pieces(void **state)
         float **arena = run == 0 ? whole : cut;
         struct tensor t[ARENAS];
         for (int i = 0; i < ARENAS; i++) t[i] = tensor_1d(arena[i], DTYPE_F32, COUNT, "arena");
-        assert_ok(op_adamw_segments(dev, &(struct adamw_segments_args){
-                                             .weight = &t[0], .grad = &t[1], .exp_avg = &t[2],
-                                             .exp_avg_sq = &t[3],
-                                             .segments = run == 0 ? &all : pieces,
-                                             .segment_count = run == 0 ? 1 : piece_count,
-                                             .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8,
-                                             .weight_decay = 0.1, .grad_scale = 0.7, .update = 3 }));
+        const struct adamw_segments_args args = {
+            .weight = &t[0], .grad = &t[1], .exp_avg = &t[2], .exp_avg_sq = &t[3],
+            .segments = run == 0 ? &all : pieces,
+            .segment_count = run == 0 ? 1 : piece_count,
+            .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8,
+            .weight_decay = 0.1, .grad_scale = 0.7, .update = 3,
+        };
+        assert_ok(op_adamw_segments(dev, &args));
     }
     for (int i = 0; i < ARENAS; i++) {
         assert_memory_equal(whole[i], cut[i], COUNT * sizeof(float));

@@ -1,10 +1,10 @@
 /*
- * Attention over packed segments. The unit of work is a block of query rows of one head (forward) or
- * one key/value head of a segment (backward); each is computed by one thread from its own segment's
- * rows alone, so neither threads nor neighbouring segments can change a bit.
+ * Attention over packed segments. The unit of work is a block of query rows of one head (forward)
+ * or one key/value head of a segment (backward); each is computed by one thread from its own
+ * segment's rows alone, so neither threads nor neighbouring segments can change a bit.
  *
- * Products of a block run through single-threaded oneDNN calls on q, k and v where they lie. Keys that
- * no row of a block sees are never touched.
+ * Products of a block run through single-threaded oneDNN calls on q, k and v where they lie. Keys
+ * that no row of a block sees are never touched.
  */
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/ops_cpu.h"
@@ -15,7 +15,7 @@
 #include <omp.h>
 #include <string.h>
 
-#define QUERY_ROWS 64  /* a block of queries: 64 x 2048 scores are 512 KiB, a quarter of the cache */
+#define QUERY_ROWS 64  /* a block of queries: its scores against 2048 keys are 512 KiB */
 #define KEY_COLS   512 /* backward: keys of one piece; scores and their gradient are 256 KiB */
 
 /* Keys that row i of a segment sees: 0 .. visible-1. */
@@ -120,7 +120,8 @@ err_t attn_fwd_cpu(struct dev *dev, const struct attn_fwd_args *a)
     return ERR_OK;
 }
 
-/* A head of the segment in the backward pass; strides are those of dqkv, qkv (W) and out (out_stride). */
+/* A head of the segment in the backward pass; strides are those of dqkv, qkv (W) and out
+ * (out_stride). */
 struct bwd_head {
     const float *q, *k, *v, *out, *dout, *lse;
     float *dq, *dk, *dv;

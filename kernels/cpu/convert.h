@@ -1,8 +1,10 @@
 /*
- * convert.h - 16-bit floats to f32, sixteen at a time. Exact, subnormals, infinities and NaN included.
+ * convert.h - 16-bit floats to f32, sixteen at a time. Exact, subnormals, infinities and NaN
+ * included.
  *
- * Vectors are GCC's and clang's own vector types, which the compiler lowers to whatever registers the
- * machine has. They are passed by pointer, so that a build without AVX-512 has no ABI to warn about.
+ * Vectors are GCC's and clang's own vector types, which the compiler lowers to whatever registers
+ * the machine has. They are passed by pointer, so that a build without AVX-512 has no ABI to warn
+ * about.
  */
 #ifndef KERNELS_CPU_CONVERT_H
 #define KERNELS_CPU_CONVERT_H
@@ -26,7 +28,8 @@ static inline void lanes_from_f32(f32_lanes_t *out, const void *in)
     memcpy(out, in, sizeof *out);
 }
 
-/* GCC 12 makes the conversion of vector types out of halves and shuffles; so by name where possible. */
+/* GCC 12 makes the conversion of vector types out of halves and shuffles; so by name where
+ * possible. */
 #ifdef __AVX512F__
 static inline void lanes_from_bf16(f32_lanes_t *out, const void *in)
 {

@@ -1,6 +1,6 @@
 /*
- * Attention of single new tokens over a cache. Bound by reading the cache once; the unit of work is one
- * key/value head of one sequence.
+ * Attention of single new tokens over a cache. Bound by reading the cache once; the unit of work is
+ * one key/value head of one sequence.
  */
 #include "kernels/cpu/ops_cpu.h"
 #include "kernels/cpu/vec_math.h"

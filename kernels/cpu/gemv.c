@@ -5,9 +5,10 @@
 #include "kernels/cpu/convert.h"
 
 /*
- * The work on one piece of columns goes through k in runs; the run of a is packed once, because rows
- * that are a power of two apart would share the sets of the first-level cache. Inside a run, panels of
- * four rows of b are multiplied with all rows of a, lane by lane, while the next panel is fetched.
+ * The work on one piece of columns goes through k in runs; the run of a is packed once, because
+ * rows that are a power of two apart would share the sets of the first-level cache. Inside a run,
+ * panels of four rows of b are multiplied with all rows of a, lane by lane, while the next panel is
+ * fetched.
  */
 #define PANEL_COLS 4
 #define PANELS_MAX (GEMV_COLS_MAX / PANEL_COLS)
@@ -23,8 +24,8 @@ struct panel {
     int64_t count;                /* a multiple of LANES */
 };
 
-/* sums[i][j] += a row i times b row j, lane by lane. `rows` and `from` are constants in every caller, so
- * that the loops over rows unroll and the sums stay in registers. */
+/* sums[i][j] += a row i times b row j, lane by lane. `rows` and `from` are constants in every
+ * caller, so that the loops over rows unroll and the sums stay in registers. */
 static inline __attribute__((always_inline)) void panel_add(panel_sums_t sums, const int rows,
                                                             lanes_from_fn from, int64_t bytes,
                                                             const struct panel *p)

@@ -24,8 +24,8 @@ struct gemv_args {
     bool accumulate;   /* c += instead of c =    */
 };
 
-/* Columns col .. col+cols-1 of c, at most GEMV_COLS_MAX. A row's bits do not depend on the other rows
- * or on how many there are. */
+/* Columns col .. col+cols-1 of c, at most GEMV_COLS_MAX. A row's bits do not depend on the other
+ * rows or on how many there are. */
 void gemv_columns(const struct gemv_args *args, int64_t col, int64_t cols);
 
 #endif

@@ -82,7 +82,7 @@ err_t residual_norm_fwd_cpu(struct dev *dev, const struct residual_norm_fwd_args
 struct bwd_row {
     const float *dy, *dresidual, *h, *gamma;
     float mean, rstd;
-    float alpha_in, alpha_out; /* factors of dresidual inside g and on top of dh: one of them is 0 */
+    float alpha_in, alpha_out; /* factors of dresidual inside g and on top of dh; one is 0 */
     int64_t C;
 };
 

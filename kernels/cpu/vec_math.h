@@ -1,12 +1,14 @@
 /*
  * vec_math.h - exp and what follows from it, written so that plain loops over arrays vectorise:
- * no calls, no branches, no tables. tests/test_kernels_gemm.c holds the stated errors against double.
+ * no calls, no branches, no tables. tests/test_kernels_gemm.c holds the stated errors against
+ * double.
  */
 #ifndef KERNELS_CPU_VEC_MATH_H
 #define KERNELS_CPU_VEC_MATH_H
 
 #include "base/num.h"
 
+#include <math.h>
 #include <stdint.h>
 
 #define VEC_EXP_MAX 88.0f  /* arguments above count as this: exp(88) = 1.65e38 is finite */
@@ -15,8 +17,8 @@
 /*
  * exp(x), within 1 ulp for VEC_EXP_MIN <= x <= VEC_EXP_MAX; NaN stays NaN.
  *
- * x = n ln2 + r with |r| <= ln2/2. Adding 1.5*2^23 rounds x/ln2 to the integer n and leaves n in the
- * low bits; n*LN2_HIGH is exact, because LN2_HIGH has 15 significant bits and |n| <= 127.
+ * x = n ln2 + r with |r| <= ln2/2. Adding 1.5*2^23 rounds x/ln2 to the integer n and leaves n in
+ * the low bits; n*LN2_HIGH is exact, because LN2_HIGH has 15 significant bits and |n| <= 127.
  * exp(r) is its Taylor polynomial of degree 7: the next term is at most 5.2e-9.
  */
 static inline float vec_expf(float x)
@@ -40,11 +42,19 @@ static inline float vec_expf(float x)
     return x < VEC_EXP_MIN ? 0.0f : y;
 }
 
-/* A float's bits as an integer of the same order; NaNs lie beyond the infinities. Its own inverse. */
+/* a*b + c with the same bits wherever the compiler puts it: where the machine has a fused
+ * instruction, plain sums of products are fused or not as the optimiser sees fit. */
+#ifdef __FMA__
+static inline float vec_fma(float a, float b, float c) { return fmaf(a, b, c); }
+#else
+static inline float vec_fma(float a, float b, float c) { return a * b + c; }
+#endif
+
+/* A float's bits as an integer of the same order, NaNs beyond infinities; its own inverse. */
 static inline int32_t vec_order(int32_t bits) { return bits ^ ((bits >> 31) & INT32_MAX); }
 
-/* The largest of count > 0 numbers. Compared as integers, because compilers do not vectorise a maximum of
- * floats: it would have to mind NaN and the sign of zero. */
+/* The largest of count > 0 numbers. Compared as integers, because compilers do not vectorise a
+ * maximum of floats: it would have to mind NaN and the sign of zero. */
 static inline float vec_max(const float *x, int64_t count)
 {
     int32_t max = INT32_MIN;

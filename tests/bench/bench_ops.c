@@ -3,9 +3,10 @@
  *
  *     bench_ops [--threads N] [--only PREFIX]
  *
- * Ceilings are measured in the same run: for products, oneDNN's own multi-threaded dnnl_sgemm on the same
- * shape; for what moves memory, a parallel copy or read of 256 MiB. Each figure is the median of timed
- * calls, taken in turns with its ceiling where that is a product, so that a busy machine slows both.
+ * Ceilings are measured in the same run: for products, oneDNN's own multi-threaded dnnl_sgemm on
+ * the same shape; for what moves memory, a parallel copy or read of 256 MiB. Each figure is the
+ * median of timed calls, taken in turns with its ceiling where that is a product, so that a busy
+ * machine slows both.
  */
 #include "kernels/cpu/gemm.h"
 #include "kernels/ops_attn.h"
@@ -160,8 +161,8 @@ static void run_sgemm(struct bench *b, void *context)
 {
     const struct gemm_args *g = context;
     omp_set_num_threads(b->dev->threads);
-    dnnl_sgemm(g->a_transposed ? 'T' : 'N', g->b_transposed ? 'T' : 'N', g->m, g->n, g->k, 1.0f, g->a,
-               g->lda, g->b, g->ldb, g->accumulate ? 1.0f : 0.0f, g->c, g->ldc);
+    dnnl_sgemm(g->a_transposed ? 'T' : 'N', g->b_transposed ? 'T' : 'N', g->m, g->n, g->k, 1.0f,
+               g->a, g->lda, g->b, g->ldb, g->accumulate ? 1.0f : 0.0f, g->c, g->ldc);
 }
 
 static void bench_gemm(struct bench *b)
@@ -244,11 +245,14 @@ static void run_plain(struct bench *b, void *context)
 /* An MLP's first layer forward and its second one backward, against bare products. */
 static void bench_linear(struct bench *b)
 {
-    static const int64_t shapes[][3] = { { 500, 512, 128 }, { 2000, 2048, 512 }, { 2048, 4096, 1024 } };
+    static const int64_t shapes[][3] = {
+        { 500, 512, 128 }, { 2000, 2048, 512 }, { 2048, 4096, 1024 }
+    };
     for (int64_t s = 0; s < COUNT_OF(shapes); s++) {
         const int64_t R = shapes[s][0], N = shapes[s][1], K = shapes[s][2];
         b->arena_used = 0;
-        struct tensor x = take_2d(b, R, K, "x"), w = take_2d(b, N, K, "w"), w2 = take_2d(b, K, N, "w2");
+        struct tensor x = take_2d(b, R, K, "x"), w = take_2d(b, N, K, "w");
+        struct tensor w2 = take_2d(b, K, N, "w2");
         struct tensor y = take_2d(b, R, N, "y"), pre = take_2d(b, R, N, "pre");
         struct tensor bias = take_1d(b, N, "bias"), dw = take_2d(b, K, N, "dw");
         struct tensor db = take_1d(b, K, "db"), dpre = take_2d(b, R, N, "dpre");
@@ -296,7 +300,8 @@ static void run_attn_plain(struct bench *b, void *context)
 }
 
 /* Segments of `len` tokens of which `ctx` are prefix; the ceiling is a square product of 1024. */
-static void bench_attn_shape(struct bench *b, int64_t R, int64_t H, int64_t D, int64_t len, int64_t ctx)
+static void bench_attn_shape(struct bench *b, int64_t R, int64_t H, int64_t D, int64_t len,
+                             int64_t ctx)
 {
     b->arena_used = 0;
     const int64_t W = 3 * H * D, S = R / len;
@@ -339,10 +344,6 @@ static void bench_attn(struct bench *b)
     bench_attn_shape(b, 2048, 8, 128, 1024, 800);
     bench_attn_shape(b, 2048, 8, 128, 2048, 0);
 }
-
-struct decode_step {
-    struct decode_attn_args args;
-};
 
 static void run_decode_attn(struct bench *b, void *context)
 {
@@ -391,7 +392,9 @@ static void run_loss_plain(struct bench *b, void *context)
 
 static void bench_loss(struct bench *b)
 {
-    static const int64_t shapes[][3] = { { 300, 128, 1344 }, { 512, 512, 8000 }, { 512, 1024, 20000 } };
+    static const int64_t shapes[][3] = {
+        { 300, 128, 1344 }, { 512, 512, 8000 }, { 512, 1024, 20000 }
+    };
     for (int64_t s = 0; s < COUNT_OF(shapes); s++) {
         const int64_t N = shapes[s][0], C = shapes[s][1], V = shapes[s][2];
         b->arena_used = 0;
@@ -439,7 +442,8 @@ static void bench_norm(struct bench *b)
     for (int64_t s = 0; s < COUNT_OF(shapes); s++) {
         const int64_t R = shapes[s][0], C = shapes[s][1];
         b->arena_used = 0;
-        struct tensor y = take_2d(b, R, C, "y"), h = take_2d(b, R, C, "h"), x = take_2d(b, R, C, "x");
+        struct tensor x = take_2d(b, R, C, "x"), y = take_2d(b, R, C, "y");
+        struct tensor h = take_2d(b, R, C, "h");
         struct tensor residual = take_2d(b, R, C, "residual"), mean = take_1d(b, R, "mean");
         struct tensor rstd = take_1d(b, R, "rstd"), gamma = take_1d(b, C, "gamma");
         struct tensor beta = take_1d(b, C, "beta"), dgamma = take_1d(b, C, "dgamma");
