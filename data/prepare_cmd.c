@@ -20,7 +20,8 @@ static const struct cli_spec SPEC = {
     .sections = "data",
 };
 
-/* Ctrl-C and termination are blocked and asked for between dialogues, so that there is one way out, which cleans up. */
+/* Ctrl-C and termination are blocked and asked for between dialogues, so that there is one way out,
+ * which cleans up. */
 static bool stop_requested(void *context)
 {
     const sigset_t *signals = context;

@@ -1,8 +1,9 @@
 /*
  * shard_file.h - one shard file. Internal to shard_write.c and shard_read.c.
  *
- * Writing builds the HDF5 file in memory and hands out its bytes, so that the disk sees one plain file written by
- * base/file.h: a full disk or a kill cannot leave HDF5 half-way. A shard of 16 Mi tokens takes some 25 MB.
+ * Writing builds the HDF5 file in memory and hands out its bytes, so that the disk sees one plain
+ * file written by base/file.h: a full disk or a kill cannot leave HDF5 half-way. A shard of 16 Mi
+ * tokens takes some 25 MB.
  */
 #ifndef DATA_SHARD_FILE_H
 #define DATA_SHARD_FILE_H

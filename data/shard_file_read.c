@@ -165,9 +165,11 @@ static err_t check_rows(const struct shard_file *f)
                   (long long)f->turn_count);
         if (d->source >= f->source_count || d->topic >= f->topic_count || d->split >= SPLIT_COUNT ||
             d->flags != 0)
-            RAISE(FORMAT, "%s: dialogue[%lld]: source %u of %lld, topic %u of %lld, split %u, "
-                          "flags %u", f->path, (long long)i, d->source, (long long)f->source_count,
-                  d->topic, (long long)f->topic_count, d->split, d->flags);
+            RAISE(FORMAT,
+                  "%s: dialogue[%lld]: source %u of %lld, topic %u of %lld, split %u, "
+                  "flags %u",
+                  f->path, (long long)i, d->source, (long long)f->source_count, d->topic,
+                  (long long)f->topic_count, d->split, d->flags);
         turn_at += d->turn_count;
     }
     if (turn_at != f->turn_count)
@@ -175,8 +177,10 @@ static err_t check_rows(const struct shard_file *f)
               (long long)f->turn_count, (long long)turn_at);
     for (int64_t i = 0; i < f->turn_count; i++)
         if (!turn_is_valid(&f->turns[i], f->token_count))
-            RAISE(FORMAT, "%s: turn[%lld]: a run outside the %lld tokens, or an unknown role or "
-                          "flag", f->path, (long long)i, (long long)f->token_count);
+            RAISE(FORMAT,
+                  "%s: turn[%lld]: a run outside the %lld tokens, or an unknown role or "
+                  "flag",
+                  f->path, (long long)i, (long long)f->token_count);
     return ERR_OK;
 }
 
@@ -264,8 +268,9 @@ static err_t load(struct shard_file *f)
 }
 
 /*
- * The file must begin as ours do: signature, superblock version 2. HDF5 also reads older files, whose structures have no
- * checksums, with code that trusts more of what it reads; none of that is reached.
+ * The file must begin as ours do: signature, superblock version 2. HDF5 also reads older files,
+ * whose structures have no checksums, with code that trusts more of what it reads; none of that is
+ * reached.
  */
 static err_t check_superblock(const char *path, const void *bytes, int64_t size)
 {

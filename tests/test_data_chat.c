@@ -1,4 +1,5 @@
-/* The template: token runs put together are the tokens of the whole prompt, for stored corpora and for chat. */
+/* The template: token runs put together are the tokens of the whole prompt, for stored corpora and
+ * for chat. */
 #include "testing.h"
 
 #include "base/check.h"
@@ -23,10 +24,14 @@ static const struct chat_template soulchat = { "用户", "心理咨询师", "：
 static const char *model_path(int which)
 {
     switch (which) {
-    case 0: return "data/sample/model";
-    case 1: return "tests/golden/chatglm2/tokenizer.model";
-    case 2: return testing_shared("assets/chatglm-6b");
-    default: return testing_shared("assets/chatglm2-6b");
+    case 0:
+        return "data/sample/model";
+    case 1:
+        return "tests/golden/chatglm2/tokenizer.model";
+    case 2:
+        return testing_shared("assets/chatglm-6b");
+    default:
+        return testing_shared("assets/chatglm2-6b");
     }
 }
 enum { MODEL_COUNT = 4, MODEL_REAL_CHATGLM = 2 };
@@ -47,8 +52,8 @@ static void test_template_settings(void **state)
         { "data.separator", "", "data.separator is empty" },
         { "data.counsellor_name", "a\nb", "line end" },
         { "data.client_name", "心理咨询师", "both" },
-        { "data.client_name",
-          "0123456789012345678901234567890123456789012345678901234567890123", "64 bytes" },
+        { "data.client_name", "0123456789012345678901234567890123456789012345678901234567890123",
+          "64 bytes" },
     };
     for (int64_t i = 0; i < COUNT_OF(wrong); i++) {
         struct cfg *bad = make_cfg();
@@ -72,9 +77,8 @@ static void prompt_text(struct buf *out, const struct chat_template *t,
     assert_ok(buf_printf(out, "\n%s%s", t->counsellor_name, t->separator));
 }
 
-static void encode_prompt(struct i32_buf *out, const struct tok *tok,
-                          const struct chat_template *t, const struct turn_text *turns,
-                          int64_t count)
+static void encode_prompt(struct i32_buf *out, const struct tok *tok, const struct chat_template *t,
+                          const struct turn_text *turns, int64_t count)
 {
     struct buf text = { 0 };
     prompt_text(&text, t, turns, count);
@@ -98,7 +102,10 @@ static bool same_ids(const struct i32_buf *a, const struct i32_buf *b)
            memcmp(a->data, b->data, (size_t)a->count * sizeof *a->data) == 0;
 }
 
-#define TURN(r, s) { ROLE_##r, s, sizeof(s) - 1 }
+#define TURN(r, s)                                                                                 \
+    {                                                                                              \
+        ROLE_##r, s, sizeof(s) - 1                                                                 \
+    }
 static const struct turn_text sample_turns[] = {
     TURN(CLIENT, "我最近总是睡不着，怎么办？"),
     TURN(COUNSELLOR, "听起来你很累。\n能多说一点吗？"),
@@ -158,7 +165,8 @@ static void test_runs_are_the_prompt(void **state)
     }
 }
 
-/* The published template on the real tokenizer: the rule holds, so nothing extra is stored; for "答：" it does not. */
+/* The published template on the real tokenizer: the rule holds, so nothing extra is stored; for
+ * "答：" it does not. */
 static void test_first_rule(void **state)
 {
     (void)state;
@@ -201,11 +209,12 @@ static void test_chat_prompt(void **state)
             assert_int_equal(cut, 0);
             if (n == 1) break;
             i32_buf_reset(&got);
-            assert_ok(chat_prompt(&got, tok, &soulchat, sample_turns, SAMPLE_TURNS,
-                                  whole.count - 1, &dropped, NULL));
+            assert_ok(chat_prompt(&got, tok, &soulchat, sample_turns, SAMPLE_TURNS, whole.count - 1,
+                                  &dropped, NULL));
             assert_int_equal(dropped, SAMPLE_TURNS - n + 1);
         }
-        /* A question too long alone: role name, its newest tokens, cue; one fewer for each token of room less. */
+        /* A question too long alone: role name, its newest tokens, cue; one fewer for each token of
+         * room less. */
         const struct turn_text *question = &sample_turns[2];
         i32_buf_reset(&whole);
         encode_prompt(&whole, tok, &soulchat, question, 1);
@@ -233,9 +242,9 @@ static void test_chat_prompt(void **state)
 }
 
 /*
- * Real dialogues: a prompt put together from runs is the prompt encoded at once, except where two ways to cut a text into
- * pieces have the same score and the sum's rounding, which depends on what stands before, decides. SMILE_DIALOGUES
- * sets how many are tried.
+ * Real dialogues: a prompt put together from runs is the prompt encoded at once, except where two
+ * ways to cut a text into pieces have the same score and the sum's rounding, which depends on what
+ * stands before, decides. SMILE_DIALOGUES sets how many are tried.
  */
 static void test_real_dialogues(void **state)
 {

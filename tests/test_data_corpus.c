@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SOULCHAT_RECORD                                                                         \
-    "{\"id\":0,\"topic\":\"成长\",\"messages\":[{\"role\":\"user\",\"content\":\"你好\"},"      \
+#define SOULCHAT_RECORD                                                                            \
+    "{\"id\":0,\"topic\":\"成长\",\"messages\":[{\"role\":\"user\",\"content\":\"你好\"},"     \
     "{\"role\":\"assistant\",\"content\":\"您好\"}]}"
-#define SMILE_RECORD                                                                            \
-    "{\"dialogue\":[{\"role\":\"client\",\"content\":\"a\"},"                                   \
+#define SMILE_RECORD                                                                               \
+    "{\"dialogue\":[{\"role\":\"client\",\"content\":\"a\"},"                                      \
     "{\"role\":\"counselor\",\"content\":\"b\"}]}"
 
 static const char *file_with(const char *text, int64_t size)
@@ -23,7 +23,8 @@ static const char *file_with(const char *text, int64_t size)
     return path;
 }
 
-/* The whole corpus as text: "id/topic: C=.. K=.. S=..;" a dialogue. What is expected fits on a line. */
+/* The whole corpus as text: "id/topic: C=.. K=.. S=..;" a dialogue. What is expected fits on a
+ * line. */
 static err_t render(struct buf *out, const char *text, int64_t size, enum corpus_form form,
                     enum corpus_on_bad_record on_bad, int64_t *skipped)
 {
@@ -88,9 +89,10 @@ static void test_forms(void **state)
     expect(SOULCHAT_RECORD "\n", "0/成长: C=你好 K=您好; ");
     expect(SMILE_RECORD "\n" SMILE_RECORD, "line 1/: C=a K=b; line 2/: C=a K=b; ");
     expect("[" SMILE_RECORD "," SMILE_RECORD "]", "record 1/: C=a K=b; record 2/: C=a K=b; ");
-    expect("[{\"id\":\"x\",\"system\":\"s\",\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},"
-           "{\"from\":\"gpt\",\"value\":\"a\"},{\"from\":\"system\",\"value\":\"t\"}]}]",
-           "x/: S=s C=q K=a S=t; ");
+    expect(
+        "[{\"id\":\"x\",\"system\":\"s\",\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},"
+        "{\"from\":\"gpt\",\"value\":\"a\"},{\"from\":\"system\",\"value\":\"t\"}]}]",
+        "x/: S=s C=q K=a S=t; ");
     expect("{\"instruction\":\"i\",\"input\":\"n\",\"output\":\"o\",\"history\":[[\"q\",\"a\"]]}",
            "line 1/: C=q K=a C=i C=n K=o; ");
     expect("{\"instruction\":\"i\",\"output\":\"o\",\"input\":null,\"history\":null}",
@@ -121,7 +123,7 @@ static void test_wrong(void **state)
 {
     (void)state;
     expect_error("[" SMILE_RECORD ",]", "found ']', expected a record");
-    expect_error("[" SMILE_RECORD "," , "found the end of the file, expected a record");
+    expect_error("[" SMILE_RECORD ",", "found the end of the file, expected a record");
     expect_error("[" SMILE_RECORD, "expected ',' or ']'");
     expect_error("[" SMILE_RECORD " " SMILE_RECORD "]", "found '{', expected ',' or ']'");
     expect_error("[" SMILE_RECORD "] x", "found 'x', expected nothing after");
@@ -144,7 +146,8 @@ static void test_wrong(void **state)
     expect_error("{\"instruction\":\"x\"}", "\"output\" is nothing");
     expect_error("{\"instruction\":\"x\",\"output\":\"y\",\"history\":[[\"a\"]]}", "history[0]");
     expect_error("{\"messages\":[{\"role\":\"user\",\"content\":\"\xff\"}]}", "decode byte 0xff");
-    expect_error("{\"messages\":[{\"role\":\"user\",\"content\":\"\xed\xa0\x80\"}]}", "decode byte 0xed");
+    expect_error("{\"messages\":[{\"role\":\"user\",\"content\":\"\xed\xa0\x80\"}]}",
+                 "decode byte 0xed");
     expect_error("{\"messages\":[{\"role\":\"user\",\"content\":\"\\ud800\"}]}", "invalid Unicode");
     expect_error("\x28\xb5\x2f\xfd....", "zstd -d");
     expect_error("\x1f\x8b......", "gunzip");
@@ -168,8 +171,8 @@ static void test_skip(void **state)
                 "line 1/: C=a K=b; line 4/: C=a K=b; ", 2);
     expect_skip("{\"dialogue\":[\n" SMILE_RECORD "\n", "line 2/: C=a K=b; ", 1);
     expect_skip("{\"dialogue\":\"x\n" SMILE_RECORD "\n", "line 2/: C=a K=b; ", 1);
-    expect_skip("[{\"x\":1},{\"dialogue\":[1]}," SMILE_RECORD ",7,\"s\"]",
-                "record 3/: C=a K=b; ", 4);
+    expect_skip("[{\"x\":1},{\"dialogue\":[1]}," SMILE_RECORD ",7,\"s\"]", "record 3/: C=a K=b; ",
+                4);
     expect_skip("[{\"dialogue\":\"\xff\"}," SMILE_RECORD "]", "record 2/: C=a K=b; ", 1);
     /* What cannot be resynchronised fails all the same. */
     struct buf got = { 0 };
@@ -186,16 +189,18 @@ static void test_named_form(void **state)
     const char *both = "{\"messages\":[],\"dialogue\":[{\"role\":\"user\",\"content\":\"x\"}]}";
     assert_ok(render(&got, both, (int64_t)strlen(both), CORPUS_SMILE, CORPUS_FAIL, NULL));
     assert_string_equal(got.data, "line 1/: C=x; ");
-    assert_err(render(&got, SMILE_RECORD, sizeof SMILE_RECORD - 1, CORPUS_SOULCHAT, CORPUS_FAIL,
-                      NULL),
-               FORMAT, "\"messages\" is nothing");
+    assert_err(
+        render(&got, SMILE_RECORD, sizeof SMILE_RECORD - 1, CORPUS_SOULCHAT, CORPUS_FAIL, NULL),
+        FORMAT, "\"messages\" is nothing");
     buf_clear(&got);
     struct corpus *c;
-    assert_err(corpus_open(&c, "/nonexistent/x.json", CORPUS_AUTO, CORPUS_FAIL), NOTFOUND, "x.json");
+    assert_err(corpus_open(&c, "/nonexistent/x.json", CORPUS_AUTO, CORPUS_FAIL), NOTFOUND,
+               "x.json");
     assert_null(c);
 }
 
-/* Records across the borders of reads: every text of up to 3 MiB comes back whole, whatever lies before it. */
+/* Records across the borders of reads: every text of up to 3 MiB comes back whole, whatever lies
+ * before it. */
 static void test_long_records(void **state)
 {
     (void)state;
@@ -208,17 +213,17 @@ static void test_long_records(void **state)
         buf_reset(&file);
         assert_ok(buf_puts(&file, array ? "[" : ""));
         for (int r = 0; r < RECORDS; r++) {
-            assert_ok(buf_printf(&file, "{\"id\":%d,\"messages\":[{\"role\":\"user\",\"content\":\"",
-                                 r));
+            assert_ok(
+                buf_printf(&file, "{\"id\":%d,\"messages\":[{\"role\":\"user\",\"content\":\"", r));
             const int64_t size = r == 20 ? 3 << 20 : 1000 * r * r % 300007;
             assert_ok(buf_reserve(&file, (size_t)size));
             memset(file.data + file.size, 'a' + r % 26, (size_t)size);
             file.size += (size_t)size;
-            assert_ok(buf_printf(&file, "\"}]}%s", r + 1 == RECORDS ? (array ? "]" : "")
-                                                                    : (array ? "," : "\n")));
+            assert_ok(buf_printf(&file, "\"}]}%s",
+                                 r + 1 == RECORDS ? (array ? "]" : "") : (array ? "," : "\n")));
         }
-        assert_ok(corpus_open(&c, file_with(file.data, (int64_t)file.size), CORPUS_AUTO,
-                              CORPUS_FAIL));
+        assert_ok(
+            corpus_open(&c, file_with(file.data, (int64_t)file.size), CORPUS_AUTO, CORPUS_FAIL));
         for (int r = 0; r < RECORDS; r++) {
             const int64_t size = r == 20 ? 3 << 20 : 1000 * r * r % 300007;
             assert_ok(corpus_next(c, &d, &found));

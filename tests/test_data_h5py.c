@@ -1,4 +1,5 @@
-/* The Python program printed in docs/shard-format.md reads our shards, with the plugin, and prints what they hold. */
+/* The Python program printed in docs/shard-format.md reads our shards, with the plugin, and prints
+ * what they hold. */
 #include "testing.h"
 
 #include "base/file.h"
@@ -95,7 +96,8 @@ static void test_example(void **state)
     prepare_sample(dir);
     assert_ok(shards_open(&s, dir, true));
     for (int64_t d = 0; d < 260; d += 120) {
-        snprintf(command, sizeof command, "%s %s %s/shard-00000.h5 %d", python, script, dir, (int)d);
+        snprintf(command, sizeof command, "%s %s %s/shard-00000.h5 %d", python, script, dir,
+                 (int)d);
         FILE *pipe = popen(command, "r");
         assert_non_null(pipe);
         const size_t size = fread(got, 1, sizeof got - 1, pipe);

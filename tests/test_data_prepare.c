@@ -1,4 +1,5 @@
-/* prepare as a person runs it: counts, splits, the same bytes whatever the threads, and nothing left after a failure. */
+/* prepare as a person runs it: counts, splits, the same bytes whatever the threads, and nothing
+ * left after a failure. */
 #include "testing.h"
 
 #include "base/check.h"
@@ -81,14 +82,22 @@ static void test_every_rule_counts(void **state)
     struct shards *s;
     path_of(source, "rules.json");
     path_of(out, "rules");
-    write_text(source, "[{\"messages\":[]},"
-                       "{\"messages\":[" USER("a") "]},"
-                       "{\"messages\":[" HELP("a") "]},"
-                       "{\"messages\":[" RULE("x") "," USER("a") "," HELP("b") "]},"
-                       "{\"messages\":[" USER(" \\u3000a\\r\\nb\\n\\n\\nc \\u00a0") "," HELP("b") "]},"
-                       "{\"messages\":[" USER("a") "," USER("\\n") "," USER("b") "," HELP("c") ","
-                       HELP("d") "," USER("e") "]},"
-                       "{\"messages\":[" HELP("a") "," USER("b") "," HELP("c") "]}]");
+    write_text(
+        source,
+        "[{\"messages\":[]},"
+        "{\"messages\":[" USER(
+            "a") "]},"
+                 "{\"messages\":[" HELP(
+                     "a") "]},"
+                          "{\"messages\":[" RULE("x") "," USER("a") "," HELP(
+                              "b") "]},"
+                                   "{\"messages\":[" USER(" \\u3000a\\r\\nb\\n\\n\\nc \\u00a0") "," HELP(
+                                       "b") "]},"
+                                            "{\"messages\":[" USER("a") "," USER("\\n") "," USER("b") "," HELP(
+                                                "c") "," HELP("d") "," USER("e") "]},"
+                                                                                 "{\"messages\":"
+                                                                                 "[" HELP("a") "," USER(
+                                                                                     "b") "," HELP("c") "]}]");
     assert_ok(prepare(&c, source, out, NULL));
     assert_int_equal(c.read, 7);
     assert_int_equal(count_of(&c, "system_turn"), 1);
@@ -123,8 +132,8 @@ static void test_stored_text(void **state)
     int32_t got[200];
     path_of(source, "text.json");
     path_of(out, "text");
-    write_text(source, "{\"topic\":\"情绪\",\"messages\":[" USER(" 我很难过 \\r\\n\\r\\n") ","
-                       USER("怎么办") "," HELP("\\u3000听起来很不容易。 ") "]}");
+    write_text(source, "{\"topic\":\"情绪\",\"messages\":[" USER(" 我很难过 \\r\\n\\r\\n") "," USER(
+                           "怎么办") "," HELP("\\u3000听起来很不容易。 ") "]}");
     assert_ok(prepare(&c, source, out, NULL));
     assert_ok(tok_open(&tok, SAMPLE_MODEL));
     assert_ok(shards_open(&s, out, true));
@@ -214,7 +223,8 @@ static void test_splits(void **state)
     }
     assert_in_range(drawn[SPLIT_VALIDATION], 100 - 50, 100 + 50);
     assert_in_range(drawn[SPLIT_TEST], 300 - 85, 300 + 85);
-    /* sha256(struct.pack("<Q", 42) + bytes(8)), its first 8 bytes little-endian, mod 10000, in Python: 510 */
+    /* sha256(struct.pack("<Q", 42) + bytes(8)), its first 8 bytes little-endian, mod 10000, in
+     * Python: 510 */
     const uint8_t zero[8] = { 0 };
     assert_int_equal(prepare_split(42, zero, 511, 0), SPLIT_VALIDATION);
     assert_int_equal(prepare_split(42, zero, 510, 1), SPLIT_TEST);
@@ -285,8 +295,9 @@ static void test_nothing_usable(void **state)
     write_text(source, "[]");
     assert_err(prepare(&c, source, out, NULL), FORMAT, "no dialogue");
     write_text(source, "[{\"messages\":[" USER("a") "]},{\"messages\":[]}]");
-    assert_err(prepare(&c, source, out, NULL), FORMAT, "none of 2 dialogues can be used: bad "
-                                                       "records 0, no_reply 2");
+    assert_err(prepare(&c, source, out, NULL), FORMAT,
+               "none of 2 dialogues can be used: bad "
+               "records 0, no_reply 2");
     write_text(source, "[{\"messages\":[" USER("a") "," HELP("b") "]},{\"messages\":[");
     assert_err(prepare(&c, source, out, NULL), FORMAT, "ends inside");
     check_nothing_left("useless");
@@ -341,7 +352,8 @@ static void test_stopped(void **state)
     }
 }
 
-/* Run the command in a child as the program would; returns its err_t. `signal_after_us` < 0: let it end. */
+/* Run the command in a child as the program would; returns its err_t. `signal_after_us` < 0: let it
+ * end. */
 static int run_command(const char *source, const char *out, int64_t signal_after_us)
 {
     int status;
@@ -362,7 +374,8 @@ static int run_command(const char *source, const char *out, int64_t signal_after
     return WEXITSTATUS(status);
 }
 
-/* Ctrl-C at any moment: the command reports it, was killed before it began, or was already done; never half a corpus. */
+/* Ctrl-C at any moment: the command reports it, was killed before it began, or was already done;
+ * never half a corpus. */
 static void test_interrupt(void **state)
 {
     (void)state;
@@ -378,7 +391,8 @@ static void test_interrupt(void **state)
             check_nothing_left("interrupted");
             continue;
         }
-        corpus_sha256(sha256, out); /* whole, also when the signal came while the report was printed */
+        corpus_sha256(sha256,
+                      out); /* whole, also when the signal came while the report was printed */
         assert_ok(dir_remove(out));
     }
     assert_int_equal(run_command(SAMPLE_CORPUS, out, -1), ERR_OK);
