@@ -87,10 +87,10 @@ static const struct global globals[] = {
 
 /* ---- errors, input, stack ---- */
 
-#define REFUSE(m, ...)                                                                         \
-    do {                                                                                       \
-        refuse((m), __LINE__, __VA_ARGS__);                                                    \
-        return ERR_FORMAT;                                                                     \
+#define REFUSE(m, ...)                                                                             \
+    do {                                                                                           \
+        refuse((m), __LINE__, __VA_ARGS__);                                                        \
+        return ERR_FORMAT;                                                                         \
     } while (0)
 
 static void refuse(const struct machine *m, int line, const char *fmt, ...) PRINTF_LIKE(3, 4);
@@ -582,8 +582,7 @@ static err_t run(struct machine *m)
         if (!opcodes[*op].run) REFUSE(m, "this opcode is not one that tensors need");
         TRY(opcodes[*op].run(m, opcodes[*op].arg));
     }
-    if (m->at != m->size)
-        REFUSE(m, "%lld bytes after the end", (long long)(m->size - m->at));
+    if (m->at != m->size) REFUSE(m, "%lld bytes after the end", (long long)(m->size - m->at));
     return ERR_OK;
 }
 

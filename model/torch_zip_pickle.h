@@ -1,8 +1,9 @@
 /*
  * torch_zip_pickle.h - the pickle machine: reads data.pkl of a torch.save archive and gives the
- * tensors of the dictionary in it. It can build numbers, texts, tuples, dictionaries and tensors, and nothing else:
- * a fixed list of opcodes, a fixed list of globals, no import, no call but the three that make tensors and dictionaries.
- * Memory, stack, memo and size are bounded (torch_zip.h). Internal to model/.
+ * tensors of the dictionary in it. It can build numbers, texts, tuples, dictionaries and tensors,
+ * and nothing else: a fixed list of opcodes, a fixed list of globals, no import, no call but the
+ * three that make tensors and dictionaries. Memory, stack, memo and size are bounded (torch_zip.h).
+ * Internal to model/.
  *
  * Source: the opcodes' meaning is that of CPython's pickletools (protocol 2).
  */
@@ -34,7 +35,8 @@ struct torch_pickle {
 };
 
 /* Yours; torch_pickle_clear it, also after failure. `file` is for messages. Everything is copied.
- * ERR_FORMAT names the opcode or global and its byte; ERR_UNSUPPORTED a tensor of too many dimensions. */
+ * ERR_FORMAT names the opcode or global and its byte; ERR_UNSUPPORTED a tensor of too many
+ * dimensions. */
 MUST_USE err_t torch_pickle_read(struct torch_pickle *out, const void *bytes, int64_t size,
                                  const char *file);
 void torch_pickle_clear(struct torch_pickle *p);
