@@ -1,11 +1,10 @@
 /*
- * torch_zip_pickle.h - the pickle machine: reads data.pkl of a torch.save archive and gives the
- * tensors of the dictionary in it. It can build numbers, texts, tuples, dictionaries and tensors,
- * and nothing else: a fixed list of opcodes, a fixed list of globals, no import, no call but the
- * three that make tensors and dictionaries. Memory, stack, memo and size are bounded (torch_zip.h).
- * Internal to model/.
+ * torch_zip_pickle.h - the tensors that data.pkl of a torch.save archive describes.
  *
- * Source: the opcodes' meaning is that of CPython's pickletools (protocol 2).
+ * The machine that reads it (torch_zip_machine.h) knows a fixed list of opcodes; this module gives
+ * it a fixed list of globals: the storage classes, and the three calls that make dictionaries and
+ * tensors. Nothing is imported, nothing else can be called. Stack, memo and size are bounded
+ * (torch_zip.h). Internal to model/.
  */
 #ifndef MODEL_TORCH_ZIP_PICKLE_H
 #define MODEL_TORCH_ZIP_PICKLE_H
