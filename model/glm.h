@@ -64,7 +64,8 @@ void glm_close(struct glm *glm);
 /* Random initial weights, a pure function of the seed. */
 MUST_USE err_t glm_init(struct glm *glm, uint64_t seed);
 /* Every tensor of the table from a source (weights.h); missing, extra, misshapen tensors are errors that name them. For a tied
- * model whose files hold both names, both must be byte-equal: ERR_FORMAT with the first differing row and the setting model.tie. */
+ * model whose files hold both names, both must be equal: ERR_FORMAT with the first differing row and the setting model.tie. Rotary
+ * frequencies in the files are ignored, as the reference does. */
 MUST_USE err_t glm_load(struct glm *glm, struct weight_source *source);
 
 const struct glm_config *glm_config(const struct glm *glm);
