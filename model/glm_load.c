@@ -1,4 +1,5 @@
-/* Weights from a source of named tensors: every one of the table, and nothing that the table does not know. */
+/* Weights from a source of named tensors: every one of the table, and nothing that the table does
+ * not know. */
 #include "model/glm.h"
 
 #include "base/num.h"
@@ -10,7 +11,8 @@
 
 #define LOAD_CHUNK (1 << 20) /* elements read at a time */
 
-/* Published files carry the rotary frequencies as buffers; the reference ignores them, and so do we. */
+/* Published files carry the rotary frequencies as buffers; the reference ignores them, and so do
+ * we. */
 static bool is_ignored(const char *name)
 {
     static const char suffix[] = "rotary_emb.inv_freq";

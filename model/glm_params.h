@@ -1,11 +1,12 @@
 /*
- * glm_params.h - the table of parameters: every trained tensor once, with its names in files, shape, unit,
- * decay, initialisation; and the layout that places tensors in a flat arena.
+ * glm_params.h - the table of parameters: every trained tensor once, with its names in files,
+ * shape, unit, decay, initialisation; and the layout that places tensors in a flat arena.
  *
- * Weights, gradients and optimizer states are flat arenas of one dtype each. The table deals out tensors; a layout gives
- * offsets. Tensors are grouped into units (embedding, each layer, final) that are padded to
- * ranks * 16,384 elements, so that any number of ranks can own equal slices. Inside a unit every tensor begins
- * at a multiple of 32 elements. Padding holds zeros and takes part in nothing.
+ * Weights, gradients and optimizer states are flat arenas of one dtype each. The table deals out
+ * tensors; a layout gives offsets. Tensors are grouped into units (embedding, each layer, final)
+ * that are padded to ranks * 16,384 elements, so that any number of ranks can own equal slices.
+ * Inside a unit every tensor begins at a multiple of 32 elements. Padding holds zeros and takes
+ * part in nothing.
  */
 #ifndef MODEL_GLM_PARAMS_H
 #define MODEL_GLM_PARAMS_H

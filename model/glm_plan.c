@@ -1,4 +1,5 @@
-/* The plan: one rule per buffer gives its shape and its number of copies; scratch is measured by a dry pass. */
+/* The plan: one rule per buffer gives its shape and its number of copies; scratch is measured by a
+ * dry pass. */
 #include "model/glm_plan.h"
 
 #include "base/num.h"
@@ -12,7 +13,8 @@ enum number { NUM_T, NUM_A, NUM_I32, NUM_F32, NUM_U8, NUM_COUNT };
 enum extent { X_NONE, X_ONE, X_THREE, X_R, X_S, X_N, X_C, X_QKV, X_H, X_F, X_V, X_P, X_PAIRS, X_ARENA,
               X_COUNT };
 
-/* How many copies: what the backward pass reads is kept once per layer; lean activations recompute some of it. */
+/* How many copies: what the backward pass reads is kept once per layer; lean activations recompute
+ * some of it. */
 enum copies {
     ONE,        /* always one */
     TRAINED,    /* one when training, else none */

@@ -3,16 +3,18 @@
  *
  *     build/tests/parity DIR [--device cpu|ref] [--threads N] [--verbose]
  *
- * DIR holds config.json, weights as Hugging Face files, and golden.h5 with what the reference made of them: hidden
- * states, logits, loss, gradients, weights after AdamW steps, a greedy continuation (layout: tests/golden/README.md).
- * Nothing about the model is assumed but what those files say.
+ * DIR holds config.json, weights as Hugging Face files, and golden.h5 with what the reference made
+ * of them: hidden states, logits, loss, gradients, weights after AdamW steps, a greedy continuation
+ * (layout: tests/golden/README.md). Nothing about the model is assumed but what those files say.
  *
- * One line per quantity: the largest |ours - reference| over the largest |reference|. Rows of padding do not count.
- * Hidden states are judged layer by layer and gradients tensor by tensor, each against its own largest entry, so
- * that a wrong bias cannot hide behind a large matrix; a tensor whose largest gradient is below 1/1000 of the largest of all is
- * judged against that thousandth, since its values are rounding noise of larger ones. Weights after AdamW are judged against the
- * largest weight of all: a step has the size of the learning rate in every tensor, and where a gradient is
- * near zero its rounding decides the step. --verbose prints every comparison. The last line is JSON.
+ * One line per quantity: the largest |ours - reference| over the largest |reference|. Rows of
+ * padding do not count. Hidden states are judged layer by layer and gradients tensor by tensor,
+ * each against its own largest entry, so that a wrong bias cannot hide behind a large matrix; a
+ * tensor whose largest gradient is below 1/1000 of the largest of all is judged against that
+ * thousandth, since its values are rounding noise of larger ones. Weights after AdamW are judged
+ * against the largest weight of all: a step has the size of the learning rate in every tensor, and
+ * where a gradient is near zero its rounding decides the step. --verbose prints every comparison.
+ * The last line is JSON.
  *
  * Exit status: 0 all within bounds, 1 not so or the folder is bad, 2 wrong usage.
  */
@@ -180,8 +182,8 @@ static err_t read_group(struct golden_array *out, double *most, const struct par
     return ERR_OK;
 }
 
-/* An arena of the model against group/NAME, tensor by tensor. A tensor is judged against its largest entry, but
- * not against less than `least` times the largest of all. */
+/* An arena of the model against group/NAME, tensor by tensor. A tensor is judged against its
+ * largest entry, but not against less than `least` times the largest of all. */
 static err_t compare_arena(struct report *r, enum quantity q, const struct parity *p,
                            const struct tensor *arena, const char *group, double least)
 {
@@ -356,7 +358,8 @@ static int32_t argmax(const float *x, int64_t count)
     return (int32_t)best;
 }
 
-/* Prompt, then one token at a time; a later token keeps the position of <sop> and counts blocks on. */
+/* Prompt, then one token at a time; a later token keeps the position of <sop> and counts blocks
+ * on. */
 static err_t generate(struct report *r, struct parity *p, struct glm_cache *cache, int32_t *pos,
                       int32_t *block, float *logits)
 {

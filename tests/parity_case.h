@@ -1,8 +1,9 @@
 /*
- * parity_case.h - a golden folder opened: its model with weights on a device, and its batch as one ragged run.
+ * parity_case.h - a golden folder opened: its model with weights on a device, and its batch as one
+ * ragged run.
  *
- * The golden batch is right-padded; here its samples lie end to end, each a segment of its own, labels shifted by one,
- * every label with weight 1/count.
+ * The golden batch is right-padded; here its samples lie end to end, each a segment of its own,
+ * labels shifted by one, every label with weight 1/count.
  */
 #ifndef TESTS_PARITY_CASE_H
 #define TESTS_PARITY_CASE_H

@@ -1,7 +1,8 @@
 /*
  * Decoding with a cache against the full forward pass of the same tokens.
  *
- * Bars: both paths add the same products in another order; 1e-5 of the largest logit in float32, 1e-12 in float64.
+ * Bars: both paths add the same products in another order; 1e-5 of the largest logit in float32,
+ * 1e-12 in float64.
  */
 #include "model_fixture.h"
 

@@ -71,7 +71,8 @@ static int64_t add(struct memory_source *m, const char *name, dtype_t dtype, int
     return i;
 }
 
-/* Everything a folder of the published kind holds: matrices f16, norms f32, frequencies, both tied names. */
+/* Everything a folder of the published kind holds: matrices f16, norms f32, frequencies, both tied
+ * names. */
 static void fill(struct memory_source *m, const struct glm_params *p)
 {
     memset(m, 0, sizeof *m);

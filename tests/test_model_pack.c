@@ -1,9 +1,10 @@
 /*
- * Samples in one micro-batch do not know of each other: packed equals unpacked, however a batch is split, and the number
- * of threads changes nothing.
+ * Samples in one micro-batch do not know of each other: packed equals unpacked, however a batch is
+ * split, and the number of threads changes nothing.
  *
- * Bars: the reference backend adds rows one after the other, so float64 results agree to some 1e-15 and 1e-12 is asked;
- * float32 sums of about a hundred rows reorder, 1e-6 for the loss and 1e-5 of the largest gradient.
+ * Bars: the reference backend adds rows one after the other, so float64 results agree to some 1e-15
+ * and 1e-12 is asked; float32 sums of about a hundred rows reorder, 1e-6 for the loss and 1e-5 of
+ * the largest gradient.
  */
 #include "model_fixture.h"
 
@@ -161,7 +162,8 @@ static void test_isolation(void **state)
     check_isolation("ref");
 }
 
-/* A training step is the same bits with 1, 2, 3 and 4 threads; sizes above the tiles that threads share. */
+/* A training step is the same bits with 1, 2, 3 and 4 threads; sizes above the tiles that threads
+ * share. */
 static void test_threads(void **state)
 {
     (void)state;

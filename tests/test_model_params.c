@@ -223,7 +223,8 @@ static void test_initial_values(void **state)
     glm_params_clear(&p);
 }
 
-/* A value depends on seed, name and element; not on how the row is cut, nor on other layers or the tie. */
+/* A value depends on seed, name and element; not on how the row is cut, nor on other layers or the
+ * tie. */
 static void test_initial_values_are_pure(void **state)
 {
     (void)state;
