@@ -30,8 +30,8 @@ enum glm_activations {
 };
 
 struct glm_options {
-    dtype_t dtype;        /* of activations and weights: F32 (cpu), F64 (reference table) */
-    bool train;           /* room for a backward pass */
+    dtype_t dtype; /* of activations and weights: F32 (cpu), F64 (reference table) */
+    bool train;    /* room for a backward pass */
     enum glm_activations activations;
     int64_t rows_max;     /* tokens of one micro-batch or prompt */
     int64_t segments_max; /* samples of one micro-batch */
@@ -48,7 +48,7 @@ struct glm_options {
 struct glm_batch {
     int64_t rows;
     const int32_t *ids, *pos, *block; /* [rows] */
-    const int32_t *order;             /* [rows] sorts ids, see op_embed_bwd; may be NULL without backward */
+    const int32_t *order; /* [rows] sorts ids, see op_embed_bwd; may be NULL without backward */
     int64_t segment_count;
     const struct attn_segment *segments;
     int64_t target_count;

@@ -24,8 +24,8 @@ struct glm {
     struct glm_layout layout;
     struct glm_plan plan;
     void *memory[GLM_BUF_CLASSES]; /* on the device; NULL in a sketch that only measures scratch */
-    void *staging;                 /* host, staging_bytes: one row of anything, nll, logits */
-    int64_t rows_ready;            /* rows of the last forward pass that can be looked at; 0: none */
+    void *staging;                 /* host; a row of logits, a hidden state, or all losses */
+    int64_t rows_ready; /* rows of the last forward pass that can be looked at; 0: none */
 };
 
 /* The first `rows` rows of copy `copy` of a planned buffer. A buffer with one copy serves every
@@ -52,7 +52,7 @@ struct glm_pass {
     struct glm *glm;
     struct dev *dev;
     enum glm_pass_kind kind;
-    bool measure;           /* run nothing: let scratch.bytes grow to what the operators ask for */
+    bool measure; /* run nothing: let scratch.bytes grow to what the operators ask for */
     struct scratch scratch;
     int64_t rows;
     struct tensor ids, pos, block, cos, sin;

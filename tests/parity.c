@@ -39,8 +39,8 @@ static const struct {
     const char *name;
     double bar;
 } quantities[Q_COUNT] = {
-    [Q_LOGITS] = { "logits", 2e-6 }, [Q_LOSS] = { "loss", 2e-6 },
-    [Q_HIDDEN] = { "hidden", 2e-6 }, [Q_GRAD] = { "grad", 5e-6 },
+    [Q_LOGITS] = { "logits", 2e-6 },       [Q_LOSS] = { "loss", 2e-6 },
+    [Q_HIDDEN] = { "hidden", 2e-6 },       [Q_GRAD] = { "grad", 5e-6 },
     [Q_GRAD_NORM] = { "grad_norm", 5e-6 }, [Q_ADAMW] = { "adamw", 1e-4 },
 };
 
@@ -226,8 +226,12 @@ static err_t adamw_settings(struct adamw *a, struct golden *golden)
         const char *name;
         double *value;
     } settings[] = {
-        { "lr", &a->lr },   { "beta1", &a->beta1 },               { "beta2", &a->beta2 },
-        { "eps", &a->eps }, { "weight_decay", &a->weight_decay }, { "max_grad_norm", &a->max_grad_norm },
+        { "lr", &a->lr },
+        { "beta1", &a->beta1 },
+        { "beta2", &a->beta2 },
+        { "eps", &a->eps },
+        { "weight_decay", &a->weight_decay },
+        { "max_grad_norm", &a->max_grad_norm },
     };
     for (int64_t i = 0; i < COUNT_OF(settings); i++)
         TRY(golden_attribute(settings[i].value, golden, "adamw", settings[i].name));
@@ -254,8 +258,8 @@ static err_t adamw_begin(struct adamw *a, struct parity *p)
     if (a->segments == NULL || a->sums == NULL) RAISE(NOMEM, "AdamW segments");
     for (int64_t i = 0; i < params->count; i++) {
         const struct glm_param *row = &params->row[i];
-        a->segments[i] = (struct adamw_segment){ offset[i], offset[i], offset[i], row->count,
-                                                 row->decay };
+        a->segments[i] =
+            (struct adamw_segment){ offset[i], offset[i], offset[i], row->count, row->decay };
         a->sums[i] = (struct sumsq_segment){ offset[i], row->count, a->chunk_count };
         a->chunk_count += div_ceil(row->count, SUMSQ_CHUNK);
     }
@@ -424,8 +428,7 @@ static bool parse(struct arguments *out, int argc, char **argv)
             return false;
         }
     }
-    return out->dir != NULL
-           && (strcmp(out->device, "cpu") == 0 || strcmp(out->device, "ref") == 0);
+    return out->dir != NULL && (strcmp(out->device, "cpu") == 0 || strcmp(out->device, "ref") == 0);
 }
 
 /* Weights change last: training comes after everything that needs them as they were read. */
@@ -456,8 +459,10 @@ static bool print_report(const struct report *r)
            (long long)r->greedy_count, greedy_equal ? "ok" : "FAILED");
     printf("{");
     for (int q = 0; q < Q_COUNT; q++) {
-        if (isfinite(r->error[q])) printf("\"%s\": %.3e, ", quantities[q].name, r->error[q]);
-        else printf("\"%s\": null, ", quantities[q].name); /* JSON has no infinity */
+        if (isfinite(r->error[q]))
+            printf("\"%s\": %.3e, ", quantities[q].name, r->error[q]);
+        else
+            printf("\"%s\": null, ", quantities[q].name); /* JSON has no infinity */
     }
     printf("\"greedy_equal\": %s}\n", greedy_equal ? "true" : "false");
     return ok;

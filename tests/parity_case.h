@@ -20,13 +20,13 @@ struct parity {
     struct glm_config config;
     struct glm *glm;
     struct tensor grads; /* zeroed, laid out like the weights */
-    int64_t B, S; /* of the golden batch */
-    int64_t *row_of; /* [batch.rows] place b*S + s of each row in the golden batch */
+    int64_t B, S;        /* of the golden batch */
+    int64_t *row_of;     /* [batch.rows] place b*S + s of each row in the golden batch */
     struct glm_batch batch;
     int32_t *ids, *pos, *block, *order, *target_rows, *labels;
     float *weights;
     struct attn_segment *segments;
-    double *nll; /* [batch.target_count] */
+    double *nll;              /* [batch.target_count] */
     int32_t *prompt, *greedy; /* what to continue, and how the reference does */
     int64_t prompt_len, greedy_len;
 };

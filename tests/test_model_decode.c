@@ -47,8 +47,12 @@ static void widen(double *out, const float *x)
 static void forward_logits(struct rig *rig, double *out, const struct text *t, int64_t len)
 {
     const struct attn_segment segment = { 0, (int32_t)t->ctx, (int32_t)len };
-    const struct glm_batch batch = { .rows = len, .ids = t->ids, .pos = t->pos, .block = t->block,
-                                     .segment_count = 1, .segments = &segment };
+    const struct glm_batch batch = { .rows = len,
+                                     .ids = t->ids,
+                                     .pos = t->pos,
+                                     .block = t->block,
+                                     .segment_count = 1,
+                                     .segments = &segment };
     const int32_t last = (int32_t)len - 1;
     assert_ok(glm_eval_micro(rig->glm, &batch, NULL));
     assert_ok(glm_logits(rig->glm, out, &last, 1));
@@ -142,8 +146,8 @@ static void check_batch(const char *device, double bar)
         for (int64_t step = 0; step < STEPS; step++) {
             const int64_t at = t[s].len + step;
             const int32_t slot = 0;
-            assert_ok(glm_decode(single, one, &slot, &t[s].ids[at], &t[s].pos[at],
-                                 &t[s].block[at], 1));
+            assert_ok(
+                glm_decode(single, one, &slot, &t[s].ids[at], &t[s].pos[at], &t[s].block[at], 1));
             widen(a, one);
             memcpy(b, all[step][s], sizeof b);
             assert_true(largest_error(b, a, VOCAB) <= bar);

@@ -65,8 +65,10 @@ static int64_t add(struct memory_source *m, const char *name, dtype_t dtype, int
     m->data[i] = malloc((size_t)(count * dtype_bytes(dtype)));
     for (int64_t e = 0; e < count; e++) {
         const float x = value_at(values, e);
-        if (dtype == DTYPE_F16) ((uint16_t *)m->data[i])[e] = f32_to_f16(x);
-        else ((float *)m->data[i])[e] = x;
+        if (dtype == DTYPE_F16)
+            ((uint16_t *)m->data[i])[e] = f32_to_f16(x);
+        else
+            ((float *)m->data[i])[e] = x;
     }
     return i;
 }
@@ -229,8 +231,10 @@ static void test_shapes(void **state)
         int64_t d0, d1;
         const char *part;
     } rows[] = {
-        { "transformer.layers.0.attention.dense.weight", 2, 24, 25, "shape [24, 25]; expected [24, 24]" },
-        { "transformer.layers.0.mlp.dense_h_to_4h.weight", 2, 24, 40, "shape [24, 40]; expected [40, 24]" },
+        { "transformer.layers.0.attention.dense.weight", 2, 24, 25,
+          "shape [24, 25]; expected [24, 24]" },
+        { "transformer.layers.0.mlp.dense_h_to_4h.weight", 2, 24, 40,
+          "shape [24, 40]; expected [40, 24]" },
         { "transformer.layers.0.attention.dense.weight", 1, 576, 1, "expected [24, 24]" },
         { "transformer.final_layernorm.bias", 1, 23, 1, "shape [23]; expected [24]" },
         { "transformer.final_layernorm.bias", 2, 24, 1, "shape [24, 1]; expected [24]" },
@@ -249,9 +253,9 @@ static void test_shapes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_loads),   cmocka_unit_test(test_one_name),
+        cmocka_unit_test(test_loads),        cmocka_unit_test(test_one_name),
         cmocka_unit_test(test_twins_differ), cmocka_unit_test(test_missing),
-        cmocka_unit_test(test_extra),   cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_extra),        cmocka_unit_test(test_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,7 +15,8 @@
 #include <string.h>
 
 static const struct sample samples[] = {
-    { 0, 4, 9 }, { 1, 1, 5 }, { 2, 7, 8 }, { 3, 3, 17 }, { 4, 11, 13 }, { 5, 1, 2 }, { 6, 6, 20 }, { 7, 2, 6 },
+    { 0, 4, 9 },   { 1, 1, 5 }, { 2, 7, 8 },  { 3, 3, 17 },
+    { 4, 11, 13 }, { 5, 1, 2 }, { 6, 6, 20 }, { 7, 2, 6 },
 };
 #define SAMPLES COUNT_OF(samples)
 
@@ -198,9 +199,9 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_splits_f64),     cmocka_unit_test(test_splits_f32),
-        cmocka_unit_test(test_padding),        cmocka_unit_test(test_padding_content),
-        cmocka_unit_test(test_isolation),      cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_splits_f64), cmocka_unit_test(test_splits_f32),
+        cmocka_unit_test(test_padding),    cmocka_unit_test(test_padding_content),
+        cmocka_unit_test(test_isolation),  cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
