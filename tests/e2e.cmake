@@ -4,5 +4,5 @@ foreach(name resume threads errors)
            COMMAND bash ${CMAKE_SOURCE_DIR}/tests/e2e/${name}.sh
            WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(e2e_${name} PROPERTIES TIMEOUT 600 SKIP_RETURN_CODE 77
-                       ENVIRONMENT "SOULCHAT=$<TARGET_FILE:soulchat>")
+                       ENVIRONMENT "SOULCHAT=$<TARGET_FILE:soulchat>;OMP_WAIT_POLICY=passive")
 endforeach()
