@@ -17,7 +17,8 @@ static err_t refuse_lfs_pointer(struct weight_file *f)
     if (f->size < (int64_t)sizeof head) return ERR_OK;
     TRY(weight_file_read(f, head, 0, (int64_t)sizeof head));
     if (memcmp(head, magic, sizeof head) == 0)
-        RAISE(FORMAT, "%s is a Git LFS pointer, not the file itself; run git lfs pull in its folder",
+        RAISE(FORMAT,
+              "%s is a Git LFS pointer, not the file itself; run git lfs pull in its folder",
               f->name);
     return ERR_OK;
 }

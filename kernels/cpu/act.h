@@ -4,9 +4,9 @@
 
 #include "kernels/ops_linear.h"
 
-/* y = act(pre) for rows x cols elements of y; for swiglu pre has a second half `half` columns to the
- * right. y may be pre (not for swiglu). Element by element, so that how a matrix is cut into blocks
- * does not change a bit. */
+/* y = act(pre) for rows x cols elements of y; for swiglu pre has a second half `half` columns to
+ * the right. y may be pre (not for swiglu). Element by element, so that how a matrix is cut into
+ * blocks does not change a bit. */
 void act_apply(enum act_kind act, float *y, int64_t ldy, const float *pre, int64_t ldpre,
                int64_t half, int64_t rows, int64_t cols);
 

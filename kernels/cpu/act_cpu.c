@@ -1,7 +1,7 @@
 /*
  * Activations. Both are a linear factor times the logistic function s(t) = 1/(1 + exp(-t)):
- *   gelu_tanh(u) = u * s(2w(u)) with w(u) = 0.797885*(u + 0.044715 u^3), since 1 + tanh(w) = 2 s(2w);
- *                  no cancellation for negative u, where 1 + tanh(w) has it;
+ *   gelu_tanh(u) = u * s(2w(u)) with w(u) = 0.797885*(u + 0.044715 u^3), as 1 + tanh(w) = 2 s(2w),
+ *                  without the cancellation that 1 + tanh(w) has for negative u;
  *   silu(u)      = u * s(u).
  * In derivatives, 1 - s(t) is taken as exp(-t)*s(t) for the same reason.
  */

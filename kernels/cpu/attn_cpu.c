@@ -1,10 +1,10 @@
 /*
- * Attention over packed segments. The unit of work is a block of query rows of one head (forward) or
- * one key/value head of a segment (backward); each is computed by one thread from its own segment's
- * rows alone, so neither threads nor neighbouring segments can change a bit.
+ * Attention over packed segments. The unit of work is a block of query rows of one head (forward)
+ * or one key/value head of a segment (backward); each is computed by one thread from its own
+ * segment's rows alone, so neither threads nor neighbouring segments can change a bit.
  *
- * Products of a block run through single-threaded oneDNN calls on q, k and v where they lie. Keys that
- * no row of a block sees are never touched.
+ * Products of a block run through single-threaded oneDNN calls on q, k and v where they lie. Keys
+ * that no row of a block sees are never touched.
  */
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/ops_cpu.h"
@@ -15,7 +15,7 @@
 #include <omp.h>
 #include <string.h>
 
-#define QUERY_ROWS 64  /* a block of queries: 64 x 2048 scores are 512 KiB, a quarter of the cache */
+#define QUERY_ROWS 64  /* a block of queries: its scores against 2048 keys are 512 KiB */
 #define KEY_COLS   512 /* backward: keys of one piece; scores and their gradient are 256 KiB */
 
 /* Keys that row i of a segment sees: 0 .. visible-1. */
@@ -43,24 +43,6 @@ static void zero_rows(const struct tensor *t, struct row_range rows)
                (size_t)((rows.end - rows.begin) * t->row_stride) * sizeof(float));
 }
 
-/* score[0..visible-1] becomes exp(score - max), what follows up to `keys` becomes 0. */
-static double exp_row(float *score, int64_t visible, int64_t keys, float *max_out)
-{
-    float max = score[0];
-#pragma omp simd reduction(max : max)
-    for (int64_t j = 0; j < visible; j++) max = score[j] > max ? score[j] : max;
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < visible; j++) {
-        const float e = vec_expf(score[j] - max);
-        score[j] = e;
-        sum += (double)e;
-    }
-    memset(score + visible, 0, (size_t)(keys - visible) * sizeof *score);
-    *max_out = max;
-    return sum;
-}
-
 static bool fwd_block(const struct attn_fwd_args *a, struct attn_segment seg, int64_t h,
                       int64_t row_first, float *score)
 {
@@ -79,8 +61,11 @@ static bool fwd_block(const struct attn_fwd_args *a, struct attn_segment seg, in
                          keys))
         return false;
     for (int64_t i = 0; i < rows; i++) {
-        float max;
-        const double sum = exp_row(score + i * keys, visible_keys(seg, row_first + i), keys, &max);
+        float *row = score + i * keys;
+        const int64_t visible = visible_keys(seg, row_first + i);
+        const float max = vec_max(row, visible);
+        const double sum = vec_exp_minus(row, visible, max);
+        memset(row + visible, 0, (size_t)(keys - visible) * sizeof *row);
         inverse[i] = (float)(1.0 / sum);
         f32_row(a->lse, row_begin + i)[h] = (float)((double)max + log(sum));
     }
@@ -135,7 +120,8 @@ err_t attn_fwd_cpu(struct dev *dev, const struct attn_fwd_args *a)
     return ERR_OK;
 }
 
-/* A head of the segment in the backward pass; strides are those of dqkv, qkv (W) and out (out_stride). */
+/* A head of the segment in the backward pass; strides are those of dqkv, qkv (W) and out
+ * (out_stride). */
 struct bwd_head {
     const float *q, *k, *v, *out, *dout, *lse;
     float *dq, *dk, *dv;

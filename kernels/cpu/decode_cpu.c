@@ -1,6 +1,6 @@
 /*
- * Attention of single new tokens over a cache. Bound by reading the cache once; the unit of work is one
- * key/value head of one sequence.
+ * Attention of single new tokens over a cache. Bound by reading the cache once; the unit of work is
+ * one key/value head of one sequence.
  */
 #include "kernels/cpu/ops_cpu.h"
 #include "kernels/cpu/vec_math.h"
@@ -42,27 +42,11 @@ static float dot(const float *a, const float *b, int64_t count)
     return sum;
 }
 
-/* score[0..count-1] = exp(score - max); returns their sum. */
-static double exp_scores(float *score, int64_t count)
-{
-    float max = score[0];
-#pragma omp simd reduction(max : max)
-    for (int64_t j = 0; j < count; j++) max = score[j] > max ? score[j] : max;
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < count; j++) {
-        const float e = vec_expf(score[j] - max);
-        score[j] = e;
-        sum += (double)e;
-    }
-    return sum;
-}
-
 static void attend(float *restrict out, const float *q, const float *k, const float *v,
                    int64_t cache_stride, int64_t count, int64_t D, float scale, float *score)
 {
     for (int64_t j = 0; j < count; j++) score[j] = scale * dot(q, k + j * cache_stride, D);
-    const float inverse = (float)(1.0 / exp_scores(score, count));
+    const float inverse = (float)(1.0 / vec_exp_minus(score, count, vec_max(score, count)));
     memset(out, 0, (size_t)D * sizeof *out);
     for (int64_t j = 0; j < count; j++) {
         const float p = score[j] * inverse;

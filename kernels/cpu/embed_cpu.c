@@ -19,8 +19,8 @@ err_t embed_fwd_cpu(struct dev *dev, const struct embed_fwd_args *a)
 
 #define SUM_COLS 256
 
-/* acc[c] += sum over order[0..count-1] of dy, in that order; in double, because a frequent token has
- * thousands of rows. */
+/* acc[c] += sum over order[0..count-1] of dy, in that order; in double, because a frequent token
+ * has thousands of rows. */
 static void sum_run(float *acc, const struct tensor *dy, const int32_t *order, int64_t count)
 {
     const int64_t C = dy->dim[1];

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/num.h"
 #include "kernels/cpu/convert.h"
+#include "kernels/cpu/gemv.h"
 #include "kernels/cpu/ops_cpu.h"
 
 #include <dnnl.h>
@@ -119,12 +120,27 @@ static bool tile_run(const struct gemm_args *g, struct tile_place at, float *til
     return ok;
 }
 
-err_t gemm_f32(struct dev *dev, const struct gemm_args *g)
+/* Few rows against rows of b: reading b is all the work. */
+static bool is_gemv(const struct gemm_args *g)
 {
-    ASSERT(!(g->a_transposed && g->b_transposed) && g->k > 0);
-    ASSERT(!g->tiles_in_scratch || (g->finish != NULL && !g->accumulate));
-    if (g->m == 0 || g->n == 0) return ERR_OK;
+    return g->m <= GEMV_ROWS_MAX && !g->a_transposed && g->b_transposed && !g->tiles_in_scratch;
+}
 
+static void run_gemv(struct dev *dev, const struct gemm_args *g)
+{
+    const struct gemv_args v = { .c = g->c, .ldc = g->ldc, .a = g->a, .lda = g->lda, .rows = g->m,
+                                 .b = g->b, .b_dtype = g->b_dtype, .ldb = g->ldb, .k = g->k,
+                                 .accumulate = g->accumulate };
+#pragma omp parallel for num_threads(dev->threads) schedule(dynamic)
+    for (int64_t col = 0; col < g->n; col += GEMV_COLS_MAX) {
+        const int64_t cols = min_i64(GEMV_COLS_MAX, g->n - col);
+        gemv_columns(&v, col, cols);
+        if (g->finish != NULL) g->finish(g->finish_context, g->c + col, g->ldc, 0, g->m, col, cols);
+    }
+}
+
+static bool run_tiles(struct dev *dev, const struct gemm_args *g)
+{
     const struct gemm_tile tile = gemm_tile_of(g->m, g->n, g->b_dtype);
     const int64_t row_tiles = div_ceil(g->m, tile.rows), col_tiles = div_ceil(g->n, tile.cols);
     const int64_t tile_size = tile_floats(g, tile), piece_size = piece_floats(g, tile);
@@ -132,7 +148,6 @@ err_t gemm_f32(struct dev *dev, const struct gemm_args *g)
     float *scratch = g->scratch.data;
     bool failed = false;
 
-    const double start = omp_get_wtime();
 #pragma omp parallel num_threads(dev->threads) reduction(|| : failed)
     {
         gemm_region_begin();
@@ -146,9 +161,24 @@ err_t gemm_f32(struct dev *dev, const struct gemm_args *g)
             failed = !tile_run(g, at, tile_space, piece) || failed;
         }
     }
+    return !failed;
+}
+
+err_t gemm_f32(struct dev *dev, const struct gemm_args *g)
+{
+    ASSERT(!(g->a_transposed && g->b_transposed) && g->k > 0);
+    ASSERT(!g->tiles_in_scratch || (g->finish != NULL && !g->accumulate));
+    if (g->m == 0 || g->n == 0) return ERR_OK;
+
+    bool ok = true;
+    const double start = omp_get_wtime();
+    if (is_gemv(g))
+        run_gemv(dev, g);
+    else
+        ok = run_tiles(dev, g);
     dev->stats.gemm_s += omp_get_wtime() - start;
     dev->stats.gemm_flop += 2.0 * (double)g->m * (double)g->n * (double)g->k;
-    if (failed)
+    if (!ok)
         RAISE(NOMEM, "product %lld x %lld x %lld: oneDNN failed, most likely for want of memory",
               (long long)g->m, (long long)g->n, (long long)g->k);
     return ERR_OK;

@@ -4,9 +4,10 @@
  *     TRY(gemm_f32(dev, &(struct gemm_args){ .b_transposed = true, .m = R, .n = N, .k = K,
  *             .a = x, .lda = K, .b = w, .b_dtype = DTYPE_F32, .ldb = K, .c = y, .ldc = N }));
  *
- * The output is cut into tiles whose bounds depend on m and n alone. One thread computes a tile with
- * one single-threaded call of oneDNN, over all of k, so that neither the number of threads nor who
- * computes which tile can change a bit. An optional `finish` works on a tile while it is in cache.
+ * The output is cut into tiles whose bounds depend on m and n alone. One thread computes a tile
+ * with one single-threaded call of oneDNN, over all of k, so that neither the number of threads nor
+ * who computes which tile can change a bit. An optional `finish` works on a tile while it is in
+ * cache.
  *
  * The price of tiles is that operands are packed once per tile instead of once: 2 to 6 percent.
  */
@@ -50,8 +51,8 @@ bool gemm_one_thread(bool a_transposed, bool b_transposed, int64_t m, int64_t n,
                      float alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
                      float beta, float *c, int64_t ldc);
 
-/* Call first in every parallel region that calls gemm_one_thread: keeps oneDNN from starting threads
- * of its own where the region has one thread and so does not count as parallel. */
+/* Call first in every parallel region that calls gemm_one_thread: keeps oneDNN from starting
+ * threads of its own where the region has one thread and so does not count as parallel. */
 void gemm_region_begin(void);
 
 /* The tile that m x n is cut into. */

@@ -30,8 +30,10 @@ static err_t host_zero(struct dev *dev, void *data, int64_t bytes)
 {
     const int64_t blocks = div_ceil(bytes, ZERO_BLOCK);
 #pragma omp parallel for num_threads(dev->threads) schedule(static) if (blocks > 1)
-    for (int64_t b = 0; b < blocks; b++)
-        memset((char *)data + b * ZERO_BLOCK, 0, (size_t)min_i64(ZERO_BLOCK, bytes - b * ZERO_BLOCK));
+    for (int64_t b = 0; b < blocks; b++) {
+        const int64_t first = b * ZERO_BLOCK;
+        memset((char *)data + first, 0, (size_t)min_i64(ZERO_BLOCK, bytes - first));
+    }
     return ERR_OK;
 }
 

@@ -134,28 +134,17 @@ static void scatter(struct dev *dev, const struct linear_ce_args *a, const struc
 /* nll of one row; with `gradient` its logits z become weight * (softmax(z) - onehot(label)). */
 static float row_loss(float *z, int64_t count, int64_t label, float weight, bool gradient)
 {
-    float max = z[0];
-#pragma omp simd reduction(max : max)
-    for (int64_t j = 0; j < count; j++) max = z[j] > max ? z[j] : max;
+    const float max = vec_max(z, count);
     const double z_label = (double)z[label];
-    double sum = 0;
-    if (!gradient) {
-#pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < count; j++) sum += (double)vec_expf(z[j] - max);
-        return (float)(log(sum) + (double)max - z_label);
-    }
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < count; j++) {
-        const float e = vec_expf(z[j] - max);
-        z[j] = e;
-        sum += (double)e;
-    }
-    const double factor = (double)weight / sum;
-    const float rounded = (float)factor;
-    const double at_label = factor * (double)z[label] - (double)weight;
+    const double sum = vec_exp_minus(z, count, max);
+    if (gradient) {
+        const double factor = (double)weight / sum;
+        const float rounded = (float)factor;
+        const double at_label = factor * (double)z[label] - (double)weight;
 #pragma omp simd
-    for (int64_t j = 0; j < count; j++) z[j] *= rounded;
-    z[label] = (float)at_label;
+        for (int64_t j = 0; j < count; j++) z[j] *= rounded;
+        z[label] = (float)at_label;
+    }
     return (float)(log(sum) + (double)max - z_label);
 }
 

@@ -27,7 +27,7 @@ static double squares_around(const float *x, float center, int64_t count)
     return sum;
 }
 
-/* h and residual, h and x may be one row. */
+/* h may be the row of x or of residual. */
 static void add_residual(float *h, const float *x, const float *residual, float alpha, int64_t C)
 {
 #pragma omp simd
@@ -80,9 +80,9 @@ err_t residual_norm_fwd_cpu(struct dev *dev, const struct residual_norm_fwd_args
 
 /* What one row of the backward pass reads. xhat = (h - mean)*rstd, mean = 0 for rms. */
 struct bwd_row {
-    const float *dy, *dresidual, *h, *gamma; /* dresidual NULL: none */
+    const float *dy, *dresidual, *h, *gamma;
     float mean, rstd;
-    float alpha_in, alpha_out; /* factors of dresidual inside g and on top of dh: one of them is 0 */
+    float alpha_in, alpha_out; /* factors of dresidual inside g and on top of dh; one is 0 */
     int64_t C;
 };
 
@@ -90,50 +90,67 @@ struct row_sums {
     double p, p_xhat; /* sum_c g*gamma, sum_c g*gamma*xhat */
 };
 
-static inline float row_g(const struct bwd_row *b, int64_t c)
+/* One pass over the row for its own sums and for those over rows. */
+static struct row_sums sum_row(const struct bwd_row *b, float *restrict dgamma,
+                               float *restrict dbeta)
 {
-    return b->dresidual == NULL ? b->dy[c] : b->dy[c] + b->alpha_in * b->dresidual[c];
-}
-
-static inline float row_xhat(const struct bwd_row *b, int64_t c)
-{
-    return (b->h[c] - b->mean) * b->rstd;
-}
-
-static struct row_sums sum_row(const struct bwd_row *b)
-{
+    const float *restrict dy = b->dy, *restrict dresidual = b->dresidual;
+    const float *restrict h = b->h, *restrict gamma = b->gamma;
+    const float mean = b->mean, rstd = b->rstd, alpha = b->alpha_in;
+    const int64_t C = b->C;
     double p_sum = 0, p_xhat_sum = 0;
 #pragma omp simd reduction(+ : p_sum, p_xhat_sum)
-    for (int64_t c = 0; c < b->C; c++) {
-        const float p = row_g(b, c) * b->gamma[c];
+    for (int64_t c = 0; c < C; c++) {
+        const float g = dy[c] + alpha * dresidual[c];
+        const float xhat = (h[c] - mean) * rstd;
+        const float p = g * gamma[c];
         p_sum += (double)p;
-        p_xhat_sum += (double)(p * row_xhat(b, c));
+        p_xhat_sum += (double)(p * xhat);
+        dgamma[c] += g * xhat;
+        dbeta[c] += g;
     }
     return (struct row_sums){ p_sum, p_xhat_sum };
-}
-
-/* Before write_row, which may overwrite dy. */
-static void add_parameter_sums(const struct bwd_row *b, double *restrict dgamma,
-                               double *restrict dbeta)
-{
-#pragma omp simd
-    for (int64_t c = 0; c < b->C; c++) {
-        const float g = row_g(b, c);
-        dgamma[c] += (double)(g * row_xhat(b, c));
-        dbeta[c] += (double)g;
-    }
 }
 
 /* dh may be the row of dy or of dresidual: element c is written after its last read. */
 static void write_row(float *dh, const struct bwd_row *b, enum norm_kind kind, struct row_sums sums)
 {
+    const float *dy = b->dy, *dresidual = b->dresidual, *h = b->h, *gamma = b->gamma;
     const float p_mean = kind == NORM_LAYER ? (float)(sums.p / (double)b->C) : 0.0f;
     const float p_xhat_mean = (float)(sums.p_xhat / (double)b->C);
+    const float mean = b->mean, rstd = b->rstd, alpha_in = b->alpha_in, alpha_out = b->alpha_out;
+    const int64_t C = b->C;
 #pragma omp simd
-    for (int64_t c = 0; c < b->C; c++) {
-        const float p = row_g(b, c) * b->gamma[c];
-        const float d = b->rstd * (p - p_mean - row_xhat(b, c) * p_xhat_mean);
-        dh[c] = b->dresidual == NULL ? d : d + b->alpha_out * b->dresidual[c];
+    for (int64_t c = 0; c < C; c++) {
+        const float p = (dy[c] + alpha_in * dresidual[c]) * gamma[c];
+        const float d = rstd * (p - p_mean - (h[c] - mean) * rstd * p_xhat_mean);
+        dh[c] = d + alpha_out * dresidual[c];
+    }
+}
+
+/* dgamma and dbeta of a block: f32 sums over SUM_ROWS_MIN rows, added to f64 ones. */
+struct block_sums {
+    double *total; /* [2, C] */
+    float *recent; /* [2, C] */
+};
+
+static int64_t block_sums_bytes(int64_t C)
+{
+    return align_up(2 * C * (int64_t)(sizeof(double) + sizeof(float)), 64);
+}
+
+static struct block_sums block_sums_at(void *scratch, int64_t block, int64_t C)
+{
+    double *total = (double *)((char *)scratch + block * block_sums_bytes(C));
+    return (struct block_sums){ total, (float *)(total + 2 * C) };
+}
+
+static void block_sums_flush(struct block_sums sums, int64_t C)
+{
+#pragma omp simd
+    for (int64_t c = 0; c < 2 * C; c++) {
+        sums.total[c] += (double)sums.recent[c];
+        sums.recent[c] = 0.0f;
     }
 }
 
@@ -141,9 +158,25 @@ int64_t residual_norm_bwd_scratch_cpu(const struct dev *dev,
                                       const struct residual_norm_bwd_args *a)
 {
     (void)dev;
-    const int64_t R = a->dy->dim[0], C = a->dy->dim[1];
-    if (a->dgamma_acc == NULL && a->dbeta_acc == NULL) return 0;
-    return sum_block_count(R) * 2 * C * (int64_t)sizeof(double);
+    return sum_block_count(a->dy->dim[0]) * block_sums_bytes(a->dy->dim[1]);
+}
+
+/* Without a residual dy stands in for it, with factors of 0. */
+static struct bwd_row bwd_row_at(const struct residual_norm_bwd_args *a, int64_t r)
+{
+    const bool from_output = a->residual_from == RESIDUAL_FROM_OUTPUT;
+    const float alpha = a->dresidual == NULL ? 0.0f : (float)a->alpha;
+    return (struct bwd_row){
+        .dy = f32_row(a->dy, r),
+        .dresidual = f32_row(a->dresidual == NULL ? a->dy : a->dresidual, r),
+        .h = f32_row(a->h, r),
+        .gamma = a->gamma->data,
+        .mean = a->kind == NORM_LAYER ? f32_row(a->mean, 0)[r] : 0.0f,
+        .rstd = f32_row(a->rstd, 0)[r],
+        .alpha_in = from_output ? alpha : 0.0f,
+        .alpha_out = from_output ? 0.0f : alpha,
+        .C = a->dy->dim[1],
+    };
 }
 
 err_t residual_norm_bwd_cpu(struct dev *dev, const struct residual_norm_bwd_args *a)
@@ -151,34 +184,24 @@ err_t residual_norm_bwd_cpu(struct dev *dev, const struct residual_norm_bwd_args
     TRY(cpu_require_f32(a->dy));
     const int64_t R = a->dy->dim[0], C = a->dy->dim[1];
     const int64_t block_rows = sum_block_rows(R), blocks = sum_block_count(R);
-    const bool sums = a->dgamma_acc != NULL || a->dbeta_acc != NULL;
-    const bool from_output = a->residual_from == RESIDUAL_FROM_OUTPUT;
-    double *partial = a->scratch.data; /* [blocks, 2, C]: dgamma, dbeta */
 
 #pragma omp parallel for num_threads(dev->threads) schedule(static)
     for (int64_t block = 0; block < blocks; block++) {
-        double *dgamma = sums ? partial + block * 2 * C : NULL;
-        if (sums) memset(dgamma, 0, (size_t)(2 * C) * sizeof *dgamma);
-        const int64_t end = min_i64(R, (block + 1) * block_rows);
-        for (int64_t r = block * block_rows; r < end; r++) {
-            const struct bwd_row row = {
-                .dy = f32_row(a->dy, r),
-                .dresidual = a->dresidual == NULL ? NULL : f32_row(a->dresidual, r),
-                .h = f32_row(a->h, r),
-                .gamma = a->gamma->data,
-                .mean = a->kind == NORM_LAYER ? f32_row(a->mean, 0)[r] : 0.0f,
-                .rstd = f32_row(a->rstd, 0)[r],
-                .alpha_in = from_output ? (float)a->alpha : 0.0f,
-                .alpha_out = from_output ? 0.0f : (float)a->alpha,
-                .C = C,
-            };
-            if (sums) add_parameter_sums(&row, dgamma, dgamma + C);
-            write_row(f32_row(a->dh, r), &row, a->kind, sum_row(&row));
+        const struct block_sums sums = block_sums_at(a->scratch.data, block, C);
+        const int64_t begin = block * block_rows, end = min_i64(R, begin + block_rows);
+        memset(sums.total, 0, (size_t)block_sums_bytes(C));
+        for (int64_t r = begin; r < end; r++) {
+            const struct bwd_row row = bwd_row_at(a, r);
+            const struct row_sums own = sum_row(&row, sums.recent, sums.recent + C);
+            write_row(f32_row(a->dh, r), &row, a->kind, own);
+            if ((r + 1 - begin) % SUM_ROWS_MIN == 0 || r + 1 == end) block_sums_flush(sums, C);
         }
     }
+    const double *partial = a->scratch.data;
+    const int64_t stride = block_sums_bytes(C) / (int64_t)sizeof(double);
     if (a->dgamma_acc != NULL)
-        cpu_fold_blocks(dev, a->dgamma_acc->data, partial, blocks, 2 * C, C);
+        cpu_fold_blocks(dev, a->dgamma_acc->data, partial, blocks, stride, C);
     if (a->dbeta_acc != NULL)
-        cpu_fold_blocks(dev, a->dbeta_acc->data, partial + C, blocks, 2 * C, C);
+        cpu_fold_blocks(dev, a->dbeta_acc->data, partial + C, blocks, stride, C);
     return ERR_OK;
 }

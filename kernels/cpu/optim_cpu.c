@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/ops_cpu.h"
+#include "kernels/cpu/vec_math.h"
 
 #include <math.h>
 #include <string.h>
@@ -86,21 +87,21 @@ static struct adamw_scalars adamw_scalars_of(const struct adamw_segments_args *a
     };
 }
 
-/* `decay` is 1 for segments without decay. Products that the compiler may or may not fuse with a sum
- * would make an element's bits depend on where a segment begins; every step below is either a
- * product, or an explicit fmaf. */
+/* `decay` is 1 for segments without decay. vec_fma, because ranks cut tensors in different places,
+ * and an element's bits must not depend on whether it lies in a vectorised body or at a scalar end.
+ * */
 static void adamw_run(float *restrict w, float *restrict m, float *restrict v,
                       const float *restrict grad, int64_t count, struct adamw_scalars k)
 {
 #pragma omp simd
     for (int64_t i = 0; i < count; i++) {
         const float g = k.grad_scale * grad[i];
-        const float m_new = fmaf(k.beta1, m[i], k.rest1 * g);
-        const float v_new = fmaf(k.beta2, v[i], k.rest2 * g * g);
-        const float denominator = fmaf(sqrtf(v_new), k.root, k.eps);
+        const float m_new = vec_fma(k.beta1, m[i], k.rest1 * g);
+        const float v_new = vec_fma(k.beta2, v[i], k.rest2 * g * g);
+        const float denominator = vec_fma(sqrtf(v_new), k.root, k.eps);
         m[i] = m_new;
         v[i] = v_new;
-        w[i] = fmaf(-k.step, m_new / denominator, k.decay * w[i]);
+        w[i] = vec_fma(-k.step, m_new / denominator, k.decay * w[i]);
     }
 }
 
@@ -130,8 +131,9 @@ err_t adamw_segments_cpu(struct dev *dev, const struct adamw_segments_args *a)
     return ERR_OK;
 }
 
-/* A double as the float whose last bit stands for all that was cut off ("round to odd"): rounding that
- * to 16 bits gives the same as rounding the double at once. Finite doubles beyond f32 stay beyond f16. */
+/* A double as the float whose last bit stands for all that was cut off ("round to odd"): rounding
+ * that to 16 bits gives the same as rounding the double at once. Finite doubles beyond f32 stay
+ * beyond f16. */
 static float f64_to_odd_f32(double x)
 {
     const float nearest = (float)x;

@@ -1,0 +1,15 @@
+# parity DIR: this program against the numbers of the reference implementation.
+add_executable(parity parity.c parity_case.c golden_h5.c)
+set_target_properties(parity PROPERTIES LINKER_LANGUAGE CXX
+                      RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+target_link_libraries(parity PRIVATE soulchat_model soulchat_data soulchat_ref PkgConfig::hdf5
+                      soulchat_options)
+foreach(device cpu ref)
+  set(name parity_chatglm_tiny)
+  if(device STREQUAL "ref")
+    set(name parity_chatglm_tiny_f64)
+  endif()
+  add_test(NAME ${name} COMMAND parity tests/golden/chatglm-tiny --device ${device}
+           WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+endforeach()

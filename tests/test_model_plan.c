@@ -1,0 +1,146 @@
+/* The plan is what is allocated, byte for byte, and nothing is allocated afterwards. */
+#include "model_fixture.h"
+
+#include "model/glm_plan.h"
+
+#include <stdlib.h>
+
+static const struct sample samples[] = { { 0, 4, 9 }, { 1, 1, 5 } };
+
+struct plan_case {
+    bool train, tied;
+    enum glm_activations activations;
+};
+
+static const struct plan_case cases[] = {
+    { true, true, GLM_KEEP_ALL },
+    { true, false, GLM_LEAN },
+    { false, true, GLM_KEEP_ALL },
+};
+
+/* The bytes a device hands out equal the plan's, through training, evaluation and decoding. */
+static void check_allocations(const char *device, const struct plan_case *c)
+{
+    const struct glm_config config = tiny_config(c->tied);
+    struct glm_options options = tiny_options(20);
+    struct rig rig;
+    struct batch batch;
+    struct glm_plan plan;
+    options.train = c->train;
+    options.activations = c->activations;
+    rig_open(&rig, device, 2, &config, &options);
+    options.dtype = glm_weights(rig.glm).dtype;
+    assert_ok(glm_plan_create(&plan, rig.dev, &config, &options));
+    const int64_t grads_bytes = tensor_count(&rig.grads) * dtype_bytes(rig.grads.dtype);
+    assert_int_equal(rig.dev->stats.alloc_bytes, plan.bytes + grads_bytes);
+
+    rig_randomize(&rig, 1);
+    batch_make(&batch, samples, COUNT_OF(samples), 2);
+    const int64_t calls = rig.dev->stats.alloc_count;
+    for (int step = 0; step < 3; step++) {
+        rig_eval(&rig, &batch.glm);
+        if (c->train) rig_train(&rig, &batch.glm);
+    }
+    assert_int_equal(rig.dev->stats.alloc_count, calls);
+    assert_int_equal(rig.dev->stats.alloc_bytes_max, plan.bytes + grads_bytes);
+    batch_clear(&batch);
+    rig_close(&rig);
+}
+
+static void test_allocations(void **state)
+{
+    (void)state;
+    for (int64_t i = 0; i < COUNT_OF(cases); i++) {
+        check_allocations("cpu", &cases[i]);
+        check_allocations("ref", &cases[i]);
+    }
+}
+
+static err_t plan_of(struct glm_plan *plan, const struct glm_config *config,
+                     struct glm_options options)
+{
+    struct dev *dev;
+    TRY(dev_open(&dev, "cpu", 2));
+    const err_t rc = glm_plan_create(plan, dev, config, &options);
+    dev_close(dev);
+    return rc;
+}
+
+static void test_sums(void **state)
+{
+    (void)state;
+    const struct glm_config config = tiny_config(true);
+    struct glm_plan plan;
+    assert_ok(plan_of(&plan, &config, tiny_options(20)));
+    int64_t class_bytes[GLM_BUF_CLASSES] = { 0 }, bytes = 0;
+    for (int64_t i = 0; i < plan.count; i++) {
+        const struct glm_buffer *b = &plan.buffer[i];
+        assert_non_null(b->name);
+        assert_int_equal(b->bytes % 64, 0);
+        assert_int_equal(b->offset, class_bytes[b->klass]); /* end to end */
+        class_bytes[b->klass] += b->bytes * b->copies;
+        bytes += b->bytes * b->copies;
+    }
+    for (int k = 0; k < GLM_BUF_CLASSES; k++) assert_int_equal(plan.class_bytes[k], class_bytes[k]);
+    assert_int_equal(plan.bytes, bytes);
+    /* 2 layers of qkv 24x72, dense 24x24, fc1 and fc2 24x40; two operations each. */
+    assert_true(plan.forward_flop_per_row == 2.0 * 2.0 * (24 * 72 + 24 * 24 + 2 * 24 * 40));
+}
+
+/* Lean drops L copies of a, L-1 of m and of g; inference keeps one layer. */
+static void test_lean_is_smaller(void **state)
+{
+    (void)state;
+    struct glm_config config = tiny_config(true);
+    config.layer_count = 7;
+    struct glm_options options = tiny_options(16);
+    struct glm_plan keep, lean, eval;
+    assert_ok(plan_of(&keep, &config, options));
+    options.activations = GLM_LEAN;
+    assert_ok(plan_of(&lean, &config, options));
+    options.train = false;
+    assert_ok(plan_of(&eval, &config, options));
+    const int64_t row = 16 * 4; /* rows x bytes */
+    assert_int_equal(keep.bytes - lean.bytes, 7 * row * 24 + 6 * row * 24 + 6 * row * 40);
+    assert_int_equal(eval.buffer[GLM_B_QKV].copies, 1);
+    assert_int_equal(eval.buffer[GLM_B_U].copies, 0);
+    assert_true(eval.bytes < lean.bytes);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    struct glm_config config = tiny_config(true);
+    struct glm_options options = tiny_options(16);
+    struct glm_plan plan;
+    options.dtype = DTYPE_BF16;
+    assert_err(plan_of(&plan, &config, options), DTYPE, "bf16");
+    options = tiny_options(0);
+    assert_err(plan_of(&plan, &config, options), ARG, "rows_max 0");
+    options = tiny_options(16);
+    options.rows_max = (int64_t)1 << 40;
+    assert_err(plan_of(&plan, &config, options), ARG, "rows_max");
+    options = tiny_options(16);
+    options.ranks = 0;
+    assert_err(plan_of(&plan, &config, options), ARG, "ranks 0");
+    options = tiny_options(INT32_MAX);
+    config.vocab_size = config.ffn_size = INT32_MAX;
+    config.hidden_size = 1 << 20;
+    config.head_count = config.kv_head_count = 1;
+    config.layer_count = 100000;
+    assert_err(plan_of(&plan, &config, options), ARG, "overflow");
+    config = tiny_config(true);
+    config.family = GLM_CHATGLM2;
+    assert_err(plan_of(&plan, &config, tiny_options(16)), UNSUPPORTED, "ChatGLM2-6B");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_lean_is_smaller),
+        cmocka_unit_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
