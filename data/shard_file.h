@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "data/shard.h"
+#include "data/shard_chunk.h"
 #include "data/shard_format.h"
 
 #include <hdf5.h>
@@ -43,7 +44,8 @@ void shard_file_discard(struct shard_file_writer *f);
 /* A shard opened for reading. Everything but the tokens is in memory, and checked. */
 struct shard_file {
     char path[FILE_PATH_MAX]; /* for messages */
-    hid_t file, tokens;
+    hid_t file;
+    struct shard_chunks tokens;
     int64_t token_count, turn_count, dialogue_count, source_count, topic_count;
     struct shard_info info;
     struct shard_turn *turns;

@@ -321,6 +321,7 @@ static void expect_prepared(const char *from, const char *to, err_t code, const 
     assert_ok(file_replace(path, changed.data, (int64_t)changed.size));
     testing_assert_code(shards_open(&s, path_of("hostile"), true), code, part, to, __FILE__,
                         __LINE__);
+    shards_close(s);
     assert_ok(file_replace(path, text.data, (int64_t)text.size));
     buf_clear(&text);
     buf_clear(&changed);
