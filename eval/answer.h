@@ -27,8 +27,8 @@ struct answer_options {
 
 /*
  * Conversations with no client's turn to answer are passed over with a warning and count nowhere.
- * A regular file is read once before the first reply, which finds its faults early and knows how
- * much there is to do. Settings: data.form, data.on_bad_record. ERR_INTERRUPTED after Ctrl-C, with
+ * The file is read once before the first reply, which finds its faults early and knows how much
+ * there is to do. Settings: data.form, data.on_bad_record. ERR_INTERRUPTED after Ctrl-C, with
  * the way to go on; else as corpus.h, gen.h, console.h.
  */
 MUST_USE err_t answer_file(struct gen *gen, const char *path, const struct cfg *cfg,
