@@ -220,7 +220,7 @@ err_t answer_file(struct gen *gen, const char *path, const struct cfg *cfg,
 {
     err_t rc = ERR_OK;
     struct answers a = { .gen = gen, .options = options };
-    int64_t total;
+    int64_t total = 0;
     ASSERT(options->slots > 0 && options->skip >= 0 && options->limit >= 0);
     TRY_DONE(allocate(&a));
     TRY_DONE(count_replies(&total, &a, path, cfg));

@@ -128,7 +128,7 @@ static err_t stream(struct chat *c)
 static void tell_what_is_odd(const struct gen_reply *reply)
 {
     if (reply->turns_dropped > 0)
-        fprintf(stderr, "(the %lld oldest turns no longer fit and were left out)\n",
+        fprintf(stderr, "(oldest turns that no longer fit and were left out: %lld)\n",
                 (long long)reply->turns_dropped);
     if (reply->tokens_cut > 0)
         fprintf(stderr, "(too long: the first %lld tokens were left out)\n",
