@@ -28,8 +28,7 @@ err_t chat_template_from_cfg(struct chat_template *out, const struct cfg *cfg)
     TRY(copy_name(out->counsellor_name, cfg, "data.counsellor_name"));
     TRY(copy_name(out->separator, cfg, "data.separator"));
     if (strcmp(out->client_name, out->counsellor_name) == 0)
-        RAISE(USAGE, "data.client_name and data.counsellor_name are both \"%s\"",
-              out->client_name);
+        RAISE(USAGE, "data.client_name and data.counsellor_name are both \"%s\"", out->client_name);
     return ERR_OK;
 }
 
@@ -56,8 +55,9 @@ done:
 }
 
 /*
- * Append a turn as a later line. Encoded on its own, "\n..." begins with the space piece that SentencePiece puts before every text; inside
- * a prompt that piece is not there, and nothing merges across the newline piece.
+ * Append a turn as a later line. Encoded on its own, "\n..." begins with the space piece that
+ * SentencePiece puts before every text; inside a prompt that piece is not there, and nothing merges
+ * across the newline piece.
  */
 static err_t encode_ctx(struct i32_buf *ids, const struct tok *tok, const struct chat_template *t,
                         enum role role, const char *text, int64_t size)
@@ -161,7 +161,8 @@ done:
 
 /* ---- a prompt for generation ---- */
 
-/* Turns encoded so far, newest first in `rows`, and the prompt's length if it began at the last of them. */
+/* Turns encoded so far, newest first in `rows`, and the prompt's length if it began at the last of
+ * them. */
 struct history {
     struct i32_buf ids;
     struct shard_turn rows[CORPUS_TURNS_MAX];

@@ -31,7 +31,8 @@ static bool collapse_newlines(struct clean_turn *t)
     return changed;
 }
 
-/* What Unicode calls white space, and the information separators that Python's str.strip() takes too. */
+/* What Unicode calls white space, and the information separators that Python's str.strip() takes
+ * too. */
 static bool is_space(int32_t c)
 {
     return (c >= 0x09 && c <= 0x0d) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 ||

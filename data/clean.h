@@ -1,6 +1,7 @@
 /*
- * clean.h - the rules by which a dialogue is tidied before it is tokenized: one table, each row a rule with its name,
- * its function and what it counts. The report of prepare is printed from this table, so no change goes uncounted.
+ * clean.h - the rules by which a dialogue is tidied before it is tokenized: one table, each row a
+ * rule with its name, its function and what it counts. The report of prepare is printed from this
+ * table, so no change goes uncounted.
  *
  *     struct clean_dialogue d = { 0 };
  *     int64_t counts[CLEAN_RULES_MAX] = { 0 };
@@ -28,7 +29,7 @@ struct clean_turn {
     int64_t size;
 };
 
-/* A copy of a dialogue that rules may change. A zeroed struct is empty; reused without allocating. */
+/* A copy of a dialogue that rules may change. A zeroed struct is empty. */
 struct clean_dialogue {
     struct buf text;
     struct clean_turn *turns;
@@ -51,11 +52,12 @@ void clean_rules_sha256(char hex[SHA256_HEX_SIZE]);
 
 /* Copy a dialogue. ERR_NOMEM. */
 MUST_USE err_t clean_load(struct clean_dialogue *d, const struct dialogue_text *from);
-/* Apply all rules in order; counts[rule] grows by what each returned. Stops at the one that drops. */
+/* Apply all rules in order; counts[rule] grows by what each returned; one that drops is the last. */
 void clean_apply(struct clean_dialogue *d, int64_t counts[CLEAN_RULES_MAX]);
 void clean_clear(struct clean_dialogue *d);
 
-/* The rules for one text (line ends, repeated newlines, surrounding blanks), in place; returns the new start. */
+/* The rules for one text (line ends, repeated newlines, surrounding blanks), in place; returns the
+ * new start. */
 char *clean_text(char *text, int64_t *size);
 
 #endif

@@ -48,8 +48,8 @@ static err_t parse_json(struct corpus *c, const struct json_slice *slice)
 {
     json_error_t e;
     json_decref(c->record);
-    c->record = json_loadb(slice->text, (size_t)slice->size,
-                           JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+    c->record =
+        json_loadb(slice->text, (size_t)slice->size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (c->record == NULL)
         RAISE(FORMAT, "%s:%lld (byte %lld): %s", c->records.file.path,
               (long long)(slice->line + e.line - 1), (long long)(slice->byte_offset + e.position),

@@ -7,11 +7,13 @@
  *     corpus_close(c);
  *
  * Forms (detected from the first record, or named by the user):
- *   soulchat  [{"id","topic","messages":[{"role":"user"|"assistant","content"}]}]   also one record a line
- *   smile     {"id"?,"dialogue":[{"role":"client"|"counselor","content"}]}           one a line, or an array
- *   sharegpt  {"id"?,"conversations":[{"from":"human"|"gpt","value"}]}               array or lines
- *   alpaca    {"instruction","input"?,"output","history"?:[[q,a],...]}               array or lines
- * An array is streamed record by record whatever its size. One record may have at most CORPUS_RECORD_BYTES_MAX bytes.
+ *   soulchat  {"id","topic","messages":[{"role":"user"|"assistant","content"}]}
+ *   smile     {"id"?,"dialogue":[{"role":"client"|"counselor","content"}]}
+ *   sharegpt  {"id"?,"system"?,"conversations":[{"from":"human"|"gpt","value"}]}
+ *   alpaca    {"instruction","input"?,"output","history"?:[[q,a],...]}
+ * each as one array, as one record a line, or as objects over several lines one after another; any
+ * of the role names user, client, human, assistant, counselor, counsellor, gpt, system. A file is
+ * streamed record by record whatever its size; one record has at most CORPUS_RECORD_BYTES_MAX bytes.
  */
 #ifndef DATA_CORPUS_H
 #define DATA_CORPUS_H
@@ -43,7 +45,7 @@ struct dialogue_text {
 enum corpus_form { CORPUS_AUTO, CORPUS_SOULCHAT, CORPUS_SMILE, CORPUS_SHAREGPT, CORPUS_ALPACA };
 enum corpus_on_bad_record {
     CORPUS_FAIL, /* ERR_FORMAT "file:line (byte N): what was found, what was expected" */
-    CORPUS_SKIP, /* count it and go on with the next record; a broken array that cannot be resynchronised still fails */
+    CORPUS_SKIP, /* count it and go on; an array that is broken itself still fails */
 };
 
 struct corpus;
@@ -54,7 +56,8 @@ MUST_USE err_t corpus_open(struct corpus **out, const char *path, enum corpus_fo
 MUST_USE err_t corpus_next(struct corpus *c, struct dialogue_text *out, bool *found);
 void corpus_close(struct corpus *c);
 
-enum corpus_form corpus_form(const struct corpus *c); /* as detected; AUTO before the first record */
+/* As detected; AUTO before the first record. */
+enum corpus_form corpus_form(const struct corpus *c);
 const char *corpus_form_name(enum corpus_form form);
 int64_t corpus_skipped(const struct corpus *c);
 /* Bytes read and in all: for progress. */

@@ -29,8 +29,7 @@ static const char *type_name(const json_t *value)
 
 static err_t append(struct turn_list *list, enum role role, const json_t *text, const char *where)
 {
-    if (!json_is_string(text))
-        RAISE(FORMAT, "%s is %s, expected a string", where, type_name(text));
+    if (!json_is_string(text)) RAISE(FORMAT, "%s is %s, expected a string", where, type_name(text));
     if (list->count == CORPUS_TURNS_MAX)
         RAISE(FORMAT, "more than %d turns in one dialogue", CORPUS_TURNS_MAX);
     if (list->count == list->capacity) {

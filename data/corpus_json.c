@@ -11,7 +11,7 @@
 
 /* ---- the window ---- */
 
-/* Make at least `extra` more bytes follow `from`, as far as the file has them; *have counts them. */
+/* Have `extra` more bytes after `from`, as far as the file goes; *have counts what is there. */
 static err_t window_fill(struct json_records *r, int64_t from, int64_t extra, int64_t *have)
 {
     const int64_t held = (int64_t)r->window.size;
@@ -48,8 +48,8 @@ static void window_advance(struct json_records *r, int64_t count)
     r->at += count;
 }
 
-/* Forget what was read, so that memory stays at one record and one read. Moving the rest down is paid once
- * for each READ_BYTES, not for each record. */
+/* Forget what was read, so that memory stays at one record and one read. Moving the rest down is
+ * paid once for each READ_BYTES, not for each record. */
 static void window_trim(struct json_records *r)
 {
     if (r->at < READ_BYTES) return;
@@ -93,9 +93,12 @@ static bool scan_byte(struct scan *s, char c)
 {
     if (s->in_string) {
         s->newline_in_string |= c == '\n';
-        if (s->escaped) s->escaped = false;
-        else if (c == '\\') s->escaped = true;
-        else if (c == '"') s->in_string = false;
+        if (s->escaped)
+            s->escaped = false;
+        else if (c == '\\')
+            s->escaped = true;
+        else if (c == '"')
+            s->in_string = false;
         return !s->in_string && s->depth == 0;
     }
     if (c == '"') s->in_string = true;
@@ -104,8 +107,8 @@ static bool scan_byte(struct scan *s, char c)
     return false;
 }
 
-/* The size of the value that begins at r->at: an object, array or string by its brackets, anything else up to a
- * comma, bracket or blank. *size = -1 when the file ends first. */
+/* The size of the value that begins at r->at: an object, array or string by its brackets, anything
+ * else up to a comma, bracket or blank. *size = -1 when the file ends first. */
 static err_t value_size(struct json_records *r, int64_t *size, bool *newline_in_string)
 {
     struct scan s = { 0 };
@@ -158,14 +161,16 @@ static err_t line_size(struct json_records *r, int64_t *size)
 static err_t fail_at(const struct json_records *r, int byte, const char *expected)
 {
     char found[32] = "the end of the file";
-    if (byte > ' ' && byte < 0x7f) snprintf(found, sizeof found, "'%c'", byte);
-    else if (byte >= 0) snprintf(found, sizeof found, "byte 0x%02x", (unsigned)byte);
+    if (byte > ' ' && byte < 0x7f)
+        snprintf(found, sizeof found, "'%c'", byte);
+    else if (byte >= 0)
+        snprintf(found, sizeof found, "byte 0x%02x", (unsigned)byte);
     RAISE(FORMAT, "%s:%lld (byte %lld): found %s, expected %s", r->file.path, (long long)r->line,
           (long long)file_offset(r, r->at), found, expected);
 }
 
-/* The first object decides: over several lines, or one a line (also when it is broken, because a broken line can be
- * passed over and a broken object cannot). */
+/* The first object decides: over several lines, or one a line (also when it is broken, because a
+ * broken line can be passed over and a broken object cannot). */
 static err_t detect_layout(struct json_records *r)
 {
     int byte;
@@ -284,10 +289,14 @@ err_t json_records_next(struct json_records *r, struct json_slice *out, bool *fo
     window_trim(r);
     if (r->layout == JSON_LAYOUT_UNKNOWN) TRY(detect_layout(r));
     switch (r->layout) {
-    case JSON_LAYOUT_ARRAY: return next_in_array(r, out, found);
-    case JSON_LAYOUT_LINES: return next_line(r, out, found);
-    case JSON_LAYOUT_OBJECTS: return next_object(r, out, found);
-    case JSON_LAYOUT_UNKNOWN: break; /* an empty file */
+    case JSON_LAYOUT_ARRAY:
+        return next_in_array(r, out, found);
+    case JSON_LAYOUT_LINES:
+        return next_line(r, out, found);
+    case JSON_LAYOUT_OBJECTS:
+        return next_object(r, out, found);
+    case JSON_LAYOUT_UNKNOWN:
+        break; /* an empty file */
     }
     return ERR_OK;
 }

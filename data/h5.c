@@ -46,7 +46,7 @@ done:
     return rc;
 }
 
-/* Fixed-size strings with their NUL: no variable-length data, which HDF5 keeps in heaps of its own. */
+/* Fixed-size strings with their NUL: variable-length data would lie in heaps of HDF5's own. */
 err_t h5_write_text(hid_t file, const char *path, const char *name, const char *text)
 {
     const hid_t type = H5Tcopy(H5T_C_S1);

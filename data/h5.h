@@ -12,22 +12,23 @@
 #include <hdf5.h>
 #include <stdint.h>
 
-/* Silence the error stack of this thread and register the zstd filter; call before anything else. */
+/* Silence this thread's error stack and register the zstd filter; call before anything else. */
 MUST_USE err_t h5_init(void);
 
 /* Raise `code` as "path: what: HDF5's own reason". Use through H5_DONE. */
 err_t h5_raise(err_t code, const char *file, int line, const char *path, const char *what);
 
 /* For an HDF5 call that is negative on failure; needs `err_t rc` and a label `done`. */
-#define H5_DONE(call, code, path, what)                                                         \
-    do {                                                                                        \
-        if ((call) < 0) {                                                                       \
-            rc = h5_raise(ERR_##code, __FILE__, __LINE__, path, what);                          \
-            goto done;                                                                          \
-        }                                                                                       \
+#define H5_DONE(call, code, path, what)                                                            \
+    do {                                                                                           \
+        if ((call) < 0) {                                                                          \
+            rc = h5_raise(ERR_##code, __FILE__, __LINE__, path, what);                             \
+            goto done;                                                                             \
+        }                                                                                          \
     } while (0)
 
-/* Attributes of the root group. `path` is for messages. Writers: ERR_NOMEM (files are built in memory). */
+/* Attributes of the root group. `path` is for messages. Writers: ERR_NOMEM (files are built in
+ * memory). */
 MUST_USE err_t h5_write_text(hid_t file, const char *path, const char *name, const char *text);
 MUST_USE err_t h5_write_i32(hid_t file, const char *path, const char *name, const int32_t *values,
                             int64_t count);

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <zstd.h>
 
-/* HDF5's contract: on success *buf is replaced by memory from H5allocate_memory and the new size is returned;
- * on failure 0 is returned and nothing has changed. */
+/* HDF5's contract: on success *buf is replaced by memory from H5allocate_memory and the new size is
+ * returned; on failure 0 is returned and nothing has changed. */
 static size_t replace(void **buf, size_t *buf_size, void *data, size_t capacity, size_t size)
 {
     H5free_memory(*buf);

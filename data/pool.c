@@ -14,7 +14,8 @@ struct slot {
     struct err_record error; /* of rc, which is another thread's */
 };
 
-/* Items are numbered; item n lies in slot n % slot_count. taken <= begun <= put <= taken + slot_count. */
+/* Items are numbered; item n lies in slot n % slot_count. taken <= begun <= put <= taken +
+ * slot_count. */
 struct pool {
     pthread_mutex_t lock;
     pthread_cond_t changed;

@@ -9,8 +9,8 @@
  *     while (pool_in_flight(pool) > 0) { TRY_DONE(pool_take(pool, &item)); use(item); }
  *     pool_close(pool);
  *
- * One thread puts and takes; `work` runs on the others, one item on one thread. The order of taking is that of putting,
- * so results do not depend on the number of threads.
+ * One thread puts and takes; `work` runs on the others, one item on one thread. The order of taking
+ * is that of putting, so results do not depend on the number of threads.
  */
 #ifndef DATA_POOL_H
 #define DATA_POOL_H

@@ -32,7 +32,8 @@ static err_t split_sources(struct prepare_options *o, const char *text)
     if (o->source_text == NULL) RAISE(NOMEM, "the list of sources");
     for (char *rest = o->source_text, *path; (path = strsep(&rest, ",")) != NULL;) {
         path += strspn(path, " ");
-        if (path[0] == '\0') RAISE(USAGE, "data.source has an empty name between its commas: %s", text);
+        if (path[0] == '\0')
+            RAISE(USAGE, "data.source has an empty name between its commas: %s", text);
         if (o->source_count == PREPARE_SOURCES_MAX)
             RAISE(USAGE, "data.source names more than %d files", PREPARE_SOURCES_MAX);
         o->source[o->source_count++] = (struct prepare_source){ path, base_name(path) };
@@ -58,7 +59,7 @@ static err_t read_options(struct prepare_options *o, const struct cfg *cfg)
     const char *source;
     TRY(require(&source, cfg, "data.source"));
     TRY(require(&o->tokenizer, cfg, "data.tokenizer"));
-    TRY(require(&o->out, cfg, "data.out"));
+    TRY(require(&o->out, cfg, "data.dir"));
     TRY(split_sources(o, source));
     TRY(chat_template_from_cfg(&o->template, cfg));
     o->form = (enum corpus_form)cfg_enum(cfg, "data.form");
@@ -234,8 +235,9 @@ static err_t read_source(struct run *r, int64_t source)
     r->counts->bad_records += counts->bad_records;
     r->bytes_before += counts->bytes;
     if (!found && counts->dialogues == 0)
-        RAISE_DONE(FORMAT, "%s: no dialogue in %lld bytes, %lld bad records", o->source[source].path,
-                   (long long)counts->bytes, (long long)counts->bad_records);
+        RAISE_DONE(FORMAT, "%s: no dialogue in %lld bytes, %lld bad records",
+                   o->source[source].path, (long long)counts->bytes,
+                   (long long)counts->bad_records);
 done:
     corpus_close(c);
     return rc;
@@ -273,9 +275,9 @@ static err_t open_run(struct run *r)
 {
     const struct prepare_options *o = r->options;
     struct shard_info info;
-    const int64_t threads = o->threads ? o->threads
-                                       : max_i64(1, min_i64(sysconf(_SC_NPROCESSORS_ONLN),
-                                                            PREPARE_THREADS_MAX));
+    const int64_t threads =
+        o->threads ? o->threads
+                   : max_i64(1, min_i64(sysconf(_SC_NPROCESSORS_ONLN), PREPARE_THREADS_MAX));
     TRY(tok_open(&r->tok, o->tokenizer));
     TRY(chat_shard_info(&info, &o->template, r->tok));
     clean_rules_sha256(info.rules_sha256);
@@ -287,8 +289,8 @@ static err_t open_run(struct run *r)
     r->slot_count = 2 * threads + 1; /* workers stay busy while one batch is written */
     r->batches = calloc((size_t)r->slot_count + 1, sizeof *r->batches);
     r->runs = calloc(CORPUS_TURNS_MAX, sizeof *r->runs);
-    if (r->batches == NULL || r->runs == NULL) RAISE(NOMEM, "batches for %lld threads",
-                                                     (long long)threads);
+    if (r->batches == NULL || r->runs == NULL)
+        RAISE(NOMEM, "batches for %lld threads", (long long)threads);
     r->context = (struct batch_context){ r->tok, o };
     return pool_open(&r->pool, threads, r->slot_count, prepare_batch_work, &r->context);
 }

@@ -3,8 +3,8 @@
  *
  *     read -> clean -> (hash, split, tokenize: in parallel) -> write, in the order of the corpus
  *
- * The bytes written depend on the sources and the options alone, not on the number of threads. The directory appears
- * whole or not at all (data/shard.h), also when the work is stopped.
+ * The bytes written depend on the sources and the options alone, not on the number of threads. The
+ * directory appears whole or not at all (data/shard.h), also when the work is stopped.
  */
 #ifndef DATA_PREPARE_H
 #define DATA_PREPARE_H
@@ -25,7 +25,7 @@
 
 struct prepare_source {
     const char *path;
-    const char *name; /* as kept in the shards: the file's name, or its path where two files share a name */
+    const char *name; /* as kept in the shards: the last part of the path where that tells it apart */
 };
 
 struct prepare_options {
@@ -42,11 +42,11 @@ struct prepare_options {
     int64_t validation_permyriad, test_permyriad;
     int64_t max_dialogues; /* 0 = all */
     int64_t threads;       /* 0 = one for each processor */
-    bool (*stop)(void *context); /* asked often; true ends the work with ERR_INTERRUPTED. NULL = never */
+    bool (*stop)(void *context); /* asked often; true: ERR_INTERRUPTED. NULL = never */
     void *stop_context;
 };
 
-/* From section `data`; ERR_USAGE names what is missing or contradictory. prepare_options_clear it. */
+/* From section `data`; ERR_USAGE names what is missing. prepare_options_clear it. */
 MUST_USE err_t prepare_options_from_cfg(struct prepare_options *out, const struct cfg *cfg);
 void prepare_options_clear(struct prepare_options *o);
 
@@ -65,20 +65,21 @@ struct prepare_counts {
     struct prepare_source_counts source[PREPARE_SOURCES_MAX];
     int64_t rule[CLEAN_RULES_MAX];
     struct prepare_split_counts split[SPLIT_COUNT];
-    int64_t read, bad_records;              /* dialogues as read; records that were not dialogues */
-    int64_t dialogues, turns, samples;      /* written; a sample is a reply with something before it */
+    int64_t read, bad_records;         /* dialogues as read; records that were not dialogues */
+    int64_t dialogues, turns, samples; /* written; a sample is a reply with something before it */
     int64_t tokens, prompt_line_tokens, target_tokens; /* all; in ctx runs; in targets */
-    int64_t first_stored;                   /* turns whose first run had to be kept */
+    int64_t first_stored;                              /* turns whose first run had to be kept */
     double seconds;
 };
 
 /*
- * ERR_FORMAT: a source without a dialogue, no dialogue left after cleaning (the message has the counters), a bad record
- * with on_bad_record = fail. ERR_ARG: `out` exists. ERR_INTERRUPTED: stopped. After any error nothing is left.
+ * ERR_FORMAT: a source without a dialogue, no dialogue left after cleaning (the message has the
+ * counters), a bad record with on_bad_record = fail. ERR_ARG: `out` exists. ERR_INTERRUPTED:
+ * stopped. After any error nothing is left.
  */
 MUST_USE err_t prepare_run(struct prepare_counts *counts, const struct prepare_options *o);
 
-/* The report as a JSON object (as it goes into prepared.json: no times) and as a table for people. */
+/* The report as a JSON object (it goes into prepared.json: no times) and as a table for people. */
 MUST_USE err_t prepare_report_json(struct buf *out, const struct prepare_counts *counts,
                                    const struct prepare_options *o);
 MUST_USE err_t prepare_report_table(struct buf *out, const struct prepare_counts *counts,

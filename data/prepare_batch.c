@@ -31,13 +31,13 @@ err_t prepare_batch_add(struct prepare_batch *b, const struct clean_dialogue *d,
                         const char *topic)
 {
     void *items = b->dialogues;
-    const err_t rc = grow(&items, &b->dialogue_capacity, b->dialogue_count + 1,
-                          sizeof *b->dialogues);
+    const err_t rc =
+        grow(&items, &b->dialogue_capacity, b->dialogue_count + 1, sizeof *b->dialogues);
     b->dialogues = items;
     TRY(rc);
     items = b->turns;
-    const err_t rc_turns = grow(&items, &b->turn_capacity, b->turn_count + d->turn_count,
-                                sizeof *b->turns);
+    const err_t rc_turns =
+        grow(&items, &b->turn_capacity, b->turn_count + d->turn_count, sizeof *b->turns);
     b->turns = items;
     TRY(rc_turns);
 
@@ -111,8 +111,8 @@ err_t prepare_batch_work(const void *context, void *batch)
     for (int64_t i = 0; i < b->dialogue_count; i++) {
         struct batch_dialogue *d = &b->dialogues[i];
         hash_dialogue(d->hash, b, d);
-        d->split = prepare_split(o->split_seed, d->hash, o->validation_permyriad,
-                                 o->test_permyriad);
+        d->split =
+            prepare_split(o->split_seed, d->hash, o->validation_permyriad, o->test_permyriad);
         TRY(tokenize(b, c, d));
     }
     return ERR_OK;

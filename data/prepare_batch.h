@@ -1,6 +1,6 @@
 /*
- * prepare_batch.h - some dialogues on their way from the reader to the writer: text in, token runs out.
- * Internal to prepare.c.
+ * prepare_batch.h - some dialogues on their way from the reader to the writer: text in, token runs
+ * out. Internal to prepare.c.
  */
 #ifndef DATA_PREPARE_BATCH_H
 #define DATA_PREPARE_BATCH_H
@@ -47,8 +47,8 @@ MUST_USE err_t prepare_batch_work(const void *context, void *batch);
 void prepare_batch_reset(struct prepare_batch *b);
 void prepare_batch_clear(struct prepare_batch *b);
 
-/* The split of a dialogue: sha256(seed as 8 bytes little-endian, hash), its first 8 bytes little-endian, mod 10,000: the
- * lowest numbers are validation, the next ones test. */
+/* The split of a dialogue: sha256(seed as 8 bytes little-endian, hash), its first 8 bytes
+ * little-endian, mod 10,000: the lowest numbers are validation, the next ones test. */
 enum split prepare_split(uint64_t seed, const uint8_t hash[8], int64_t validation_permyriad,
                          int64_t test_permyriad);
 

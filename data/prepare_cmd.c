@@ -15,12 +15,13 @@ static const struct cli_spec SPEC = {
     .command = "prepare",
     .purpose = "Read dialogues, tidy and tokenize them, and store them as shards for training.",
     .example = "soulchat prepare --data.source=data/sample/corpus.json "
-               "--data.tokenizer=data/sample/model --data.out=runs/sample",
+               "--data.tokenizer=data/sample/model --data.dir=runs/sample",
     .options = OPTIONS,
     .sections = "data",
 };
 
-/* Ctrl-C and termination are blocked and asked for between dialogues, so that there is one way out, which cleans up. */
+/* Ctrl-C and termination are blocked and asked for between dialogues, so that there is one way out,
+ * which cleans up. */
 static bool stop_requested(void *context)
 {
     const sigset_t *signals = context;
@@ -40,6 +41,7 @@ static err_t run(struct prepare_counts *counts, struct prepare_options *o)
     o->stop = stop_requested;
     o->stop_context = &signals;
     const err_t rc = prepare_run(counts, o);
+    while (stop_requested(&signals)) continue; /* too late to stop, or stopped already */
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rc;
 }

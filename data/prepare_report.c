@@ -18,20 +18,19 @@ static json_t *settings_json(const struct prepare_options *o)
                      o->template.counsellor_name, "separator", o->template.separator, "split_seed",
                      (json_int_t)o->split_seed, "validation_permyriad",
                      (json_int_t)o->validation_permyriad, "test_permyriad",
-                     (json_int_t)o->test_permyriad, "max_dialogues",
-                     (json_int_t)o->max_dialogues);
+                     (json_int_t)o->test_permyriad, "max_dialogues", (json_int_t)o->max_dialogues);
 }
 
 static json_t *sources_json(const struct prepare_counts *c, const struct prepare_options *o)
 {
     json_t *list = json_array();
     for (int64_t i = 0; i < o->source_count; i++)
-        json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:I, s:I}", "name",
-                                              o->source[i].name, "form",
-                                              corpus_form_name(c->source[i].form), "bytes",
-                                              (json_int_t)c->source[i].bytes, "dialogues",
-                                              (json_int_t)c->source[i].dialogues, "bad_records",
-                                              (json_int_t)c->source[i].bad_records));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:I, s:I, s:I}", "name", o->source[i].name,
+                                        "form", corpus_form_name(c->source[i].form), "bytes",
+                                        (json_int_t)c->source[i].bytes, "dialogues",
+                                        (json_int_t)c->source[i].dialogues, "bad_records",
+                                        (json_int_t)c->source[i].bad_records));
     return list;
 }
 
@@ -57,9 +56,9 @@ static json_t *written_json(const struct prepare_counts *c)
 {
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "dialogues", (json_int_t)c->dialogues,
                      "turns", (json_int_t)c->turns, "samples", (json_int_t)c->samples, "tokens",
-                     (json_int_t)c->tokens, "prompt_line_tokens",
-                     (json_int_t)c->prompt_line_tokens, "target_tokens",
-                     (json_int_t)c->target_tokens, "first_stored", (json_int_t)c->first_stored);
+                     (json_int_t)c->tokens, "prompt_line_tokens", (json_int_t)c->prompt_line_tokens,
+                     "target_tokens", (json_int_t)c->target_tokens, "first_stored",
+                     (json_int_t)c->first_stored);
 }
 
 err_t prepare_report_json(struct buf *out, const struct prepare_counts *c,

@@ -1,16 +1,19 @@
 /*
- * shard.h - token shards: dialogues as token runs in HDF5 + zstd. The only user of HDF5 in the program.
- * The format, byte for byte: docs/shard-format.md.
+ * shard.h - token shards: dialogues as token runs in HDF5 + zstd. The only user of HDF5 in the
+ * program. The format, byte for byte: docs/shard-format.md.
  *
- * A prepared corpus is a directory: shard-00000.h5, shard-00001.h5, ... and prepared.json (counts, settings, sha256 of each shard).
- * Each turn is stored as token runs made once, and training samples are views of them:
- *   ctx     the turn as a later line of a prompt: "\n用户：..." (its first token is the newline piece)
- *   first   the turn as the first line of a prompt, only where it is not [space piece] + ctx without its newline
+ * A prepared corpus is a directory: shard-00000.h5, shard-00001.h5, ... and prepared.json (counts,
+ * settings, sha256 of each shard). Each turn is stored as token runs made once, and training samples
+ * are views of them:
+ *   ctx     the turn as a later line of a prompt, "\n用户：...": its first token is the newline piece
+ *   first   the turn as the first line of a prompt, only where it is not [space piece] + ctx[1:]
  *   target  a counsellor's reply as a target: encoded alone, without role name
- * and the cue ("\n心理咨询师：") is stored once per corpus. A prompt that begins at turn j and asks for the reply of turn k is
+ * and the cue ("\n心理咨询师：") is stored once per corpus. A prompt that begins at turn j and asks
+ * for the reply of turn k is
  *   first(j) ctx(j+1) ... ctx(k-1) cue
  *
- * Reading is thread-compatible (one thread at a time per struct shards); one thread owns the HDF5 library.
+ * Reading is thread-compatible (one thread at a time per struct shards); one thread owns the HDF5
+ * library.
  */
 #ifndef DATA_SHARD_H
 #define DATA_SHARD_H
@@ -25,14 +28,14 @@
 
 #define SHARD_FORMAT_VERSION 1
 #define SHARD_CUE_MAX        64
-#define SHARD_NAME_MAX       64          /* bytes of a template name, with the NUL */
-#define SHARD_TEXT_MAX       256         /* bytes of a source, topic, licence, attribution, with the NUL */
+#define SHARD_NAME_MAX       64  /* bytes of a template name, with the NUL */
+#define SHARD_TEXT_MAX       256 /* bytes of a source, topic, licence, attribution, with the NUL */
 #define SHARD_TOKENS_MAX     (256 << 20) /* tokens in one file */
 
 enum split { SPLIT_TRAIN, SPLIT_VALIDATION, SPLIT_TEST, SPLIT_COUNT };
 
 enum turn_flag {
-    TURN_FIRST_STORED = 1, /* first_off/first_len are valid; otherwise first = [space piece] + ctx[1:] */
+    TURN_FIRST_STORED = 1, /* first_off, first_len are valid; else first = [space] + ctx[1:] */
 };
 
 /* One row of dataset `turn`. Offsets index dataset `tokens` of the same shard. */
@@ -53,18 +56,21 @@ struct shard_dialogue {
     uint8_t hash[8];        /* first 8 bytes of sha256 over the dialogue's normalised text */
 };
 
-/* What must agree between a corpus and the run that trains on it; equal in all shards of a directory. */
+/* What must agree between a corpus and the run that trains on it; equal in all shards of a
+ * directory. */
 struct shard_info {
     enum tok_family family;
     char tokenizer_sha256[SHA256_HEX_SIZE];
-    char client_name[SHARD_NAME_MAX], counsellor_name[SHARD_NAME_MAX]; /* role names of the template */
-    char separator[SHARD_NAME_MAX];                                    /* between name and text: "：" */
+    char client_name[SHARD_NAME_MAX], counsellor_name[SHARD_NAME_MAX]; /* of the template */
+    char separator[SHARD_NAME_MAX];                                    /* "：" */
     struct tok_specials specials;
     int32_t vocab_size;
-    int32_t cue[SHARD_CUE_MAX]; /* tokens of "\n<counsellor><separator>", the first is the newline piece */
+    /* Tokens of "\n<counsellor><separator>"; the first is the newline piece. */
+    int32_t cue[SHARD_CUE_MAX];
     int32_t cue_len;
-    /* Tokens of "<client><separator>" as the first line of a prompt. A question that alone is too long
-     * is written client_head, then first[client_head_len + skip ..], then the cue: skip tokens are cut. */
+    /* Tokens of "<client><separator>" as the first line of a prompt. A question that alone is too
+     * long is written client_head, then first[client_head_len + skip ..], then the cue: skip tokens
+     * are cut. */
     int32_t client_head[SHARD_CUE_MAX];
     int32_t client_head_len;
     char rules_sha256[SHA256_HEX_SIZE]; /* the cleaning rules (data/clean.h); "" = none were used */
@@ -82,8 +88,8 @@ struct shard_writer_spec {
 };
 
 /*
- * Write into `dir`.tmp. ERR_ARG: `dir` exists and is not to be replaced, or is no prepared directory.
- * A `dir`.tmp that an earlier, killed run left behind is removed.
+ * Write into `dir`.tmp. ERR_ARG: `dir` exists and is not to be replaced, or is no prepared
+ * directory. A `dir`.tmp that an earlier, killed run left behind is removed.
  */
 MUST_USE err_t shard_writer_open(struct shard_writer **out, const char *dir,
                                  const struct shard_info *info,
@@ -92,7 +98,8 @@ MUST_USE err_t shard_writer_open(struct shard_writer **out, const char *dir,
 MUST_USE err_t shard_writer_source(struct shard_writer *w, const char *source, const char *licence,
                                    const char *attribution);
 
-/* A turn's runs for writing; borrowed. NULL first = the rule holds; NULL target = not a counsellor's reply. */
+/* A turn's runs for writing; borrowed. NULL first = the rule holds; NULL target = not a
+ * counsellor's reply. */
 struct turn_runs {
     enum role role;
     const int32_t *ctx, *first, *target;
@@ -101,7 +108,8 @@ struct turn_runs {
 MUST_USE err_t shard_writer_add(struct shard_writer *w, const struct turn_runs *turns,
                                 int64_t turn_count, enum split split, const char *source,
                                 const char *topic, const uint8_t hash[8]);
-/* Close all, fsync, write prepared.json (`report_json` = members of the preparing command, an object), rename the directory. */
+/* Write what is left and prepared.json (`report_json`, an object or NULL, becomes its member
+ * "prepare"), sync, read everything back, rename the directory. */
 MUST_USE err_t shard_writer_commit(struct shard_writer *w, const char *report_json);
 void shard_writer_close(struct shard_writer *w); /* discards what was not committed; NULL allowed */
 
@@ -110,8 +118,9 @@ void shard_writer_close(struct shard_writer *w); /* discards what was not commit
 struct shards;
 
 /*
- * Open a prepared directory: checks every shard's size and whole-file sha256 against prepared.json when `verify`, versions, and that
- * every offset lies inside its dataset. ERR_NOTFOUND, ERR_FORMAT, ERR_CHECKSUM name the file and what differs.
+ * Open a prepared directory: checks every shard's size and whole-file sha256 against prepared.json
+ * when `verify`, versions, and that every offset lies inside its dataset. ERR_NOTFOUND, ERR_FORMAT,
+ * ERR_CHECKSUM name the file and what differs.
  */
 MUST_USE err_t shards_open(struct shards **out, const char *dir, bool verify);
 void shards_close(struct shards *s);
@@ -124,7 +133,8 @@ const char *shards_source(const struct shards *s, int64_t dialogue);
 const char *shards_topic(const struct shards *s, int64_t dialogue);
 /* The sha256 over the shards' digests in order: names this corpus in checkpoints. */
 const char *shards_sha256(const struct shards *s);
-/* Copy `count` tokens of the shard that holds `dialogue`, from `offset`. Checked: every id is in 0..vocab_size-1 (ERR_FORMAT). */
+/* Copy `count` tokens of the shard that holds `dialogue`, from `offset`. Checked: every id is in
+ * 0..vocab_size-1 (ERR_FORMAT). */
 MUST_USE err_t shards_tokens(struct shards *s, int32_t *out, int64_t dialogue, int64_t offset,
                              int64_t count);
 

@@ -1,8 +1,9 @@
 /*
  * shard_file.h - one shard file. Internal to shard_write.c and shard_read.c.
  *
- * Writing builds the HDF5 file in memory and hands out its bytes, so that the disk sees one plain file written by
- * base/file.h: a full disk or a kill cannot leave HDF5 half-way. A shard of 16 Mi tokens takes some 25 MB.
+ * Writing builds the HDF5 file in memory and hands out its bytes, so that the disk sees one plain
+ * file written by base/file.h: a full disk or a kill cannot leave HDF5 half-way. A shard of 16 Mi
+ * tokens takes some 25 MB.
  */
 #ifndef DATA_SHARD_FILE_H
 #define DATA_SHARD_FILE_H
@@ -11,6 +12,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "data/shard.h"
+#include "data/shard_chunk.h"
 #include "data/shard_format.h"
 
 #include <hdf5.h>
@@ -42,7 +44,8 @@ void shard_file_discard(struct shard_file_writer *f);
 /* A shard opened for reading. Everything but the tokens is in memory, and checked. */
 struct shard_file {
     char path[FILE_PATH_MAX]; /* for messages */
-    hid_t file, tokens;
+    hid_t file;
+    struct shard_chunks tokens;
     int64_t token_count, turn_count, dialogue_count, source_count, topic_count;
     struct shard_info info;
     struct shard_turn *turns;
@@ -51,7 +54,7 @@ struct shard_file {
     char (*topics)[SHARD_TEXT_MAX];
 };
 
-/* ERR_FORMAT or ERR_NOMEM. */
+/* ERR_NOTFOUND, ERR_IO, ERR_FORMAT, ERR_NOMEM; nothing is open afterwards. */
 MUST_USE err_t shard_file_open(struct shard_file *f, const char *path);
 /* The same from the bytes of a file; they are copied. `name` is for messages. */
 MUST_USE err_t shard_file_open_image(struct shard_file *f, const void *bytes, int64_t size,

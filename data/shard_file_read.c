@@ -1,5 +1,4 @@
 #include "data/h5.h"
-#include "data/h5z_zstd.h"
 #include "data/shard_file.h"
 #include "data/utf8.h"
 
@@ -9,86 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Packed tokens are kept unpacked up to this size: a step reads from some eighty places. */
-#define TOKEN_CACHE_BYTES (16 << 20)
-#define TOKEN_CACHE_SLOTS 1009
 /* How much larger a table may be than its file; a larger one is taken for a wrong size. */
 #define TABLE_RATIO_MAX 1024
 
-/* ---- datasets ---- */
-
-/* The pipeline must be ours, exactly: zstd with the size of a chunk, then the checksum. */
-static err_t check_layout(hid_t dataset, const char *path, const struct shard_column_row *row)
-{
-    err_t rc = ERR_OK;
-    hsize_t chunk[1] = { 0 };
-    unsigned values[2] = { 0 }, flags, config;
-    size_t value_count = 2;
-    const hid_t layout = H5Dget_create_plist(dataset);
-    H5_DONE(layout, FORMAT, path, row->name);
-    if (H5Pget_layout(layout) != H5D_CHUNKED || H5Pget_chunk(layout, 1, chunk) != 1 ||
-        (int64_t)chunk[0] != row->chunk_items)
-        RAISE_DONE(FORMAT, "%s: %s: expected chunks of %lld items", path, row->name,
-                   (long long)row->chunk_items);
-    if (H5Pget_nfilters(layout) != 2 ||
-        H5Pget_filter2(layout, 0, &flags, &value_count, values, 0, NULL, &config) != H5Z_ZSTD_ID ||
-        value_count != 2 || (int64_t)values[1] != row->chunk_items * row->item_bytes ||
-        H5Pget_filter2(layout, 1, &flags, &(size_t){ 0 }, NULL, 0, NULL, &config) !=
-            H5Z_FILTER_FLETCHER32)
-        RAISE_DONE(FORMAT, "%s: %s: expected the filters zstd and fletcher32", path, row->name);
-done:
-    if (layout >= 0) H5Pclose(layout);
-    return rc;
-}
-
-static err_t check_shape(hid_t dataset, const char *path, enum shard_column column, int64_t *count)
-{
-    err_t rc = ERR_OK;
-    const struct shard_column_row *row = &shard_columns[column];
-    hsize_t extent[1] = { 0 };
-    hid_t type = -1, space = -1;
-    const hid_t expected = shard_column_type(column);
-    H5_DONE(expected, NOMEM, path, row->name);
-    type = H5Dget_type(dataset);
-    H5_DONE(type, FORMAT, path, row->name);
-    if (H5Tequal(type, expected) <= 0)
-        RAISE_DONE(FORMAT, "%s: %s: the type of its items is not that of format version %d", path,
-                   row->name, SHARD_FORMAT_VERSION);
-    space = H5Dget_space(dataset);
-    H5_DONE(space, FORMAT, path, row->name);
-    if (H5Sget_simple_extent_ndims(space) != 1 ||
-        H5Sget_simple_extent_dims(space, extent, NULL) != 1 || extent[0] > INT64_MAX / 4096)
-        RAISE_DONE(FORMAT, "%s: %s: expected one dimension", path, row->name);
-    *count = (int64_t)extent[0];
-    TRY_DONE(check_layout(dataset, path, row));
-done:
-    if (space >= 0) H5Sclose(space);
-    if (type >= 0) H5Tclose(type);
-    if (expected >= 0) H5Tclose(expected);
-    return rc;
-}
-
-static err_t open_column(hid_t *dataset, int64_t *count, const struct shard_file *f,
-                         enum shard_column column)
-{
-    err_t rc = ERR_OK;
-    const char *name = shard_columns[column].name;
-    const size_t cache_bytes = column == COLUMN_TOKENS ? TOKEN_CACHE_BYTES : 0;
-    const hid_t access = H5Pcreate(H5P_DATASET_ACCESS);
-    *dataset = -1;
-    H5_DONE(access, NOMEM, f->path, name);
-    H5_DONE(H5Pset_chunk_cache(access, TOKEN_CACHE_SLOTS, cache_bytes, 1.0), NOMEM, f->path, name);
-    *dataset = H5Dopen2(f->file, name, access);
-    H5_DONE(*dataset, FORMAT, f->path, name);
-    TRY_DONE(check_shape(*dataset, f->path, column, count));
-done:
-    if (access >= 0) H5Pclose(access);
-    if (rc != ERR_OK && *dataset >= 0) {
-        H5Dclose(*dataset);
-        *dataset = -1;
-    }
-    return rc;
-}
+/* ---- tables ---- */
 
 /* A whole column into memory; *items is the caller's also after failure. */
 static err_t read_column(void **items, int64_t *count, const struct shard_file *f,
@@ -96,12 +19,11 @@ static err_t read_column(void **items, int64_t *count, const struct shard_file *
 {
     err_t rc = ERR_OK;
     const struct shard_column_row *row = &shard_columns[column];
-    hid_t dataset = -1;
+    struct shard_chunks chunks;
     hsize_t file_bytes = 0;
     int64_t bytes;
-    const hid_t type = shard_column_type(column);
-    H5_DONE(type, NOMEM, f->path, row->name);
-    TRY_DONE(open_column(&dataset, count, f, column));
+    TRY(shard_chunks_open(&chunks, f->file, f->path, column));
+    *count = chunks.count;
     H5_DONE(H5Fget_filesize(f->file, &file_bytes), FORMAT, f->path, row->name);
     if (!checked_mul(&bytes, *count, row->item_bytes) ||
         bytes / TABLE_RATIO_MAX > (int64_t)file_bytes)
@@ -109,11 +31,9 @@ static err_t read_column(void **items, int64_t *count, const struct shard_file *
                    (long long)*count, (long long)file_bytes);
     *items = malloc((size_t)max_i64(bytes, 1));
     if (*items == NULL) RAISE_DONE(NOMEM, "%lld rows of %s", (long long)*count, row->name);
-    H5_DONE(H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, *items), FORMAT, f->path,
-            row->name);
+    TRY_DONE(shard_chunks_read(&chunks, *items, 0, *count));
 done:
-    if (dataset >= 0) H5Dclose(dataset);
-    if (type >= 0) H5Tclose(type);
+    shard_chunks_close(&chunks);
     return rc;
 }
 
@@ -165,9 +85,11 @@ static err_t check_rows(const struct shard_file *f)
                   (long long)f->turn_count);
         if (d->source >= f->source_count || d->topic >= f->topic_count || d->split >= SPLIT_COUNT ||
             d->flags != 0)
-            RAISE(FORMAT, "%s: dialogue[%lld]: source %u of %lld, topic %u of %lld, split %u, "
-                          "flags %u", f->path, (long long)i, d->source, (long long)f->source_count,
-                  d->topic, (long long)f->topic_count, d->split, d->flags);
+            RAISE(FORMAT,
+                  "%s: dialogue[%lld]: source %u of %lld, topic %u of %lld, split %u, "
+                  "flags %u",
+                  f->path, (long long)i, d->source, (long long)f->source_count, d->topic,
+                  (long long)f->topic_count, d->split, d->flags);
         turn_at += d->turn_count;
     }
     if (turn_at != f->turn_count)
@@ -175,8 +97,10 @@ static err_t check_rows(const struct shard_file *f)
               (long long)f->turn_count, (long long)turn_at);
     for (int64_t i = 0; i < f->turn_count; i++)
         if (!turn_is_valid(&f->turns[i], f->token_count))
-            RAISE(FORMAT, "%s: turn[%lld]: a run outside the %lld tokens, or an unknown role or "
-                          "flag", f->path, (long long)i, (long long)f->token_count);
+            RAISE(FORMAT,
+                  "%s: turn[%lld]: a run outside the %lld tokens, or an unknown role or "
+                  "flag",
+                  f->path, (long long)i, (long long)f->token_count);
     return ERR_OK;
 }
 
@@ -249,7 +173,8 @@ static err_t load(struct shard_file *f)
 {
     TRY(check_version(f));
     TRY(read_info(&f->info, f));
-    TRY(open_column(&f->tokens, &f->token_count, f, COLUMN_TOKENS));
+    TRY(shard_chunks_open(&f->tokens, f->file, f->path, COLUMN_TOKENS));
+    f->token_count = f->tokens.count;
     void *rows = NULL;
     err_t rc = read_column(&rows, &f->turn_count, f, COLUMN_TURN);
     f->turns = rows;
@@ -263,12 +188,37 @@ static err_t load(struct shard_file *f)
     return check_rows(f);
 }
 
+/*
+ * The file must begin as ours do: signature, superblock version 2. HDF5 also reads older files,
+ * whose structures have no checksums, with code that trusts more of what it reads; none of that is
+ * reached.
+ */
+static err_t check_superblock(const char *path, const void *bytes, int64_t size)
+{
+    static const uint8_t expected[9] = { 0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n', 2 };
+    if (size < (int64_t)sizeof expected || memcmp(bytes, expected, sizeof expected) != 0)
+        RAISE(FORMAT, "%s: does not begin as a shard does (HDF5, superblock version 2)", path);
+    return ERR_OK;
+}
+
+static err_t check_superblock_of_file(const char *path)
+{
+    uint8_t bytes[16];
+    struct file_reader r;
+    TRY(file_reader_open(&r, path));
+    const int64_t size = min_i64(r.size, sizeof bytes);
+    const err_t rc = file_reader_pread(&r, bytes, size, 0);
+    file_reader_close(&r);
+    TRY(rc);
+    return check_superblock(path, bytes, size);
+}
+
 /* `image` NULL: open the file of that path. */
 static err_t open_file(struct shard_file *f, const char *path, const void *image, int64_t size)
 {
     err_t rc = ERR_OK;
     hid_t access = -1;
-    *f = (struct shard_file){ .file = -1, .tokens = -1 };
+    *f = (struct shard_file){ .file = -1, .tokens.dataset = -1 };
     snprintf(f->path, sizeof f->path, "%s", path);
     TRY(h5_init());
     access = H5Pcreate(H5P_FILE_ACCESS);
@@ -292,41 +242,29 @@ done:
 
 err_t shard_file_open(struct shard_file *f, const char *path)
 {
+    TRY(check_superblock_of_file(path));
     return open_file(f, path, NULL, 0);
 }
 
 err_t shard_file_open_image(struct shard_file *f, const void *bytes, int64_t size, const char *name)
 {
     ASSERT(bytes != NULL && size >= 0);
+    TRY(check_superblock(name, bytes, size));
     return open_file(f, name, bytes, size);
 }
 
 err_t shard_file_tokens(struct shard_file *f, int32_t *out, int64_t offset, int64_t count)
 {
-    err_t rc = ERR_OK;
-    const hsize_t from[1] = { (hsize_t)offset }, size[1] = { (hsize_t)count };
-    hid_t file_space = -1, memory_space = -1;
-    if (offset < 0 || count < 0 || offset > f->token_count || count > f->token_count - offset)
+    const int64_t all = f->tokens.count;
+    if (offset < 0 || count < 0 || offset > all || count > all - offset)
         RAISE(FORMAT, "%s: tokens %lld + %lld of %lld", f->path, (long long)offset,
-              (long long)count, (long long)f->token_count);
-    if (count == 0) return ERR_OK;
-
-    file_space = H5Dget_space(f->tokens);
-    H5_DONE(file_space, FORMAT, f->path, "tokens");
-    memory_space = H5Screate_simple(1, size, NULL);
-    H5_DONE(memory_space, NOMEM, f->path, "tokens");
-    H5_DONE(H5Sselect_hyperslab(file_space, H5S_SELECT_SET, from, NULL, size, NULL), FORMAT,
-            f->path, "tokens");
-    H5_DONE(H5Dread(f->tokens, H5T_STD_I32LE, memory_space, file_space, H5P_DEFAULT, out), FORMAT,
-            f->path, "tokens");
+              (long long)count, (long long)all);
+    TRY(shard_chunks_read(&f->tokens, out, offset, count));
     for (int64_t i = 0; i < count; i++)
         if (out[i] < 0 || out[i] >= f->info.vocab_size)
-            RAISE_DONE(FORMAT, "%s: tokens[%lld] = %d, outside 0..%d", f->path,
-                       (long long)(offset + i), out[i], f->info.vocab_size - 1);
-done:
-    if (memory_space >= 0) H5Sclose(memory_space);
-    if (file_space >= 0) H5Sclose(file_space);
-    return rc;
+            RAISE(FORMAT, "%s: tokens[%lld] = %d, outside 0..%d", f->path, (long long)(offset + i),
+                  out[i], f->info.vocab_size - 1);
+    return ERR_OK;
 }
 
 void shard_file_close(struct shard_file *f)
@@ -335,7 +273,7 @@ void shard_file_close(struct shard_file *f)
     free(f->dialogues);
     free(f->sources);
     free(f->topics);
-    if (f->tokens >= 0) H5Dclose(f->tokens);
+    shard_chunks_close(&f->tokens);
     if (f->file >= 0) H5Fclose(f->file);
-    *f = (struct shard_file){ .file = -1, .tokens = -1 };
+    *f = (struct shard_file){ .file = -1, .tokens.dataset = -1 };
 }

@@ -8,8 +8,8 @@
 #define IMAGE_NAME      "shard being written"
 #define IMAGE_INCREMENT (4 << 20)
 
-/* Growing one-dimensional dataset: zstd, then a Fletcher-32 over each packed chunk. No times are kept, so the same
- * content gives the same bytes. */
+/* Growing one-dimensional dataset: zstd, then a Fletcher-32 over each packed chunk. No times are
+ * kept, so the same content gives the same bytes. */
 static err_t column_create(struct shard_column_writer *w, hid_t file, enum shard_column column,
                            int zstd_level)
 {
@@ -160,8 +160,8 @@ err_t shard_file_finish(struct buf *image, struct shard_file_writer *f)
     TRY_DONE(h5_write_i32(f->file, IMAGE_NAME, "complete", &complete, 1));
     columns_close(f);
     H5_DONE(H5Fflush(f->file, H5F_SCOPE_GLOBAL), NOMEM, IMAGE_NAME, "flush");
-    /* H5Fget_file_image tells the size, but its copy is not to be had: HDF5 1.10 clears a byte of the
-     * superblock there and leaves the checksum as it was. */
+    /* H5Fget_file_image tells the size, but its copy is not to be had: HDF5 1.10 clears a byte of
+     * the superblock there and leaves the checksum as it was. */
     size = H5Fget_file_image(f->file, NULL, 0);
     H5_DONE(size, NOMEM, IMAGE_NAME, "size");
     H5_DONE(H5Fget_vfd_handle(f->file, H5P_DEFAULT, &memory), NOMEM, IMAGE_NAME, "memory");

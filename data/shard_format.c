@@ -57,9 +57,13 @@ static hid_t text_type(void)
 hid_t shard_column_type(enum shard_column column)
 {
     switch (column) {
-    case COLUMN_TOKENS: return H5Tcopy(H5T_STD_I32LE);
-    case COLUMN_TURN: return turn_type();
-    case COLUMN_DIALOGUE: return dialogue_type();
-    default: return text_type();
+    case COLUMN_TOKENS:
+        return H5Tcopy(H5T_STD_I32LE);
+    case COLUMN_TURN:
+        return turn_type();
+    case COLUMN_DIALOGUE:
+        return dialogue_type();
+    default:
+        return text_type();
     }
 }

@@ -1,6 +1,6 @@
 /*
- * shard_format.h - what the writer and the reader of a shard must agree on. Internal to shard_*.c; the
- * format in words is docs/shard-format.md.
+ * shard_format.h - what the writer and the reader of a shard must agree on. Internal to shard_*.c;
+ * the format in words is docs/shard-format.md.
  */
 #ifndef DATA_SHARD_FORMAT_H
 #define DATA_SHARD_FORMAT_H
@@ -11,17 +11,17 @@
 #include <hdf5.h>
 #include <stddef.h>
 
-#define SHARD_FORMAT_NAME     "soulchat-shard"
-#define PREPARED_FORMAT_NAME  "soulchat-prepared"
-#define PREPARED_FILE_NAME    "prepared.json"
-#define SHARD_FILE_NAME       "shard-%05lld.h5"
-#define SHARD_TOPICS_MAX      4096 /* in one file; a file with more topics is ended early */
-#define SHARD_SOURCES_MAX     4096
-#define SHARD_SPECIAL_COUNT   10
-#define SHARD_FILES_MAX       100000
-#define SHARD_TURN_COUNT_MAX  CORPUS_TURNS_MAX
-#define SHARD_DEFAULT_TOKENS  (16 << 20)
-#define SHARD_DEFAULT_LEVEL   3
+#define SHARD_FORMAT_NAME    "soulchat-shard"
+#define PREPARED_FORMAT_NAME "soulchat-prepared"
+#define PREPARED_FILE_NAME   "prepared.json"
+#define SHARD_FILE_NAME      "shard-%05lld.h5"
+#define SHARD_TOPICS_MAX     4096 /* in one file; a file with more topics is ended early */
+#define SHARD_SOURCES_MAX    4096
+#define SHARD_SPECIAL_COUNT  10
+#define SHARD_FILES_MAX      100000
+#define SHARD_TURN_COUNT_MAX CORPUS_TURNS_MAX
+#define SHARD_DEFAULT_TOKENS (16 << 20)
+#define SHARD_DEFAULT_LEVEL  3
 
 /* Rows go to the file as they lie in memory; padding bytes are zero. */
 STATIC_ASSERT(sizeof(struct shard_turn) == 40, "turn rows are 40 bytes");

@@ -69,8 +69,10 @@ static err_t read_listed(struct listed *out, const json_t *shards, int64_t index
                     "bytes", &bytes, "dialogues", &dialogues, "turns", &turns, "tokens",
                     &tokens) != 0 ||
         strcmp(file, expected) != 0 || !is_sha256(out->sha256))
-        RAISE(FORMAT, "%s: shards[%lld]: expected file %s with sha256, bytes, dialogues, turns and "
-                      "tokens", path, (long long)index, expected);
+        RAISE(FORMAT,
+              "%s: shards[%lld]: expected file %s with sha256, bytes, dialogues, turns and "
+              "tokens",
+              path, (long long)index, expected);
     out->bytes = bytes;
     out->dialogues = dialogues;
     out->turns = turns;
@@ -138,8 +140,10 @@ static err_t open_shard(struct shards *s, const char *dir, const struct listed *
     s->file_count++; /* from here on it is closed with the others */
     if (f->dialogue_count != row->dialogues || f->turn_count != row->turns ||
         f->token_count != row->tokens)
-        RAISE(FORMAT, "%s: %lld dialogues, %lld turns, %lld tokens; prepared.json says %lld, %lld, "
-                      "%lld", path, (long long)f->dialogue_count, (long long)f->turn_count,
+        RAISE(FORMAT,
+              "%s: %lld dialogues, %lld turns, %lld tokens; prepared.json says %lld, %lld, "
+              "%lld",
+              path, (long long)f->dialogue_count, (long long)f->turn_count,
               (long long)f->token_count, (long long)row->dialogues, (long long)row->turns,
               (long long)row->tokens);
     if (memcmp(&f->info, &s->files[0].info, sizeof f->info) != 0)
@@ -215,8 +219,10 @@ static const struct shard_file *locate(const struct shards *s, int64_t dialogue,
     int64_t low = 0, high = s->file_count; /* first[low] <= dialogue < first[high] */
     while (high - low > 1) {
         const int64_t middle = low + (high - low) / 2;
-        if (s->first[middle] <= dialogue) low = middle;
-        else high = middle;
+        if (s->first[middle] <= dialogue)
+            low = middle;
+        else
+            high = middle;
     }
     *index = dialogue - s->first[low];
     return &s->files[low];

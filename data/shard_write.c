@@ -172,10 +172,10 @@ static err_t end_file(struct shard_writer *w)
     sha256_of(digest, image.data, image.size);
     sha256_update(&w->corpus_digest, digest, sizeof digest);
     sha256_hex(hex, digest);
-    json_t *row = json_pack("{s:s, s:I, s:s, s:I, s:I, s:I}", "file", name, "bytes",
-                            (json_int_t)image.size, "sha256", hex, "dialogues",
-                            (json_int_t)dialogues, "turns", (json_int_t)turns, "tokens",
-                            (json_int_t)tokens);
+    json_t *row =
+        json_pack("{s:s, s:I, s:s, s:I, s:I, s:I}", "file", name, "bytes", (json_int_t)image.size,
+                  "sha256", hex, "dialogues", (json_int_t)dialogues, "turns", (json_int_t)turns,
+                  "tokens", (json_int_t)tokens);
     if (row == NULL || json_array_append_new(w->shards, row) != 0)
         RAISE_DONE(NOMEM, "the list of shards");
     w->dialogue_count += dialogues;
@@ -242,10 +242,9 @@ static bool file_is_full(const struct shard_writer *w, int64_t dialogue_tokens, 
                          const char *topic)
 {
     const int64_t tokens = shard_file_count(&w->file, COLUMN_TOKENS);
-    const bool names_full = (w->file_topics.count == SHARD_TOPICS_MAX &&
-                             names_find(&w->file_topics, topic) < 0) ||
-                            (w->file_sources.count == SHARD_SOURCES_MAX &&
-                             names_find(&w->file_sources, source) < 0);
+    const bool names_full =
+        (w->file_topics.count == SHARD_TOPICS_MAX && names_find(&w->file_topics, topic) < 0) ||
+        (w->file_sources.count == SHARD_SOURCES_MAX && names_find(&w->file_sources, source) < 0);
     return tokens > 0 && (tokens + dialogue_tokens > w->spec.tokens_per_shard || names_full);
 }
 
@@ -355,14 +354,15 @@ done:
     return rc;
 }
 
-/* The temporary directory takes the place of the final one; an old corpus changes places with it, so that at every
- * moment one of the two is there, and is removed afterwards. */
+/* The temporary directory takes the place of the final one; an old corpus changes places with it,
+ * so that at every moment one of the two is there, and is removed afterwards. */
 static err_t publish(struct shard_writer *w)
 {
     char parent[FILE_PATH_MAX];
     const char *slash = strrchr(w->dir, '/');
     const bool replace = dir_exists(w->dir);
-    snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - w->dir) : 1, slash ? w->dir : ".");
+    snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - w->dir) : 1,
+             slash ? w->dir : ".");
     if (slash == w->dir) strcpy(parent, "/");
 
     TRY(fault_point("shard.rename"));

@@ -44,7 +44,8 @@ struct input {
 static err_t copy_path(char out[FILE_PATH_MAX], const char *path)
 {
     if (snprintf(out, FILE_PATH_MAX, "%s", path) >= FILE_PATH_MAX)
-        RAISE(ARG, "path of %zu bytes, at most %d: %.80s...", strlen(path), FILE_PATH_MAX - 1, path);
+        RAISE(ARG, "path of %zu bytes, at most %d: %.80s...", strlen(path), FILE_PATH_MAX - 1,
+              path);
     return ERR_OK;
 }
 
@@ -101,6 +102,19 @@ static err_t print_summary(const struct input *in, const char *out_dir, const ch
     return ERR_OK;
 }
 
+/* transformers imports the model's own code from the folder; say so where it is not there. */
+static err_t warn_without_code(const char *out_dir)
+{
+    char path[FILE_PATH_MAX];
+    TRY(path_join(path, out_dir, "modeling_chatglm.py"));
+    if (!file_exists(path))
+        LOG_W("export",
+              "no modeling_chatglm.py was found to go with the model; for use with transformers, "
+              "copy the *.py of the original folder to %s",
+              out_dir);
+    return ERR_OK;
+}
+
 err_t cmd_export(struct cfg *cfg, int argc, char **argv)
 {
     static const dtype_t dtypes[] = { DTYPE_F16, DTYPE_BF16, DTYPE_F32 }; /* as export.dtype */
@@ -122,7 +136,7 @@ err_t cmd_export(struct cfg *cfg, int argc, char **argv)
     if (tokenizer) TRY_DONE(copy_path(in.tokenizer_dir, tokenizer));
     if (in.config.rotary == GLM_ROTARY_FP32_ANGLE)
         LOG_W("export", "this model uses float32 rotary angles; the published code in half "
-              "precision rounds them to float16, so run it in float32 there");
+                        "precision rounds them to float16, so run it in float32 there");
     const struct hf_export how = {
         .dtype = dtypes[cfg_enum(cfg, "export.dtype")],
         .shard_bytes_max = cfg_int(cfg, "export.shard_bytes"),
@@ -133,6 +147,7 @@ err_t cmd_export(struct cfg *cfg, int argc, char **argv)
         .report = &report,
     };
     TRY_DONE(hf_folder_write(args.positional[1], &in.config, in.source, &how));
+    TRY_DONE(warn_without_code(args.positional[1]));
     TRY_DONE(print_summary(&in, args.positional[1], cfg_str(cfg, "export.dtype"), &report,
                            time_now_s() - begin_s, cli_option(&args, &spec, "json") != NULL));
 done:

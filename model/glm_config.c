@@ -18,21 +18,21 @@ struct field {
     bool is_id; /* int32, from 0 below vocab_size; else int64, from 1 below 2^31 */
 };
 
-#define SIZE(key, member) { key, offsetof(struct glm_config, member), false }
-#define ID(key, member)   { key, offsetof(struct glm_config, member), true }
+#define SIZE(member) offsetof(struct glm_config, member), false
+#define ID(member)   offsetof(struct glm_config, member), true
 
 static const struct field fields[] = {
-    SIZE("vocab_size", vocab_size), /* before the ids, which are checked against it */
-    SIZE("hidden_size", hidden_size),
-    SIZE("num_layers", layer_count),
-    SIZE("num_attention_heads", head_count),
-    SIZE("inner_hidden_size", ffn_size),
-    SIZE("max_sequence_length", position_max),
-    ID("pad_token_id", pad_id),
-    ID("mask_token_id", mask_id),
-    ID("gmask_token_id", gmask_id),
-    ID("bos_token_id", bos_id),
-    ID("eos_token_id", eos_id),
+    { "vocab_size", SIZE(vocab_size) }, /* before the ids, which are checked against it */
+    { "hidden_size", SIZE(hidden_size) },
+    { "num_layers", SIZE(layer_count) },
+    { "num_attention_heads", SIZE(head_count) },
+    { "inner_hidden_size", SIZE(ffn_size) },
+    { "max_sequence_length", SIZE(position_max) },
+    { "pad_token_id", ID(pad_id) },
+    { "mask_token_id", ID(mask_id) },
+    { "gmask_token_id", ID(gmask_id) },
+    { "bos_token_id", ID(bos_id) },
+    { "eos_token_id", ID(eos_id) },
 };
 
 static const char *const rotary_names[] = { "fp16_angle", "fp32_angle" };
@@ -70,9 +70,12 @@ const char *glm_rotary_name(enum glm_rotary rotary)
 
 static err_t check_family(const json_t *root, const char *name)
 {
-    if (json_object_get(root, "padded_vocab_size") || json_object_get(root, "multi_query_attention"))
-        RAISE(UNSUPPORTED, "%s: a model of the ChatGLM2 family or later; only ChatGLM-6B (the first) "
-              "is known here", name);
+    if (json_object_get(root, "padded_vocab_size") ||
+        json_object_get(root, "multi_query_attention"))
+        RAISE(UNSUPPORTED,
+              "%s: a model of the ChatGLM2 family or later; only ChatGLM-6B (the first) "
+              "is known here",
+              name);
     if (!json_object_get(root, "inner_hidden_size"))
         RAISE(FORMAT, "%s: no key inner_hidden_size; not the configuration of a ChatGLM-6B", name);
 
@@ -109,9 +112,10 @@ static err_t check_values(const struct glm_config *config, const char *name)
 {
     if (config->hidden_size % config->head_count != 0 ||
         config->hidden_size / config->head_count % 4 != 0)
-        RAISE(FORMAT, "%s: hidden_size %lld and num_attention_heads %lld; a head must have a whole "
-              "multiple of 4 columns", name, (long long)config->hidden_size,
-              (long long)config->head_count);
+        RAISE(FORMAT,
+              "%s: hidden_size %lld and num_attention_heads %lld; a head must have a whole "
+              "multiple of 4 columns",
+              name, (long long)config->hidden_size, (long long)config->head_count);
     if (!isfinite(config->norm_eps) || config->norm_eps <= 0)
         RAISE(FORMAT, "%s: layernorm_epsilon is %g; a number above 0 is wanted", name,
               config->norm_eps);
@@ -174,7 +178,7 @@ err_t glm_config_apply(struct glm_config *config, const struct cfg *cfg)
 
 /* ---- writing ---- */
 
-/* The shortest decimal text that reads back as the same double: 1e-05, not 1.0000000000000001e-05. */
+/* The shortest decimal text that reads back as the same double: 1e-05, not 0.00001000...08. */
 static void real_text(char text[32], double value)
 {
     for (int digits = 1; digits <= 17; digits++) {
@@ -187,17 +191,16 @@ err_t glm_config_write(struct buf *json, const struct glm_config *config, const 
 {
     ASSERT(config->family == GLM_CHATGLM);
     char text[32];
-    TRY(buf_puts(json,
-                 "{\n"
-                 "  \"_name_or_path\": \"THUDM/chatglm-6b\",\n"
-                 "  \"architectures\": [\"ChatGLMModel\"],\n"
-                 "  \"auto_map\": {\n"
-                 "    \"AutoConfig\": \"configuration_chatglm.ChatGLMConfig\",\n"
-                 "    \"AutoModel\": \"modeling_chatglm.ChatGLMForConditionalGeneration\",\n"
-                 "    \"AutoModelForSeq2SeqLM\": "
-                 "\"modeling_chatglm.ChatGLMForConditionalGeneration\"\n"
-                 "  },\n"
-                 "  \"model_type\": \"chatglm\",\n"));
+    TRY(buf_puts(json, "{\n"
+                       "  \"_name_or_path\": \"THUDM/chatglm-6b\",\n"
+                       "  \"architectures\": [\"ChatGLMModel\"],\n"
+                       "  \"auto_map\": {\n"
+                       "    \"AutoConfig\": \"configuration_chatglm.ChatGLMConfig\",\n"
+                       "    \"AutoModel\": \"modeling_chatglm.ChatGLMForConditionalGeneration\",\n"
+                       "    \"AutoModelForSeq2SeqLM\": "
+                       "\"modeling_chatglm.ChatGLMForConditionalGeneration\"\n"
+                       "  },\n"
+                       "  \"model_type\": \"chatglm\",\n"));
     for (int64_t i = 0; i < COUNT_OF(fields); i++)
         TRY(buf_printf(json, "  \"%s\": %lld,\n", fields[i].key,
                        (long long)field_get(config, &fields[i])));
@@ -222,8 +225,8 @@ err_t glm_config_write(struct buf *json, const struct glm_config *config, const 
 
 /* ---- comparison ---- */
 
-const char *glm_config_difference(const struct glm_config *a, const struct glm_config *b, char *text,
-                                  int64_t text_size)
+const char *glm_config_difference(const struct glm_config *a, const struct glm_config *b,
+                                  char *text, int64_t text_size)
 {
     const size_t size = (size_t)text_size;
     for (int64_t i = 0; i < COUNT_OF(fields); i++) {

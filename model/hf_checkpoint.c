@@ -121,7 +121,8 @@ static err_t check_size(const char *path, const char *name, const json_t *entry,
     return ERR_OK;
 }
 
-/* Files of the manifest in its order; weights get rows, masters take the place of a weight's row. */
+/* Files of the manifest in its order; weights get rows, masters take the place of a weight's row.
+ */
 static err_t open_parts(struct hf_join *j, json_t *files, const char *dir, const char *manifest,
                         const char *kind)
 {
@@ -147,8 +148,7 @@ static err_t use_master(struct hf_join *j, int64_t part, int64_t index)
     const struct weight_info master = weight_source_info(j->part[part].source, index);
     if (strncmp(master.name, MASTER, sizeof MASTER - 1) != 0) return ERR_OK;
     const int64_t row = weight_source_find(&j->source, master.name + sizeof MASTER - 1);
-    if (row < 0)
-        RAISE(FORMAT, "%s: %s has no weight beside it", j->part[part].file, master.name);
+    if (row < 0) RAISE(FORMAT, "%s: %s has no weight beside it", j->part[part].file, master.name);
     const struct weight_info weight = weight_source_info(&j->source, row);
     if (weight.dims != master.dims || memcmp(weight.dim, master.dim, sizeof weight.dim) != 0) {
         char a[WEIGHT_SHAPE_TEXT_MAX], b[WEIGHT_SHAPE_TEXT_MAX];
@@ -209,8 +209,7 @@ static err_t read_state(struct glm_config *config, char tokenizer_dir[FILE_PATH_
     tokenizer_dir[0] = '\0';
     if (!tokenizer || json_is_null(tokenizer)) return ERR_OK;
     if (!json_is_string(tokenizer) || json_string_length(tokenizer) >= FILE_PATH_MAX)
-        RAISE(FORMAT, "%s: tokenizer_dir is not a path of less than %d bytes", path,
-              FILE_PATH_MAX);
+        RAISE(FORMAT, "%s: tokenizer_dir is not a path of less than %d bytes", path, FILE_PATH_MAX);
     memcpy(tokenizer_dir, json_string_value(tokenizer), json_string_length(tokenizer) + 1);
     return ERR_OK;
 }

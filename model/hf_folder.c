@@ -134,8 +134,10 @@ err_t hf_folder_open(struct weight_source **out, const char *dir)
         *out = &j->source;
         return ERR_OK;
     }
-    RAISE_DONE(NOTFOUND, "%s: no weights (model.safetensors, pytorch_model.bin, or an index of "
-               "either)", dir);
+    RAISE_DONE(NOTFOUND,
+               "%s: no weights (model.safetensors, pytorch_model.bin, or an index of "
+               "either)",
+               dir);
 done:
     weight_source_close(&j->source);
     return rc;

@@ -15,8 +15,10 @@ static bool is_norm(enum glm_role role)
     case GLM_LN2_GAMMA:
     case GLM_LN2_BETA:
     case GLM_FINAL_GAMMA:
-    case GLM_FINAL_BETA: return true;
-    default: return false;
+    case GLM_FINAL_BETA:
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -50,8 +52,10 @@ static err_t find_values(int64_t *from, const struct glm_param *row, struct weig
         int64_t differs;
         TRY(weight_source_compare(&differs, source, *from, twin));
         if (differs >= 0)
-            RAISE(FORMAT, "%s and %s are tied and differ in row %lld; export both with "
-                  "--model.tie=false", row->name, row->name_tied, (long long)differs);
+            RAISE(FORMAT,
+                  "%s and %s are tied and differ in row %lld; export both with "
+                  "--model.tie=false",
+                  row->name, row->name_tied, (long long)differs);
     }
     if (*from < 0) *from = twin;
     if (*from < 0) RAISE(FORMAT, "no tensor %s in the source", row->name);
@@ -112,7 +116,8 @@ err_t hf_plan_create(struct hf_plan *out, const struct glm_config *config,
     if (!out->item) RAISE_DONE(NOMEM, "a plan of %lld tensors", (long long)count_max);
     for (int64_t i = 0; i < params.count; i++)
         TRY_DONE(add_row(out, &params.row[i], config, source, dtype));
-    for (int64_t i = 0; i < params.count; i++) { /* second names come last, as the output layer does */
+    for (int64_t i = 0; i < params.count;
+         i++) { /* second names come last, as the output layer does */
         const struct glm_param *row = &params.row[i];
         int64_t from = -1;
         if (row->name_tied[0] == '\0') continue;
@@ -140,8 +145,8 @@ const char *hf_plan_file_name(char name[HF_FILE_NAME_MAX], const struct hf_plan 
     if (plan->file_count == 1)
         snprintf(name, HF_FILE_NAME_MAX, "model.safetensors");
     else
-        snprintf(name, HF_FILE_NAME_MAX, "model-%05lld-of-%05lld.safetensors",
-                 (long long)index + 1, (long long)plan->file_count);
+        snprintf(name, HF_FILE_NAME_MAX, "model-%05lld-of-%05lld.safetensors", (long long)index + 1,
+                 (long long)plan->file_count);
     return name;
 }
 
@@ -151,8 +156,7 @@ int64_t hf_plan_file_order(int64_t *order, const struct hf_plan *plan, int64_t f
     int64_t count = 0;
     for (int64_t w = 0; w < COUNT_OF(widths); w++)
         for (int64_t i = 0; i < plan->count; i++)
-            if (plan->item[i].file == file &&
-                dtype_bytes(plan->item[i].entry.dtype) == widths[w])
+            if (plan->item[i].file == file && dtype_bytes(plan->item[i].entry.dtype) == widths[w])
                 order[count++] = i;
     return count;
 }

@@ -16,11 +16,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BLOCK_ELEMENTS      (1 << 20)
-#define FILE_BYTES_DEFAULT  2000000000
-#define SMALL_FILE_BYTES    ((int64_t)64 << 20) /* tokenizer models are some MB */
-#define ROTARY_BASE         10000.0f
-#define F16_MAX             65504.0f
+#define BLOCK_ELEMENTS     (1 << 20)
+#define FILE_BYTES_DEFAULT 2000000000
+#define SMALL_FILE_BYTES   ((int64_t)64 << 20) /* tokenizer models are some MB */
+#define ROTARY_BASE        10000.0f
+#define F16_MAX            65504.0f
 
 /* ---- values ---- */
 
@@ -29,9 +29,9 @@ struct job {
     const char *dir; /* the temporary folder */
     const struct hf_plan *plan;
     struct weight_source *source;
-    float *values; /* [BLOCK_ELEMENTS] */
-    void *packed;  /* [BLOCK_ELEMENTS] of the file's dtype */
-    int64_t *order; /* [plan->count] */
+    float *values;             /* [BLOCK_ELEMENTS] */
+    void *packed;              /* [BLOCK_ELEMENTS] of the file's dtype */
+    int64_t *order;            /* [plan->count] */
     struct progress *progress; /* NULL: none */
     int64_t bytes_done;
 };
@@ -143,8 +143,10 @@ static err_t write_index(const char *dir, const struct hf_plan *plan)
     char path[FILE_PATH_MAX], name[HF_FILE_NAME_MAX];
     if (plan->file_count == 1) return ERR_OK; /* one file needs no index */
     TRY(path_join(path, dir, "model.safetensors.index.json"));
-    TRY_DONE(buf_printf(&json, "{\n  \"metadata\": {\n    \"total_size\": %lld\n  },\n"
-                        "  \"weight_map\": {", (long long)plan->bytes));
+    TRY_DONE(buf_printf(&json,
+                        "{\n  \"metadata\": {\n    \"total_size\": %lld\n  },\n"
+                        "  \"weight_map\": {",
+                        (long long)plan->bytes));
     for (int64_t i = 0; i < plan->count; i++)
         TRY_DONE(buf_printf(&json, "%s\n    \"%s\": \"%s\"", i ? "," : "", plan->item[i].name,
                             hf_plan_file_name(name, plan, plan->item[i].file)));
@@ -158,7 +160,9 @@ done:
 static err_t write_config(const char *dir, const struct glm_config *config, dtype_t dtype)
 {
     static const char *const torch_names[DTYPE_COUNT] = {
-        [DTYPE_F16] = "float16", [DTYPE_BF16] = "bfloat16", [DTYPE_F32] = "float32",
+        [DTYPE_F16] = "float16",
+        [DTYPE_BF16] = "bfloat16",
+        [DTYPE_F32] = "float32",
     };
     err_t rc = ERR_OK;
     struct buf json = { 0 };
@@ -173,7 +177,6 @@ done:
 
 static err_t copy_if_there(const char *to_dir, const char *from_dir, const char *name)
 {
-    static const char lfs[] = "version https://git-lfs.github.com/spec/";
     err_t rc = ERR_OK;
     struct buf bytes = { 0 };
     char from[FILE_PATH_MAX], to[FILE_PATH_MAX];
@@ -181,9 +184,8 @@ static err_t copy_if_there(const char *to_dir, const char *from_dir, const char 
     TRY(path_join(to, to_dir, name));
     if (!file_exists(from)) return ERR_OK;
     TRY_DONE(file_read_all(&bytes, from, SMALL_FILE_BYTES));
-    if (bytes.size >= sizeof lfs - 1 && memcmp(bytes.data, lfs, sizeof lfs - 1) == 0)
-        RAISE_DONE(FORMAT, "%s is a Git LFS pointer, not the file itself; run git lfs pull in its "
-                   "folder", from);
+    if (weight_is_lfs_pointer(bytes.data, (int64_t)bytes.size))
+        RAISE_DONE(FORMAT, "%s " WEIGHT_LFS_ADVICE, from);
     TRY_DONE(file_replace(to, bytes.data, (int64_t)bytes.size));
 done:
     buf_clear(&bytes);
@@ -210,8 +212,10 @@ static err_t check_options(const char *dir, const struct glm_config *config,
     if (options->dtype != DTYPE_F16 && options->dtype != DTYPE_BF16 && options->dtype != DTYPE_F32)
         RAISE(ARG, "export as %s; f16, bf16 and f32 are possible", dtype_name(options->dtype));
     if (config->residual_alpha != GLM_RESIDUAL_ALPHA && !options->any_alpha)
-        RAISE(ARG, "residual_alpha is %.17g; other programs compute with sqrt(56) whatever the file "
-              "says (export.any_alpha: true writes it all the same)", config->residual_alpha);
+        RAISE(ARG,
+              "residual_alpha is %.17g; other programs compute with sqrt(56) whatever the file "
+              "says (export.any_alpha: true writes it all the same)",
+              config->residual_alpha);
     char config_path[FILE_PATH_MAX];
     TRY(path_join(config_path, dir, "config.json"));
     if (file_exists(dir)) RAISE(ARG, "%s is a file; a folder is to be written there", dir);
@@ -223,8 +227,8 @@ static err_t check_options(const char *dir, const struct glm_config *config,
               dir);
 
     char real[PATH_MAX], tokenizer[PATH_MAX];
-    if (options->tokenizer_dir && realpath(dir, real) && realpath(options->tokenizer_dir, tokenizer) &&
-        strcmp(real, tokenizer) == 0)
+    if (options->tokenizer_dir && realpath(dir, real) &&
+        realpath(options->tokenizer_dir, tokenizer) && strcmp(real, tokenizer) == 0)
         RAISE(ARG, "%s would be replaced by its own export; choose another name", dir);
     return ERR_OK;
 }
@@ -239,8 +243,8 @@ static err_t check_room(const char *dir, int64_t bytes)
     return ERR_OK;
 }
 
-/* Make `tmp` the folder `dir`. Where dir exists, both change places in one step, then the old one is
- * removed; a file system that cannot do that removes the old one first. */
+/* Make `tmp` the folder `dir`. Where dir exists, both change places in one step, then the old one
+ * is removed; a file system that cannot do that removes the old one first. */
 static err_t publish(const char *dir, const char *tmp)
 {
     char parent[FILE_PATH_MAX];
@@ -264,9 +268,8 @@ static err_t publish(const char *dir, const char *tmp)
     return ERR_OK;
 }
 
-static err_t write_all(const char *tmp, const struct glm_config *config,
-                       const struct hf_plan *plan, struct weight_source *source,
-                       const struct hf_export *options)
+static err_t write_all(const char *tmp, const struct glm_config *config, const struct hf_plan *plan,
+                       struct weight_source *source, const struct hf_export *options)
 {
     TRY(dir_remove(tmp));
     TRY(dir_create(tmp));

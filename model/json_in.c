@@ -2,19 +2,16 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "model/weights.h"
 
 #include <string.h>
 
 err_t json_in_parse(json_t **out, const char *text, int64_t size, const char *name)
 {
-    static const char lfs[] = "version https://git-lfs.github.com/spec/";
-    if (size >= (int64_t)sizeof lfs - 1 && memcmp(text, lfs, sizeof lfs - 1) == 0)
-        RAISE(FORMAT, "%s is a Git LFS pointer, not the file itself; run git lfs pull in its folder",
-              name);
+    if (weight_is_lfs_pointer(text, size)) RAISE(FORMAT, "%s " WEIGHT_LFS_ADVICE, name);
     json_error_t error;
     json_t *value = json_loadb(text, (size_t)size, JSON_REJECT_DUPLICATES, &error);
-    if (!value)
-        RAISE(FORMAT, "%s:%d:%d: not JSON: %s", name, error.line, error.column, error.text);
+    if (!value) RAISE(FORMAT, "%s:%d:%d: not JSON: %s", name, error.line, error.column, error.text);
     if (!json_is_object(value)) { /* jansson accepts an array or an object at the top */
         json_decref(value);
         RAISE(FORMAT, "%s is a JSON array; an object is wanted", name);
@@ -37,9 +34,9 @@ done:
 const char *json_in_type(const json_t *value)
 {
     static const char *const names[] = {
-        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array",   [JSON_STRING] = "a string",
+        [JSON_OBJECT] = "an object",   [JSON_ARRAY] = "an array",     [JSON_STRING] = "a string",
         [JSON_INTEGER] = "an integer", [JSON_REAL] = "a real number", [JSON_TRUE] = "true",
-        [JSON_FALSE] = "false",      [JSON_NULL] = "null",
+        [JSON_FALSE] = "false",        [JSON_NULL] = "null",
     };
     return value ? names[json_typeof(value)] : "nothing";
 }
@@ -53,8 +50,8 @@ err_t json_in_int(int64_t *out, const json_t *object, const char *key, int64_t m
         RAISE(FORMAT, "%s: %s is %s; an integer is wanted", name, key, json_in_type(value));
     const int64_t number = json_integer_value(value);
     if (number < min || number > max)
-        RAISE(FORMAT, "%s: %s is %lld; from %lld to %lld are allowed", name, key,
-              (long long)number, (long long)min, (long long)max);
+        RAISE(FORMAT, "%s: %s is %lld; from %lld to %lld are allowed", name, key, (long long)number,
+              (long long)min, (long long)max);
     *out = number;
     return ERR_OK;
 }

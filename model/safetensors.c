@@ -16,14 +16,28 @@ static const struct {
     int bits;
     dtype_t dtype;
 } types[] = {
-    { "F16", 16, DTYPE_F16 },       { "BF16", 16, DTYPE_BF16 },     { "F32", 32, DTYPE_F32 },
-    { "F64", 64, DTYPE_F64 },       { "I32", 32, DTYPE_I32 },       { "I64", 64, DTYPE_I64 },
-    { "U8", 8, DTYPE_U8 },          { "I8", 8, DTYPE_COUNT },       { "BOOL", 8, DTYPE_COUNT },
-    { "I16", 16, DTYPE_COUNT },     { "U16", 16, DTYPE_COUNT },     { "U32", 32, DTYPE_COUNT },
-    { "U64", 64, DTYPE_COUNT },     { "C64", 64, DTYPE_COUNT },     { "F4", 4, DTYPE_COUNT },
-    { "F6_E2M3", 6, DTYPE_COUNT },  { "F6_E3M2", 6, DTYPE_COUNT },  { "F8_E5M2", 8, DTYPE_COUNT },
-    { "F8_E4M3", 8, DTYPE_COUNT },  { "F8_E8M0", 8, DTYPE_COUNT },
-    { "F8_E4M3FNUZ", 8, DTYPE_COUNT }, { "F8_E5M2FNUZ", 8, DTYPE_COUNT },
+    { "F16", 16, DTYPE_F16 },
+    { "BF16", 16, DTYPE_BF16 },
+    { "F32", 32, DTYPE_F32 },
+    { "F64", 64, DTYPE_F64 },
+    { "I32", 32, DTYPE_I32 },
+    { "I64", 64, DTYPE_I64 },
+    { "U8", 8, DTYPE_U8 },
+    { "I8", 8, DTYPE_COUNT },
+    { "BOOL", 8, DTYPE_COUNT },
+    { "I16", 16, DTYPE_COUNT },
+    { "U16", 16, DTYPE_COUNT },
+    { "U32", 32, DTYPE_COUNT },
+    { "U64", 64, DTYPE_COUNT },
+    { "C64", 64, DTYPE_COUNT },
+    { "F4", 4, DTYPE_COUNT },
+    { "F6_E2M3", 6, DTYPE_COUNT },
+    { "F6_E3M2", 6, DTYPE_COUNT },
+    { "F8_E5M2", 8, DTYPE_COUNT },
+    { "F8_E4M3", 8, DTYPE_COUNT },
+    { "F8_E8M0", 8, DTYPE_COUNT },
+    { "F8_E4M3FNUZ", 8, DTYPE_COUNT },
+    { "F8_E5M2FNUZ", 8, DTYPE_COUNT },
 };
 
 /* One header entry; begin and end are bytes from the start of the data. */
@@ -150,7 +164,8 @@ static int compare_places(const void *a, const void *b)
 {
     const struct entry *x = a, *y = b;
     if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
-    if (x->end != y->end) return x->end < y->end ? -1 : 1; /* empty tensors before their neighbour */
+    if (x->end != y->end)
+        return x->end < y->end ? -1 : 1; /* empty tensors before their neighbour */
     return strcmp(x->key, y->key);
 }
 
@@ -161,8 +176,10 @@ static err_t check_places(const struct entry *e, int64_t count, int64_t data_byt
     int64_t end = 0;
     for (int64_t i = 0; i < count; i++) {
         if (e[i].begin != end)
-            RAISE(FORMAT, "%s: %s begins at byte %lld of the data, the tensors before it end at "
-                  "%lld (%s)", file, e[i].key, (long long)e[i].begin, (long long)end,
+            RAISE(FORMAT,
+                  "%s: %s begins at byte %lld of the data, the tensors before it end at "
+                  "%lld (%s)",
+                  file, e[i].key, (long long)e[i].begin, (long long)end,
                   e[i].begin < end ? "overlap" : "hole");
         end = e[i].end;
     }

@@ -52,8 +52,10 @@ static err_t place(int64_t *begin, const struct safetensors_entry *e, int64_t co
             if (!checked_mul(&bytes, bytes, e[i].dim[d]))
                 RAISE(ARG, "%s: its shape is negative or beyond 63 bits", e[i].name);
         if (begin[i] % unit != 0)
-            RAISE(ARG, "%s (%s) would begin at byte %lld, not a multiple of %lld; put wider types "
-                  "first", e[i].name, dtype_name(e[i].dtype), (long long)begin[i], (long long)unit);
+            RAISE(ARG,
+                  "%s (%s) would begin at byte %lld, not a multiple of %lld; put wider types "
+                  "first",
+                  e[i].name, dtype_name(e[i].dtype), (long long)begin[i], (long long)unit);
         if (!checked_add(&begin[i + 1], begin[i], bytes))
             RAISE(ARG, "%s: the file would be beyond 63 bits", e[i].name);
     }

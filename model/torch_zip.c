@@ -21,18 +21,21 @@ static err_t refuse_legacy(struct weight_file *f)
     TRY(weight_file_read(f, head, 0, min_i64(f->size, (int64_t)sizeof head)));
     if (memcmp(head, legacy_magic, sizeof legacy_magic) == 0 ||
         memcmp(head + TAR_MAGIC_AT, "ustar", 5) == 0)
-        RAISE(FORMAT, "%s was written by torch before 1.6; convert it with a newer torch: "
-                      "torch.save(torch.load(path, map_location='cpu'), path)", f->name);
+        RAISE(FORMAT,
+              "%s has the format of torch before 1.6; convert it with a newer torch: "
+              "torch.save(torch.load(path, map_location='cpu'), path)",
+              f->name);
     return ERR_OK;
 }
 
-/* Member "<archive>/<rest>", where <archive> is the folder that data.pkl is in; NULL when absent. */
+/* The members, and the folder inside the archive that data.pkl is in, with its slash. */
 struct archive {
     struct zip_dir dir;
     char prefix[WEIGHT_NAME_MAX];
     int64_t prefix_bytes;
 };
 
+/* Member prefix + folder + rest, or NULL. */
 static const struct zip_member *find(struct archive *a, const char *folder, const char *rest)
 {
     char name[2 * WEIGHT_NAME_MAX + 8];
@@ -54,8 +57,7 @@ static err_t find_pickle(const struct zip_member **out, struct archive *a, const
         a->prefix_bytes = bytes - tail_bytes + 1;
         memcpy(a->prefix, m->name, (size_t)a->prefix_bytes);
     }
-    if (!*out)
-        RAISE(FORMAT, "%s: no data.pkl in this zip archive; not a file of torch.save", file);
+    if (!*out) RAISE(FORMAT, "%s: no data.pkl in this zip archive; not a file of torch.save", file);
     if ((*out)->size > TORCH_PICKLE_BYTES_MAX)
         RAISE(FORMAT, "%s: data.pkl of %lld bytes, at most %d", file, (long long)(*out)->size,
               TORCH_PICKLE_BYTES_MAX);

@@ -65,8 +65,10 @@ static err_t find_end(int64_t *at, uint8_t end[END_BYTES], struct weight_file *f
         *at = f->size - tail + i;
         goto done;
     }
-    RAISE_DONE(FORMAT, "%s: no end of a zip directory in its last %lld bytes; is it cut short, or "
-               "not a file of torch.save?", f->name, (long long)tail);
+    RAISE_DONE(FORMAT,
+               "%s: no end of a zip directory in its last %lld bytes; is it cut short, or "
+               "not a file of torch.save?",
+               f->name, (long long)tail);
 done:
     free(bytes);
     return rc;
@@ -113,8 +115,10 @@ static err_t locate(struct directory *dir, struct weight_file *f)
     if (!is_zip64) {
         if (get16(end + 4) != 0 || get16(end + 6) != 0 || get16(end + 8) != get16(end + 10))
             RAISE(FORMAT, "%s: a zip archive in several parts", f->name);
-        *dir = (struct directory){ .begin = get32(end + 16), .bytes = get32(end + 12),
-                                   .count = get16(end + 10), .end_record = end_at };
+        *dir = (struct directory){ .begin = get32(end + 16),
+                                   .bytes = get32(end + 12),
+                                   .count = get16(end + 10),
+                                   .end_record = end_at };
     }
     if (dir->bytes > ZIP_DIRECTORY_BYTES_MAX)
         RAISE(FORMAT, "%s: a zip directory of %lld bytes, at most %d", f->name,
@@ -150,8 +154,7 @@ static err_t read_extra(struct sizes *s, const uint8_t *extra, int64_t bytes, co
         if (id != EXTRA_ZIP64) continue;
         for (int i = 0; i < 3; i++) {
             if (!wide[i]) continue;
-            if (end - p < 8)
-                RAISE(FORMAT, "%s: %s: its zip64 field is too short", file, member);
+            if (end - p < 8) RAISE(FORMAT, "%s: %s: its zip64 field is too short", file, member);
             *wide[i] = get64(p);
             p += 8;
         }

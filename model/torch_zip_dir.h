@@ -36,7 +36,8 @@ void zip_dir_clear(struct zip_dir *dir);
 /* The member of that name, or NULL. Borrowed. */
 const struct zip_member *zip_dir_find(const struct zip_dir *dir, const char *name);
 
-/* CRC-32 as zip uses it (polynomial 0xedb88320, reflected). zip_crc32("123456789", 9) == 0xcbf43926. */
+/* CRC-32 as zip uses it (polynomial 0xedb88320, reflected). zip_crc32("123456789", 9) ==
+ * 0xcbf43926. */
 uint32_t zip_crc32(const void *bytes, size_t size);
 
 #endif

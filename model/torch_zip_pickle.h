@@ -1,10 +1,10 @@
 /*
- * torch_zip_pickle.h - the pickle machine: reads data.pkl of a torch.save archive and gives the
- * tensors of the dictionary in it. It can build numbers, texts, tuples, dictionaries and tensors, and nothing else:
- * a fixed list of opcodes, a fixed list of globals, no import, no call but the three that make tensors and dictionaries.
- * Memory, stack, memo and size are bounded (torch_zip.h). Internal to model/.
+ * torch_zip_pickle.h - the tensors that data.pkl of a torch.save archive describes.
  *
- * Source: the opcodes' meaning is that of CPython's pickletools (protocol 2).
+ * The machine that reads it (torch_zip_machine.h) knows a fixed list of opcodes; this module gives
+ * it a fixed list of globals: the storage classes, and the three calls that make dictionaries and
+ * tensors. Nothing is imported, nothing else can be called. Stack, memo and size are bounded
+ * (torch_zip.h). Internal to model/.
  */
 #ifndef MODEL_TORCH_ZIP_PICKLE_H
 #define MODEL_TORCH_ZIP_PICKLE_H
@@ -34,7 +34,8 @@ struct torch_pickle {
 };
 
 /* Yours; torch_pickle_clear it, also after failure. `file` is for messages. Everything is copied.
- * ERR_FORMAT names the opcode or global and its byte; ERR_UNSUPPORTED a tensor of too many dimensions. */
+ * ERR_FORMAT names the opcode or global and its byte; ERR_UNSUPPORTED a tensor of too many
+ * dimensions. */
 MUST_USE err_t torch_pickle_read(struct torch_pickle *out, const void *bytes, int64_t size,
                                  const char *file);
 void torch_pickle_clear(struct torch_pickle *p);

@@ -64,8 +64,9 @@ MUST_USE err_t weight_file_text(struct weight_file *f, const char **out, const c
                                 int64_t size);
 
 /*
- * Add a tensor. The name is already in the arena. Count and span are computed with overflow checks and must fit into
- * `available` elements from `begin`; what is wrong is ERR_FORMAT naming file and tensor.
+ * Add a tensor. The name is already in the arena. Count and span are computed with overflow checks
+ * and must fit into `available` elements from `begin`; what is wrong is ERR_FORMAT naming file and
+ * tensor.
  */
 MUST_USE err_t weight_file_add(struct weight_file *f, const struct weight_row *row,
                                int64_t available);

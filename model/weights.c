@@ -32,8 +32,10 @@ err_t weight_source_read(struct weight_source *s, void *out, int64_t index, int6
     const struct weight_info info = weight_source_info(s, index);
     ASSERT(first >= 0 && count >= 0 && first <= info.count && count <= info.count - first);
     if (info.dtype == DTYPE_COUNT)
-        RAISE(DTYPE, "%s is stored in a type that cannot be read (known: f16, bf16, f32, f64, i32, "
-              "i64, u8)", info.name);
+        RAISE(DTYPE,
+              "%s is stored in a type that cannot be read (known: f16, bf16, f32, f64, i32, "
+              "i64, u8)",
+              info.name);
     if (count == 0) return ERR_OK;
     TRY(s->ops->read(s, out, index, first, count));
     return ERR_OK;
@@ -43,19 +45,32 @@ err_t weight_source_read(struct weight_source *s, void *out, int64_t index, int6
 
 typedef void (*convert_fn)(void *out, const void *in, int64_t count);
 
-#define CONVERT(name, out_type, in_type, expr)                                                 \
-    static void name(void *out_bytes, const void *in_bytes, int64_t count)                     \
-    {                                                                                          \
-        out_type *out = out_bytes;                                                             \
-        const in_type *in = in_bytes;                                                          \
-        for (int64_t i = 0; i < count; i++) out[i] = (out_type)(expr);                         \
+/*
+ * f16_to_f32 without a branch, so that the loop below becomes vector code: four times as fast, and
+ * a 6B model has 13 GB to widen. The half's bits, moved to a float's place, are a float 2^112 too
+ * small, subnormals included; infinity and NaN then get the float's largest exponent.
+ */
+static inline float widen(uint16_t h)
+{
+    const uint32_t magnitude = (uint32_t)(h & 0x7fffu) << 13;
+    const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0;
+    const uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
+    return bits_to_f32(f32_to_bits(bits_to_f32(magnitude) * 0x1p112f) | special | sign);
+}
+
+#define CONVERT(name, out_type, in_type, expr)                                                     \
+    static void name(void *out_bytes, const void *in_bytes, int64_t count)                         \
+    {                                                                                              \
+        out_type *restrict out = out_bytes;                                                        \
+        const in_type *restrict in = in_bytes;                                                     \
+        _Pragma("omp simd") for (int64_t i = 0; i < count; i++) out[i] = (out_type)(expr);         \
     }
 
-CONVERT(f32_from_f16, float, uint16_t, f16_to_f32(in[i]))
+CONVERT(f32_from_f16, float, uint16_t, widen(in[i]))
 CONVERT(f32_from_bf16, float, uint16_t, bf16_to_f32(in[i]))
 CONVERT(f32_from_f32, float, float, in[i])
 CONVERT(f32_from_f64, float, double, in[i])
-CONVERT(f64_from_f16, double, uint16_t, f16_to_f32(in[i]))
+CONVERT(f64_from_f16, double, uint16_t, widen(in[i]))
 CONVERT(f64_from_bf16, double, uint16_t, bf16_to_f32(in[i]))
 CONVERT(f64_from_f32, double, float, in[i])
 CONVERT(f64_from_f64, double, double, in[i])
@@ -152,6 +167,12 @@ const char *weight_shape_text(char text[WEIGHT_SHAPE_TEXT_MAX], int dims, const 
                          i ? ", " : "", (long long)dim[i]);
     snprintf(text + used, (size_t)(WEIGHT_SHAPE_TEXT_MAX - used), "]");
     return text;
+}
+
+bool weight_is_lfs_pointer(const void *bytes, int64_t size)
+{
+    static const char begin[] = "version https://git-lfs.github.com/spec/";
+    return size >= (int64_t)sizeof begin - 1 && memcmp(bytes, begin, sizeof begin - 1) == 0;
 }
 
 void weight_source_close(struct weight_source *s)

@@ -1,7 +1,7 @@
 /*
  * weights.h - a source of named tensors, whatever file format they are in; and conversion while
- * reading. Formats (torch_zip.h, safetensors.h) implement the small interface; hf_folder.h joins the
- * files of a folder into one source.
+ * reading. Formats (torch_zip.h, safetensors.h) implement the small interface; hf_folder.h joins
+ * the files of a folder into one source.
  *
  *     struct weight_source *source;
  *     TRY(hf_folder_open(&source, "chatglm-6b"));
@@ -17,14 +17,15 @@
 #include "base/err.h"
 #include "kernels/tensor.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define WEIGHT_DIMS_MAX 4
 
 struct weight_info {
     const char *name; /* borrowed from the source */
-    dtype_t dtype;    /* DTYPE_COUNT: a type we do not compute with (int8, bool, fp8); not readable */
-    int dims;         /* 0 for a scalar */
+    dtype_t dtype; /* DTYPE_COUNT: a type we do not compute with (int8, bool, fp8); not readable */
+    int dims;      /* 0 for a scalar */
     int64_t dim[WEIGHT_DIMS_MAX];
     int64_t count; /* elements; 0 when a dimension is 0 */
 };
@@ -58,14 +59,18 @@ MUST_USE err_t weight_source_read_as(struct weight_source *s, void *out, dtype_t
                                      int64_t index, int64_t first, int64_t count);
 /*
  * Compare two tensors of a source block by block: *row = the first index of dim[0] at which they
- * differ, -1 when they are equal. Same dtype: by bytes; else by value (widened to f64; a NaN differs
- * from everything). ERR_SHAPE when the shapes differ.
+ * differ, -1 when they are equal. Same dtype: by bytes; else by value (widened to f64; a NaN
+ * differs from everything). ERR_SHAPE when the shapes differ.
  */
 MUST_USE err_t weight_source_compare(int64_t *row, struct weight_source *s, int64_t index_a,
                                      int64_t index_b);
 /* "[4096, 128]" into text, for messages. */
 #define WEIGHT_SHAPE_TEXT_MAX 96
 const char *weight_shape_text(char text[WEIGHT_SHAPE_TEXT_MAX], int dims, const int64_t *dim);
+/* Whether these bytes begin a Git LFS pointer, which stands where a large file was not fetched. */
+#define WEIGHT_LFS_ADVICE                                                                          \
+    "is a Git LFS pointer, not the file itself; run git lfs pull in its folder"
+bool weight_is_lfs_pointer(const void *bytes, int64_t size);
 void weight_source_close(struct weight_source *s); /* NULL allowed */
 
 #endif

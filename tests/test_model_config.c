@@ -8,10 +8,10 @@
 #include <string.h>
 
 /* The published file's shape with small numbers; a case appends or replaces one key. */
-#define REQUIRED                                                                               \
-    "\"vocab_size\":1280,\"hidden_size\":64,\"num_layers\":3,\"num_attention_heads\":4,"       \
-    "\"inner_hidden_size\":256,\"max_sequence_length\":256,\"layernorm_epsilon\":1e-05,"       \
-    "\"mask_token_id\":1272,\"gmask_token_id\":1273,\"bos_token_id\":1276,"                    \
+#define REQUIRED                                                                                   \
+    "\"vocab_size\":1280,\"hidden_size\":64,\"num_layers\":3,\"num_attention_heads\":4,"           \
+    "\"inner_hidden_size\":256,\"max_sequence_length\":256,\"layernorm_epsilon\":1e-05,"           \
+    "\"mask_token_id\":1272,\"gmask_token_id\":1273,\"bos_token_id\":1276,"                        \
     "\"eos_token_id\":1277,\"pad_token_id\":3"
 
 static err_t parse(struct glm_config *out, const char *text)
@@ -43,6 +43,25 @@ static void test_golden_config(void **state)
     assert_int_equal(c.eos_id, 1277);
 }
 
+static void test_published_config(void **state)
+{
+    (void)state;
+    struct glm_config c;
+    const char *dir = testing_shared("assets/chatglm-6b");
+    if (!dir) skip();
+    assert_ok(glm_config_read(&c, dir));
+    assert_int_equal(c.vocab_size, 130528);
+    assert_int_equal(c.hidden_size, 4096);
+    assert_int_equal(c.layer_count, 28);
+    assert_int_equal(c.head_count, 32);
+    assert_int_equal(c.ffn_size, 16384);
+    assert_int_equal(c.gmask_id, 130001);
+    assert_int_equal(c.bos_id, 130004);
+    assert_int_equal(c.eos_id, 130005);
+    dir = testing_shared("assets/chatglm2-6b");
+    if (dir) assert_err(glm_config_read(&c, dir), UNSUPPORTED, "ChatGLM2");
+}
+
 static void test_choices(void **state)
 {
     (void)state;
@@ -60,9 +79,9 @@ static void test_every_required_key(void **state)
 {
     (void)state;
     static const char *const keys[] = {
-        "vocab_size",  "hidden_size",     "num_layers",        "num_attention_heads",
-        "mask_token_id", "max_sequence_length", "layernorm_epsilon", "inner_hidden_size",
-        "gmask_token_id", "bos_token_id", "eos_token_id",      "pad_token_id",
+        "vocab_size",     "hidden_size",         "num_layers",        "num_attention_heads",
+        "mask_token_id",  "max_sequence_length", "layernorm_epsilon", "inner_hidden_size",
+        "gmask_token_id", "bos_token_id",        "eos_token_id",      "pad_token_id",
     };
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         char text[1024], quoted[64], message[64];
@@ -85,10 +104,12 @@ static void test_refused(void **state)
     } cases[] = {
         { "\"vocab_size\":1280", "\"vocab_size\":1277", ERR_FORMAT, "eos_token_id is 1277" },
         { "\"vocab_size\":1280", "\"vocab_size\":0", ERR_FORMAT, "vocab_size is 0" },
-        { "\"vocab_size\":1280", "\"vocab_size\":2147483648", ERR_FORMAT, "vocab_size is 2147483648" },
+        { "\"vocab_size\":1280", "\"vocab_size\":2147483648", ERR_FORMAT,
+          "vocab_size is 2147483648" },
         { "\"vocab_size\":1280", "\"vocab_size\":1280.0", ERR_FORMAT, "an integer is wanted" },
         { "\"vocab_size\":1280", "\"vocab_size\":\"1280\"", ERR_FORMAT, "is a string" },
-        { "\"vocab_size\":1280", "\"vocab_size\":1280,\"vocab_size\":1281", ERR_FORMAT, "duplicate" },
+        { "\"vocab_size\":1280", "\"vocab_size\":1280,\"vocab_size\":1281", ERR_FORMAT,
+          "duplicate" },
         { "\"vocab_size\":1280", "\"vocab_size\":99999999999999999999", ERR_FORMAT, "not JSON" },
         { "\"num_layers\":3", "\"num_layers\":-3", ERR_FORMAT, "num_layers is -3" },
         { "\"hidden_size\":64", "\"hidden_size\":66", ERR_FORMAT, "multiple of 4" },
@@ -100,7 +121,8 @@ static void test_refused(void **state)
         { "1e-05", "1e-05,\"soulchat_rotary\":\"fp8_angle\"", ERR_FORMAT, "soulchat_rotary" },
         { "1e-05", "1e-05,\"soulchat_rotary\":1", ERR_FORMAT, "soulchat_rotary" },
         { "1e-05", "1e-05,\"tie_word_embeddings\":1", ERR_FORMAT, "true or false" },
-        { "1e-05", "1e-05,\"position_encoding_2d\":false", ERR_UNSUPPORTED, "position_encoding_2d" },
+        { "1e-05", "1e-05,\"position_encoding_2d\":false", ERR_UNSUPPORTED,
+          "position_encoding_2d" },
         { "1e-05", "1e-05,\"quantization_bit\":4", ERR_UNSUPPORTED, "quantization_bit is 4" },
         { "1e-05", "1e-05,\"pre_seq_len\":128", ERR_UNSUPPORTED, "pre_seq_len is 128" },
         { "1e-05", "1e-05,\"multi_query_attention\":true", ERR_UNSUPPORTED, "ChatGLM2" },
@@ -170,7 +192,8 @@ static void test_difference_names_the_field(void **state)
     assert_ok(parse(&a, "{" REQUIRED "}"));
     b = a;
     b.hidden_size = 128;
-    assert_string_equal(glm_config_difference(&a, &b, text, sizeof text), "hidden_size 64 against 128");
+    assert_string_equal(glm_config_difference(&a, &b, text, sizeof text),
+                        "hidden_size 64 against 128");
     b = a;
     b.eos_id = 5;
     assert_string_equal(glm_config_difference(&a, &b, text, sizeof text),
@@ -212,9 +235,13 @@ static void test_settings_override(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_config),      cmocka_unit_test(test_choices),
-        cmocka_unit_test(test_every_required_key), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_not_json),           cmocka_unit_test(test_written_reads_back),
+        cmocka_unit_test(test_golden_config),
+        cmocka_unit_test(test_published_config),
+        cmocka_unit_test(test_choices),
+        cmocka_unit_test(test_every_required_key),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_not_json),
+        cmocka_unit_test(test_written_reads_back),
         cmocka_unit_test(test_difference_names_the_field),
         cmocka_unit_test(test_settings_override),
     };

@@ -19,11 +19,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define GOLDEN      "tests/golden/chatglm-tiny"
-#define FROZEN      "transformer.layers.1.attention.rotary_emb.inv_freq"
-#define EMBEDDING   "transformer.word_embeddings.weight"
-#define LAYER_NORM  "transformer.layers.2.input_layernorm.weight"
-#define DENSE_BIAS  "transformer.layers.2.attention.dense.bias"
+#define GOLDEN     "tests/golden/chatglm-tiny"
+#define FROZEN     "transformer.layers.1.attention.rotary_emb.inv_freq"
+#define EMBEDDING  "transformer.word_embeddings.weight"
+#define LAYER_NORM "transformer.layers.2.input_layernorm.weight"
+#define DENSE_BIAS "transformer.layers.2.attention.dense.bias"
 
 static const char *path_of(const char *name)
 {
@@ -82,7 +82,8 @@ static bool ends_with(const char *text, const char *end)
     return a >= b && strcmp(text + a - b, end) == 0;
 }
 
-/* Every golden tensor is there with its shape, its dtype, and its values within `error` (relative). */
+/* Every golden tensor is there with its shape, its dtype, and its values within `error` (relative).
+ */
 static void assert_same_model(const char *dir, dtype_t dtype, double error)
 {
     struct weight_source *a = golden_source(), *b = NULL;
@@ -132,7 +133,8 @@ static void test_each_dtype(void **state)
         assert_int_equal(report.tensor_count, 43);
         assert_int_equal(report.file_count, 1);
         /* 1280*64 tied once; a layer is 192*65 + 64*65 + 256*65 + 64*257 + 4*64; the final norm */
-        assert_int_equal(report.element_count, 1280 * 64 + 3 * (192 * 65 + 64 * 65 + 256 * 65 + 64 * 257 + 256) + 128);
+        assert_int_equal(report.element_count,
+                         1280 * 64 + 3 * (192 * 65 + 64 * 65 + 256 * 65 + 64 * 257 + 256) + 128);
 
         struct glm_config back, config = golden_config();
         assert_ok(glm_config_read(&back, path_of(cases[i].dir)));
@@ -151,9 +153,9 @@ static void test_shards(void **state)
 {
     (void)state;
     struct hf_export_report report;
-    assert_ok(export_golden("shards", (struct hf_export){ .dtype = DTYPE_F16,
-                                                          .shard_bytes_max = 100000,
-                                                          .report = &report }));
+    assert_ok(export_golden(
+        "shards",
+        (struct hf_export){ .dtype = DTYPE_F16, .shard_bytes_max = 100000, .report = &report }));
     assert_same_model("shards", DTYPE_F16, 0);
     assert_true(report.file_count > 2);
 
@@ -252,7 +254,8 @@ static void test_options(void **state)
     struct glm_config config = golden_config();
     struct weight_source *source = golden_source();
     struct hf_export options = { .dtype = DTYPE_F64 };
-    assert_err(hf_folder_write(path_of("options"), &config, source, &options), ARG, "export as f64");
+    assert_err(hf_folder_write(path_of("options"), &config, source, &options), ARG,
+               "export as f64");
     options.dtype = DTYPE_F16;
     config.residual_alpha = 2;
     assert_err(hf_folder_write(path_of("options"), &config, source, &options), ARG,
@@ -379,7 +382,8 @@ static void test_failing_steps(void **state)
 
 /* ---- checkpoints ---- */
 
-/* A checkpoint of the golden model in float32; the embedding has a master that is twice the weight. */
+/* A checkpoint of the golden model in float32; the embedding has a master that is twice the weight.
+ */
 static void make_checkpoint(const char *dir, bool with_manifest)
 {
     struct weight_source *golden = golden_source();
@@ -432,10 +436,11 @@ static void make_checkpoint(const char *dir, bool with_manifest)
     assert_int_equal(json_dump_file(root, path, 0), 0);
     json_decref(root);
     buf_reset(&json);
-    assert_ok(buf_printf(&json,
-                         "{\"version\":1,\"files\":{\"model.0000.safetensors\":{\"bytes\":%lld},"
-                         "\"optim.0000.safetensors\":{\"bytes\":%lld},\"state.json\":{\"bytes\":1}}}",
-                         (long long)bytes[0], (long long)bytes[1]));
+    assert_ok(
+        buf_printf(&json,
+                   "{\"version\":1,\"files\":{\"model.0000.safetensors\":{\"bytes\":%lld},"
+                   "\"optim.0000.safetensors\":{\"bytes\":%lld},\"state.json\":{\"bytes\":1}}}",
+                   (long long)bytes[0], (long long)bytes[1]));
     snprintf(path, sizeof path, "%s/MANIFEST.json", path_of(dir));
     if (with_manifest) assert_ok(file_replace(path, json.data, (int64_t)json.size));
     buf_clear(&json);
@@ -516,8 +521,8 @@ static err_t run_command(char *out, size_t out_size, int argc, const char **argv
     return rc;
 }
 
-#define RUN(...)                                                                               \
-    run_command(out, sizeof out, (int)(sizeof((const char *[]){ __VA_ARGS__ }) / sizeof(char *)), \
+#define RUN(...)                                                                                   \
+    run_command(out, sizeof out, (int)(sizeof((const char *[]){ __VA_ARGS__ }) / sizeof(char *)),  \
                 (const char *[]){ __VA_ARGS__, NULL })
 
 static void test_command(void **state)

@@ -111,14 +111,17 @@ static void test_sharded_safetensors(void **state)
     (void)state;
     struct weight_source *source;
     /* The hub's total_size is stale; ours here is plain wrong and does not matter. */
-    put_pair("good", "{\"metadata\":{\"total_size\":7},\"weight_map\":{\"c\":\"model-2.safetensors\","
-                     "\"a\":\"model-1.safetensors\",\"b\":\"model-1.safetensors\"}}");
+    put_pair("good",
+             "{\"metadata\":{\"total_size\":7},\"weight_map\":{\"c\":\"model-2.safetensors\","
+             "\"a\":\"model-1.safetensors\",\"b\":\"model-1.safetensors\"}}");
     assert_ok(hf_folder_open(&source, path_of("good", "")));
     assert_int_equal(weight_source_count(source), 3);
     float values[2];
-    assert_ok(weight_source_read_as(source, values, DTYPE_F32, weight_source_find(source, "c"), 0, 2));
+    assert_ok(
+        weight_source_read_as(source, values, DTYPE_F32, weight_source_find(source, "c"), 0, 2));
     assert_true(values[0] == 5 && values[1] == 6);
-    assert_ok(weight_source_read_as(source, values, DTYPE_F32, weight_source_find(source, "b"), 1, 1));
+    assert_ok(
+        weight_source_read_as(source, values, DTYPE_F32, weight_source_find(source, "b"), 1, 1));
     assert_true(values[0] == 2);
     weight_source_close(source);
 }
@@ -136,7 +139,8 @@ static void test_order_of_places(void **state)
     put("empty", "config.json", "{}");
     assert_err(hf_folder_open(&source, path_of("empty", "")), NOTFOUND, "no weights");
     assert_err(hf_folder_open(&source, path_of("absent", "")), NOTFOUND, "no such folder");
-    assert_err(hf_folder_open(&source, path_of("empty", "config.json")), NOTFOUND, "no such folder");
+    assert_err(hf_folder_open(&source, path_of("empty", "config.json")), NOTFOUND,
+               "no such folder");
 }
 
 static void test_index_that_disagrees(void **state)
@@ -198,9 +202,9 @@ static void test_lfs_pointer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_folder),        cmocka_unit_test(test_sharded_safetensors),
-        cmocka_unit_test(test_order_of_places),      cmocka_unit_test(test_index_that_disagrees),
-        cmocka_unit_test(test_tensor_in_two_files),  cmocka_unit_test(test_lfs_pointer),
+        cmocka_unit_test(test_golden_folder),       cmocka_unit_test(test_sharded_safetensors),
+        cmocka_unit_test(test_order_of_places),     cmocka_unit_test(test_index_that_disagrees),
+        cmocka_unit_test(test_tensor_in_two_files), cmocka_unit_test(test_lfs_pointer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

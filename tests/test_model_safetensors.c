@@ -53,13 +53,14 @@ static void test_reads_every_form(void **state)
     (void)state;
     struct weight_source *s;
     /* Out of order, a scalar, empty tensors between, metadata, blanks behind. */
-    const struct image image = image_of(
-        "{\"b\":{\"dtype\":\"BF16\",\"shape\":[1,2],\"data_offsets\":[4,8]},"
-        "\"__metadata__\":{\"format\":\"pt\",\"k\":\"\"},"
-        "\"empty\":{\"dtype\":\"F64\",\"shape\":[3,0,2],\"data_offsets\":[4,4]},"
-        "\"a\":{\"data_offsets\":[0,4],\"shape\":[],\"dtype\":\"F32\"},"
-        "\"fp4\":{\"dtype\":\"F4\",\"shape\":[4],\"data_offsets\":[8,10]},"
-        "\"\\u00e9\":{\"dtype\":\"U8\",\"shape\":[2,1,1,1],\"data_offsets\":[10,12]}}   ", 0, 12);
+    const struct image image =
+        image_of("{\"b\":{\"dtype\":\"BF16\",\"shape\":[1,2],\"data_offsets\":[4,8]},"
+                 "\"__metadata__\":{\"format\":\"pt\",\"k\":\"\"},"
+                 "\"empty\":{\"dtype\":\"F64\",\"shape\":[3,0,2],\"data_offsets\":[4,4]},"
+                 "\"a\":{\"data_offsets\":[0,4],\"shape\":[],\"dtype\":\"F32\"},"
+                 "\"fp4\":{\"dtype\":\"F4\",\"shape\":[4],\"data_offsets\":[8,10]},"
+                 "\"\\u00e9\":{\"dtype\":\"U8\",\"shape\":[2,1,1,1],\"data_offsets\":[10,12]}}   ",
+                 0, 12);
     assert_ok(open_image(&s, image));
     assert_int_equal(weight_source_count(s), 5);
     static const struct {
@@ -68,7 +69,7 @@ static void test_reads_every_form(void **state)
         int dims;
         int64_t count;
     } expected[] = {
-        { "a", DTYPE_F32, 0, 1 },      { "empty", DTYPE_F64, 3, 0 },     { "b", DTYPE_BF16, 2, 2 },
+        { "a", DTYPE_F32, 0, 1 },     { "empty", DTYPE_F64, 3, 0 },   { "b", DTYPE_BF16, 2, 2 },
         { "fp4", DTYPE_COUNT, 1, 4 }, { "\xc3\xa9", DTYPE_U8, 4, 2 },
     };
     for (int64_t i = 0; i < 5; i++) {
@@ -142,34 +143,48 @@ static void test_entry_rules(void **state)
     } cases[] = {
         { A(F32_1 ",\"more\":1"), 4, ERR_FORMAT, "a has 4 keys" },
         { A("\"dtype\":\"F32\",\"shape\":[1]"), 4, ERR_FORMAT, "a has 2 keys" },
-        { A("\"dtype\":\"F32\",\"shape\":[1],\"offsets\":[0,4]"), 4, ERR_FORMAT, "data_offsets is not" },
+        { A("\"dtype\":\"F32\",\"shape\":[1],\"offsets\":[0,4]"), 4, ERR_FORMAT,
+          "data_offsets is not" },
         { "{\"a\":[]}", 0, ERR_FORMAT, "a is an array" },
         { "{\"a\":{" F32_1 "},\"a\":{" F32_1 "}}", 4, ERR_FORMAT, "duplicate" },
-        { A("\"dtype\":\"F33\",\"shape\":[1],\"data_offsets\":[0,4]"), 4, ERR_FORMAT, "unknown dtype F33" },
-        { A("\"dtype\":\"f32\",\"shape\":[1],\"data_offsets\":[0,4]"), 4, ERR_FORMAT, "unknown dtype f32" },
-        { A("\"dtype\":32,\"shape\":[1],\"data_offsets\":[0,4]"), 4, ERR_FORMAT, "dtype is an integer" },
-        { A("\"dtype\":\"F32\",\"shape\":1,\"data_offsets\":[0,4]"), 4, ERR_FORMAT, "shape is an integer" },
+        { A("\"dtype\":\"F33\",\"shape\":[1],\"data_offsets\":[0,4]"), 4, ERR_FORMAT,
+          "unknown dtype F33" },
+        { A("\"dtype\":\"f32\",\"shape\":[1],\"data_offsets\":[0,4]"), 4, ERR_FORMAT,
+          "unknown dtype f32" },
+        { A("\"dtype\":32,\"shape\":[1],\"data_offsets\":[0,4]"), 4, ERR_FORMAT,
+          "dtype is an integer" },
+        { A("\"dtype\":\"F32\",\"shape\":1,\"data_offsets\":[0,4]"), 4, ERR_FORMAT,
+          "shape is an integer" },
         { A("\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]"), 4, ERR_FORMAT, "shape[0]" },
-        { A("\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,4]"), 4, ERR_FORMAT, "shape[0]" },
-        { A("\"dtype\":\"F32\",\"shape\":[1,null],\"data_offsets\":[0,4]"), 4, ERR_FORMAT, "shape[1]" },
+        { A("\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,4]"), 4, ERR_FORMAT,
+          "shape[0]" },
+        { A("\"dtype\":\"F32\",\"shape\":[1,null],\"data_offsets\":[0,4]"), 4, ERR_FORMAT,
+          "shape[1]" },
         { A("\"dtype\":\"F32\",\"shape\":[1,1,1,1,1],\"data_offsets\":[0,4]"), 4, ERR_UNSUPPORTED,
           "a has 5 dimensions" },
-        { A("\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,4]"), 4, ERR_FORMAT,
-          "more than 2^63" },
-        { A("\"dtype\":\"F32\",\"shape\":[4611686018427387904],\"data_offsets\":[0,4]"), 4, ERR_FORMAT,
-          "overflows" },
-        { A("\"dtype\":\"F32\",\"shape\":[9223372036854775808],\"data_offsets\":[0,4]"), 4, ERR_FORMAT,
-          "not JSON" },
+        { A("\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,4]"), 4,
+          ERR_FORMAT, "more than 2^63" },
+        { A("\"dtype\":\"F32\",\"shape\":[4611686018427387904],\"data_offsets\":[0,4]"), 4,
+          ERR_FORMAT, "overflows" },
+        { A("\"dtype\":\"F32\",\"shape\":[9223372036854775808],\"data_offsets\":[0,4]"), 4,
+          ERR_FORMAT, "not JSON" },
         { A("\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]"), 4, ERR_FORMAT,
           "take 64 bits, data_offsets hold 4 bytes" },
-        { A("\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,4]"), 4, ERR_FORMAT, "take 0 bits" },
-        { A("\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,2]"), 2, ERR_FORMAT, "take 12 bits" },
-        { A("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]"), 4, ERR_FORMAT, "not an interval" },
-        { A("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[-4,0]"), 4, ERR_FORMAT, "not an interval" },
-        { A("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,8]"), 4, ERR_FORMAT, "two integers" },
-        { A("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,\"4\"]"), 4, ERR_FORMAT, "two integers" },
-        { A("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[9223372036854775803,9223372036854775807]"), 4,
-          ERR_FORMAT, "hole" },
+        { A("\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,4]"), 4, ERR_FORMAT,
+          "take 0 bits" },
+        { A("\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,2]"), 2, ERR_FORMAT,
+          "take 12 bits" },
+        { A("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]"), 4, ERR_FORMAT,
+          "not an interval" },
+        { A("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[-4,0]"), 4, ERR_FORMAT,
+          "not an interval" },
+        { A("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,8]"), 4, ERR_FORMAT,
+          "two integers" },
+        { A("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,\"4\"]"), 4, ERR_FORMAT,
+          "two integers" },
+        { A("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[9223372036854775803,"
+            "9223372036854775807]"),
+          4, ERR_FORMAT, "hole" },
         { A(F32_1), 3, ERR_FORMAT, "cut short" },
         { A(F32_1), 5, ERR_FORMAT, "end at byte 4 of the data, the file has 5" },
         { "{}", 1, ERR_FORMAT, "end at byte 0 of the data, the file has 1" },
@@ -186,16 +201,17 @@ static void test_entry_rules(void **state)
         assert_refused(cases[i].header, 0, cases[i].data_bytes, cases[i].code, cases[i].part);
 }
 
-/* Entries that all claim the same bytes would multiply memory: 100,000 of them are refused quickly. */
+/* Entries that all claim the same bytes would multiply memory: 100,000 of them are refused quickly.
+ */
 static void test_many_overlapping_entries(void **state)
 {
     (void)state;
     struct buf header = { 0 };
     assert_ok(buf_puts(&header, "{"));
     for (int i = 0; i < 100000; i++)
-        assert_ok(buf_printf(&header,
-                             "%s\"w%d\":{\"dtype\":\"U8\",\"shape\":[1024],\"data_offsets\":[0,1024]}",
-                             i ? "," : "", i));
+        assert_ok(buf_printf(
+            &header, "%s\"w%d\":{\"dtype\":\"U8\",\"shape\":[1024],\"data_offsets\":[0,1024]}",
+            i ? "," : "", i));
     assert_ok(buf_puts(&header, "}"));
     assert_refused(header.data, 0, 1024, ERR_FORMAT, "(overlap)");
     buf_clear(&header);
@@ -247,9 +263,10 @@ static void test_damage(void **state)
 {
     (void)state;
     struct weight_source *s;
-    const struct image image = image_of(
-        "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{" F32_1 "},"
-        "\"b\":{\"dtype\":\"F16\",\"shape\":[2,3],\"data_offsets\":[4,16]}}  ", 0, 16);
+    const struct image image =
+        image_of("{\"__metadata__\":{\"format\":\"pt\"},\"a\":{" F32_1 "},"
+                 "\"b\":{\"dtype\":\"F16\",\"shape\":[2,3],\"data_offsets\":[4,16]}}  ",
+                 0, 16);
     assert_ok(open_image(&s, image));
     weight_source_close(s);
     for (int64_t size = 0; size < image.size; size++) {
@@ -345,19 +362,25 @@ static void test_writer_refuses(void **state)
         int64_t count;
         const char *part;
     } cases[] = {
-        { { { "a", DTYPE_U8, 1, { 3 } }, { "b", DTYPE_F16, 1, { 1 } } }, 2, "put wider types first" },
-        { { { "a", DTYPE_U8, 1, { 3 } }, { "a", DTYPE_U8, 1, { 1 } } }, 2, "two tensors are named a" },
+        { { { "a", DTYPE_U8, 1, { 3 } }, { "b", DTYPE_F16, 1, { 1 } } },
+          2,
+          "put wider types first" },
+        { { { "a", DTYPE_U8, 1, { 3 } }, { "a", DTYPE_U8, 1, { 1 } } },
+          2,
+          "two tensors are named a" },
         { { { "", DTYPE_U8, 1, { 3 } } }, 1, "cannot be named" },
         { { { "__metadata__", DTYPE_U8, 1, { 3 } } }, 1, "cannot be named" },
         { { { "\xff", DTYPE_U8, 1, { 3 } } }, 1, "UTF-8" },
         { { { "a", DTYPE_F32, 2, { INT64_MAX, 2 } } }, 1, "beyond 63 bits" },
         { { { "a", DTYPE_F32, 2, { -1, 2 } } }, 1, "negative" },
-        { { { "a", DTYPE_U8, 1, { INT64_MAX } }, { "b", DTYPE_U8, 1, { 1 } } }, 2, "beyond 63 bits" },
+        { { { "a", DTYPE_U8, 1, { INT64_MAX } }, { "b", DTYPE_U8, 1, { 1 } } },
+          2,
+          "beyond 63 bits" },
         { { { "a", DTYPE_U8, 1, { INT64_MAX } } }, 1, "beyond 63 bits" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        assert_err(safetensors_writer_open(&w, test_path(), cases[i].entry, cases[i].count, NULL), ARG,
-                   cases[i].part);
+        assert_err(safetensors_writer_open(&w, test_path(), cases[i].entry, cases[i].count, NULL),
+                   ARG, cases[i].part);
         safetensors_writer_close(&w); /* allowed on a failed writer */
     }
 }
@@ -375,7 +398,8 @@ static void test_incomplete_is_not_published(void **state)
     assert_false(file_exists(path));
 }
 
-/* Whichever step fails, the old file is as it was, or (after the last rename) the new one is whole. */
+/* Whichever step fails, the old file is as it was, or (after the last rename) the new one is whole.
+ */
 static void test_failing_steps(void **state)
 {
     (void)state;

@@ -22,10 +22,10 @@ struct zip {
 
 struct zip_options {
     uint16_t method, flags;
-    bool zip64;           /* sizes and place in the directory's zip64 field */
-    bool no_local_sizes;  /* as with a data descriptor, which then follows */
-    uint32_t crc_xor;     /* damage the stored CRC */
-    int64_t size_more;    /* damage the stored size */
+    bool zip64;          /* sizes and place in the directory's zip64 field */
+    bool no_local_sizes; /* as with a data descriptor, which then follows */
+    uint32_t crc_xor;    /* damage the stored CRC */
+    int64_t size_more;   /* damage the stored size */
     const char *local_name;
 };
 
@@ -184,7 +184,8 @@ static void tensor(struct buf *p, struct view v)
     integer(p, v.offset);
     integers(p, v.dims, v.dim);
     integers(p, v.dims, v.stride);
-    assert_ok(buf_puts(p, "\x89" "ccollections\nOrderedDict\n)RtR"));
+    assert_ok(buf_puts(p, "\x89"
+                          "ccollections\nOrderedDict\n)RtR"));
 }
 
 static void begin(struct buf *p) { assert_ok(buf_puts(p, "\x80\x02}(")); }
@@ -346,7 +347,8 @@ static void test_pickle_forms(void **state)
     const uint16_t data[2] = { 0x3c00, 0x4000 };
     const struct storage storage = { data, sizeof data };
     struct buf p = { 0 };
-    RAW(&p, "\x80\x02" "ccollections\nOrderedDict\nq\x00)Rq\x01(");
+    RAW(&p, "\x80\x02"
+            "ccollections\nOrderedDict\nq\x00)Rq\x01(");
     text(&p, "a");
     RAW(&p, "r\x70\x11\x01\x00"); /* LONG_BINPUT 70000 */
     tensor(&p, (struct view){ "HalfStorage", "0", 2, 0, 1, { 2 }, { 1 } });
@@ -365,14 +367,19 @@ static void test_pickle_forms(void **state)
     text(&p, "0");
     text(&p, "cpu");
     RAW(&p, "\x8a\x01\x02tQM\x01\x00K\x01\x85\x8a\x01\x01\x85\x88NtRs");
-    /* _metadata as torch writes it, with what a subclass might add: a list, a float, a pair, a triple. */
+    /* _metadata as torch writes it, with what a subclass might add: a list, a float, a pair, a
+     * triple. */
     RAW(&p, "}");
     text(&p, "_metadata");
     RAW(&p, "ccollections\nOrderedDict\n)R(");
     text(&p, "");
     RAW(&p, "}");
     text(&p, "version");
-    RAW(&p, "](K\x01K\x02" "eG\x3f\xf0\x00\x00\x00\x00\x00\x00" "aK\x01K\x02\x86" "aK\x01K\x02K\x03\x87" "as");
+    RAW(&p, "](K\x01K\x02"
+            "eG\x3f\xf0\x00\x00\x00\x00\x00\x00"
+            "aK\x01K\x02\x86"
+            "aK\x01K\x02K\x03\x87"
+            "as");
     RAW(&p, "usb.");
 
     struct zip z;
@@ -529,7 +536,7 @@ static void test_not_an_archive(void **state)
     char tar[600] = { 0 };
     memcpy(tar + 257, "ustar", 5);
     assert_err(torch_zip_source_open_memory(&s, legacy, sizeof legacy - 1, "old.bin"), FORMAT,
-               "written by torch before 1.6");
+               "the format of torch before 1.6");
     assert_err(torch_zip_source_open_memory(&s, tar, sizeof tar, "old.bin"), FORMAT, "torch.save(");
     assert_err(torch_zip_source_open_memory(&s, "", 0, "empty"), FORMAT, "no end of a zip");
     assert_err(torch_zip_source_open_memory(&s, tar, 100, "zeros"), FORMAT, "no end of a zip");
@@ -545,9 +552,9 @@ static void test_bad_end_records(void **state)
         uint64_t value;
         const char *part;
     } cases[] = {
-        { 4, 2, 1, "several parts" },      { 8, 2, 9, "several parts" },
-        { 8, 4, 0xfff0fff0, "65520 members" }, { 12, 4, 0xfffffff0, "at most" },
-        { 12, 4, 4096, "runs into" },      { 16, 4, 0xfffffff0, "runs into" },
+        { 4, 2, 1, "several parts" },           { 8, 2, 9, "several parts" },
+        { 8, 4, 0xfff0fff0, "65520 members" },  { 12, 4, 0xfffffff0, "at most" },
+        { 12, 4, 4096, "runs into" },           { 16, 4, 0xfffffff0, "runs into" },
         { 16, 4, 1, "no zip directory entry" }, { 8, 4, 0x00040004, "members in a zip" },
         { 20, 2, 1, "no end of a zip" },
     };
@@ -562,7 +569,8 @@ static void test_bad_end_records(void **state)
         for (int k = 0; k < cases[i].bytes; k++)
             z.file.data[z.file.size - 22 + (size_t)(cases[i].at + k)] =
                 (char)(cases[i].value >> (8 * k));
-        testing_assert_code(open_zip(&s, &z), ERR_FORMAT, cases[i].part, "case", __FILE__, __LINE__);
+        testing_assert_code(open_zip(&s, &z), ERR_FORMAT, cases[i].part, "case", __FILE__,
+                            __LINE__);
         zip_clear(&z);
         buf_clear(&p);
     }
@@ -570,7 +578,7 @@ static void test_bad_end_records(void **state)
 
 /* ---- what is refused: pickles ---- */
 
-#define STORAGE(type, key, count)                                                              \
+#define STORAGE(type, key, count)                                                                  \
     "((X\x07\0\0\0storagectorch\n" type "\nX\x01\0\0\0" key "X\x03\0\0\0cpu" count "tQ"
 #define REBUILD "ctorch._utils\n_rebuild_tensor_v2\n"
 #define HEAD    "\x80\x02}(X\x01\0\0\0w"
@@ -578,21 +586,35 @@ static void test_bad_end_records(void **state)
 static void test_bad_pickles(void **state)
 {
     (void)state;
-#define CASE(literal, code, part) { literal, sizeof(literal) - 1, ERR_##code, part }
+#define CASE(literal, code, part)                                                                  \
+    {                                                                                              \
+        literal, sizeof(literal) - 1, ERR_##code, part                                             \
+    }
     static const struct {
         const char *bytes;
         size_t size;
         err_t code;
         const char *part;
     } cases[] = {
-        CASE("\x80\x02" "cposix\nsystem\nX\x02\0\0\0id\x85R.", FORMAT,
-             "byte 2 (opcode 0x63): global posix.system is not one"),
-        CASE("\x80\x02" "c__builtin__\neval\n.", FORMAT, "global __builtin__.eval"),
-        CASE("\x80\x02" "ctorch\n_utils._rebuild_tensor_v2\n.", FORMAT, "is not one"),
-        CASE("\x80\x02" "ctorch._utils\n_rebuild_tensor\n.", FORMAT, "is not one"),
-        CASE("\x80\x02" "ccollections", FORMAT, "without an end"),
+        CASE("\x80\x02"
+             "cposix\nsystem\nX\x02\0\0\0id\x85R.",
+             FORMAT, "byte 2 (opcode 0x63): global posix.system is not one"),
+        CASE("\x80\x02"
+             "c__builtin__\neval\n.",
+             FORMAT, "global __builtin__.eval"),
+        CASE("\x80\x02"
+             "ctorch\n_utils._rebuild_tensor_v2\n.",
+             FORMAT, "is not one"),
+        CASE("\x80\x02"
+             "ctorch._utils\n_rebuild_tensor\n.",
+             FORMAT, "is not one"),
+        CASE("\x80\x02"
+             "ccollections",
+             FORMAT, "without an end"),
         CASE("\x80\x02i", FORMAT, "this opcode is not one"),
-        CASE("\x80\x02" "0", FORMAT, "opcode 0x30"),
+        CASE("\x80\x02"
+             "0",
+             FORMAT, "opcode 0x30"),
         CASE("\x80\x02\x93", FORMAT, "this opcode is not one"),
         CASE("\x80\x04\x95", FORMAT, "pickle protocol 4"),
         CASE("\x80\x02\x80\x02}.", FORMAT, "once, at the start"),
@@ -622,55 +644,74 @@ static void test_bad_pickles(void **state)
         CASE("\x80\x02q\0.", FORMAT, "the stack is empty"),
         CASE("\x80\x02X\xff\xff\xff\x7fxx", FORMAT, "2147483647 bytes wanted"),
         CASE("\x80\x02X\xff\xff\xff\xffxx", FORMAT, "4294967295 bytes wanted"),
-        CASE("\x80\x02\x8a\x09" "012345678.", FORMAT, "an integer of 9 bytes"),
+        CASE("\x80\x02\x8a\x09"
+             "012345678.",
+             FORMAT, "an integer of 9 bytes"),
         CASE("\x80\x02NR.", FORMAT, "a tuple of arguments"),
         CASE("\x80\x02N)R.", FORMAT, "a function is wanted"),
-        CASE("\x80\x02" "ctorch\nHalfStorage\n)R.", FORMAT, "a storage class is not called"),
-        CASE("\x80\x02" "ccollections\nOrderedDict\nN\x85R.", FORMAT, "OrderedDict with arguments"),
+        CASE("\x80\x02"
+             "ctorch\nHalfStorage\n)R.",
+             FORMAT, "a storage class is not called"),
+        CASE("\x80\x02"
+             "ccollections\nOrderedDict\nN\x85R.",
+             FORMAT, "OrderedDict with arguments"),
         CASE("\x80\x02" REBUILD ")R.", FORMAT, "a tensor is (storage"),
-        CASE("\x80\x02" "ctorch._utils\n_rebuild_parameter\nNNN\x87R.", FORMAT, "a parameter is"),
+        CASE("\x80\x02"
+             "ctorch._utils\n_rebuild_parameter\nNNN\x87R.",
+             FORMAT, "a parameter is"),
         CASE("\x80\x02)Q.", FORMAT, "a storage is ("),
         CASE("\x80\x02NQ.", FORMAT, "the tuple of a storage"),
-        CASE(HEAD REBUILD "((X\x07\0\0\0storageccollections\nOrderedDict\nX\x01\0\0\0" "0X\x03\0\0\0cpuK\x02tQ.",
+        CASE(HEAD REBUILD "((X\x07\0\0\0storageccollections\nOrderedDict\nX\x01\0\0\0"
+                          "0X\x03\0\0\0cpuK\x02tQ.",
              FORMAT, "a storage is ("),
         CASE(HEAD REBUILD STORAGE("HalfStorage", "0", "J\xff\xff\xff\xff") ".", FORMAT,
              "a storage is ("),
         CASE(HEAD REBUILD STORAGE("HalfStorage", "\0", "K\x02") ".", FORMAT, "with a NUL"),
         CASE(HEAD REBUILD STORAGE("HalfStorage", "0", "K\x02") "K\x03K\x02\x85K\x01\x85\x89NtRu.",
              FORMAT, "begins at element 3 of a storage of 2"),
-        CASE(HEAD REBUILD STORAGE("HalfStorage", "0", "K\x02") "J\xff\xff\xff\xffK\x02\x85K\x01\x85\x89NtRu.",
+        CASE(HEAD REBUILD STORAGE("HalfStorage", "0",
+                                  "K\x02") "J\xff\xff\xff\xffK\x02\x85K\x01\x85\x89NtRu.",
              FORMAT, "begins at element -1"),
         CASE(HEAD REBUILD STORAGE("HalfStorage", "0", "K\x02") "K\0K\x02\x85)\x89NtRu.", FORMAT,
              "1 dimensions with 0 strides"),
         CASE(HEAD REBUILD STORAGE("HalfStorage", "0", "K\x02") "K\0N\x85N\x85\x89NtRu.", FORMAT,
              "are integers"),
-        CASE(HEAD REBUILD STORAGE("HalfStorage", "0", "K\x02") "K\0(K\1K\1K\1K\1K\1t(K\1K\1K\1K\1K\1t\x89NtRu.",
+        CASE(HEAD REBUILD STORAGE("HalfStorage", "0",
+                                  "K\x02") "K\0(K\1K\1K\1K\1K\1t(K\1K\1K\1K\1K\1t\x89NtRu.",
              UNSUPPORTED, "5 dimensions, at most 4"),
         /* Below: the pickle is well formed; the archive's one storage has 2 elements. */
         CASE(HEAD REBUILD STORAGE("HalfStorage", "0", "K\x02") "K\1K\x02\x85K\x01\x85\x89NtRu.",
              FORMAT, "reaches over 2 elements, but 1 are stored"),
         CASE(HEAD REBUILD STORAGE("HalfStorage", "0", "K\x02") "K\0K\x02\x85K\x02\x85\x89NtRu.",
              FORMAT, "reaches over 3 elements, but 2 are stored"),
-        CASE(HEAD REBUILD STORAGE("HalfStorage", "0", "K\x02") "K\0J\xfe\xff\xff\xff\x85K\x01\x85\x89NtRu.",
+        CASE(HEAD REBUILD STORAGE("HalfStorage", "0",
+                                  "K\x02") "K\0J\xfe\xff\xff\xff\x85K\x01\x85\x89NtRu.",
              FORMAT, "negative or beyond"),
-        CASE(HEAD REBUILD STORAGE("HalfStorage", "0", "K\x02") "K\0K\x02\x85J\xff\xff\xff\xff\x85\x89NtRu.",
+        CASE(HEAD REBUILD STORAGE("HalfStorage", "0",
+                                  "K\x02") "K\0K\x02\x85J\xff\xff\xff\xff\x85\x89NtRu.",
              FORMAT, "negative or beyond"),
-        CASE(HEAD REBUILD STORAGE("HalfStorage", "0", "K\x02")
-             "K\0\x8a\x08\0\0\0\0\0\0\0\x40\x85\x8a\x08\0\0\0\0\0\0\0\x40\x85\x89NtRu.",
-             FORMAT, "negative or beyond"),
-        CASE(HEAD REBUILD STORAGE("HalfStorage", "0", "K\x02")
-             "K\0\x8a\x08\0\0\0\0\0\0\0\x40K\x04\x86K\0K\0\x86\x89NtRu.",
+        CASE(
+            HEAD REBUILD STORAGE(
+                "HalfStorage", "0",
+                "K\x02") "K\0\x8a\x08\0\0\0\0\0\0\0\x40\x85\x8a\x08\0\0\0\0\0\0\0\x40\x85\x89NtRu.",
+            FORMAT, "negative or beyond"),
+        CASE(HEAD REBUILD STORAGE(
+                 "HalfStorage", "0",
+                 "K\x02") "K\0\x8a\x08\0\0\0\0\0\0\0\x40K\x04\x86K\0K\0\x86\x89NtRu.",
              FORMAT, "negative or beyond"),
         CASE(HEAD REBUILD STORAGE("HalfStorage", "0", "K\x03") "K\0K\x02\x85K\x01\x85\x89NtRu.",
              FORMAT, "storage 0 has 4 bytes; 3 elements of 2 bytes are wanted"),
         CASE(HEAD REBUILD STORAGE("FloatStorage", "0", "K\x02") "K\0K\x02\x85K\x01\x85\x89NtRu.",
              FORMAT, "storage 0 has 4 bytes; 2 elements of 4 bytes"),
-        CASE(HEAD REBUILD STORAGE("DoubleStorage", "0", "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f")
-             "K\0K\x02\x85K\x01\x85\x89NtRu.", FORMAT, "storage 0 has 4 bytes"),
+        CASE(HEAD REBUILD STORAGE(
+                 "DoubleStorage", "0",
+                 "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f") "K\0K\x02\x85K\x01\x85\x89NtRu.",
+             FORMAT, "storage 0 has 4 bytes"),
         CASE(HEAD REBUILD STORAGE("HalfStorage", "7", "K\x02") "K\0K\x02\x85K\x01\x85\x89NtRu.",
              FORMAT, "no member archive/data/7"),
-        CASE("\x80\x02}(X\x01\0\0\0wq\0" REBUILD STORAGE("HalfStorage", "0", "K\x02")
-             "K\0K\x02\x85K\x01\x85\x89NtRq\1h\0h\1u.", FORMAT, "tensor w appears twice"),
+        CASE("\x80\x02}(X\x01\0\0\0wq\0" REBUILD STORAGE(
+                 "HalfStorage", "0", "K\x02") "K\0K\x02\x85K\x01\x85\x89NtRq\1h\0h\1u.",
+             FORMAT, "tensor w appears twice"),
     };
     const struct storage storage = { one_two, sizeof one_two };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -742,7 +783,8 @@ static void test_limits(void **state)
         z = (struct zip){ 0 };
         zip_add(&z, "a/data.pkl", zeros, (size_t)TORCH_PICKLE_BYTES_MAX + (size_t)more);
         zip_end(&z, false);
-        assert_err(open_zip(&s, &z), FORMAT, more ? "at most 67108864" : "begins with its protocol");
+        assert_err(open_zip(&s, &z), FORMAT,
+                   more ? "at most 67108864" : "begins with its protocol");
         zip_clear(&z);
     }
     free(zeros);

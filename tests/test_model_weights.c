@@ -38,9 +38,15 @@ static err_t fake_read(struct weight_source *s, void *out, int64_t index, int64_
         const float f32 = f16_to_f32(half);
         const double f64 = (double)f32 + 1e-13;
         switch (f->info[index].dtype) {
-        case DTYPE_F32: memcpy((char *)out + 4 * i, &f32, 4); break;
-        case DTYPE_F64: memcpy((char *)out + 8 * i, &f64, 8); break;
-        default: memcpy((char *)out + 2 * i, &half, 2); break;
+        case DTYPE_F32:
+            memcpy((char *)out + 4 * i, &f32, 4);
+            break;
+        case DTYPE_F64:
+            memcpy((char *)out + 8 * i, &f64, 8);
+            break;
+        default:
+            memcpy((char *)out + 2 * i, &half, 2);
+            break;
         }
     }
     return ERR_OK;
@@ -121,7 +127,8 @@ static void test_compare(void **state)
 {
     (void)state;
     int64_t row;
-    struct fake same = fake_of(DTYPE_F16, DTYPE_F16); /* the pattern holds NaNs; bytes are compared */
+    struct fake same =
+        fake_of(DTYPE_F16, DTYPE_F16); /* the pattern holds NaNs; bytes are compared */
     assert_ok(weight_source_compare(&row, &same.source, 0, 1));
     assert_int_equal(row, -1);
     static const int64_t places[] = { 0, 1, 32767, 32768, COUNT - 1 };

@@ -1,5 +1,5 @@
-/* What HDF5 looks for in a plugin: the same filter as inside soulchat, so that h5py and h5dump can read our
- * files (HDF5_PLUGIN_PATH = the folder of this library). */
+/* What HDF5 looks for in a plugin: the same filter as inside soulchat, so that h5py and h5dump can
+ * read our files (HDF5_PLUGIN_PATH = the folder of this library). */
 #include "data/h5z_zstd.h"
 
 #include <H5PLextern.h>

@@ -30,7 +30,8 @@ static void repair_sums(uint8_t *bytes, size_t size)
         if (memcmp(p, "PK\1\2", 4) != 0) continue;
         const size_t data_bytes = get(p + 24, 4), header = get(p + 42, 4);
         if (header > size || size - header < 30) continue;
-        const size_t begin = header + 30 + get(bytes + header + 26, 2) + get(bytes + header + 28, 2);
+        const size_t begin =
+            header + 30 + get(bytes + header + 26, 2) + get(bytes + header + 28, 2);
         if (begin > size || data_bytes > size - begin) continue;
         const uint32_t crc = zip_crc32(bytes + begin, data_bytes);
         for (int i = 0; i < 4; i++) p[16 + i] = (uint8_t)(crc >> (8 * i));

@@ -1,0 +1,440 @@
+/* prepare as a person runs it: counts, splits, the same bytes whatever the threads, and nothing
+ * left after a failure. */
+#include "testing.h"
+
+#include "base/check.h"
+#include "base/digest.h"
+#include "base/fault.h"
+#include "base/file.h"
+#include "data/commands.h"
+#include "data/prepare.h"
+#include "data/prepare_batch.h"
+#include "data/settings.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SAMPLE_CORPUS "data/sample/corpus.json"
+#define SAMPLE_MODEL  "data/sample/model"
+
+static void path_of(char path[FILE_PATH_MAX], const char *name)
+{
+    assert_ok(path_join(path, testing_dir(), name));
+}
+
+/* `settings`: "key=value" texts, ended by NULL. */
+static struct cfg *make_cfg(const char *source, const char *out, const char *const *settings)
+{
+    struct cfg *cfg;
+    assert_ok(cfg_create(&cfg, &data_settings, 1));
+    assert_ok(cfg_set(cfg, "data.source", source, "test"));
+    assert_ok(cfg_set(cfg, "data.tokenizer", SAMPLE_MODEL, "test"));
+    assert_ok(cfg_set(cfg, "data.dir", out, "test"));
+    for (; settings != NULL && *settings != NULL; settings++) {
+        char key[CFG_KEY_MAX];
+        const char *equals = strchr(*settings, '=');
+        snprintf(key, sizeof key, "%.*s", (int)(equals - *settings), *settings);
+        assert_ok(cfg_set(cfg, key, equals + 1, "test"));
+    }
+    return cfg;
+}
+
+static err_t prepare(struct prepare_counts *counts, const char *source, const char *out,
+                     const char *const *settings)
+{
+    struct prepare_options o;
+    struct cfg *cfg = make_cfg(source, out, settings);
+    err_t rc = prepare_options_from_cfg(&o, cfg);
+    if (rc == ERR_OK) rc = prepare_run(counts, &o);
+    const struct err_record kept = *err_last();
+    prepare_options_clear(&o);
+    cfg_close(cfg);
+    if (rc != ERR_OK) err_adopt(&kept);
+    return rc;
+}
+
+static void write_text(const char *path, const char *text)
+{
+    assert_ok(file_replace(path, text, (int64_t)strlen(text)));
+}
+
+#define USER(s) "{\"role\":\"user\",\"content\":\"" s "\"}"
+#define HELP(s) "{\"role\":\"assistant\",\"content\":\"" s "\"}"
+#define RULE(s) "{\"role\":\"system\",\"content\":\"" s "\"}"
+
+static int64_t count_of(const struct prepare_counts *c, const char *rule)
+{
+    for (int64_t i = 0; i < clean_rule_count(); i++)
+        if (strcmp(clean_rule_at(i)->name, rule) == 0) return c->rule[i];
+    fail_msg("no rule %s", rule);
+    return -1;
+}
+
+static void test_every_rule_counts(void **state)
+{
+    (void)state;
+    char source[FILE_PATH_MAX], out[FILE_PATH_MAX];
+    struct prepare_counts c;
+    struct shards *s;
+    path_of(source, "rules.json");
+    path_of(out, "rules");
+    write_text(
+        source,
+        "[{\"messages\":[]},"
+        "{\"messages\":[" USER(
+            "a") "]},"
+                 "{\"messages\":[" HELP(
+                     "a") "]},"
+                          "{\"messages\":[" RULE("x") "," USER("a") "," HELP(
+                              "b") "]},"
+                                   "{\"messages\":[" USER(" \\u3000a\\r\\nb\\n\\n\\nc \\u00a0") "," HELP(
+                                       "b") "]},"
+                                            "{\"messages\":[" USER("a") "," USER("\\n") "," USER("b") "," HELP(
+                                                "c") "," HELP("d") "," USER("e") "]},"
+                                                                                 "{\"messages\":"
+                                                                                 "[" HELP("a") "," USER(
+                                                                                     "b") "," HELP("c") "]}]");
+    assert_ok(prepare(&c, source, out, NULL));
+    assert_int_equal(c.read, 7);
+    assert_int_equal(count_of(&c, "system_turn"), 1);
+    assert_int_equal(count_of(&c, "line_end"), 1);
+    assert_int_equal(count_of(&c, "newlines"), 1);
+    assert_int_equal(count_of(&c, "strip"), 2); /* the blank turn too */
+    assert_int_equal(count_of(&c, "empty_turn"), 1);
+    assert_int_equal(count_of(&c, "merge"), 2);
+    assert_int_equal(count_of(&c, "no_reply"), 3);
+    assert_int_equal(count_of(&c, "counsellor_first"), 1);
+    assert_int_equal(count_of(&c, "client_last"), 1);
+    assert_int_equal(c.dialogues, 4);
+    assert_int_equal(c.turns, 2 + 2 + 3 + 3);
+    assert_int_equal(c.samples, 4);
+    assert_ok(shards_open(&s, out, true));
+    assert_int_equal(shards_dialogue_count(s), 4);
+    assert_int_equal(shards_turn(s, 3, 0)->target_off, -1); /* a reply to nothing is context only */
+    assert_true(shards_turn(s, 3, 2)->target_len > 0);
+    assert_string_equal(shards_source(s, 0), "rules.json");
+    shards_close(s);
+}
+
+/* What is stored is the cleaned text: merged with a newline, stripped. */
+static void test_stored_text(void **state)
+{
+    (void)state;
+    char source[FILE_PATH_MAX], out[FILE_PATH_MAX];
+    struct prepare_counts c;
+    struct shards *s;
+    struct tok *tok;
+    struct i32_buf ids = { 0 };
+    int32_t got[200];
+    path_of(source, "text.json");
+    path_of(out, "text");
+    write_text(source, "{\"topic\":\"情绪\",\"messages\":[" USER(" 我很难过 \\r\\n\\r\\n") "," USER(
+                           "怎么办") "," HELP("\\u3000听起来很不容易。 ") "]}");
+    assert_ok(prepare(&c, source, out, NULL));
+    assert_ok(tok_open(&tok, SAMPLE_MODEL));
+    assert_ok(shards_open(&s, out, true));
+    assert_string_equal(shards_topic(s, 0), "情绪");
+    const char *line = "\n用户：我很难过\n怎么办", *reply = "听起来很不容易。";
+    assert_ok(tok_encode(tok, &ids, line, (int64_t)strlen(line), TOK_PLAIN));
+    const struct shard_turn *t = shards_turn(s, 0, 0);
+    assert_int_equal(t->ctx_len, ids.count - 1);
+    assert_ok(shards_tokens(s, got, 0, t->ctx_off, t->ctx_len));
+    assert_memory_equal(got, ids.data + 1, (size_t)t->ctx_len * 4);
+    i32_buf_reset(&ids);
+    assert_ok(tok_encode(tok, &ids, reply, (int64_t)strlen(reply), TOK_PLAIN));
+    t = shards_turn(s, 0, 1);
+    assert_int_equal(t->target_len, ids.count);
+    assert_ok(shards_tokens(s, got, 0, t->target_off, t->target_len));
+    assert_memory_equal(got, ids.data, (size_t)t->target_len * 4);
+    i32_buf_clear(&ids);
+    shards_close(s);
+    tok_close(tok);
+}
+
+static void corpus_sha256(char hex[SHA256_HEX_SIZE], const char *dir)
+{
+    struct shards *s;
+    assert_ok(shards_open(&s, dir, true));
+    strcpy(hex, shards_sha256(s));
+    shards_close(s);
+}
+
+static void test_same_for_any_threads(void **state)
+{
+    (void)state;
+    const char *const threads[] = { "data.threads=1", "data.threads=2", "data.threads=3",
+                                    "data.threads=16", "data.threads=0" };
+    char expected[SHA256_HEX_SIZE], got[SHA256_HEX_SIZE], out[FILE_PATH_MAX], big[FILE_PATH_MAX];
+    struct buf text = { 0 }, many = { 0 };
+    struct prepare_counts c;
+    /* The sample corpus several times over, so that there are some batches. */
+    assert_ok(file_read_all(&text, SAMPLE_CORPUS, 8 << 20));
+    const char *begin = strchr(text.data, '{'), *end = strrchr(text.data, '}') + 1;
+    for (int i = 0; i < 8; i++) {
+        assert_ok(buf_puts(&many, i ? "," : "["));
+        assert_ok(buf_append(&many, begin, (size_t)(end - begin)));
+    }
+    assert_ok(buf_puts(&many, "]"));
+    path_of(big, "many.json");
+    assert_ok(file_replace(big, many.data, (int64_t)many.size));
+    for (int64_t i = 0; i < COUNT_OF(threads); i++) {
+        const char *const settings[] = { threads[i], "data.tokens_per_shard=100000", NULL };
+        char name[32];
+        snprintf(name, sizeof name, "threads-%d", (int)i);
+        path_of(out, name);
+        assert_ok(prepare(&c, big, out, settings));
+        assert_int_equal(c.dialogues, 8 * 260);
+        corpus_sha256(i ? got : expected, out);
+        if (i) assert_string_equal(got, expected);
+    }
+    buf_clear(&text);
+    buf_clear(&many);
+}
+
+static void test_splits(void **state)
+{
+    (void)state;
+    struct prepare_counts c;
+    struct shards *s;
+    char out[FILE_PATH_MAX];
+    const char *const settings[] = { "data.validation_permyriad=2000", "data.test_permyriad=3000",
+                                     "data.split_seed=7", NULL };
+    int64_t counted[SPLIT_COUNT] = { 0 };
+    path_of(out, "splits");
+    assert_ok(prepare(&c, SAMPLE_CORPUS, out, settings));
+    assert_ok(shards_open(&s, out, true));
+    for (int64_t d = 0; d < shards_dialogue_count(s); d++) {
+        const struct shard_dialogue *row = shards_dialogue(s, d);
+        assert_int_equal(row->split, prepare_split(7, row->hash, 2000, 3000));
+        counted[row->split]++;
+    }
+    for (int i = 0; i < SPLIT_COUNT; i++) assert_int_equal(counted[i], c.split[i].dialogues);
+    shards_close(s);
+    /* 10,000 hashes: shares within five standard deviations of what was asked for. */
+    int64_t drawn[SPLIT_COUNT] = { 0 };
+    for (uint64_t i = 0; i < 10000; i++) {
+        uint8_t hash[8];
+        memcpy(hash, &i, sizeof hash);
+        drawn[prepare_split(42, hash, 100, 300)]++;
+    }
+    assert_in_range(drawn[SPLIT_VALIDATION], 100 - 50, 100 + 50);
+    assert_in_range(drawn[SPLIT_TEST], 300 - 85, 300 + 85);
+    /* sha256(struct.pack("<Q", 42) + bytes(8)), its first 8 bytes little-endian, mod 10000, in
+     * Python: 510 */
+    const uint8_t zero[8] = { 0 };
+    assert_int_equal(prepare_split(42, zero, 511, 0), SPLIT_VALIDATION);
+    assert_int_equal(prepare_split(42, zero, 510, 1), SPLIT_TEST);
+    assert_int_equal(prepare_split(42, zero, 510, 0), SPLIT_TRAIN);
+}
+
+static void test_settings(void **state)
+{
+    (void)state;
+    struct prepare_counts c;
+    char out[FILE_PATH_MAX], a[FILE_PATH_MAX], b[FILE_PATH_MAX], both[2 * FILE_PATH_MAX + 4];
+    path_of(out, "settings");
+    const char *const missing[] = { "data.tokenizer=", NULL };
+    const char *const shares[] = { "data.validation_permyriad=6000", "data.test_permyriad=5000",
+                                   NULL };
+    const char *const some[] = { "data.max_dialogues=5", "data.licence=CC0", NULL };
+    assert_err(prepare(&c, SAMPLE_CORPUS, out, missing), USAGE, "data.tokenizer is not set");
+    assert_err(prepare(&c, "", out, NULL), USAGE, "data.source is not set");
+    assert_err(prepare(&c, SAMPLE_CORPUS, "", NULL), USAGE, "data.dir is not set");
+    assert_err(prepare(&c, SAMPLE_CORPUS, out, shares), USAGE, "11000");
+    assert_err(prepare(&c, "a.json,,b.json", out, NULL), USAGE, "empty name");
+    assert_err(prepare(&c, "a.json,a.json", out, NULL), USAGE, "twice");
+    assert_err(prepare(&c, "/nonexistent.json", out, NULL), NOTFOUND, "nonexistent");
+    assert_ok(prepare(&c, SAMPLE_CORPUS, out, some));
+    assert_int_equal(c.dialogues, 5);
+    assert_err(prepare(&c, SAMPLE_CORPUS, out, some), ARG, "exists");
+
+    /* Two sources; files of one name are told apart by their paths. */
+    path_of(a, "one");
+    assert_ok(dir_create(a));
+    path_of(a, "one/x.json");
+    path_of(b, "x.json");
+    write_text(a, "[{\"messages\":[" USER("a") "," HELP("b") "]}]");
+    write_text(b, "{\"dialogue\":[" USER("a") "," HELP("c") "]}\n{}\n");
+    snprintf(both, sizeof both, "%s, %s", a, b);
+    path_of(out, "two-sources");
+    assert_err(prepare(&c, both, out, NULL), FORMAT, "x.json:2 (byte ");
+    const char *const skip[] = { "data.on_bad_record=skip", NULL };
+    assert_ok(prepare(&c, both, out, skip));
+    assert_int_equal(c.source[0].form, CORPUS_SOULCHAT);
+    assert_int_equal(c.source[1].form, CORPUS_SMILE);
+    assert_int_equal(c.bad_records, 1);
+    struct shards *s;
+    assert_ok(shards_open(&s, out, true));
+    assert_string_equal(shards_source(s, 0), a);
+    assert_string_equal(shards_source(s, 1), b);
+    shards_close(s);
+}
+
+static void check_nothing_left(const char *name)
+{
+    char path[FILE_PATH_MAX], tmp[FILE_PATH_MAX + 8];
+    path_of(path, name);
+    snprintf(tmp, sizeof tmp, "%s.tmp", path);
+    assert_false(dir_exists(path));
+    assert_false(dir_exists(tmp));
+}
+
+static void test_nothing_usable(void **state)
+{
+    (void)state;
+    char source[FILE_PATH_MAX], out[FILE_PATH_MAX];
+    struct prepare_counts c;
+    path_of(source, "useless.json");
+    path_of(out, "useless");
+    write_text(source, "");
+    assert_err(prepare(&c, source, out, NULL), FORMAT, "no dialogue in 0 bytes");
+    write_text(source, "[]");
+    assert_err(prepare(&c, source, out, NULL), FORMAT, "no dialogue");
+    write_text(source, "[{\"messages\":[" USER("a") "]},{\"messages\":[]}]");
+    assert_err(prepare(&c, source, out, NULL), FORMAT,
+               "none of 2 dialogues can be used: bad "
+               "records 0, no_reply 2");
+    write_text(source, "[{\"messages\":[" USER("a") "," HELP("b") "]},{\"messages\":[");
+    assert_err(prepare(&c, source, out, NULL), FORMAT, "ends inside");
+    check_nothing_left("useless");
+}
+
+static void test_faults(void **state)
+{
+    (void)state;
+    char out[FILE_PATH_MAX];
+    struct prepare_counts c;
+    const char *const some[] = { "data.max_dialogues=3", "data.replace=true", NULL };
+    path_of(out, "faults");
+    fault_arm("", 0);
+    for (int n = 1; n < 1000; n++) {
+        fault_arm("file.write", n);
+        const err_t rc = prepare(&c, SAMPLE_CORPUS, out, some);
+        const int hits = fault_hits();
+        fault_arm("", 0);
+        if (rc != ERR_OK) check_nothing_left("faults");
+        if (hits < n) {
+            assert_int_equal(rc, ERR_OK);
+            break;
+        }
+        assert_int_equal(rc, ERR_IO);
+    }
+}
+
+/* Stop after so many questions. */
+static bool stop_at(void *context)
+{
+    int64_t *left = context;
+    return (*left)-- == 0;
+}
+
+static void test_stopped(void **state)
+{
+    (void)state;
+    char out[FILE_PATH_MAX];
+    struct prepare_counts c;
+    struct prepare_options o;
+    path_of(out, "stopped");
+    for (int64_t questions = 0; questions < 262; questions += 29) {
+        int64_t left = questions;
+        struct cfg *cfg = make_cfg(SAMPLE_CORPUS, out, NULL);
+        assert_ok(prepare_options_from_cfg(&o, cfg));
+        o.stop = stop_at;
+        o.stop_context = &left;
+        assert_err(prepare_run(&c, &o), INTERRUPTED, "nothing was written");
+        check_nothing_left("stopped");
+        prepare_options_clear(&o);
+        cfg_close(cfg);
+    }
+}
+
+/* Run the command in a child as the program would; returns its err_t. `signal_after_us` < 0: let it
+ * end. */
+static int run_command(const char *source, const char *out, int64_t signal_after_us)
+{
+    int status;
+    const pid_t child = fork();
+    if (child == 0) {
+        char *argv[] = { (char[]){ "prepare" }, (char[]){ "--json" }, NULL };
+        struct cfg *cfg = make_cfg(source, out, NULL);
+        if (freopen("/dev/null", "w", stdout) == NULL) _exit(99);
+        _exit((int)cmd_prepare(cfg, 2, argv));
+    }
+    assert_true(child > 0);
+    if (signal_after_us >= 0) {
+        usleep((useconds_t)signal_after_us);
+        kill(child, SIGINT);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (WIFSIGNALED(status)) return -WTERMSIG(status);
+    return WEXITSTATUS(status);
+}
+
+/* Ctrl-C at any moment: the command reports it, was killed before it began, or was already done;
+ * never half a corpus. */
+static void test_interrupt(void **state)
+{
+    (void)state;
+    char out[FILE_PATH_MAX], tmp[FILE_PATH_MAX + 8], sha256[SHA256_HEX_SIZE];
+    path_of(out, "interrupted");
+    for (int64_t us = 0; us < 60000; us += 5000) {
+        const int rc = run_command(SAMPLE_CORPUS, out, us);
+        assert_true(rc == ERR_OK || rc == ERR_INTERRUPTED || rc == -SIGINT);
+        snprintf(tmp, sizeof tmp, "%s.tmp", out);
+        assert_false(dir_exists(tmp));
+        if (rc == ERR_INTERRUPTED || !dir_exists(out)) {
+            assert_int_not_equal(rc, ERR_OK);
+            check_nothing_left("interrupted");
+            continue;
+        }
+        corpus_sha256(sha256,
+                      out); /* whole, also when the signal came while the report was printed */
+        assert_ok(dir_remove(out));
+    }
+    assert_int_equal(run_command(SAMPLE_CORPUS, out, -1), ERR_OK);
+}
+
+static void test_report(void **state)
+{
+    (void)state;
+    char out[FILE_PATH_MAX];
+    struct prepare_counts c;
+    struct prepare_options o;
+    struct buf text = { 0 };
+    path_of(out, "report");
+    struct cfg *cfg = make_cfg(SAMPLE_CORPUS, out, NULL);
+    assert_ok(prepare_options_from_cfg(&o, cfg));
+    assert_ok(prepare_run(&c, &o));
+    assert_ok(prepare_report_table(&text, &c, &o));
+    assert_non_null(strstr(text.data, "260  dialogues (soulchat"));
+    for (int64_t i = 0; i < clean_rule_count(); i++)
+        assert_non_null(strstr(text.data, clean_rule_at(i)->help));
+    buf_reset(&text);
+    assert_ok(prepare_report_json(&text, &c, &o));
+    assert_non_null(strstr(text.data, "\"read\": 260"));
+    assert_non_null(strstr(text.data, "\"no_reply\": 0"));
+    buf_clear(&text);
+    prepare_options_clear(&o);
+    cfg_close(cfg);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_rule_counts),
+        cmocka_unit_test(test_stored_text),
+        cmocka_unit_test(test_same_for_any_threads),
+        cmocka_unit_test(test_splits),
+        cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_nothing_usable),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_report),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
