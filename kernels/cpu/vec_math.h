@@ -11,8 +11,12 @@
 #include <math.h>
 #include <stdint.h>
 
-#define VEC_EXP_MAX 88.0f  /* arguments above count as this: exp(88) = 1.65e38 is finite */
-#define VEC_EXP_MIN -87.0f /* arguments below give 0: exp(-87) = 1.6e-38 is the last normal one */
+/* Arguments above VEC_EXP_MAX count as that one, arguments below VEC_EXP_MIN give 0. Beside a sum
+ * of at least 1, which is where all results here end up, exp(-64) = 1.6e-28 is nothing; but smaller
+ * factors, or the reciprocal of larger ones, soon make subnormal products, and those take the
+ * hardware a hundred times longer. */
+#define VEC_EXP_MAX 64.0f
+#define VEC_EXP_MIN -64.0f
 
 /*
  * exp(x), within 1 ulp for VEC_EXP_MIN <= x <= VEC_EXP_MAX; NaN stays NaN.
