@@ -3,6 +3,99 @@
  * This file is the table of commands and nothing else; each command lives in the layer whose
  * work it is.
  */
+#include "base/check.h"
 #include "base/cli.h"
+#include "base/env.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/trace.h"
+#include "data/commands.h"
+#include "data/settings.h"
+#include "data/settings_batch.h"
+#include "eval/commands.h"
+#include "eval/settings.h"
+#include "model/commands.h"
+#include "model/settings.h"
+#include "train/commands.h"
+#include "train/settings.h"
 
-int main(void) { return 0; }
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    cli_command run;
+    const char *purpose;
+} commands[] = {
+    { "tokenize", cmd_tokenize, "text to token ids and back" },
+    { "prepare", cmd_prepare, "a corpus to token shards" },
+    { "inspect", cmd_inspect, "a look into a prepared corpus, its samples and batches" },
+    { "train", cmd_train, "fine-tune all parameters, with checkpoints and resume" },
+    { "export", cmd_export, "a checkpoint as a Hugging Face folder" },
+    { "generate", cmd_generate, "replies for a file of conversations" },
+    { "chat", cmd_chat, "a conversation in the terminal" },
+    { "bench", cmd_bench, "training speed beside the machine's measured ceiling" },
+};
+
+static void print_usage(FILE *out)
+{
+    fprintf(out, "soulchat - train and run counselling dialogue models (ChatGLM-6B)\n\n"
+                 "usage: soulchat COMMAND [--config FILE] [--section.key=value ...] [options]\n\n");
+    for (int64_t i = 0; i < COUNT_OF(commands); i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].purpose);
+    fprintf(out, "\nsoulchat COMMAND --help shows a worked example and every setting.\n"
+                 "A first run in two commands: see README.md, or README.zh.md in Chinese.\n");
+}
+
+static err_t run_command(int argc, char **argv)
+{
+    const struct cfg_table tables[] = { data_settings, batch_settings, model_settings,
+                                        train_settings, eval_settings };
+    struct cfg *cfg;
+    for (int64_t i = 0; i < COUNT_OF(commands); i++) {
+        if (strcmp(argv[1], commands[i].name) != 0) continue;
+        TRY(env_check());
+        TRY(log_init(env_get("SOULCHAT_LOG")));
+        TRY(fault_init(env_get("SOULCHAT_FAULT")));
+        TRY(trace_open(env_get("SOULCHAT_TRACE")));
+        TRY(cfg_create(&cfg, tables, COUNT_OF(tables)));
+        const err_t rc = commands[i].run(cfg, argc - 1, argv + 1);
+        cfg_close(cfg);
+        trace_close();
+        return rc;
+    }
+    RAISE(USAGE, "no command \"%s\"; soulchat --help lists them", argv[1]);
+}
+
+/* One line for people; the frames for us, when SOULCHAT_LOG asks for debug lines. */
+static int report(err_t rc)
+{
+    const struct err_record *rec = err_last();
+    if (rc == ERR_OK) return 0;
+    fprintf(stderr, "soulchat: %s\n", rec->text);
+    const char *spec = getenv("SOULCHAT_LOG");
+    if (spec != NULL && strstr(spec, "debug") != NULL)
+        for (int i = 0; i < rec->frame_count; i++)
+            fprintf(stderr, "  %s at %s:%d %s\n", i == 0 ? err_name(rc) : "", rec->frames[i].file,
+                    rec->frames[i].line, rec->frames[i].expr);
+    return rc == ERR_USAGE ? 2 : rc == ERR_INTERRUPTED ? 130 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    const char *first = argc > 1 ? argv[1] : "";
+    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "help") == 0) {
+        print_usage(stdout);
+        return 0;
+    }
+    if (strcmp(first, "--version") == 0) {
+        printf("soulchat %s\n", SOULCHAT_VERSION);
+        return 0;
+    }
+    if (argc < 2) {
+        print_usage(stderr);
+        return 2;
+    }
+    return report(run_command(argc, argv));
+}

@@ -1,5 +1,6 @@
-#include "base/cfg_impl.h"
+#include "base/cfg.h"
 
+#include "base/cfg_impl.h"
 #include "base/check.h"
 #include "base/nearest.h"
 #include "base/utf8.h"
@@ -164,33 +165,60 @@ static void check_row(const struct cfg *cfg, int64_t index)
     ASSERT(default_is_valid);
 }
 
-err_t cfg_create(struct cfg **out, const struct cfg_table *tables, int64_t table_count)
+/* An empty cfg with room for `count` rows, none of them there yet. */
+static err_t create_empty(struct cfg **out, int64_t count)
 {
-    err_t rc = ERR_OK;
-    int64_t count = 0;
-    for (int64_t t = 0; t < table_count; t++) count += tables[t].count;
-
     struct cfg *cfg = calloc(1, sizeof *cfg);
     if (cfg == NULL) RAISE(NOMEM, "settings");
     cfg->c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     cfg->rows = calloc((size_t)count + 1, sizeof *cfg->rows);
     cfg->values = calloc((size_t)count + 1, sizeof *cfg->values);
-    if (cfg->c_locale == (locale_t)0 || cfg->rows == NULL || cfg->values == NULL)
-        RAISE_DONE(NOMEM, "%lld settings", (long long)count);
-
-    for (int64_t t = 0; t < table_count; t++)
-        for (int64_t i = 0; i < tables[t].count; i++) cfg->rows[cfg->count++] = &tables[t].rows[i];
-    for (int64_t i = 0; i < cfg->count; i++) {
-        const struct cfg_row *row = cfg->rows[i];
-        check_row(cfg, i);
-        TRY_DONE(cfg_set(cfg, row->key, row->value, "default"));
-        cfg->values[i].is_set = false;
+    if (cfg->c_locale == (locale_t)0 || cfg->rows == NULL || cfg->values == NULL) {
+        cfg_close(cfg);
+        RAISE(NOMEM, "%lld settings", (long long)count);
     }
     *out = cfg;
     return ERR_OK;
-done:
-    cfg_close(cfg);
-    return rc;
+}
+
+static err_t set_defaults(struct cfg *cfg)
+{
+    for (int64_t i = 0; i < cfg->count; i++) {
+        check_row(cfg, i);
+        TRY(cfg_set(cfg, cfg->rows[i]->key, cfg->rows[i]->value, "default"));
+        cfg->values[i].is_set = false;
+    }
+    return ERR_OK;
+}
+
+static err_t finish(struct cfg **out, struct cfg *cfg)
+{
+    const err_t rc = set_defaults(cfg);
+    if (rc != ERR_OK) {
+        cfg_close(cfg);
+        return rc;
+    }
+    *out = cfg;
+    return ERR_OK;
+}
+
+err_t cfg_create(struct cfg **out, const struct cfg_table *tables, int64_t table_count)
+{
+    int64_t count = 0;
+    struct cfg *cfg;
+    for (int64_t t = 0; t < table_count; t++) count += tables[t].count;
+    TRY(create_empty(&cfg, count));
+    for (int64_t t = 0; t < table_count; t++)
+        for (int64_t i = 0; i < tables[t].count; i++) cfg->rows[cfg->count++] = &tables[t].rows[i];
+    return finish(out, cfg);
+}
+
+err_t cfg_create_like(struct cfg **out, const struct cfg *other)
+{
+    struct cfg *cfg;
+    TRY(create_empty(&cfg, other->count));
+    for (int64_t i = 0; i < other->count; i++) cfg->rows[cfg->count++] = other->rows[i];
+    return finish(out, cfg);
 }
 
 void cfg_close(struct cfg *cfg)
@@ -209,8 +237,8 @@ static err_t raise_unknown(const struct cfg *cfg, const char *key, const char *o
 {
     struct nearest n = { .word = key };
     for (int64_t i = 0; i < cfg->count; i++) nearest_offer(&n, cfg->rows[i]->key);
-    RAISE(USAGE, "%s: there is no setting %.80s%s%s", origin, key, n.best ? "; the nearest is " : "",
-          n.best ? n.best : "");
+    RAISE(USAGE, "%s: there is no setting %.80s%s%s", origin, key,
+          n.best ? "; the nearest is " : "", n.best ? n.best : "");
 }
 
 err_t cfg_set(struct cfg *cfg, const char *key, const char *value, const char *origin)
@@ -268,4 +296,11 @@ bool cfg_is_set(const struct cfg *cfg, const char *key)
     const int64_t index = cfg_index(cfg, key);
     ASSERT(index >= 0);
     return cfg->values[index].is_set;
+}
+
+const char *cfg_text(const struct cfg *cfg, const char *key)
+{
+    const int64_t index = cfg_index(cfg, key);
+    ASSERT(index >= 0);
+    return cfg->values[index].text;
 }

@@ -66,9 +66,11 @@ struct cfg;
  * default is valid. ERR_NOMEM. */
 MUST_USE err_t cfg_create(struct cfg **out, const struct cfg_table *tables, int64_t table_count);
 void cfg_close(struct cfg *cfg);
+/* The same rows with their defaults: to read settings that were stored earlier beside the present ones. */
+MUST_USE err_t cfg_create_like(struct cfg **out, const struct cfg *other);
 
-/* ERR_NOTFOUND, ERR_IO, ERR_FORMAT (too large), ERR_NOMEM, and ERR_USAGE for what the text says: not
- * YAML, not two levels, unknown or repeated key, wrong type, out of range. */
+/* ERR_NOTFOUND, ERR_IO, ERR_FORMAT (too large), ERR_NOMEM, and ERR_USAGE for what the text says:
+ * not YAML, not two levels, unknown or repeated key, wrong type, out of range. */
 MUST_USE err_t cfg_load_yaml(struct cfg *cfg, const char *path);
 /* The same from memory; `name` is used in messages. */
 MUST_USE err_t cfg_parse_yaml(struct cfg *cfg, const char *text, int64_t size, const char *name);
@@ -84,11 +86,13 @@ bool cfg_bool(const struct cfg *cfg, const char *key);
 const char *cfg_str(const struct cfg *cfg, const char *key); /* STRING and ENUM */
 /* Whether file or command line gave it (false: it is the default). */
 bool cfg_is_set(const struct cfg *cfg, const char *key);
+/* The value of any type as it was written: for comparing and printing. */
+const char *cfg_text(const struct cfg *cfg, const char *key);
 /* Position in `choices` of an ENUM. */
 int64_t cfg_enum(const struct cfg *cfg, const char *key);
 
-/* All settings as YAML, in table order by section, with help as comments when `comments`; parsing it
- * gives the same settings. */
+/* All settings as YAML, in table order by section, with help as comments when `comments`; parsing
+ * it gives the same settings. ERR_NOMEM. */
 MUST_USE err_t cfg_dump_yaml(const struct cfg *cfg, struct buf *out, bool comments);
 /* The row of a key, or NULL; borrowed. */
 const struct cfg_row *cfg_find(const struct cfg *cfg, const char *key);

@@ -164,7 +164,7 @@ static err_t parse_sections(struct reader *r)
         TRY(advance(r));
         if (is_empty_scalar(r)) continue;
         if (r->event.type != YAML_MAPPING_START_EVENT)
-            return raise_at_event(r, "a value where the key: value lines of a section are expected");
+            return raise_at_event(r, "a value where key: value lines are expected");
         TRY(parse_keys(r, section));
     }
 }

@@ -88,7 +88,8 @@ static err_t next_item(struct item *it, struct cursor *c)
         return ERR_OK;
     }
     if (word[1] != '-')
-        RAISE(USAGE, "%s: %.80s: options begin with two dashes; see --help", c->spec->command, word);
+        RAISE(USAGE, "%s: %.80s: options begin with two dashes; see --help", c->spec->command,
+              word);
 
     const char *name = word + 2;
     const size_t name_size = strcspn(name, "=");

@@ -5,8 +5,8 @@
  *
  * A command describes its own options in a table, and which settings (sections) it shows in --help.
  * --help prints the purpose, own options, the settings with type, default and range, and a worked
- * example; argp (glibc) lays it out. The reading is our own: argp would take any unique beginning of
- * a name for the name, and a typo must be an error that names the nearest option instead.
+ * example; argp (glibc) lays it out. The reading is our own: argp would take any unique beginning
+ * of a name for the name, and a typo must be an error that names the nearest option instead.
  * Options and settings may stand anywhere; "--" ends them; "-" is a positional.
  */
 #ifndef BASE_CLI_H
@@ -42,7 +42,8 @@ struct cli_spec {
 };
 
 struct cli_args {
-    const char *option[CLI_OPTIONS_MAX]; /* value by index in spec->options; "1" for a flag; NULL = not given */
+    /* Values by index in spec->options; "1" for a flag; NULL = not given. */
+    const char *option[CLI_OPTIONS_MAX];
     const char *positional[CLI_POSITIONAL_MAX];
     int64_t positional_count;
 };

@@ -1,6 +1,7 @@
 /*
  * digest.h - crc32c (Castagnoli; SSE4.2 where the CPU has it, tables elsewhere) against
- * accidents, sha256 (FIPS 180-4; SHA extensions where present) for identity. Pure functions of their bytes.
+ * accidents, sha256 (FIPS 180-4; SHA extensions where present) for identity. Pure functions of
+ * their bytes.
  */
 #ifndef BASE_DIGEST_H
 #define BASE_DIGEST_H

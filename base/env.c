@@ -13,7 +13,7 @@
 static const struct env_row rows[] = {
     { "SOULCHAT_LOG", "log levels, all or by subsystem: info,ckpt:debug" },
     { "SOULCHAT_TRACE", "write time spans to this file for ui.perfetto.dev: trace.json" },
-    { "SOULCHAT_FAULT", "make the n-th fallible step of a kind fail, in test builds: file.write:3" },
+    { "SOULCHAT_FAULT", "make the n-th step of a kind fail, in test builds: file.write:3" },
     { "SOULCHAT_ARENA", "\"malloc\": one allocation for each object, for valgrind" },
     { "SOULCHAT_SHARED", "folder of reference material for tests: ../shared" },
 };

@@ -125,7 +125,8 @@ static err_t open_for_reading(int *fd, struct stat *st, const char *path)
               path);
     TRY(fault_point("file.open"));
     const int opened = open(path, O_RDONLY | O_CLOEXEC);
-    if (opened < 0 && (errno == ENOENT || errno == ENOTDIR)) RAISE(NOTFOUND, "%s: no such file", path);
+    if (opened < 0 && (errno == ENOENT || errno == ENOTDIR))
+        RAISE(NOTFOUND, "%s: no such file", path);
     if (opened < 0) RAISE(IO, "open %s: %s", path, strerror(errno));
 
     err_t rc = ERR_OK;
@@ -265,7 +266,7 @@ err_t dir_sync(const char *path)
     const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) RAISE_DONE(IO, "open directory %s: %s", path, strerror(errno));
     TRY_DONE(fault_point("file.dirsync"));
-    /* EINVAL: a file system without directory sync (some network ones); nothing more can be done. */
+    /* EINVAL: a file system without directory sync (some network ones); no more can be done. */
     if (fsync(fd) != 0 && errno != EINVAL)
         RAISE_DONE(IO, "fsync directory %s: %s", path, strerror(errno));
 done:

@@ -13,7 +13,8 @@ static int min3(int a, int b, int c)
 static int edit_distance(const char *a, const char *b)
 {
     int row[NEAREST_WORD_MAX + 1];
-    const int a_size = (int)strnlen(a, NEAREST_WORD_MAX), b_size = (int)strnlen(b, NEAREST_WORD_MAX);
+    const int a_size = (int)strnlen(a, NEAREST_WORD_MAX);
+    const int b_size = (int)strnlen(b, NEAREST_WORD_MAX);
     for (int j = 0; j <= b_size; j++) row[j] = j;
     for (int i = 1; i <= a_size; i++) {
         int diagonal = row[0];

@@ -5,7 +5,7 @@
  *     for (...) nearest_offer(&n, keys[i]);
  *     ... n.best ...
  *
- * Nearest is by edits (insert, delete, replace; Levenshtein 1966); of equals the first offered wins.
+ * Nearest is by edits (insert, delete, replace; Levenshtein 1966); of equals the first wins.
  * Only the first NEAREST_WORD_MAX bytes of a word count.
  */
 #ifndef BASE_NEAREST_H

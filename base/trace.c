@@ -48,6 +48,7 @@ void trace_end(struct trace_span *span)
     if (span->name == NULL || trace.file == NULL) return;
     const double begin_us = (span->time_begin_s - trace.time_zero_s) * 1e6;
     const double duration_us = (time_now_s() - span->time_begin_s) * 1e6;
-    fprintf(trace.file, "{\"name\":\"%s\",\"ph\":\"X\",\"ts\":%.3f,\"dur\":%.3f,\"pid\":%d,\"tid\":%d},\n",
+    fprintf(trace.file,
+            "{\"name\":\"%s\",\"ph\":\"X\",\"ts\":%.3f,\"dur\":%.3f,\"pid\":%d,\"tid\":%d},\n",
             span->name, begin_us, duration_us, (int)getpid(), (int)gettid());
 }

@@ -1,6 +1,6 @@
 /*
  * trace.h - time spans of the program, written as a Perfetto/Chrome JSON trace
- * (SOULCHAT_TRACE=file.json; open it at ui.perfetto.dev). Off costs one predictable branch per span.
+ * (SOULCHAT_TRACE=file.json; open it at ui.perfetto.dev). Off costs one branch per span.
  * Spans of any thread may nest; each is written when it ends. The file is process state (see
  * base/err.h): open it before the first thread starts, close it after the last has ended.
  *

@@ -1,6 +1,7 @@
 # Compiler flags shared by every target, as an interface target.
 add_library(soulchat_options INTERFACE)
-target_compile_definitions(soulchat_options INTERFACE _GNU_SOURCE)
+target_compile_definitions(soulchat_options INTERFACE _GNU_SOURCE
+                           SOULCHAT_VERSION="${PROJECT_VERSION}")
 target_compile_options(soulchat_options INTERFACE
   -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wwrite-strings -Wundef
   $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes -Wmissing-prototypes -Wvla>

@@ -59,7 +59,7 @@ static err_t read_options(struct prepare_options *o, const struct cfg *cfg)
     const char *source;
     TRY(require(&source, cfg, "data.source"));
     TRY(require(&o->tokenizer, cfg, "data.tokenizer"));
-    TRY(require(&o->out, cfg, "data.out"));
+    TRY(require(&o->out, cfg, "data.dir"));
     TRY(split_sources(o, source));
     TRY(chat_template_from_cfg(&o->template, cfg));
     o->form = (enum corpus_form)cfg_enum(cfg, "data.form");

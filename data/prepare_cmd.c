@@ -15,7 +15,7 @@ static const struct cli_spec SPEC = {
     .command = "prepare",
     .purpose = "Read dialogues, tidy and tokenize them, and store them as shards for training.",
     .example = "soulchat prepare --data.source=data/sample/corpus.json "
-               "--data.tokenizer=data/sample/model --data.out=runs/sample",
+               "--data.tokenizer=data/sample/model --data.dir=runs/sample",
     .options = OPTIONS,
     .sections = "data",
 };

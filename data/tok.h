@@ -70,7 +70,7 @@ void tok_close(struct tok *tok);
 
 /* Append the ids of `size` bytes of text. No special tokens are added around it.
  * Errors: ERR_NOMEM; ERR_ARG when size > TOK_TEXT_BYTES_MAX. */
-#define TOK_TEXT_BYTES_MAX (64 << 20)
+#define TOK_TEXT_BYTES_MAX (16 << 20) /* the library takes up to 270 bytes for each of them */
 MUST_USE err_t tok_encode(const struct tok *tok, struct i32_buf *ids, const char *text,
                           int64_t size, enum tok_mode mode);
 

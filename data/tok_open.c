@@ -1,12 +1,14 @@
 /*
  * Opening: find the file, check it, decide the family by the pieces in it, look up the special ids.
  *
- * ChatGLM-6B, ice_text.model (130344 pieces): 0 <unk>, 1 <s>, 2 </s>, 3 <pad>, 4 <n>, 5 "▁", text,
- * 130000 [MASK], [gMASK], [sMASK], <unused_0>, 130004 <sop>, <eop>, <ENC>, <dBLOCK>, 130008
- * <|tab|>, 130009 <|blank_2|> .. 130087 <|blank_80|>, 130088 <0x00> .. 130343 <0xFF>. ChatGLM2-6B,
- * tokenizer.model (64789 pieces): 0 <unk>, 1 <s>, 2 </s>, 3 <0x00> .. 258 <0xFF>, text; its special
- * tokens are not in the file but numbered after it, in the order of TOK_EXTRA_NAMES. No number
- * above is used here: a smaller tokenizer with the same special pieces works alike.
+ * ChatGLM-6B, ice_text.model, 130344 pieces:
+ *     0 <unk>  1 <s>  2 </s>  3 <pad>  4 <n>  5 "▁"  then text
+ *     130000 [MASK] [gMASK] [sMASK] <unused_0>  130004 <sop> <eop> <ENC> <dBLOCK>
+ *     130008 <|tab|>  130009 <|blank_2|> .. 130087 <|blank_80|>  130088 <0x00> .. 130343 <0xFF>
+ * ChatGLM2-6B, tokenizer.model, 64789 pieces:
+ *     0 <unk>  1 <s>  2 </s>  3 <0x00> .. 258 <0xFF>  then text; its special tokens are not in the
+ *     file but numbered after it, in the order of TOK_EXTRA_NAMES
+ * No number above is used here: a smaller tokenizer with the same special pieces works alike.
  */
 #include "data/tok_internal.h"
 
@@ -120,8 +122,8 @@ static err_t refuse_foreign_file(const char *path, const struct buf *bytes)
     static const char POINTER[] = "version https://git-lfs.github.com/spec/";
     if (bytes->size == 0) RAISE(FORMAT, "%s: an empty file", path);
     if (bytes->size >= sizeof POINTER - 1 && memcmp(bytes->data, POINTER, sizeof POINTER - 1) == 0)
-        RAISE(FORMAT, "%s: a Git LFS pointer of %zu bytes, not the file; run \"git lfs pull\"", path,
-              bytes->size);
+        RAISE(FORMAT, "%s: a Git LFS pointer of %zu bytes, not the file; run \"git lfs pull\"",
+              path, bytes->size);
     if (is_ranked_base64(bytes->data, bytes->size))
         RAISE(UNSUPPORTED, "%s: a list of ranked tokens as GLM-4 uses, not a SentencePiece model",
               path);

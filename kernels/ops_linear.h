@@ -56,7 +56,7 @@ struct linear_bwd_args {
     const struct tensor *x;     /* [R, K]  T, strided; needed for dw_acc, else NULL               */
     const struct tensor *w;     /* [N, K]  as in the forward pass; needed for dx, else NULL       */
     enum act_kind x_act;
-    const struct tensor *x_pre; /* [R, K] or [R, 2K]  T; needed for dx unless ACT_NONE            */
+    const struct tensor *x_pre; /* [R, K] or [R, 2K]  T, strided; needed for dx unless ACT_NONE   */
     struct scratch scratch;
 };
 MUST_USE err_t op_linear_bwd(struct dev *dev, const struct linear_bwd_args *args);

@@ -20,11 +20,10 @@ static err_t allocate(struct glm *glm)
                           glm_buffer_class_name((enum glm_buffer_class)klass)));
     }
     /* The largest of what is looked at on the host: a row of logits, a hidden state, the losses. */
-    const int64_t count = max_i64(glm->options.targets_max,
-                                  max_i64(glm->config.vocab_size, glm->config.hidden_size));
+    const int64_t count =
+        max_i64(glm->options.targets_max, max_i64(glm->config.vocab_size, glm->config.hidden_size));
     glm->staging = calloc((size_t)count, sizeof(double));
-    if (glm->staging == NULL)
-        RAISE(NOMEM, "host staging: %lld bytes wanted", (long long)count * 8);
+    if (glm->staging == NULL) RAISE(NOMEM, "host staging: %lld bytes wanted", (long long)count * 8);
     return ERR_OK;
 }
 
@@ -100,8 +99,8 @@ static err_t put_chunk(struct glm *glm, int64_t index, int64_t first, const floa
                        double *wide, int64_t count)
 {
     const dtype_t T = glm->options.dtype;
-    char *to = (char *)glm->memory[GLM_BUF_WEIGHTS]
-               + (glm->layout.offset[index] + first) * dtype_bytes(T);
+    char *to =
+        (char *)glm->memory[GLM_BUF_WEIGHTS] + (glm->layout.offset[index] + first) * dtype_bytes(T);
     if (T == DTYPE_F32) return dev_upload(glm->dev, to, values, count * 4);
     ASSERT(T == DTYPE_F64);
     for (int64_t i = 0; i < count; i++) wide[i] = (double)values[i];

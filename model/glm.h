@@ -1,14 +1,15 @@
 /*
- * glm.h - the network: memory, forward, backward, decoding. Written once against the operator table; the
- * device decides how things are computed. The mathematics is in model/README.md.
+ * glm.h - the network: memory, forward, backward, decoding. Written once against the operator
+ * table; the device decides how things are computed. The mathematics is in model/README.md.
  *
  *     struct glm_options options = { .dtype = DTYPE_F32, .train = true, .rows_max = 16384, ... };
  *     TRY(glm_create(&glm, dev, &config, &options));
  *     TRY_DONE(glm_load(glm, weight_source));               // or glm_init(glm, seed)
  *     TRY_DONE(glm_train_micro(glm, &batch, grads, nll));   // gradients are added to grads
  *
- * All memory is planned by glm_create (glm_plan.h); no call after it allocates on the device, but for
- * glm_cache_create. One thread at a time per glm, its caches included: they share its activations.
+ * All memory is planned by glm_create (glm_plan.h); no call after it allocates on the device, but
+ * for glm_cache_create. One thread at a time per glm, its caches included: they share its
+ * activations.
  */
 #ifndef MODEL_GLM_H
 #define MODEL_GLM_H
@@ -29,8 +30,8 @@ enum glm_activations {
 };
 
 struct glm_options {
-    dtype_t dtype;        /* of activations and weights: F32 (cpu), F64 (reference table) */
-    bool train;           /* room for a backward pass */
+    dtype_t dtype; /* of activations and weights: F32 (cpu), F64 (reference table) */
+    bool train;    /* room for a backward pass */
     enum glm_activations activations;
     int64_t rows_max;     /* tokens of one micro-batch or prompt */
     int64_t segments_max; /* samples of one micro-batch */
@@ -39,14 +40,15 @@ struct glm_options {
 };
 
 /*
- * One micro-batch on the host; all arrays borrowed for the call. The caller (train, eval) fills it from data/batch.h.
- * Rows in no segment are padding and contribute nothing. Target rows increase strictly and lie in segments.
- * Every function that takes a batch checks it: ERR_ARG names what is out of range or does not fit into options.
+ * One micro-batch on the host; all arrays borrowed for the call. The caller (train, eval) fills it
+ * from data/batch.h. Rows in no segment are padding and contribute nothing. Target rows increase
+ * strictly and lie in segments. Every function that takes a batch checks it: ERR_ARG names what is
+ * out of range or does not fit into options.
  */
 struct glm_batch {
     int64_t rows;
     const int32_t *ids, *pos, *block; /* [rows] */
-    const int32_t *order;             /* [rows] sorts ids, see op_embed_bwd; may be NULL without backward */
+    const int32_t *order; /* [rows] sorts ids, see op_embed_bwd; may be NULL without backward */
     int64_t segment_count;
     const struct attn_segment *segments;
     int64_t target_count;
@@ -56,15 +58,18 @@ struct glm_batch {
 
 struct glm;
 
-/* Yours; glm_close it (NULL allowed). dev is borrowed. ERR_NOMEM names the buffer; ERR_UNSUPPORTED the family. */
+/* Yours; glm_close it (NULL allowed). dev is borrowed. ERR_NOMEM names the buffer; ERR_UNSUPPORTED
+ * the family. */
 MUST_USE err_t glm_create(struct glm **out, struct dev *dev, const struct glm_config *config,
                           const struct glm_options *options);
 void glm_close(struct glm *glm);
 
 /* Random initial weights, a pure function of the seed. */
 MUST_USE err_t glm_init(struct glm *glm, uint64_t seed);
-/* Every tensor of the table from a source (weights.h); missing, extra, misshapen tensors are errors that name them. For a tied
- * model whose files hold both names, both must be byte-equal: ERR_FORMAT with the first differing row and the setting model.tie. */
+/* Every tensor of the table from a source (weights.h); missing, extra, misshapen tensors are errors
+ * that name them. For a tied model whose files hold both names, both must be equal: ERR_FORMAT with
+ * the first differing row and the setting model.tie. Rotary frequencies in the files are ignored,
+ * as the reference does. */
 MUST_USE err_t glm_load(struct glm *glm, struct weight_source *source);
 
 const struct glm_config *glm_config(const struct glm *glm);
@@ -74,15 +79,18 @@ struct dev *glm_dev(const struct glm *glm);
 /* The flat arena of weights [layout.element_count], dtype options.dtype; borrowed. */
 struct tensor glm_weights(const struct glm *glm);
 
-/* Forward pass and loss, no gradients. nll[target_count] (host, float64): -log p(label) of each target, unweighted. */
+/* Forward pass and loss, no gradients. nll[target_count] (host, float64): -log p(label) of each
+ * target, unweighted. */
 MUST_USE err_t glm_eval_micro(struct glm *glm, const struct glm_batch *batch, double *nll);
-/* Forward and backward; gradients of sum_i weights[i]*nll[i] are ADDED to `grads`, a flat arena on the device with the layout of the weights
- * and dtype accumulator(dtype). A batch without targets adds nothing. */
+/* Forward and backward; gradients of sum_i weights[i]*nll[i] are ADDED to `grads`, a flat arena on
+ * the device with the layout of the weights and dtype accumulator(dtype). A batch without targets
+ * adds nothing. */
 MUST_USE err_t glm_train_micro(struct glm *glm, const struct glm_batch *batch, struct tensor *grads,
                                double *nll);
 
-/* After glm_eval_micro, for tests and inspection: output of block l [rows, C] and logits [row_count, V] of given rows, copied to the host as
- * float64. Hidden states are kept with options.train (lean or not): otherwise ERR_ARG. */
+/* After glm_eval_micro, for tests and inspection: output of block l [rows, C] and logits
+ * [row_count, V] of given rows, copied to the host as float64. Hidden states are kept with
+ * options.train (lean or not): otherwise ERR_ARG. */
 MUST_USE err_t glm_hidden(struct glm *glm, double *out, int64_t layer);
 MUST_USE err_t glm_logits(struct glm *glm, double *out, const int32_t *rows, int64_t row_count);
 
@@ -90,17 +98,19 @@ MUST_USE err_t glm_logits(struct glm *glm, double *out, const int32_t *rows, int
 
 struct glm_cache;
 
-/* Room for `slots` sequences of `tokens_max` tokens each (prompt and reply). Yours; glm_cache_close it before the model.
- * ERR_ARG: tokens_max above the positions of the rotary table, max(position_max, rows_max). */
+/* Room for `slots` sequences of `tokens_max` tokens each (prompt and reply). Yours; glm_cache_close
+ * it before the model. ERR_ARG: tokens_max above the positions of the rotary table,
+ * max(position_max, rows_max). */
 MUST_USE err_t glm_cache_create(struct glm_cache **out, struct glm *glm, int64_t slots,
                                 int64_t tokens_max);
 void glm_cache_close(struct glm_cache *cache);
 
-/* Run a prompt (ids, pos, block [rows], first ctx rows bidirectional) into an empty or reused slot; logits[V] (host, float32) of its last row. */
+/* Run a prompt (ids, pos, block [rows], first ctx rows bidirectional) into an empty or reused slot;
+ * logits[V] (host, float32) of its last row. */
 MUST_USE err_t glm_prefill(struct glm_cache *cache, float *logits, int64_t slot, const int32_t *ids,
                            const int32_t *pos, const int32_t *block, int64_t rows, int64_t ctx);
-/* One more token for each of `count` different slots (at most rows_max); logits[count][V] (host, float32). ERR_ARG: a slot that is full
- * or holds no prompt. */
+/* One more token for each of `count` different slots (at most rows_max); logits[count][V] (host,
+ * float32). ERR_ARG: a slot that is full or holds no prompt. */
 MUST_USE err_t glm_decode(struct glm_cache *cache, float *logits, const int32_t *slots,
                           const int32_t *ids, const int32_t *pos, const int32_t *block,
                           int64_t count);

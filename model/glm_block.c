@@ -21,7 +21,7 @@ struct norm {
 /* Everything one layer touches. Views are cheap to make, so they are made where they are used. */
 struct layer {
     struct tensor w[GLM_ROLE_COUNT], dw[GLM_ROLE_COUNT]; /* parameters and their gradients */
-    struct norm norm1, norm2;                            /* a = norm1.y, h1 = norm2.h, m = norm2.y */
+    struct norm norm1, norm2; /* a = norm1.y, h1 = norm2.h, m = norm2.y */
     struct tensor qkv, attn, lse, u, g, f;
     struct tensor dh, dy, dqkv;
     struct qkv_layout heads;
@@ -102,8 +102,8 @@ static err_t norm_fwd(struct glm_pass *p, struct norm *n, const struct tensor *r
 {
     const struct glm_config *c = &p->glm->config;
     return RUN(p, residual_norm_fwd, .kind = NORM_LAYER, .y = &n->y,
-               .h = residual != NULL ? &n->h : NULL, .mean = &n->mean, .rstd = &n->rstd,
-               .x = &n->h, .residual = residual, .gamma = &n->gamma, .beta = &n->beta,
+               .h = residual != NULL ? &n->h : NULL, .mean = &n->mean, .rstd = &n->rstd, .x = &n->h,
+               .residual = residual, .gamma = &n->gamma, .beta = &n->beta,
                .alpha = c->residual_alpha, .eps = c->norm_eps);
 }
 
@@ -150,9 +150,8 @@ static err_t gelu_again(struct glm_pass *p, struct layer *b)
 
 static err_t rotate(struct glm_pass *p, const struct layer *b, struct tensor *qkv, bool inverse)
 {
-    return RUN(p, rotary, .kind = ROTARY_TWO_STREAM, .qkv = qkv, .layout = b->heads,
-               .pos = &p->pos, .block = &p->block, .cos = &p->cos, .sin = &p->sin,
-               .inverse = inverse);
+    return RUN(p, rotary, .kind = ROTARY_TWO_STREAM, .qkv = qkv, .layout = b->heads, .pos = &p->pos,
+               .block = &p->block, .cos = &p->cos, .sin = &p->sin, .inverse = inverse);
 }
 
 /* attn = softmax(q k^T) v over the keys of the pass: the segments' own, or those of the cache. */
@@ -226,9 +225,9 @@ err_t glm_block_bwd(struct glm_pass *p, int64_t l)
     struct tensor *du = &b.u; /* in place of u */
 
     TRY(gelu_again(p, &b));
-    TRY(RUN(p, linear_bwd, .dx = du, .dw_acc = &b.dw[GLM_FC2_WEIGHT],
-            .db_acc = &b.dw[GLM_FC2_BIAS], .dy = &b.dh, .x = &b.g, .w = &b.w[GLM_FC2_WEIGHT],
-            .x_act = ACT_GELU_TANH, .x_pre = &b.u, .scratch = p->scratch));
+    TRY(RUN(p, linear_bwd, .dx = du, .dw_acc = &b.dw[GLM_FC2_WEIGHT], .db_acc = &b.dw[GLM_FC2_BIAS],
+            .dy = &b.dh, .x = &b.g, .w = &b.w[GLM_FC2_WEIGHT], .x_act = ACT_GELU_TANH,
+            .x_pre = &b.u, .scratch = p->scratch));
     TRY(norm_again(p, &b.norm2));
     TRY(linear_bwd(p, &b, GLM_FC1_WEIGHT, &b.dy, du, m));
     TRY(norm_bwd(p, &b.norm2, &b.dh, &b.dy, &b.dh));

@@ -1,4 +1,5 @@
-/* glm_cache.h - what a layer needs of the key/value cache. Private to the model; the public side is in glm.h. */
+/* glm_cache.h - what a layer needs of the key/value cache. Private to the model; the public side is
+ * in glm.h. */
 #ifndef MODEL_GLM_CACHE_H
 #define MODEL_GLM_CACHE_H
 

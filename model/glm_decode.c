@@ -69,8 +69,8 @@ static err_t measure(int64_t *scratch_bytes, struct glm_cache *cache)
 static bool push(int64_t *offset, int64_t *end, int64_t bytes)
 {
     *offset = *end;
-    return checked_add(end, *end, bytes) && *end <= INT64_MAX - CACHE_STEP
-           && (*end = align_up(*end, CACHE_STEP), true);
+    return checked_add(end, *end, bytes) && *end <= INT64_MAX - CACHE_STEP &&
+           (*end = align_up(*end, CACHE_STEP), true);
 }
 
 static err_t cache_allocate(struct glm_cache *cache)
@@ -84,18 +84,18 @@ static err_t cache_allocate(struct glm_cache *cache)
     cache->slot_ids = tensor_1d(NULL, DTYPE_I32, B, "slots");
     cache->lens = tensor_1d(NULL, DTYPE_I32, B, "lens");
     cache->logits = tensor_2d(NULL, T, B, V, "logits");
-    if (!checked_mul(&kv_bytes, cache->slots, cache->tokens_max)
-        || !checked_mul(&kv_bytes, kv_bytes, glm->config.hidden_size * dtype_bytes(T))
-        || kv_bytes > INT64_MAX - CACHE_STEP)
+    if (!checked_mul(&kv_bytes, cache->slots, cache->tokens_max) ||
+        !checked_mul(&kv_bytes, kv_bytes, glm->config.hidden_size * dtype_bytes(T)) ||
+        kv_bytes > INT64_MAX - CACHE_STEP)
         RAISE(ARG, "cache of %lld slots of %lld tokens overflows", (long long)cache->slots,
               (long long)cache->tokens_max);
     cache->layer_bytes = align_up(kv_bytes, CACHE_STEP);
     TRY(measure(&scratch_bytes, cache));
 
-    if (!checked_mul(&kv_bytes, cache->layer_bytes, 2 * glm->config.layer_count)
-        || !push(&at_kv, &end, kv_bytes) || !push(&at_slots, &end, B * 4)
-        || !push(&at_lens, &end, B * 4) || !push(&at_logits, &end, B * V * dtype_bytes(T))
-        || !push(&at_scratch, &end, scratch_bytes))
+    if (!checked_mul(&kv_bytes, cache->layer_bytes, 2 * glm->config.layer_count) ||
+        !push(&at_kv, &end, kv_bytes) || !push(&at_slots, &end, B * 4) ||
+        !push(&at_lens, &end, B * 4) || !push(&at_logits, &end, B * V * dtype_bytes(T)) ||
+        !push(&at_scratch, &end, scratch_bytes))
         RAISE(ARG, "cache of %lld slots of %lld tokens overflows", (long long)cache->slots,
               (long long)cache->tokens_max);
     TRY(dev_alloc(glm->dev, (void **)&cache->memory, end, "key/value cache"));

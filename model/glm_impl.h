@@ -24,15 +24,17 @@ struct glm {
     struct glm_layout layout;
     struct glm_plan plan;
     void *memory[GLM_BUF_CLASSES]; /* on the device; NULL in a sketch that only measures scratch */
-    void *staging;                 /* host, staging_bytes: one row of anything, nll, logits */
-    int64_t rows_ready;            /* rows of the last forward pass that can be looked at; 0: none */
+    void *staging;                 /* host; a row of logits, a hidden state, or all losses */
+    int64_t rows_ready; /* rows of the last forward pass that can be looked at; 0: none */
 };
 
-/* The first `rows` rows of copy `copy` of a planned buffer. A buffer with one copy serves every layer. */
+/* The first `rows` rows of copy `copy` of a planned buffer. A buffer with one copy serves every
+ * layer. */
 struct tensor glm_view(const struct glm *glm, enum glm_buffer_id id, int64_t copy, int64_t rows);
 
-/* The tensors of a layer (or, with layer = layer_count, of the end) and the global ones, by role, inside an
- * arena laid out like the weights. GLM_HEAD of a tied model is its embedding. Absent ones have dims = 0. */
+/* The tensors of a layer (or, with layer = layer_count, of the end) and the global ones, by role,
+ * inside an arena laid out like the weights. GLM_HEAD of a tied model is its embedding. Absent ones
+ * have dims = 0. */
 void glm_tensors(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm, void *arena,
                  dtype_t dtype, int64_t layer);
 
@@ -50,7 +52,7 @@ struct glm_pass {
     struct glm *glm;
     struct dev *dev;
     enum glm_pass_kind kind;
-    bool measure;           /* run nothing: let scratch.bytes grow to what the operators ask for */
+    bool measure; /* run nothing: let scratch.bytes grow to what the operators ask for */
     struct scratch scratch;
     int64_t rows;
     struct tensor ids, pos, block, cos, sin;
@@ -64,8 +66,8 @@ struct glm_pass {
 };
 
 /*
- * Run operator `op` with these arguments, or, in a pass that measures, ask for its scratch. The plan and the computation are
- * the same lines of code, so the plan cannot forget an operator.
+ * Run operator `op` with these arguments, or, in a pass that measures, ask for its scratch. The
+ * plan and the computation are the same lines of code, so the plan cannot forget an operator.
  */
 #define RUN(p, op, ...)                                                                         \
     ((p)->measure                                                                               \
@@ -104,7 +106,8 @@ MUST_USE err_t glm_loss(struct glm_pass *p);
 MUST_USE err_t glm_loss_backward(struct glm_pass *p);
 /* logits [count, V] of rows first .. first+count-1 of the last forward pass. */
 MUST_USE err_t glm_head(struct glm_pass *p, struct tensor *logits, int64_t first, int64_t count);
-/* Scratch of every pass that `sketch`, a model without memory, can be asked for (decoding apart: the cache's size is not known yet). */
+/* Scratch of every pass that `sketch`, a model without memory, can be asked for (decoding apart:
+ * the cache's size is not known yet). */
 MUST_USE err_t glm_measure_scratch(int64_t *bytes, struct glm *sketch);
 
 #endif

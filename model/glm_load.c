@@ -1,4 +1,5 @@
-/* Weights from a source of named tensors: every one of the table, and nothing that the table does not know. */
+/* Weights from a source of named tensors: every one of the table, and nothing that the table does
+ * not know. */
 #include "model/glm.h"
 
 #include "base/num.h"
@@ -10,7 +11,8 @@
 
 #define LOAD_CHUNK (1 << 20) /* elements read at a time */
 
-/* Published files carry the rotary frequencies as buffers; the reference ignores them, and so do we. */
+/* Published files carry the rotary frequencies as buffers; the reference ignores them, and so do
+ * we. */
 static bool is_ignored(const char *name)
 {
     static const char suffix[] = "rotary_emb.inv_freq";
@@ -30,39 +32,26 @@ static err_t check_extra(const struct glm_params *params, const struct weight_so
 
 static err_t check_shape(const struct glm_param *row, const struct weight_info *info)
 {
-    const int64_t d1 = info->dims == 2 ? info->dim[1] : 1;
-    if (info->dims == row->dims && info->dim[0] == row->dim[0] && d1 == row->dim[1]) return ERR_OK;
-    if (row->dims == 1)
-        RAISE(FORMAT, "%s: %d dimensions, first %lld; expected [%lld]", info->name, info->dims,
-              (long long)info->dim[0], (long long)row->dim[0]);
-    RAISE(FORMAT, "%s: %d dimensions, %lld x %lld; expected [%lld, %lld]", info->name, info->dims,
-          (long long)info->dim[0], (long long)d1, (long long)row->dim[0], (long long)row->dim[1]);
+    char found[WEIGHT_SHAPE_TEXT_MAX], expected[WEIGHT_SHAPE_TEXT_MAX];
+    bool same = info->dims == row->dims;
+    for (int d = 0; same && d < row->dims; d++) same = info->dim[d] == row->dim[d];
+    if (same) return ERR_OK;
+    RAISE(FORMAT, "%s: shape %s; expected %s", info->name,
+          weight_shape_text(found, info->dims, info->dim),
+          weight_shape_text(expected, row->dims, row->dim));
 }
 
-/* Where the files hold a tied tensor twice, both must be the same bytes. */
+/* Where the files hold a tied tensor twice, both must be the same. */
 static err_t check_twins(const struct glm_param *row, struct weight_source *source, int64_t first,
-                         int64_t second, char *buffer)
+                         int64_t second)
 {
-    const struct weight_info a = weight_source_info(source, first);
-    const struct weight_info b = weight_source_info(source, second);
-    const int64_t size = dtype_bytes(a.dtype);
-    char *other = buffer + (int64_t)LOAD_CHUNK * 8;
-    TRY(check_shape(row, &b));
-    if (a.dtype != b.dtype)
-        RAISE(FORMAT, "%s is %s and %s is %s; a tied pair has equal bytes, else set model.tie: false",
-              a.name, dtype_name(a.dtype), b.name, dtype_name(b.dtype));
-
-    for (int64_t e = 0; e < row->count; e += LOAD_CHUNK) {
-        const int64_t count = min_i64(LOAD_CHUNK, row->count - e);
-        TRY(weight_source_read(source, buffer, first, e, count));
-        TRY(weight_source_read(source, other, second, e, count));
-        if (memcmp(buffer, other, (size_t)(count * size)) == 0) continue;
-        int64_t byte = 0;
-        while (buffer[byte] == other[byte]) byte++;
-        RAISE(FORMAT,
-              "%s and %s differ first in row %lld; the model ties them (model.tie: false keeps both)",
-              a.name, b.name, (long long)((e + byte / size) / row->dim[1]));
-    }
+    const struct weight_info info = weight_source_info(source, second);
+    int64_t differs = -1;
+    TRY(check_shape(row, &info));
+    TRY(weight_source_compare(&differs, source, first, second));
+    if (differs >= 0)
+        RAISE(FORMAT, "%s and %s differ first in row %lld; model.tie: false keeps both", row->name,
+              row->name_tied, (long long)differs);
     return ERR_OK;
 }
 
@@ -78,7 +67,7 @@ static err_t load_row(struct glm *glm, struct weight_source *source, int64_t ind
 
     const struct weight_info info = weight_source_info(source, found);
     TRY(check_shape(row, &info));
-    if (twin >= 0 && twin != found) TRY(check_twins(row, source, found, twin, buffer));
+    if (twin >= 0 && twin != found) TRY(check_twins(row, source, found, twin));
 
     char *to = (char *)glm->memory[GLM_BUF_WEIGHTS] + glm->layout.offset[index] * dtype_bytes(T);
     for (int64_t e = 0; e < row->count; e += LOAD_CHUNK) {
@@ -93,8 +82,8 @@ static err_t load_row(struct glm *glm, struct weight_source *source, int64_t ind
 err_t glm_load(struct glm *glm, struct weight_source *source)
 {
     err_t rc = ERR_OK;
-    char *buffer = malloc((size_t)LOAD_CHUNK * 8 * 2); /* two chunks of the widest dtype */
-    if (buffer == NULL) RAISE(NOMEM, "loading weights: %d bytes wanted", LOAD_CHUNK * 8 * 2);
+    char *buffer = malloc((size_t)LOAD_CHUNK * sizeof(double)); /* the widest dtype */
+    if (buffer == NULL) RAISE(NOMEM, "loading weights: %d values wanted", LOAD_CHUNK);
     TRY_DONE(check_extra(&glm->params, source));
     for (int64_t i = 0; i < glm->params.count; i++) TRY_DONE(load_row(glm, source, i, buffer));
     glm->rows_ready = 0;

@@ -33,13 +33,14 @@ static err_t check_segments(const struct glm_batch *b, int64_t segments_max)
 {
     int64_t end = 0;
     if (b->segment_count < 1 || b->segment_count > segments_max)
-        RAISE(ARG, "%lld segments; this model has room for 1 .. %lld",
-              (long long)b->segment_count, (long long)segments_max);
+        RAISE(ARG, "%lld segments; this model has room for 1 .. %lld", (long long)b->segment_count,
+              (long long)segments_max);
     for (int64_t s = 0; s < b->segment_count; s++) {
         const struct attn_segment g = b->segments[s];
         if (g.start < end || g.len < 1 || g.ctx < 0 || g.ctx > g.len || g.start > b->rows - g.len)
-            RAISE(ARG, "segment %lld: start %d, ctx %d, len %d; expected rows %lld .. %lld, "
-                       "0 <= ctx <= len",
+            RAISE(ARG,
+                  "segment %lld: start %d, ctx %d, len %d; expected rows %lld .. %lld, "
+                  "0 <= ctx <= len",
                   (long long)s, g.start, g.ctx, g.len, (long long)end, (long long)b->rows - 1);
         end = (int64_t)g.start + g.len;
     }
@@ -59,7 +60,8 @@ static err_t check_targets(const struct glm_batch *b, const struct glm *glm)
             RAISE(ARG, "target %lld is row %lld; expected rows that increase, below %lld",
                   (long long)i, (long long)row, (long long)b->rows);
         last = row;
-        while (s < b->segment_count && row >= (int64_t)b->segments[s].start + b->segments[s].len) s++;
+        while (s < b->segment_count && row >= (int64_t)b->segments[s].start + b->segments[s].len)
+            s++;
         if (s == b->segment_count || row < b->segments[s].start)
             RAISE(ARG, "target %lld is row %lld, which is in no segment", (long long)i,
                   (long long)row);
@@ -189,7 +191,8 @@ err_t glm_hidden(struct glm *glm, double *out, int64_t layer)
         RAISE(ARG, "hidden state of layer %lld; expected 0 .. %lld", (long long)layer,
               (long long)L - 1);
     if (glm->rows_ready == 0) RAISE(ARG, "hidden state: run glm_eval_micro first");
-    if (!glm->options.train) RAISE(ARG, "hidden state: kept only by a model with room for training");
+    if (!glm->options.train)
+        RAISE(ARG, "hidden state: kept only by a model with room for training");
 
     const struct tensor h = glm_view(glm, GLM_B_HIDDEN, layer + 1, glm->rows_ready);
     for (int64_t r = 0; r < glm->rows_ready; r++) {

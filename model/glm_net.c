@@ -1,4 +1,5 @@
-/* The whole network as a sequence of operators: embedding, layers, head; and how much scratch they ask for. */
+/* The whole network as a sequence of operators: embedding, layers, head; and how much scratch they
+ * ask for. */
 #include "kernels/ops_embed.h"
 #include "kernels/ops_linear.h"
 #include "kernels/ops_loss.h"

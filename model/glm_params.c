@@ -29,24 +29,19 @@ static const struct role_rule rules[GLM_ROLE_COUNT] = {
     [GLM_EMBED] = { "transformer.word_embeddings.weight", EXTENT_V, EXTENT_C, GLM_INIT_NORMAL },
     [GLM_LN1_GAMMA] = { "input_layernorm.weight", EXTENT_C, EXTENT_NONE, GLM_INIT_ONE },
     [GLM_LN1_BETA] = { "input_layernorm.bias", EXTENT_C, EXTENT_NONE, GLM_INIT_ZERO },
-    [GLM_QKV_WEIGHT] = { "attention.query_key_value.weight", EXTENT_QKV, EXTENT_C,
-                         GLM_INIT_QKV },
-    [GLM_QKV_BIAS] = { "attention.query_key_value.bias", EXTENT_QKV, EXTENT_NONE,
-                       GLM_INIT_ZERO },
+    [GLM_QKV_WEIGHT] = { "attention.query_key_value.weight", EXTENT_QKV, EXTENT_C, GLM_INIT_QKV },
+    [GLM_QKV_BIAS] = { "attention.query_key_value.bias", EXTENT_QKV, EXTENT_NONE, GLM_INIT_ZERO },
     [GLM_DENSE_WEIGHT] = { "attention.dense.weight", EXTENT_C, EXTENT_C, GLM_INIT_RESIDUAL },
     [GLM_DENSE_BIAS] = { "attention.dense.bias", EXTENT_C, EXTENT_NONE, GLM_INIT_ZERO },
-    [GLM_LN2_GAMMA] = { "post_attention_layernorm.weight", EXTENT_C, EXTENT_NONE,
-                        GLM_INIT_ONE },
-    [GLM_LN2_BETA] = { "post_attention_layernorm.bias", EXTENT_C, EXTENT_NONE,
-                       GLM_INIT_ZERO },
+    [GLM_LN2_GAMMA] = { "post_attention_layernorm.weight", EXTENT_C, EXTENT_NONE, GLM_INIT_ONE },
+    [GLM_LN2_BETA] = { "post_attention_layernorm.bias", EXTENT_C, EXTENT_NONE, GLM_INIT_ZERO },
     [GLM_FC1_WEIGHT] = { "mlp.dense_h_to_4h.weight", EXTENT_F, EXTENT_C, GLM_INIT_RESIDUAL },
     [GLM_FC1_BIAS] = { "mlp.dense_h_to_4h.bias", EXTENT_F, EXTENT_NONE, GLM_INIT_ZERO },
     [GLM_FC2_WEIGHT] = { "mlp.dense_4h_to_h.weight", EXTENT_C, EXTENT_F, GLM_INIT_RESIDUAL },
     [GLM_FC2_BIAS] = { "mlp.dense_4h_to_h.bias", EXTENT_C, EXTENT_NONE, GLM_INIT_ZERO },
     [GLM_FINAL_GAMMA] = { "transformer.final_layernorm.weight", EXTENT_C, EXTENT_NONE,
                           GLM_INIT_ONE },
-    [GLM_FINAL_BETA] = { "transformer.final_layernorm.bias", EXTENT_C, EXTENT_NONE,
-                         GLM_INIT_ZERO },
+    [GLM_FINAL_BETA] = { "transformer.final_layernorm.bias", EXTENT_C, EXTENT_NONE, GLM_INIT_ZERO },
     [GLM_HEAD] = { "lm_head.weight", EXTENT_V, EXTENT_C, GLM_INIT_OUTPUT },
 };
 
@@ -60,10 +55,11 @@ static err_t check_config(const struct glm_config *c)
 {
     if (c->family != GLM_CHATGLM)
         RAISE(UNSUPPORTED, "ChatGLM2-6B and later families cannot be run yet; ChatGLM-6B can");
-    if (c->vocab_size < 1 || c->hidden_size < 1 || c->layer_count < 1 || c->head_count < 1
-        || c->ffn_size < 1 || c->position_max < 1)
-        RAISE(ARG, "model sizes must be positive: vocab %lld, hidden %lld, layers %lld, heads %lld, "
-                   "ffn %lld, positions %lld",
+    if (c->vocab_size < 1 || c->hidden_size < 1 || c->layer_count < 1 || c->head_count < 1 ||
+        c->ffn_size < 1 || c->position_max < 1)
+        RAISE(ARG,
+              "model sizes must be positive: vocab %lld, hidden %lld, layers %lld, heads %lld, "
+              "ffn %lld, positions %lld",
               (long long)c->vocab_size, (long long)c->hidden_size, (long long)c->layer_count,
               (long long)c->head_count, (long long)c->ffn_size, (long long)c->position_max);
     if (c->hidden_size % c->head_count != 0 || (c->hidden_size / c->head_count) % 4 != 0)
@@ -75,8 +71,8 @@ static err_t check_config(const struct glm_config *c)
     return ERR_OK;
 }
 
-static err_t fill_row(struct glm_param *row, const int64_t extent[EXTENT_COUNT],
-                      enum glm_role role, int64_t layer, int64_t unit)
+static err_t fill_row(struct glm_param *row, const int64_t extent[EXTENT_COUNT], enum glm_role role,
+                      int64_t layer, int64_t unit)
 {
     const struct role_rule *rule = &rules[role];
     *row = (struct glm_param){ .role = role, .layer = layer, .unit = unit, .init = rule->init };
@@ -99,7 +95,7 @@ static err_t fill_row(struct glm_param *row, const int64_t extent[EXTENT_COUNT],
 static err_t fill_table(struct glm_params *p, const struct glm_config *c)
 {
     const int64_t extent[EXTENT_COUNT] = {
-        [EXTENT_NONE] = 1,
+        [EXTENT_NONE] = 1, /* a factor that is not there */
         [EXTENT_V] = c->vocab_size,
         [EXTENT_C] = c->hidden_size,
         [EXTENT_QKV] = 3 * c->hidden_size,
@@ -236,8 +232,8 @@ void glm_param_init(float *out, const struct glm_params *p, const struct glm_con
     const struct glm_param *row = &p->row[index];
     ASSERT(first >= 0 && count >= 0 && first <= row->count - count);
     /* The name, not the index: adding a tensor to the table must not change the others' values. */
-    const uint64_t stream =
-        (uint64_t)RNG_INIT | (uint64_t)crc32c(0, row->name, strlen(row->name)) << 8;
+    const uint64_t tensor = crc32c(0, row->name, strlen(row->name));
+    const uint64_t stream = (uint64_t)RNG_INIT | tensor << 8;
     const double std[] = {
         [GLM_INIT_ZERO] = 0.0,
         [GLM_INIT_ONE] = 0.0,

@@ -1,11 +1,12 @@
 /*
- * glm_params.h - the table of parameters: every trained tensor once, with its names in files, shape, unit,
- * decay, initialisation; and the layout that places tensors in a flat arena.
+ * glm_params.h - the table of parameters: every trained tensor once, with its names in files,
+ * shape, unit, decay, initialisation; and the layout that places tensors in a flat arena.
  *
- * Weights, gradients and optimizer states are flat arenas of one dtype each. The table deals out tensors; a layout gives
- * offsets. Tensors are grouped into units (embedding, each layer, final) that are padded to
- * ranks * 16,384 elements, so that any number of ranks can own equal slices. Inside a unit every tensor begins
- * at a multiple of 32 elements. Padding holds zeros and takes part in nothing.
+ * Weights, gradients and optimizer states are flat arenas of one dtype each. The table deals out
+ * tensors; a layout gives offsets. Tensors are grouped into units (embedding, each layer, final)
+ * that are padded to ranks * 16,384 elements, so that any number of ranks can own equal slices.
+ * Inside a unit every tensor begins at a multiple of 32 elements. Padding holds zeros and takes
+ * part in nothing.
  */
 #ifndef MODEL_GLM_PARAMS_H
 #define MODEL_GLM_PARAMS_H
@@ -20,7 +21,8 @@
 #define GLM_NAME_MAX  96
 #define GLM_UNIT_STEP 16384
 
-enum glm_role { /* which tensor of a layer, or which global one */
+/* Which tensor of a layer, or which global one. */
+enum glm_role {
     GLM_EMBED,
     GLM_LN1_GAMMA,
     GLM_LN1_BETA,
@@ -43,23 +45,23 @@ enum glm_role { /* which tensor of a layer, or which global one */
 enum glm_init {
     GLM_INIT_ZERO,
     GLM_INIT_ONE,
-    GLM_INIT_NORMAL,     /* N(0, 0.02^2) */
-    GLM_INIT_QKV,        /* N(0, 0.02^2), the v rows times (2*28)^-1/2 */
-    GLM_INIT_RESIDUAL,   /* N(0, 0.02^2) times (2*28)^-1/2: dense and both MLP matrices */
-    GLM_INIT_OUTPUT,     /* N(0, 1/C^2), for the table that makes logits (the head, or a tied embedding): their
-                            variance starts at 1/C, so the first loss is ln V */
+    GLM_INIT_NORMAL,   /* N(0, 0.02^2) */
+    GLM_INIT_QKV,      /* N(0, 0.02^2), the v rows times (2*28)^-1/2 */
+    GLM_INIT_RESIDUAL, /* N(0, 0.02^2) times (2*28)^-1/2: dense and both MLP matrices */
+    GLM_INIT_OUTPUT,   /* N(0, 1/C^2), for the table that makes logits (the head, or a tied
+                          embedding): their variance starts at 1/C, so the first loss is ln V */
 };
 
 struct glm_param {
-    char name[GLM_NAME_MAX]; /* in Hugging Face files */
+    char name[GLM_NAME_MAX];      /* in Hugging Face files */
     char name_tied[GLM_NAME_MAX]; /* second name of a tied tensor ("lm_head.weight"), or "" */
     enum glm_role role;
-    int64_t layer;    /* -1 for global tensors */
-    int64_t unit;     /* 0 = embedding, 1+l = layer l, last = final norm and head */
+    int64_t layer; /* -1 for global tensors */
+    int64_t unit;  /* 0 = embedding, 1+l = layer l, last = final norm and head */
     int dims;
     int64_t dim[2];
-    int64_t count;    /* elements */
-    bool decay;       /* weight decay applies: matrices only */
+    int64_t count; /* elements */
+    bool decay;    /* weight decay applies: matrices only */
     enum glm_init init;
 };
 
@@ -79,9 +81,9 @@ int64_t glm_params_find_name(const struct glm_params *p, const char *name);
 
 /* Offsets of every row in one flat arena. */
 struct glm_layout {
-    int64_t *offset;      /* [params.count] elements */
-    int64_t *unit_offset; /* [unit_count + 1] */
-    int64_t element_count;/* with padding */
+    int64_t *offset;       /* [params.count] elements */
+    int64_t *unit_offset;  /* [unit_count + 1] */
+    int64_t element_count; /* with padding */
 };
 MUST_USE err_t glm_layout_create(struct glm_layout *out, const struct glm_params *p, int64_t ranks);
 void glm_layout_clear(struct glm_layout *l);

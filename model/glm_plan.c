@@ -1,4 +1,5 @@
-/* The plan: one rule per buffer gives its shape and its number of copies; scratch is measured by a dry pass. */
+/* The plan: one rule per buffer gives its shape and its number of copies; scratch is measured by a
+ * dry pass. */
 #include "model/glm_plan.h"
 
 #include "base/num.h"
@@ -9,10 +10,26 @@
 /* A dtype: the model's own, its accumulator, or a fixed one. */
 enum number { NUM_T, NUM_A, NUM_I32, NUM_F32, NUM_U8, NUM_COUNT };
 
-enum extent { X_NONE, X_ONE, X_THREE, X_R, X_S, X_N, X_C, X_QKV, X_H, X_F, X_V, X_P, X_PAIRS, X_ARENA,
-              X_COUNT };
+enum extent {
+    X_NONE,
+    X_ONE,
+    X_THREE,
+    X_R,
+    X_S,
+    X_N,
+    X_C,
+    X_QKV,
+    X_H,
+    X_F,
+    X_V,
+    X_P,
+    X_PAIRS,
+    X_ARENA,
+    X_COUNT
+};
 
-/* How many copies: what the backward pass reads is kept once per layer; lean activations recompute some of it. */
+/* How many copies: what the backward pass reads is kept once per layer; lean activations recompute
+ * some of it. */
 enum copies {
     ONE,        /* always one */
     TRAINED,    /* one when training, else none */
@@ -70,8 +87,9 @@ static err_t check_options(const struct glm_options *o)
     if (o->dtype != DTYPE_F32 && o->dtype != DTYPE_F64)
         RAISE(DTYPE, "a model computes in f32 (or f64 in tests); found %s", dtype_name(o->dtype));
     if (o->rows_max < 1 || o->segments_max < 1 || o->targets_max < 1 || o->ranks < 1)
-        RAISE(ARG, "model options must be positive: rows_max %lld, segments_max %lld, "
-                   "targets_max %lld, ranks %lld",
+        RAISE(ARG,
+              "model options must be positive: rows_max %lld, segments_max %lld, "
+              "targets_max %lld, ranks %lld",
               (long long)o->rows_max, (long long)o->segments_max, (long long)o->targets_max,
               (long long)o->ranks);
     /* Rows, segments and positions are int32 on the device. */
@@ -117,22 +135,22 @@ static int64_t copy_count(enum copies copies, const struct glm_config *c,
 }
 
 /* Size buffer `id` and put it at the end of its class. */
-static err_t place_buffer(struct glm_plan *plan, enum glm_buffer_id id, int64_t rows,
-                          int64_t cols, dtype_t dtype, int64_t copies)
+static err_t place_buffer(struct glm_plan *plan, enum glm_buffer_id id, int64_t rows, int64_t cols,
+                          dtype_t dtype, int64_t copies)
 {
     const struct rule *rule = &rules[id];
     int64_t *class_bytes = &plan->class_bytes[rule->klass];
     int64_t bytes = 0, all = 0;
-    if (!checked_mul(&bytes, rows, max_i64(cols, 1))
-        || !checked_mul(&bytes, bytes, dtype_bytes(dtype)) || bytes > INT64_MAX - BUFFER_STEP)
+    if (!checked_mul(&bytes, rows, max_i64(cols, 1)) ||
+        !checked_mul(&bytes, bytes, dtype_bytes(dtype)) || bytes > INT64_MAX - BUFFER_STEP)
         RAISE(ARG, "buffer %s: %lld x %lld of %s overflow", rule->name, (long long)rows,
               (long long)cols, dtype_name(dtype));
     bytes = align_up(bytes, BUFFER_STEP);
 
     plan->buffer[id] = (struct glm_buffer){ rule->name, rule->klass, dtype,  rows,
                                             cols,       bytes,       copies, *class_bytes };
-    if (!checked_mul(&all, bytes, copies) || !checked_add(class_bytes, *class_bytes, all)
-        || !checked_add(&plan->bytes, plan->bytes, all))
+    if (!checked_mul(&all, bytes, copies) || !checked_add(class_bytes, *class_bytes, all) ||
+        !checked_add(&plan->bytes, plan->bytes, all))
         RAISE(ARG, "buffer %s: %lld copies of %lld bytes overflow", rule->name, (long long)copies,
               (long long)bytes);
     return ERR_OK;
@@ -143,7 +161,7 @@ static err_t place_buffers(struct glm_plan *plan, const struct glm_config *c,
                            const struct glm_options *o, const struct glm_layout *layout)
 {
     const dtype_t number[NUM_COUNT] = {
-        [NUM_T] = o->dtype,   [NUM_A] = dtype_accumulator(o->dtype),
+        [NUM_T] = o->dtype,    [NUM_A] = dtype_accumulator(o->dtype),
         [NUM_I32] = DTYPE_I32, [NUM_F32] = DTYPE_F32,
         [NUM_U8] = DTYPE_U8,
     };

@@ -1,13 +1,14 @@
 /*
- * glm_plan.h - every buffer of a model with its size and lifetime, computed before anything is allocated.
- * `soulchat plan` prints it, glm_create allocates exactly it, and a test compares both.
+ * glm_plan.h - every buffer of a model with its size and lifetime, computed before anything is
+ * allocated. `soulchat plan` prints it, glm_create allocates exactly it, and a test compares both.
  *
  *     struct glm_plan plan;
  *     TRY(glm_plan_create(&plan, dev, &config, &options));
- *     for (int64_t i = 0; i < plan.count; i++) print(plan.buffer[i].name, plan.buffer[i].bytes, plan.buffer[i].copies);
+ *     for (int64_t i = 0; i < plan.count; i++)
+ *         print(plan.buffer[i].name, plan.buffer[i].bytes, plan.buffer[i].copies);
  *
- * Buffers of one class lie in one allocation, each copy at a multiple of 64 bytes. Buffers that a model does not need
- * (gradients of activations without training) have 0 copies.
+ * Buffers of one class lie in one allocation, each copy at a multiple of 64 bytes. Buffers that a
+ * model does not need (gradients of activations without training) have 0 copies.
  */
 #ifndef MODEL_GLM_PLAN_H
 #define MODEL_GLM_PLAN_H
@@ -28,52 +29,52 @@ enum glm_buffer_class {
 };
 
 /*
- * The buffers, as indices of glm_plan.buffer. Letters: R rows_max, S segments_max, N targets_max, C hidden,
- * H heads, F feed-forward, V vocabulary, P positions, D head width, L layers.
- * T is options.dtype, A its accumulator dtype. Copies: see the table in glm_plan.c.
+ * The buffers, as indices of glm_plan.buffer. Letters: R rows_max, S segments_max, N targets_max, C
+ * hidden, H heads, F feed-forward, V vocabulary, P positions, D head width, L layers. T is
+ * options.dtype, A its accumulator dtype. Copies: see the table in glm_plan.c.
  */
 enum glm_buffer_id {
-    GLM_B_WEIGHTS,      /* [layout.element_count] T  the flat arena                                       */
-    GLM_B_HIDDEN,       /* [R, C]  T  input of norm l: the embedding, then each layer's output             */
-    GLM_B_MEAN1,        /* [R]     A  of norm l, the final norm included                                   */
-    GLM_B_RSTD1,        /* [R]     A                                                                       */
-    GLM_B_A,            /* [R, C]  T  output of norm l; what layer l reads, and the head for l = L         */
-    GLM_B_QKV,          /* [R, 3C] T  rotated                                                              */
-    GLM_B_ATTN,         /* [R, C]  T  attention's output, before the dense layer                           */
-    GLM_B_LSE,          /* [R, H]  A                                                                       */
-    GLM_B_H1,           /* [R, C]  T  input of the second norm                                             */
-    GLM_B_MEAN2,        /* [R]     A                                                                       */
-    GLM_B_RSTD2,        /* [R]     A                                                                       */
-    GLM_B_M,            /* [R, C]  T  output of the second norm                                            */
-    GLM_B_U,            /* [R, F]  T  before GELU; the backward pass puts its gradient in the same place   */
-    GLM_B_G,            /* [R, F]  T  after GELU                                                           */
-    GLM_B_DH,           /* [R, C]  T  gradient of the stream: of h2, then h1, then the hidden state below  */
-    GLM_B_DY,           /* [R, C]  T  gradient of what a matrix read                                       */
-    GLM_B_DQKV,         /* [R, 3C] T                                                                       */
-    GLM_B_LOGITS,       /* [1, V]  T  of one row, for prompts and inspection                               */
-    GLM_B_IDS,          /* [R]     i32                                                                     */
-    GLM_B_POS,          /* [R]     i32                                                                     */
-    GLM_B_BLOCK,        /* [R]     i32                                                                     */
-    GLM_B_ORDER,        /* [R]     i32                                                                     */
-    GLM_B_SEGMENTS,     /* [S, 3]  i32                                                                     */
-    GLM_B_TARGET_ROWS,  /* [N]     i32                                                                     */
-    GLM_B_LABELS,       /* [N]     i32                                                                     */
-    GLM_B_LOSS_WEIGHTS, /* [N]     f32                                                                     */
-    GLM_B_NLL,          /* [N]     A                                                                       */
-    GLM_B_COS,          /* [P, D/4] A  P = max(position_max, rows_max)                                     */
-    GLM_B_SIN,          /* [P, D/4] A                                                                      */
-    GLM_B_SCRATCH,      /* bytes, the most that any operator of a pass asks for                            */
+    GLM_B_WEIGHTS,     /* [layout.element_count] T  the flat arena */
+    GLM_B_HIDDEN,      /* [R, C]  T  input of norm l: the embedding, then each layer's output */
+    GLM_B_MEAN1,       /* [R]     A  of norm l, the final norm included */
+    GLM_B_RSTD1,       /* [R]     A */
+    GLM_B_A,           /* [R, C]  T  output of norm l; what layer l reads, and the head for l = L */
+    GLM_B_QKV,         /* [R, 3C] T  rotated */
+    GLM_B_ATTN,        /* [R, C]  T  attention's output, before the dense layer */
+    GLM_B_LSE,         /* [R, H]  A */
+    GLM_B_H1,          /* [R, C]  T  input of the second norm */
+    GLM_B_MEAN2,       /* [R]     A */
+    GLM_B_RSTD2,       /* [R]     A */
+    GLM_B_M,           /* [R, C]  T  output of the second norm */
+    GLM_B_U,           /* [R, F]  T  before GELU; later its gradient, in place */
+    GLM_B_G,           /* [R, F]  T  after GELU */
+    GLM_B_DH,          /* [R, C]  T  gradient of the stream: of h2, h1, the hidden state below */
+    GLM_B_DY,          /* [R, C]  T  gradient of what a matrix read */
+    GLM_B_DQKV,        /* [R, 3C] T */
+    GLM_B_LOGITS,      /* [1, V]  T  of one row, for prompts and inspection */
+    GLM_B_IDS,         /* [R]     i32 */
+    GLM_B_POS,         /* [R]     i32 */
+    GLM_B_BLOCK,       /* [R]     i32 */
+    GLM_B_ORDER,       /* [R]     i32 */
+    GLM_B_SEGMENTS,    /* [S, 3]  i32 */
+    GLM_B_TARGET_ROWS, /* [N]     i32 */
+    GLM_B_LABELS,      /* [N]     i32 */
+    GLM_B_LOSS_WEIGHTS, /* [N]     f32 */
+    GLM_B_NLL,          /* [N]     A */
+    GLM_B_COS,          /* [P, D/4] A  P = max(position_max, rows_max) */
+    GLM_B_SIN,          /* [P, D/4] A */
+    GLM_B_SCRATCH,      /* bytes, the most that an operator asks for */
     GLM_B_COUNT
 };
 
 struct glm_buffer {
-    const char *name;            /* "qkv", "h1", ...; a literal */
+    const char *name; /* "qkv", "h1", ...; a literal */
     enum glm_buffer_class klass;
     dtype_t dtype;
-    int64_t rows, cols;          /* of one copy at its largest; cols = 0: one dimension */
-    int64_t bytes;               /* of one copy, a multiple of 64 */
-    int64_t copies;              /* one per layer, or 1, or 0 */
-    int64_t offset;              /* of the first copy inside its class, bytes */
+    int64_t rows, cols; /* of one copy at its largest; cols = 0: one dimension */
+    int64_t bytes;      /* of one copy, a multiple of 64 */
+    int64_t copies;     /* one per layer, or 1, or 0 */
+    int64_t offset;     /* of the first copy inside its class, bytes */
 };
 
 #define GLM_BUFFERS_MAX 64
@@ -82,7 +83,7 @@ struct glm_plan {
     struct glm_buffer buffer[GLM_BUFFERS_MAX]; /* by enum glm_buffer_id */
     int64_t count;
     int64_t class_bytes[GLM_BUF_CLASSES];
-    int64_t bytes; /* in all */
+    int64_t bytes;               /* in all */
     double forward_flop_per_row; /* matrix products of one row without attention and head */
 };
 

@@ -177,7 +177,6 @@ done:
 
 static err_t copy_if_there(const char *to_dir, const char *from_dir, const char *name)
 {
-    static const char lfs[] = "version https://git-lfs.github.com/spec/";
     err_t rc = ERR_OK;
     struct buf bytes = { 0 };
     char from[FILE_PATH_MAX], to[FILE_PATH_MAX];
@@ -185,11 +184,8 @@ static err_t copy_if_there(const char *to_dir, const char *from_dir, const char 
     TRY(path_join(to, to_dir, name));
     if (!file_exists(from)) return ERR_OK;
     TRY_DONE(file_read_all(&bytes, from, SMALL_FILE_BYTES));
-    if (bytes.size >= sizeof lfs - 1 && memcmp(bytes.data, lfs, sizeof lfs - 1) == 0)
-        RAISE_DONE(FORMAT,
-                   "%s is a Git LFS pointer, not the file itself; run git lfs pull in its "
-                   "folder",
-                   from);
+    if (weight_is_lfs_pointer(bytes.data, (int64_t)bytes.size))
+        RAISE_DONE(FORMAT, "%s " WEIGHT_LFS_ADVICE, from);
     TRY_DONE(file_replace(to, bytes.data, (int64_t)bytes.size));
 done:
     buf_clear(&bytes);

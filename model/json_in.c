@@ -2,15 +2,13 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "model/weights.h"
 
 #include <string.h>
 
 err_t json_in_parse(json_t **out, const char *text, int64_t size, const char *name)
 {
-    static const char lfs[] = "version https://git-lfs.github.com/spec/";
-    if (size >= (int64_t)sizeof lfs - 1 && memcmp(text, lfs, sizeof lfs - 1) == 0)
-        RAISE(FORMAT,
-              "%s is a Git LFS pointer, not the file itself; run git lfs pull in its folder", name);
+    if (weight_is_lfs_pointer(text, size)) RAISE(FORMAT, "%s " WEIGHT_LFS_ADVICE, name);
     json_error_t error;
     json_t *value = json_loadb(text, (size_t)size, JSON_REJECT_DUPLICATES, &error);
     if (!value) RAISE(FORMAT, "%s:%d:%d: not JSON: %s", name, error.line, error.column, error.text);

@@ -3,6 +3,10 @@
 #include "base/check.h"
 
 static const struct cfg_row rows[] = {
+    { "model.dir", CFG_STRING, "", 0, 0, NULL,
+      "folder with config.json, the tokenizer and, for init: weights, the weights (path)" },
+    { "model.init", CFG_ENUM, "weights", 0, 0, "weights|random",
+      "start from the folder's weights, or from scratch" },
     { "model.rotary", CFG_ENUM, "auto", 0, 0, "auto|fp16_angle|fp32_angle",
       "rounding of rotary angles; auto: what config.json says, else fp16_angle, as published "
       "weights were trained" },

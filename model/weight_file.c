@@ -12,14 +12,10 @@ static const struct weight_source_ops file_ops;
 
 static err_t refuse_lfs_pointer(struct weight_file *f)
 {
-    static const char magic[] = "version https://git-lfs.github.com/spec/";
-    char head[sizeof magic - 1];
-    if (f->size < (int64_t)sizeof head) return ERR_OK;
-    TRY(weight_file_read(f, head, 0, (int64_t)sizeof head));
-    if (memcmp(head, magic, sizeof head) == 0)
-        RAISE(FORMAT,
-              "%s is a Git LFS pointer, not the file itself; run git lfs pull in its folder",
-              f->name);
+    char head[64];
+    const int64_t size = min_i64(f->size, (int64_t)sizeof head);
+    TRY(weight_file_read(f, head, 0, size));
+    if (weight_is_lfs_pointer(head, size)) RAISE(FORMAT, "%s " WEIGHT_LFS_ADVICE, f->name);
     return ERR_OK;
 }
 

@@ -169,6 +169,12 @@ const char *weight_shape_text(char text[WEIGHT_SHAPE_TEXT_MAX], int dims, const 
     return text;
 }
 
+bool weight_is_lfs_pointer(const void *bytes, int64_t size)
+{
+    static const char begin[] = "version https://git-lfs.github.com/spec/";
+    return size >= (int64_t)sizeof begin - 1 && memcmp(bytes, begin, sizeof begin - 1) == 0;
+}
+
 void weight_source_close(struct weight_source *s)
 {
     if (s) s->ops->close(s);

@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "kernels/tensor.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define WEIGHT_DIMS_MAX 4
@@ -66,6 +67,10 @@ MUST_USE err_t weight_source_compare(int64_t *row, struct weight_source *s, int6
 /* "[4096, 128]" into text, for messages. */
 #define WEIGHT_SHAPE_TEXT_MAX 96
 const char *weight_shape_text(char text[WEIGHT_SHAPE_TEXT_MAX], int dims, const int64_t *dim);
+/* Whether these bytes begin a Git LFS pointer, which stands where a large file was not fetched. */
+#define WEIGHT_LFS_ADVICE                                                                          \
+    "is a Git LFS pointer, not the file itself; run git lfs pull in its folder"
+bool weight_is_lfs_pointer(const void *bytes, int64_t size);
 void weight_source_close(struct weight_source *s); /* NULL allowed */
 
 #endif

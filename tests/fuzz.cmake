@@ -1,6 +1,6 @@
 # Fuzz targets: tests/fuzz/fuzz_<name>.c holds one LLVMFuzzerTestOneInput. With SOULCHAT_FUZZ it
 # becomes bin/fuzz_<name>, a libFuzzer program; in every other build it becomes the test
-# replay_<name>, which runs it over the files of tests/fuzz/corpus/<name> (see tests/fuzz/README.md).
+# replay_<name>, which runs it over the files of tests/fuzz/corpus/<name> (tests/fuzz/README.md).
 #
 # The first line of the file says what is linked: "/* layer: data */".
 file(GLOB fuzz_files CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR}/fuzz

@@ -77,8 +77,7 @@ void golden_array_clear(struct golden_array *a)
 
 err_t golden_attribute(double *out, struct golden *g, const char *object, const char *name)
 {
-    const hid_t attribute =
-        H5Aopen_by_name(g->file, object, name, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t attribute = H5Aopen_by_name(g->file, object, name, H5P_DEFAULT, H5P_DEFAULT);
     if (attribute < 0) RAISE(NOTFOUND, "golden.h5: %s has no attribute %s", object, name);
     const hid_t space = H5Aget_space(attribute);
     const hssize_t count = H5Sget_simple_extent_npoints(space);

@@ -1,5 +1,6 @@
 /*
- * golden_h5.h - the numbers of a golden.h5 file as float64 arrays. HDF5 is used by data/shard.c and here alone.
+ * golden_h5.h - the numbers of a golden.h5 file as float64 arrays. HDF5 is used by data/shard.c and
+ * here alone.
  *
  *     TRY(golden_open(&golden, path));
  *     TRY_DONE(golden_read(&a, golden, "forward/logits", 3));   // a.value[a.count], a.dim[0..2]
@@ -28,7 +29,8 @@ struct golden_array {
 /* ERR_NOTFOUND: no such file; ERR_FORMAT: not HDF5. */
 MUST_USE err_t golden_open(struct golden **out, const char *path);
 void golden_close(struct golden *g);
-/* A data set of exactly `dims` dimensions. ERR_NOTFOUND, ERR_FORMAT. Yours; golden_array_clear it. */
+/* A data set of exactly `dims` dimensions. ERR_NOTFOUND, ERR_FORMAT. Yours; golden_array_clear
+ * it. */
 MUST_USE err_t golden_read(struct golden_array *out, struct golden *g, const char *name, int dims);
 void golden_array_clear(struct golden_array *a);
 /* A scalar attribute of an object. */

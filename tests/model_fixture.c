@@ -69,7 +69,8 @@ void rig_close(struct rig *rig)
     if (rig->dev != &rig->storage) dev_close(rig->dev);
 }
 
-/* Element e of parameter i: norms near 1, everything else near 0 with a spread that keeps GELU curved. */
+/* Element e of parameter i: norms near 1, everything else near 0 with a spread that keeps GELU
+ * curved. */
 static double random_weight(const struct glm_param *row, int64_t i, int64_t e, uint64_t seed)
 {
     const double x = rng_normal(seed, (uint64_t)RNG_TEST | (uint64_t)i << 8, (uint64_t)e);
@@ -188,8 +189,8 @@ void batch_make(struct batch *out, const struct sample *samples, int64_t count, 
     for (int64_t s = 0; s < count; s++) {
         assert_true(samples[s].ctx >= 1 && samples[s].ctx < samples[s].len);
         lay_sample(out, &samples[s], at);
-        out->segments[s] = (struct attn_segment){ (int32_t)at, (int32_t)samples[s].ctx,
-                                                  (int32_t)samples[s].len };
+        out->segments[s] =
+            (struct attn_segment){ (int32_t)at, (int32_t)samples[s].ctx, (int32_t)samples[s].len };
         at += samples[s].len;
     }
     for (; at < rows; at++) out->ids[at] = 3;

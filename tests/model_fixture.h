@@ -54,7 +54,8 @@ struct batch {
     struct attn_segment *segments;
 };
 
-/* Samples end to end, then `padding` rows that belong to none. Each target has a weight of its own. */
+/* Samples end to end, then `padding` rows that belong to none. Each target has a weight of its
+ * own. */
 void batch_make(struct batch *out, const struct sample *samples, int64_t count, int64_t padding);
 void batch_clear(struct batch *b);
 /* Sort `order` again after ids were changed. */

@@ -3,16 +3,18 @@
  *
  *     build/tests/parity DIR [--device cpu|ref] [--threads N] [--verbose]
  *
- * DIR holds config.json, weights as Hugging Face files, and golden.h5 with what the reference made of them: hidden
- * states, logits, loss, gradients, weights after AdamW steps, a greedy continuation (layout: tests/golden/README.md).
- * Nothing about the model is assumed but what those files say.
+ * DIR holds config.json, weights as Hugging Face files, and golden.h5 with what the reference made
+ * of them: hidden states, logits, loss, gradients, weights after AdamW steps, a greedy continuation
+ * (layout: tests/golden/README.md). Nothing about the model is assumed but what those files say.
  *
- * One line per quantity: the largest |ours - reference| over the largest |reference|. Rows of padding do not count.
- * Hidden states are judged layer by layer and gradients tensor by tensor, each against its own largest entry, so
- * that a wrong bias cannot hide behind a large matrix; a tensor whose largest gradient is below 1/1000 of the largest of all is
- * judged against that thousandth, since its values are rounding noise of larger ones. Weights after AdamW are judged against the
- * largest weight of all: a step has the size of the learning rate in every tensor, and where a gradient is
- * near zero its rounding decides the step. --verbose prints every comparison. The last line is JSON.
+ * One line per quantity: the largest |ours - reference| over the largest |reference|. Rows of
+ * padding do not count. Hidden states are judged layer by layer and gradients tensor by tensor,
+ * each against its own largest entry, so that a wrong bias cannot hide behind a large matrix; a
+ * tensor whose largest gradient is below 1/1000 of the largest of all is judged against that
+ * thousandth, since its values are rounding noise of larger ones. Weights after AdamW are judged
+ * against the largest weight of all: a step has the size of the learning rate in every tensor, and
+ * where a gradient is near zero its rounding decides the step. --verbose prints every comparison.
+ * The last line is JSON.
  *
  * Exit status: 0 all within bounds, 1 not so or the folder is bad, 2 wrong usage.
  */
@@ -37,8 +39,8 @@ static const struct {
     const char *name;
     double bar;
 } quantities[Q_COUNT] = {
-    [Q_LOGITS] = { "logits", 2e-6 }, [Q_LOSS] = { "loss", 2e-6 },
-    [Q_HIDDEN] = { "hidden", 2e-6 }, [Q_GRAD] = { "grad", 5e-6 },
+    [Q_LOGITS] = { "logits", 2e-6 },       [Q_LOSS] = { "loss", 2e-6 },
+    [Q_HIDDEN] = { "hidden", 2e-6 },       [Q_GRAD] = { "grad", 5e-6 },
     [Q_GRAD_NORM] = { "grad_norm", 5e-6 }, [Q_ADAMW] = { "adamw", 1e-4 },
 };
 
@@ -180,8 +182,8 @@ static err_t read_group(struct golden_array *out, double *most, const struct par
     return ERR_OK;
 }
 
-/* An arena of the model against group/NAME, tensor by tensor. A tensor is judged against its largest entry, but
- * not against less than `least` times the largest of all. */
+/* An arena of the model against group/NAME, tensor by tensor. A tensor is judged against its
+ * largest entry, but not against less than `least` times the largest of all. */
 static err_t compare_arena(struct report *r, enum quantity q, const struct parity *p,
                            const struct tensor *arena, const char *group, double least)
 {
@@ -224,8 +226,12 @@ static err_t adamw_settings(struct adamw *a, struct golden *golden)
         const char *name;
         double *value;
     } settings[] = {
-        { "lr", &a->lr },   { "beta1", &a->beta1 },               { "beta2", &a->beta2 },
-        { "eps", &a->eps }, { "weight_decay", &a->weight_decay }, { "max_grad_norm", &a->max_grad_norm },
+        { "lr", &a->lr },
+        { "beta1", &a->beta1 },
+        { "beta2", &a->beta2 },
+        { "eps", &a->eps },
+        { "weight_decay", &a->weight_decay },
+        { "max_grad_norm", &a->max_grad_norm },
     };
     for (int64_t i = 0; i < COUNT_OF(settings); i++)
         TRY(golden_attribute(settings[i].value, golden, "adamw", settings[i].name));
@@ -252,8 +258,8 @@ static err_t adamw_begin(struct adamw *a, struct parity *p)
     if (a->segments == NULL || a->sums == NULL) RAISE(NOMEM, "AdamW segments");
     for (int64_t i = 0; i < params->count; i++) {
         const struct glm_param *row = &params->row[i];
-        a->segments[i] = (struct adamw_segment){ offset[i], offset[i], offset[i], row->count,
-                                                 row->decay };
+        a->segments[i] =
+            (struct adamw_segment){ offset[i], offset[i], offset[i], row->count, row->decay };
         a->sums[i] = (struct sumsq_segment){ offset[i], row->count, a->chunk_count };
         a->chunk_count += div_ceil(row->count, SUMSQ_CHUNK);
     }
@@ -356,7 +362,8 @@ static int32_t argmax(const float *x, int64_t count)
     return (int32_t)best;
 }
 
-/* Prompt, then one token at a time; a later token keeps the position of <sop> and counts blocks on. */
+/* Prompt, then one token at a time; a later token keeps the position of <sop> and counts blocks
+ * on. */
 static err_t generate(struct report *r, struct parity *p, struct glm_cache *cache, int32_t *pos,
                       int32_t *block, float *logits)
 {
@@ -421,8 +428,7 @@ static bool parse(struct arguments *out, int argc, char **argv)
             return false;
         }
     }
-    return out->dir != NULL
-           && (strcmp(out->device, "cpu") == 0 || strcmp(out->device, "ref") == 0);
+    return out->dir != NULL && (strcmp(out->device, "cpu") == 0 || strcmp(out->device, "ref") == 0);
 }
 
 /* Weights change last: training comes after everything that needs them as they were read. */
@@ -453,8 +459,10 @@ static bool print_report(const struct report *r)
            (long long)r->greedy_count, greedy_equal ? "ok" : "FAILED");
     printf("{");
     for (int q = 0; q < Q_COUNT; q++) {
-        if (isfinite(r->error[q])) printf("\"%s\": %.3e, ", quantities[q].name, r->error[q]);
-        else printf("\"%s\": null, ", quantities[q].name); /* JSON has no infinity */
+        if (isfinite(r->error[q]))
+            printf("\"%s\": %.3e, ", quantities[q].name, r->error[q]);
+        else
+            printf("\"%s\": null, ", quantities[q].name); /* JSON has no infinity */
     }
     printf("\"greedy_equal\": %s}\n", greedy_equal ? "true" : "false");
     return ok;

@@ -12,9 +12,16 @@
 
 struct tok_specials parity_specials(const struct glm_config *c)
 {
-    return (struct tok_specials){ .unk = -1, .pad = c->pad_id, .mask = c->mask_id,
-                                  .gmask = c->gmask_id, .smask = -1, .sop = c->bos_id,
-                                  .eop = c->eos_id, .eos = c->eos_id, .newline = -1, .space = -1 };
+    return (struct tok_specials){ .unk = -1,
+                                  .pad = c->pad_id,
+                                  .mask = c->mask_id,
+                                  .gmask = c->gmask_id,
+                                  .smask = -1,
+                                  .sop = c->bos_id,
+                                  .eop = c->eos_id,
+                                  .eos = c->eos_id,
+                                  .newline = -1,
+                                  .space = -1 };
 }
 
 static err_t allocate_batch(struct parity *p, int64_t rows)
@@ -90,9 +97,17 @@ static err_t read_batch(struct parity *p)
     for (int64_t r = 0; r < rows; r++) p->order[r] = (int32_t)r;
     qsort_r(p->order, (size_t)rows, sizeof *p->order, compare_rows, p->ids);
     p->batch = (struct glm_batch){
-        .rows = rows, .ids = p->ids, .pos = p->pos, .block = p->block, .order = p->order,
-        .segment_count = p->B, .segments = p->segments, .target_count = p->batch.target_count,
-        .target_rows = p->target_rows, .labels = p->labels, .weights = p->weights,
+        .rows = rows,
+        .ids = p->ids,
+        .pos = p->pos,
+        .block = p->block,
+        .order = p->order,
+        .segment_count = p->B,
+        .segments = p->segments,
+        .target_count = p->batch.target_count,
+        .target_rows = p->target_rows,
+        .labels = p->labels,
+        .weights = p->weights,
     };
 done:
     golden_array_clear(&ids);
@@ -164,7 +179,7 @@ void parity_close(struct parity *p)
     glm_close(p->glm);
     if (p->dev != &p->ref_dev) dev_close(p->dev);
     golden_close(p->golden);
-    void *const host[] = { p->row_of, p->ids,     p->pos,      p->block, p->order, p->target_rows,
+    void *const host[] = { p->row_of, p->ids,     p->pos,      p->block, p->order,  p->target_rows,
                            p->labels, p->weights, p->segments, p->nll,   p->prompt, p->greedy };
     for (int64_t i = 0; i < COUNT_OF(host); i++) free(host[i]);
 }

@@ -63,7 +63,7 @@ err_t ref_rotary(struct dev *dev, const struct rotary_args *a)
     return ERR_OK;
 }
 
-/* out = softmax(score) v over `count` keys, whose rows are `stride` apart; returns the log-sum-exp. */
+/* out = softmax(score) v over `count` keys, rows `stride` apart; returns the log-sum-exp. */
 static double attend(double *out, double *score, const double *q, const double *k,
                      const double *v, int64_t stride, int64_t count, int64_t D, double scale)
 {

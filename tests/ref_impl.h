@@ -6,13 +6,9 @@
 
 #include <stdlib.h>
 
-#define X(op) err_t ref_##op(struct dev *dev, const struct op##_args *a);
+#define X(op) err_t ref_##op(struct dev *dev, const struct op##_args *args);
 OPS_LIST(X)
 #undef X
-
-/* Element i of contiguous data in any float dtype; ref_put rounds once, to nearest, ties to even. */
-double ref_get(const struct tensor *t, int64_t i);
-void ref_put(const struct tensor *t, int64_t i, double value);
 
 /* Row r of an f64 tensor. */
 static inline double *ref_row(const struct tensor *t, int64_t r)

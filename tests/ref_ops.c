@@ -25,8 +25,8 @@ double ref_get(const struct tensor *t, int64_t i)
     }
 }
 
-/* `x` cut to 24 bits with the last bit standing for all that was cut ("round to odd"): rounding
- * this to 16 bits gives what rounding x at once would, where going through a rounded f32 does not. */
+/* `x` cut to 24 bits, the last bit standing for all that was cut ("round to odd"): rounding this to
+ * 16 bits gives what rounding x at once would, where going through a rounded f32 does not. */
 static float f32_sticky(double x)
 {
     const float nearest = (float)x;

@@ -103,7 +103,8 @@ static void test_wrong_yaml(void **state)
 {
     (void)state;
     static const char *const rows[][2] = {
-        { "train:\n  stepz: 1\n", "t.yaml:2:3: there is no setting train.stepz; the nearest is train.steps" },
+        { "train:\n  stepz: 1\n",
+          "t.yaml:2:3: there is no setting train.stepz; the nearest is train.steps" },
         { "trian:\n  steps: 1\n", "t.yaml:1:1: there is no section trian; the nearest is train" },
         { "train.steps: 1\n", "t.yaml:1:1: there is no section train.steps; the nearest is train" },
         { "train:\n  steps: 1\n  steps: 1\n", "t.yaml:3:3: train.steps is given a second time" },
@@ -123,8 +124,8 @@ static void test_wrong_yaml(void **state)
         { "train:\n  nothing: { a: 1 }\n", "t.yaml:2:3: there is no setting train.nothing" },
         { "train:\n  steps: [1]\n", "t.yaml:2:10: a list" },
         { "- train\n", "t.yaml:1:1: a list" },
-        { "train: 5\n", "t.yaml:1:8: a value where the key: value lines" },
-        { "train: ''\n", "t.yaml:1:8: a value where the key: value lines" },
+        { "train: 5\n", "t.yaml:1:8: a value where key: value lines" },
+        { "train: ''\n", "t.yaml:1:8: a value where key: value lines" },
         { "text\n", "t.yaml:1:1: a text" },
         { "train: { { a: b }: 1 }\n", "a mapping where the name of a setting" },
         { "{ { a: b }: 1 }\n", "a mapping where the name of a section" },
@@ -157,9 +158,9 @@ static void test_integers(void **state)
         int64_t value;
     } right[] = { { "0", 0 }, { "-0", 0 }, { "+7", 7 }, { "007", 7 }, { "1_0_0", 100 },
                   { "9223372036854775807", INT64_MAX }, { "-9223372036854775808", INT64_MIN } };
-    static const char *const wrong[] = { "", "-", "+", "_1", "1_", "1__0", " 1", "1 ", "0x10", "1e3",
-                                         "9223372036854775808", "-9223372036854775809", "auto",
-                                         "--1", "1-" };
+    static const char *const wrong[] = { "", "-", "+", "_1", "1_", "1__0", " 1", "1 ", "0x10",
+                                         "1e3", "9223372036854775808", "-9223372036854775809",
+                                         "auto", "--1", "1-" };
     struct cfg *cfg = create();
     for (int64_t i = 0; i < COUNT_OF(right); i++) {
         assert_ok(cfg_set(cfg, "train.any", right[i].text, "here"));
@@ -195,7 +196,8 @@ static void test_large(void **state)
     value[CFG_VALUE_MAX] = '\0';
     buf_reset(&text);
     assert_ok(buf_printf(&text, "data:\n  dir: \"%s\"\n", value));
-    assert_err(parse(cfg, text.data), USAGE, "vvv\"...; expected UTF-8 text of at most 65535 bytes");
+    assert_err(parse(cfg, text.data), USAGE,
+               "vvv\"...; expected UTF-8 text of at most 65535 bytes");
 
     while (text.size <= CFG_FILE_BYTES_MAX) assert_ok(buf_append(&text, value, CFG_VALUE_MAX));
     assert_err(parse(cfg, text.data), FORMAT, "at most 1048576 are read");
@@ -228,7 +230,8 @@ static void test_round_trip(void **state)
     static const char *const texts[] = {
         "", "plain", "-", "- a", "a: b", "#x", " lead", "trail ", "\"q\"", "it's", "back\\slash",
         "two\nlines\n", "tab\there", "\x01\x1f\x7f", "\xe5\xbf\x83\xe7\x90\x86",
-        "\xc2\x85\xc2\x80\xe2\x80\xa8\xef\xbb\xbf\xef\xbf\xbe", "\xf0\x9f\x99\x82", "null", "~", "true", "1_0",
+        "\xc2\x85\xc2\x80\xe2\x80\xa8\xef\xbb\xbf\xef\xbf\xbe", "\xf0\x9f\x99\x82",
+        "null", "~", "true", "1_0",
         "*a", "&a", "!t", "%d", "@x", "`x", "{a}", "[a]", "?", "|", ">", "...", "---", "a,b",
     };
     for (int64_t i = 0; i < COUNT_OF(texts); i++) {

@@ -100,7 +100,8 @@ static void test_wrong(void **state)
     bare.positional_max = 0;
     assert_err(parse(cfg, &bare, (const char *const[]){ "train.steps=5", NULL }), USAGE,
                "settings are written --section.key=value");
-    assert_err(parse(cfg, &bare, (const char *const[]){ "--json", NULL }), USAGE, "no option --json");
+    assert_err(parse(cfg, &bare, (const char *const[]){ "--json", NULL }), USAGE,
+               "no option --json");
 }
 
 static void test_config(void **state)

@@ -42,9 +42,10 @@ static void test_spans(void **state)
         char name[16];
         double begin_us, duration_us;
         int pid, tid, end = 0;
-        const int fields = sscanf(line, "{\"name\":\"%15[a-z]\",\"ph\":\"X\",\"ts\":%lf,\"dur\":%lf,"
-                                  "\"pid\":%d,\"tid\":%d},%n", name, &begin_us, &duration_us, &pid,
-                                  &tid, &end);
+        const int fields = sscanf(line,
+                                  "{\"name\":\"%15[a-z]\",\"ph\":\"X\",\"ts\":%lf,"
+                                  "\"dur\":%lf,\"pid\":%d,\"tid\":%d},%n",
+                                  name, &begin_us, &duration_us, &pid, &tid, &end);
         wrong += fields != 5 || line[end] != '\0' || begin_us < 0 || duration_us < 0;
     }
     assert_int_equal(lines, 1 + 1001 + 2); /* bracket, spans, process name and bracket */

@@ -43,7 +43,7 @@ static void prepare_sample(const char *dir)
     assert_ok(cfg_create(&cfg, &data_settings, 1));
     assert_ok(cfg_set(cfg, "data.source", "data/sample/corpus.json", "test"));
     assert_ok(cfg_set(cfg, "data.tokenizer", "data/sample/model", "test"));
-    assert_ok(cfg_set(cfg, "data.out", dir, "test"));
+    assert_ok(cfg_set(cfg, "data.dir", dir, "test"));
     assert_ok(prepare_options_from_cfg(&o, cfg));
     assert_ok(prepare_run(&c, &o));
     prepare_options_clear(&o);

@@ -33,7 +33,7 @@ static struct cfg *make_cfg(const char *source, const char *out, const char *con
     assert_ok(cfg_create(&cfg, &data_settings, 1));
     assert_ok(cfg_set(cfg, "data.source", source, "test"));
     assert_ok(cfg_set(cfg, "data.tokenizer", SAMPLE_MODEL, "test"));
-    assert_ok(cfg_set(cfg, "data.out", out, "test"));
+    assert_ok(cfg_set(cfg, "data.dir", out, "test"));
     for (; settings != NULL && *settings != NULL; settings++) {
         char key[CFG_KEY_MAX];
         const char *equals = strchr(*settings, '=');
@@ -243,7 +243,7 @@ static void test_settings(void **state)
     const char *const some[] = { "data.max_dialogues=5", "data.licence=CC0", NULL };
     assert_err(prepare(&c, SAMPLE_CORPUS, out, missing), USAGE, "data.tokenizer is not set");
     assert_err(prepare(&c, "", out, NULL), USAGE, "data.source is not set");
-    assert_err(prepare(&c, SAMPLE_CORPUS, "", NULL), USAGE, "data.out is not set");
+    assert_err(prepare(&c, SAMPLE_CORPUS, "", NULL), USAGE, "data.dir is not set");
     assert_err(prepare(&c, SAMPLE_CORPUS, out, shares), USAGE, "11000");
     assert_err(prepare(&c, "a.json,,b.json", out, NULL), USAGE, "empty name");
     assert_err(prepare(&c, "a.json,a.json", out, NULL), USAGE, "twice");

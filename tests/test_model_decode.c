@@ -1,7 +1,8 @@
 /*
  * Decoding with a cache against the full forward pass of the same tokens.
  *
- * Bars: both paths add the same products in another order; 1e-5 of the largest logit in float32, 1e-12 in float64.
+ * Bars: both paths add the same products in another order; 1e-5 of the largest logit in float32,
+ * 1e-12 in float64.
  */
 #include "model_fixture.h"
 
@@ -46,8 +47,12 @@ static void widen(double *out, const float *x)
 static void forward_logits(struct rig *rig, double *out, const struct text *t, int64_t len)
 {
     const struct attn_segment segment = { 0, (int32_t)t->ctx, (int32_t)len };
-    const struct glm_batch batch = { .rows = len, .ids = t->ids, .pos = t->pos, .block = t->block,
-                                     .segment_count = 1, .segments = &segment };
+    const struct glm_batch batch = { .rows = len,
+                                     .ids = t->ids,
+                                     .pos = t->pos,
+                                     .block = t->block,
+                                     .segment_count = 1,
+                                     .segments = &segment };
     const int32_t last = (int32_t)len - 1;
     assert_ok(glm_eval_micro(rig->glm, &batch, NULL));
     assert_ok(glm_logits(rig->glm, out, &last, 1));
@@ -141,8 +146,8 @@ static void check_batch(const char *device, double bar)
         for (int64_t step = 0; step < STEPS; step++) {
             const int64_t at = t[s].len + step;
             const int32_t slot = 0;
-            assert_ok(glm_decode(single, one, &slot, &t[s].ids[at], &t[s].pos[at],
-                                 &t[s].block[at], 1));
+            assert_ok(
+                glm_decode(single, one, &slot, &t[s].ids[at], &t[s].pos[at], &t[s].block[at], 1));
             widen(a, one);
             memcpy(b, all[step][s], sizeof b);
             assert_true(largest_error(b, a, VOCAB) <= bar);

@@ -1,4 +1,5 @@
-/* The model as its callers see it: initial loss, lean activations, what is refused, what may be looked at. */
+/* The model as its callers see it: initial loss, lean activations, what is refused, what may be
+ * looked at. */
 #include "model_fixture.h"
 
 #include <math.h>

@@ -1,8 +1,10 @@
 /*
- * The backward pass of the whole network against the forward pass alone: central differences in float64.
+ * The backward pass of the whole network against the forward pass alone: central differences in
+ * float64.
  *
- * With four points the truncation error is h^4/30 of the fifth derivative and rounding is about eps*loss/h; at h = 1e-3
- * both are some 1e-12 of the largest gradients here, so 1e-9 of the largest entry leaves room for curvature alone.
+ * With four points the truncation error is h^4/30 of the fifth derivative and rounding is about
+ * eps*loss/h; at h = 1e-3 both are some 1e-12 of the largest gradients here, so 1e-9 of the largest
+ * entry leaves room for curvature alone.
  */
 #include "model_fixture.h"
 

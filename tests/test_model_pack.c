@@ -1,9 +1,10 @@
 /*
- * Samples in one micro-batch do not know of each other: packed equals unpacked, however a batch is split, and the number
- * of threads changes nothing.
+ * Samples in one micro-batch do not know of each other: packed equals unpacked, however a batch is
+ * split, and the number of threads changes nothing.
  *
- * Bars: the reference backend adds rows one after the other, so float64 results agree to some 1e-15 and 1e-12 is asked;
- * float32 sums of about a hundred rows reorder, 1e-6 for the loss and 1e-5 of the largest gradient.
+ * Bars: the reference backend adds rows one after the other, so float64 results agree to some 1e-15
+ * and 1e-12 is asked; float32 sums of about a hundred rows reorder, 1e-6 for the loss and 1e-5 of
+ * the largest gradient.
  */
 #include "model_fixture.h"
 
@@ -14,7 +15,8 @@
 #include <string.h>
 
 static const struct sample samples[] = {
-    { 0, 4, 9 }, { 1, 1, 5 }, { 2, 7, 8 }, { 3, 3, 17 }, { 4, 11, 13 }, { 5, 1, 2 }, { 6, 6, 20 }, { 7, 2, 6 },
+    { 0, 4, 9 },   { 1, 1, 5 }, { 2, 7, 8 },  { 3, 3, 17 },
+    { 4, 11, 13 }, { 5, 1, 2 }, { 6, 6, 20 }, { 7, 2, 6 },
 };
 #define SAMPLES COUNT_OF(samples)
 
@@ -161,7 +163,8 @@ static void test_isolation(void **state)
     check_isolation("ref");
 }
 
-/* A training step is the same bits with 1, 2, 3 and 4 threads; sizes above the tiles that threads share. */
+/* A training step is the same bits with 1, 2, 3 and 4 threads; sizes above the tiles that threads
+ * share. */
 static void test_threads(void **state)
 {
     (void)state;
@@ -196,9 +199,9 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_splits_f64),     cmocka_unit_test(test_splits_f32),
-        cmocka_unit_test(test_padding),        cmocka_unit_test(test_padding_content),
-        cmocka_unit_test(test_isolation),      cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_splits_f64), cmocka_unit_test(test_splits_f32),
+        cmocka_unit_test(test_padding),    cmocka_unit_test(test_padding_content),
+        cmocka_unit_test(test_isolation),  cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

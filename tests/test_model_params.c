@@ -12,9 +12,17 @@
 static struct glm_config small(bool tied)
 {
     return (struct glm_config){
-        .family = GLM_CHATGLM, .vocab_size = 1280, .hidden_size = 64, .layer_count = 3,
-        .head_count = 4, .kv_head_count = 4, .ffn_size = 256, .position_max = 256,
-        .norm_eps = 1e-5, .residual_alpha = sqrt(56.0), .tied = tied,
+        .family = GLM_CHATGLM,
+        .vocab_size = 1280,
+        .hidden_size = 64,
+        .layer_count = 3,
+        .head_count = 4,
+        .kv_head_count = 4,
+        .ffn_size = 256,
+        .position_max = 256,
+        .norm_eps = 1e-5,
+        .residual_alpha = sqrt(56.0),
+        .tied = tied,
     };
 }
 
@@ -210,8 +218,8 @@ static void test_initial_values(void **state)
     free(x);
     x = init_of(&p, &c, GLM_QKV_WEIGHT, 1, 5);
     for (int64_t h = 0; h < 4; h++) {
-        check_std(x + h * 3 * D * C, 2 * D * C, 0.02);           /* q and k of head h */
-        check_std(x + (h * 3 + 2) * D * C, D * C, branch);       /* v of head h */
+        check_std(x + h * 3 * D * C, 2 * D * C, 0.02);     /* q and k of head h */
+        check_std(x + (h * 3 + 2) * D * C, D * C, branch); /* v of head h */
     }
     free(x);
     x = init_of(&p, &c, GLM_LN2_GAMMA, 0, 5);
@@ -223,7 +231,8 @@ static void test_initial_values(void **state)
     glm_params_clear(&p);
 }
 
-/* A value depends on seed, name and element; not on how the row is cut, nor on other layers or the tie. */
+/* A value depends on seed, name and element; not on how the row is cut, nor on other layers or the
+ * tie. */
 static void test_initial_values_are_pure(void **state)
 {
     (void)state;
@@ -257,8 +266,14 @@ static void test_initial_values_are_pure(void **state)
 static void test_rotary_frequencies(void **state)
 {
     (void)state;
-    static const double inv_freq[] = { 1.0,           0.75,           0.5625,          0.421630859375,
-                                       0.316162109375, 0.2371826171875, 0.1778564453125, 0.13330078125 };
+    static const double inv_freq[] = { 1.0,
+                                       0.75,
+                                       0.5625,
+                                       0.421630859375,
+                                       0.316162109375,
+                                       0.2371826171875,
+                                       0.1778564453125,
+                                       0.13330078125 };
     float cosine[2 * 32], sine[2 * 32];
     glm_rotary_table(cosine, sine, GLM_ROTARY_FP32_ANGLE, 2, 128);
     for (int64_t j = 0; j < COUNT_OF(inv_freq); j++) {
@@ -292,7 +307,8 @@ static void test_rotary_fp16(void **state)
         for (int64_t j = 0; j < Q; j++) {
             const int64_t i = rows[k].pos * Q + j;
             const double exact = (double)rows[k].pos * pow(10000.0, -(double)j / (double)Q);
-            const double turn = remainder(atan2((double)s16[i], (double)c16[i]) - exact, 2 * acos(-1.0));
+            const double turn =
+                remainder(atan2((double)s16[i], (double)c16[i]) - exact, 2 * acos(-1.0));
             error = fmax(error, fabs(turn));
         }
         assert_true(error < 1.2 * rows[k].error && error > 0.8 * rows[k].error);

@@ -13,6 +13,7 @@ const struct ops_table ops_cpu = {
     .attn_bwd_scratch = attn_bwd_scratch_cpu,
     .decode_attn_scratch = decode_attn_scratch_cpu,
     .linear_ce_scratch = linear_ce_scratch_cpu,
+    .probe_gemm = probe_gemm_cpu,
 };
 
 err_t cpu_require_f32(const struct tensor *t)

@@ -18,6 +18,8 @@
 OPS_LIST(X)
 #undef X
 
+err_t probe_gemm_cpu(double *flop_per_s, struct dev *dev, int64_t n, double seconds);
+
 int64_t residual_norm_bwd_scratch_cpu(const struct dev *dev,
                                       const struct residual_norm_bwd_args *args);
 int64_t linear_fwd_scratch_cpu(const struct dev *dev, const struct linear_fwd_args *args);

@@ -1,0 +1,52 @@
+/* The rate of oneDNN's own float32 product: the ceiling of the host backend. */
+#include "base/check.h"
+#include "kernels/cpu/ops_cpu.h"
+
+#include <dnnl.h>
+#include <omp.h>
+#include <stdlib.h>
+
+#define RUNS_MAX 1000
+#define RUNS_MIN 3
+
+static int ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The median duration of n x n x n products over about `seconds`, after one that is not counted. */
+static err_t median_product_s(double *out, const float *a, const float *b, float *c, int64_t n,
+                              double seconds)
+{
+    double run_s[RUNS_MAX], begin = 0.0;
+    int64_t runs = 0;
+    for (int64_t i = -1; i < RUNS_MAX; i++) {
+        const double start = omp_get_wtime();
+        if (dnnl_sgemm('N', 'T', n, n, n, 1.0f, a, n, b, n, 0.0f, c, n) != dnnl_success)
+            RAISE(NOMEM, "product %lld x %lld: oneDNN failed", (long long)n, (long long)n);
+        const double end = omp_get_wtime();
+        if (i < 0) begin = end;
+        else run_s[runs++] = end - start;
+        if (runs >= RUNS_MIN && end - begin > seconds) break;
+    }
+    qsort(run_s, (size_t)runs, sizeof run_s[0], ascending);
+    *out = run_s[runs / 2];
+    return ERR_OK;
+}
+
+err_t probe_gemm_cpu(double *flop_per_s, struct dev *dev, int64_t n, double seconds)
+{
+    err_t rc = ERR_OK;
+    void *memory = NULL;
+    double run_s;
+    TRY(dev_alloc(dev, &memory, 3 * n * n * (int64_t)sizeof(float), "probe"));
+    float *a = memory, *b = a + n * n, *c = b + n * n;
+    for (int64_t i = 0; i < 2 * n * n; i++) a[i] = (float)(i % 97) * 0.01f;
+    omp_set_num_threads(dev->threads);
+    TRY_DONE(median_product_s(&run_s, a, b, c, n, seconds));
+    *flop_per_s = 2.0 * (double)n * (double)n * (double)n / run_s;
+done:
+    dev_free(dev, memory);
+    return rc;
+}

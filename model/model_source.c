@@ -1,0 +1,39 @@
+#include "model/model_source.h"
+
+#include "model/hf_checkpoint.h"
+#include "model/hf_folder.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static err_t copy_path(char out[FILE_PATH_MAX], const char *path)
+{
+    if (snprintf(out, FILE_PATH_MAX, "%s", path) >= FILE_PATH_MAX)
+        RAISE(ARG, "path of %zu bytes, at most %d: %.80s...", strlen(path), FILE_PATH_MAX - 1, path);
+    return ERR_OK;
+}
+
+static err_t open_folder(struct model_source *s, const char *path)
+{
+    TRY(copy_path(s->dir, path));
+    TRY(copy_path(s->tokenizer_dir, path));
+    TRY(glm_config_read(&s->config, path));
+    return hf_folder_open(&s->weights, path);
+}
+
+err_t model_source_open(struct model_source *s, const char *path)
+{
+    memset(s, 0, sizeof *s);
+    if (!dir_exists(path)) RAISE(NOTFOUND, "%s: no such folder", path);
+    const err_t rc = hf_checkpoint_find(s->dir, path);
+    if (rc == ERR_NOTFOUND) return open_folder(s, path);
+    TRY(rc);
+    TRY(hf_checkpoint_config(&s->config, s->tokenizer_dir, s->dir));
+    return hf_checkpoint_open(&s->weights, s->dir);
+}
+
+void model_source_close(struct model_source *s)
+{
+    weight_source_close(s->weights);
+    memset(s, 0, sizeof *s);
+}

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# From a fresh clone to a reply: install, build, prepare the bundled sample, train a tiny model, export, answer.
+# Some minutes on two cores; downloads nothing but packages.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+started=$SECONDS
+
+say "Packages"
+scripts/deps.sh
+
+say "Build (build-quick/)"
+cmake -S . -B build-quick -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_TESTING=OFF >/dev/null
+cmake --build build-quick --target soulchat
+soulchat=build-quick/bin/soulchat
+
+say "Prepare data/sample/corpus.json"
+$soulchat prepare --config configs/tiny.yaml
+
+say "Train a ChatGLM of one million parameters from scratch (runs/tiny)"
+$soulchat train --config configs/tiny.yaml --resume
+
+say "Export as a Hugging Face folder (runs/tiny-hf)"
+$soulchat export runs/tiny runs/tiny-hf --export.replace=true
+
+say "Ask it something"
+question=我最近总是失眠，躺在床上脑子停不下来。
+echo "用户：$question"
+printf '心理咨询师：'
+$soulchat generate --config configs/tiny.yaml --generate.model=runs/tiny-hf --text "$question"
+
+say "Done in $((SECONDS - started)) s. Talk to it:"
+echo "    $soulchat chat --config configs/tiny.yaml"

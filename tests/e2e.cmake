@@ -1,0 +1,8 @@
+# End-to-end tests: the program as its user runs it, over the bundled sample.
+foreach(name resume threads errors)
+  add_test(NAME e2e_${name}
+           COMMAND bash ${CMAKE_SOURCE_DIR}/tests/e2e/${name}.sh
+           WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(e2e_${name} PROPERTIES TIMEOUT 600 SKIP_RETURN_CODE 77
+                       ENVIRONMENT "SOULCHAT=$<TARGET_FILE:soulchat>;OMP_WAIT_POLICY=passive")
+endforeach()

@@ -1,0 +1,37 @@
+# common.sh - sourced by the end-to-end tests: a scratch folder, the program, small checks.
+# Usage: SOULCHAT=path/to/soulchat bash tests/e2e/NAME.sh        (from the project's root)
+set -euo pipefail
+
+soulchat=${SOULCHAT:?path of the soulchat program}
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/soulchat-e2e-XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+cd "$root"
+
+fail() {
+    echo "FAIL: $*" >&2
+    exit 1
+}
+
+# expect STATUS TEXT command...: the command ends with STATUS, and its one line of error has TEXT.
+expect() {
+    local status=$1 text=$2 got=0
+    shift 2
+    "$@" >"$scratch/out" 2>"$scratch/err" || got=$?
+    [ "$got" = "$status" ] || { cat "$scratch/err" >&2; fail "exit $got, expected $status: $*"; }
+    grep -qF -- "$text" "$scratch/err" || { cat "$scratch/err" >&2; fail "no \"$text\" from: $*"; }
+    echo "ok: $(grep -F -- "$text" "$scratch/err" | tail -1)"
+}
+
+# A run small enough for a test: some seconds. `tiny_exec` replaces the shell it runs in, so that
+# in the background $! is the program itself and signals reach it.
+tiny_exec() {
+    exec "$soulchat" "$1" --config configs/tiny.yaml --data.dir="$scratch/corpus" --batch.size=4 \
+        --batch.micro_tokens=1024 --train.validate_samples=4 --train.warmup_steps=1 "${@:2}"
+}
+tiny() { (tiny_exec "$@"); }
+
+prepare() { tiny prepare >"$scratch/prepare.log" 2>&1 || { cat "$scratch/prepare.log" >&2; fail prepare; }; }
+
+# One digest over weights and optimizer state of a checkpoint.
+digest() { (cd "$1" && sha256sum model.*.safetensors optim.*.safetensors | sha256sum | cut -c1-64); }

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# What goes wrong for a user: one clear line, exit 1 or 2, nothing lost, nothing half-written.
+. "$(dirname "$0")/common.sh"
+prepare
+
+expect 2 "no command" "$soulchat" trian
+expect 2 "train.steps" tiny train --train.out="$scratch/a" --train.stepz=3
+expect 2 "train.steps" tiny train --train.out="$scratch/a" --train.steps=many
+expect 2 "train.beta1" tiny train --train.out="$scratch/a" --train.beta1=2
+printf 'train:\n  stepz: 3\n' >"$scratch/bad.yaml"
+expect 2 "bad.yaml:2" "$soulchat" train --config "$scratch/bad.yaml"
+expect 1 "nowhere.yaml" "$soulchat" train --config "$scratch/nowhere.yaml"
+expect 1 "nowhere" tiny train --train.out="$scratch/a" --data.dir="$scratch/nowhere"
+expect 1 "nowhere" tiny train --train.out="$scratch/a" --model.dir="$scratch/nowhere"
+
+# Corpus: empty, no counsellor, cut.
+echo '[]' >"$scratch/empty.json"
+expect 1 "empty.json" tiny prepare --data.source="$scratch/empty.json" --data.dir="$scratch/b"
+echo '[{"id":1,"topic":"x","messages":[{"role":"user","content":"你好"}]}]' >"$scratch/alone.json"
+expect 1 "none of 1 dialogues" tiny prepare --data.source="$scratch/alone.json" --data.dir="$scratch/b"
+head -c 3000 data/sample/corpus.json >"$scratch/cut.json"
+expect 1 "cut.json" tiny prepare --data.source="$scratch/cut.json" --data.dir="$scratch/b"
+[ ! -e "$scratch/b" ] && [ ! -e "$scratch/b.tmp" ] || fail "a failed prepare left something"
+
+# A shard cut short, a byte flipped.
+cp -r "$scratch/corpus" "$scratch/cut"
+truncate -s -100 "$scratch/cut/shard-00000.h5"
+expect 1 "shard-00000.h5" tiny train --train.out="$scratch/a" --data.dir="$scratch/cut"
+cp "$scratch/corpus/shard-00000.h5" "$scratch/cut/shard-00000.h5"
+printf 'x' | dd of="$scratch/cut/shard-00000.h5" bs=1 seek=3000 conv=notrunc status=none
+expect 1 "shard-00000.h5" tiny train --train.out="$scratch/a" --data.dir="$scratch/cut"
+
+# Tokenizer and weights that are not there or cut.
+cp -r data/sample/model "$scratch/model"
+truncate -s 1000 "$scratch/model/ice_text.model"
+expect 1 "ice_text.model" tiny prepare --data.tokenizer="$scratch/model" --data.dir="$scratch/b"
+expect 1 "model" tiny train --train.out="$scratch/a" --model.init=weights
+
+# A run folder in use; settings that would change the numbers.
+tiny train --train.out="$scratch/run" --train.steps=2 >"$scratch/log" 2>&1 || fail train
+expect 2 "--resume" tiny train --train.out="$scratch/run" --train.steps=4
+expect 2 "batch.seed" tiny train --train.out="$scratch/run" --train.steps=4 --resume --batch.seed=7
+expect 0 "train.lr" tiny train --train.out="$scratch/run" --train.steps=3 --resume --train.lr=1e-4
+
+# A disk that fills up during a checkpoint: the previous one survives.
+if mkdir -p "$scratch/disk" && mount -t tmpfs -o size=40m tmpfs "$scratch/disk" 2>/dev/null; then
+    trap 'umount "$scratch/disk" 2>/dev/null || true; rm -rf "$scratch"' EXIT
+    tiny train --train.out="$scratch/disk/run" --train.steps=2 >"$scratch/log" 2>&1 || { cat "$scratch/log"; fail "train on a small disk"; }
+    before=$(digest "$scratch/disk/run/ckpt/step-00000002")
+    free=$(df -k --output=avail "$scratch/disk" | tail -1)
+    dd if=/dev/zero of="$scratch/disk/ballast" bs=1024 count=$((free - 2000)) status=none
+    expect 1 "GB free" tiny train --train.out="$scratch/disk/run" --train.steps=4 --resume
+    [ "$(digest "$scratch/disk/run/ckpt/step-00000002")" = "$before" ] || fail "the old checkpoint was harmed"
+    [ "$(ls "$scratch/disk/run/ckpt")" = step-00000002 ] || fail "a half-written checkpoint is left"
+    umount "$scratch/disk"
+else
+    echo "not run here: full disk (mounting a small one needs root)"
+fi
+
+# The same by injected faults, at every write, sync and rename of a save (builds with fault points).
+if SOULCHAT_FAULT=file.write:1 "$soulchat" --version >/dev/null 2>&1; then
+    for n in 1 2 5 9 14; do
+        rm -rf "$scratch/faulty"
+        cp -r "$scratch/run" "$scratch/faulty"
+        before=$(digest "$scratch/faulty/ckpt/step-00000003")
+        status=0
+        SOULCHAT_FAULT=file:$n tiny train --train.out="$scratch/faulty" --train.steps=4 --resume \
+            >"$scratch/log" 2>&1 || status=$?
+        [ "$(digest "$scratch/faulty/ckpt/step-00000003")" = "$before" ] || fail "fault $n harmed the checkpoint"
+        echo "ok: fault $n: exit $status, the checkpoint before it is whole"
+    done
+fi
+
+# Generation.
+expect 2 "generate.model" "$soulchat" generate --text 你好
+expect 1 "nowhere" "$soulchat" generate --generate.model="$scratch/nowhere" --text 你好

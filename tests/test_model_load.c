@@ -1,0 +1,261 @@
+/* glm_load against sources in memory: what is complete loads, what is not is named. */
+#include "model_fixture.h"
+
+#include "base/num.h"
+#include "model/weights.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TENSORS_MAX 64
+
+/* A source that holds the tensors of a model: f16, f32 or a mixture, as tests make them. */
+struct memory_source {
+    struct weight_source base; /* first: the address of one is the address of the other */
+    int64_t count;
+    struct weight_info info[TENSORS_MAX];
+    char name[TENSORS_MAX][GLM_NAME_MAX];
+    void *data[TENSORS_MAX];
+};
+
+static int64_t memory_count(const struct weight_source *s)
+{
+    return ((const struct memory_source *)s)->count;
+}
+
+static struct weight_info memory_info(const struct weight_source *s, int64_t index)
+{
+    return ((const struct memory_source *)s)->info[index];
+}
+
+static err_t memory_read(struct weight_source *s, void *out, int64_t index, int64_t first,
+                         int64_t count)
+{
+    const struct memory_source *m = (const struct memory_source *)s;
+    const int64_t size = dtype_bytes(m->info[index].dtype);
+    assert_true(first >= 0 && first + count <= m->info[index].count);
+    memcpy(out, (const char *)m->data[index] + first * size, (size_t)(count * size));
+    return ERR_OK;
+}
+
+static void memory_close(struct weight_source *s) { (void)s; }
+
+static const struct weight_source_ops memory_ops = {
+    .count = memory_count,
+    .info = memory_info,
+    .read = memory_read,
+    .close = memory_close,
+};
+
+/* Values that tell tensor and element: exact in f16. */
+static float value_at(int64_t tensor, int64_t e)
+{
+    return (float)((tensor * 7 + e) % 64) / 64.0f - 0.5f;
+}
+
+static int64_t add(struct memory_source *m, const char *name, dtype_t dtype, int dims, int64_t d0,
+                   int64_t d1, int64_t values)
+{
+    const int64_t i = m->count++, count = d0 * (dims == 2 ? d1 : 1);
+    assert_true(i < TENSORS_MAX && (dtype == DTYPE_F16 || dtype == DTYPE_F32));
+    snprintf(m->name[i], sizeof m->name[i], "%s", name);
+    m->info[i] = (struct weight_info){ m->name[i], dtype, dims, { d0, d1, 1, 1 }, count };
+    m->data[i] = malloc((size_t)(count * dtype_bytes(dtype)));
+    for (int64_t e = 0; e < count; e++) {
+        const float x = value_at(values, e);
+        if (dtype == DTYPE_F16)
+            ((uint16_t *)m->data[i])[e] = f32_to_f16(x);
+        else
+            ((float *)m->data[i])[e] = x;
+    }
+    return i;
+}
+
+/* Everything a folder of the published kind holds: matrices f16, norms f32, frequencies, both tied
+ * names. */
+static void fill(struct memory_source *m, const struct glm_params *p)
+{
+    memset(m, 0, sizeof *m);
+    m->base.ops = &memory_ops;
+    for (int64_t i = p->count - 1; i >= 0; i--) { /* in another order than the table's */
+        const struct glm_param *row = &p->row[i];
+        const dtype_t dtype = row->init == GLM_INIT_ONE ? DTYPE_F32 : DTYPE_F16;
+        add(m, row->name, dtype, row->dims, row->dim[0], row->dim[1], i);
+        if (row->name_tied[0] != '\0')
+            add(m, row->name_tied, dtype, row->dims, row->dim[0], row->dim[1], i);
+    }
+    add(m, "transformer.layers.0.attention.rotary_emb.inv_freq", DTYPE_F16, 1, 2, 1, 0);
+}
+
+static void empty(struct memory_source *m)
+{
+    for (int64_t i = 0; i < m->count; i++) free(m->data[i]);
+}
+
+static int64_t index_of(const struct memory_source *m, const char *name)
+{
+    const int64_t i = weight_source_find(&m->base, name);
+    assert_true(i >= 0);
+    return i;
+}
+
+static void remove_tensor(struct memory_source *m, const char *name)
+{
+    const int64_t i = index_of(m, name), last = --m->count;
+    free(m->data[i]);
+    m->info[i] = m->info[last];
+    m->data[i] = m->data[last];
+    memcpy(m->name[i], m->name[last], sizeof m->name[i]);
+    m->info[i].name = m->name[i];
+}
+
+struct load_rig {
+    struct rig rig;
+    struct memory_source source;
+};
+
+static void open_load(struct load_rig *l, const char *device, bool tied)
+{
+    const struct glm_config config = tiny_config(tied);
+    const struct glm_options options = tiny_options(4);
+    rig_open(&l->rig, device, 1, &config, &options);
+    fill(&l->source, glm_params(l->rig.glm));
+}
+
+static void close_load(struct load_rig *l)
+{
+    empty(&l->source);
+    rig_close(&l->rig);
+}
+
+static void check_loaded(const struct load_rig *l)
+{
+    const struct glm_params *p = glm_params(l->rig.glm);
+    const struct tensor w = glm_weights(l->rig.glm);
+    double *values = rig_copy(&l->rig, &w);
+    for (int64_t i = 0; i < p->count; i++)
+        for (int64_t e = 0; e < p->row[i].count; e++)
+            assert_true(values[glm_layout(l->rig.glm)->offset[i] + e] == (double)value_at(i, e));
+    free(values);
+}
+
+static void test_loads(void **state)
+{
+    (void)state;
+    for (int tied = 0; tied < 2; tied++)
+        for (int ref = 0; ref < 2; ref++) {
+            struct load_rig l;
+            open_load(&l, ref ? "ref" : "cpu", tied);
+            assert_ok(glm_load(l.rig.glm, &l.source.base));
+            check_loaded(&l);
+            close_load(&l);
+        }
+}
+
+/* A tied model needs one of the two names. */
+static void test_one_name(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "lm_head.weight", "transformer.word_embeddings.weight" };
+    for (int64_t i = 0; i < COUNT_OF(names); i++) {
+        struct load_rig l;
+        open_load(&l, "cpu", true);
+        remove_tensor(&l.source, names[i]);
+        assert_ok(glm_load(l.rig.glm, &l.source.base));
+        check_loaded(&l);
+        close_load(&l);
+    }
+}
+
+static void test_twins_differ(void **state)
+{
+    (void)state;
+    struct load_rig l;
+    open_load(&l, "cpu", true);
+    const int64_t head = index_of(&l.source, "lm_head.weight");
+    ((uint16_t *)l.source.data[head])[31 * 24 + 5] ^= 1;
+    ((uint16_t *)l.source.data[head])[40 * 24] ^= 1;
+    assert_err(glm_load(l.rig.glm, &l.source.base), FORMAT, "differ first in row 31");
+    assert_err(glm_load(l.rig.glm, &l.source.base), FORMAT, "model.tie: false");
+    close_load(&l);
+
+    /* The same values in another dtype are the same table. */
+    open_load(&l, "cpu", true);
+    remove_tensor(&l.source, "lm_head.weight");
+    add(&l.source, "lm_head.weight", DTYPE_F32, 2, 53, 24, 0);
+    assert_ok(glm_load(l.rig.glm, &l.source.base));
+    check_loaded(&l);
+    close_load(&l);
+}
+
+static void test_missing(void **state)
+{
+    (void)state;
+    struct load_rig l;
+    open_load(&l, "cpu", false);
+    remove_tensor(&l.source, "lm_head.weight");
+    assert_err(glm_load(l.rig.glm, &l.source.base), FORMAT, "lm_head.weight: not in the files");
+    close_load(&l);
+    open_load(&l, "cpu", true);
+    remove_tensor(&l.source, "transformer.layers.1.mlp.dense_4h_to_h.bias");
+    assert_err(glm_load(l.rig.glm, &l.source.base), FORMAT,
+               "transformer.layers.1.mlp.dense_4h_to_h.bias: not in the files");
+    close_load(&l);
+}
+
+static void test_extra(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "transformer.layers.2.input_layernorm.bias",
+                                         "transformer.prefix_encoder.embedding.weight",
+                                         "rotary_emb.inv_freq.weight", "" };
+    for (int64_t i = 0; i < COUNT_OF(names); i++) {
+        struct load_rig l;
+        char part[128];
+        snprintf(part, sizeof part, "%s: in the files, but no tensor of this model", names[i]);
+        open_load(&l, "cpu", true);
+        add(&l.source, names[i], DTYPE_F16, 1, 24, 1, 0);
+        assert_err(glm_load(l.rig.glm, &l.source.base), FORMAT, part);
+        close_load(&l);
+    }
+}
+
+static void test_shapes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int dims;
+        int64_t d0, d1;
+        const char *part;
+    } rows[] = {
+        { "transformer.layers.0.attention.dense.weight", 2, 24, 25,
+          "shape [24, 25]; expected [24, 24]" },
+        { "transformer.layers.0.mlp.dense_h_to_4h.weight", 2, 24, 40,
+          "shape [24, 40]; expected [40, 24]" },
+        { "transformer.layers.0.attention.dense.weight", 1, 576, 1, "expected [24, 24]" },
+        { "transformer.final_layernorm.bias", 1, 23, 1, "shape [23]; expected [24]" },
+        { "transformer.final_layernorm.bias", 2, 24, 1, "shape [24, 1]; expected [24]" },
+        { "lm_head.weight", 2, 54, 24, "shape [54, 24]; expected [53, 24]" },
+    };
+    for (int64_t i = 0; i < COUNT_OF(rows); i++) {
+        struct load_rig l;
+        open_load(&l, "cpu", true);
+        remove_tensor(&l.source, rows[i].name);
+        add(&l.source, rows[i].name, DTYPE_F16, rows[i].dims, rows[i].d0, rows[i].d1, 0);
+        assert_err(glm_load(l.rig.glm, &l.source.base), FORMAT, rows[i].part);
+        close_load(&l);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_loads),        cmocka_unit_test(test_one_name),
+        cmocka_unit_test(test_twins_differ), cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_extra),        cmocka_unit_test(test_shapes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

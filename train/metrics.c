@@ -1,0 +1,79 @@
+#include "train/metrics.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static err_t write_line(struct metrics *m, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+static err_t write_line(struct metrics *m, const char *fmt, ...)
+{
+    char line[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    const int size = vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    if (size < 0 || size >= (int)sizeof line) RAISE(ARG, "%s: a line is too long", m->path);
+    for (ssize_t done = 0; done < size;) {
+        const ssize_t n = write(m->fd, line + done, (size_t)(size - done));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) RAISE(IO, "write %s: %s", m->path, strerror(errno));
+        done += n;
+    }
+    return ERR_OK;
+}
+
+/* JSON has no NaN: a non-finite number is written as null. */
+static const char *number(char text[32], double value)
+{
+    if (isfinite(value)) snprintf(text, 32, "%.9g", value);
+    else snprintf(text, 32, "null");
+    return text;
+}
+
+err_t metrics_open(struct metrics *m, const char *path)
+{
+    char last = '\n';
+    m->path = path;
+    m->fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (m->fd < 0) RAISE(IO, "open %s: %s", path, strerror(errno));
+    const off_t end = lseek(m->fd, 0, SEEK_END);
+    if (end > 0 && pread(m->fd, &last, 1, end - 1) == 1 && last != '\n') TRY(write_line(m, "\n"));
+    return ERR_OK;
+}
+
+err_t metrics_step(struct metrics *m, const struct metrics_step *s)
+{
+    char loss[32], lr[32], norm[32], scale[32], epoch[32];
+    return write_line(
+        m,
+        "{\"step\":%lld,\"epoch\":%s,\"loss\":%s,\"lr\":%s,\"grad_norm\":%s,\"clip_scale\":%s,"
+        "\"samples\":%lld,\"stream_first\":%lld,\"tokens\":%lld,\"tokens_padded\":%lld,"
+        "\"trained_tokens\":%lld,\"seconds\":%.6f}\n",
+        (long long)s->step, number(epoch, s->epoch), number(loss, s->loss), number(lr, s->lr),
+        number(norm, s->grad_norm), number(scale, s->clip_scale), (long long)s->samples,
+        (long long)s->stream_first, (long long)s->tokens, (long long)s->tokens_padded,
+        (long long)s->trained_tokens, s->seconds);
+}
+
+err_t metrics_validation(struct metrics *m, int64_t step, double loss, int64_t tokens)
+{
+    char text[32];
+    return write_line(m, "{\"step\":%lld,\"validation_loss\":%s,\"validation_tokens\":%lld}\n",
+                      (long long)step, number(text, loss), (long long)tokens);
+}
+
+err_t metrics_event(struct metrics *m, int64_t step, const char *event)
+{
+    return write_line(m, "{\"step\":%lld,\"event\":\"%s\"}\n", (long long)step, event);
+}
+
+void metrics_close(struct metrics *m)
+{
+    if (m->fd >= 0) close(m->fd);
+    m->fd = -1;
+}

@@ -1,0 +1,26 @@
+/*
+ * resume.h - continuing a run: which checkpoint, and whether the settings still describe the same run.
+ *
+ * Sections `batch` and `model` and the corpus decide what is computed: they must be as they were, or the
+ * promise "ends in the same bits as without the interruption" would be broken silently. Other changed
+ * settings (a longer run, another rate) are allowed and listed in a warning.
+ */
+#ifndef TRAIN_RESUME_H
+#define TRAIN_RESUME_H
+
+#include "base/err.h"
+#include "base/file.h"
+
+#include <stdbool.h>
+
+struct run;
+
+/*
+ * With `resume`: the newest valid checkpoint, or *found = false (a fresh start, said in a line).
+ * Without: ERR_USAGE when the folder already holds checkpoints.
+ */
+MUST_USE err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root, bool resume);
+/* Load dir into an opened run; ERR_USAGE names the first setting, model size or corpus that differs. */
+MUST_USE err_t resume_from(struct run *run, const char *dir);
+
+#endif

@@ -1,0 +1,193 @@
+#include "train/run.h"
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "model/hf_folder.h"
+#include "train/resume.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+static err_t open_data(struct run *r)
+{
+    const struct sample_limits limits = {
+        .max_input = cfg_int(r->cfg, "batch.max_input"),
+        .max_target = cfg_int(r->cfg, "batch.max_target"),
+        .over_long_target = (enum over_long_target)cfg_enum(r->cfg, "batch.over_long_target"),
+    };
+    TRY(shards_open(&r->shards, cfg_str(r->cfg, "data.dir"), true));
+    TRY(sample_set_open(&r->train_set, r->shards, SPLIT_TRAIN, &limits));
+    TRY(sample_set_open(&r->validation_set, r->shards, SPLIT_VALIDATION, &limits));
+    if (sample_set_count(r->validation_set) == 0) {
+        LOG_W("train", "the validation split of %s is empty: no validation loss",
+              cfg_str(r->cfg, "data.dir"));
+        sample_set_close(r->validation_set);
+        r->validation_set = NULL;
+    }
+    TRY(batch_spec_from_cfg(&r->batch, r->cfg));
+    TRY(batcher_open(&r->batcher, r->train_set, &r->batch));
+    r->bounds = batcher_bounds(r->batcher);
+    return ERR_OK;
+}
+
+/* The corpus was tokenized for a model; its special tokens must be this model's. */
+static err_t check_tokens(const struct run *r, const struct glm_config *config)
+{
+    const struct shard_info *info = shards_info(r->shards);
+    const struct {
+        const char *name;
+        int32_t corpus, model;
+    } ids[] = {
+        { "<sop> (bos_token_id)", info->specials.sop, config->bos_id },
+        { "<eop> (eos_token_id)", info->specials.eop, config->eos_id },
+        { "[gMASK] (gmask_token_id)", info->specials.gmask, config->gmask_id },
+        { "<pad> (pad_token_id)", info->specials.pad, config->pad_id },
+    };
+    for (int64_t i = 0; i < COUNT_OF(ids); i++)
+        if (ids[i].corpus != ids[i].model)
+            RAISE(USAGE, "%s: %s is %d in the corpus and %d in %s/config.json; prepare the corpus "
+                  "with this model's tokenizer (data.tokenizer)",
+                  cfg_str(r->cfg, "data.dir"), ids[i].name, ids[i].corpus, ids[i].model,
+                  cfg_str(r->cfg, "model.dir"));
+    if (info->vocab_size > config->vocab_size)
+        RAISE(USAGE, "%s: token ids go up to %d; the model of %s has %lld rows",
+              cfg_str(r->cfg, "data.dir"), info->vocab_size - 1, cfg_str(r->cfg, "model.dir"),
+              (long long)config->vocab_size);
+    return ERR_OK;
+}
+
+static bool starts_random(const struct run *r)
+{
+    return strcmp(cfg_str(r->cfg, "model.init"), "random") == 0;
+}
+
+static err_t read_config(struct run *r, struct glm_config *config)
+{
+    TRY(glm_config_read(config, cfg_str(r->cfg, "model.dir")));
+    /* Models initialised here use exact angles; published weights want theirs (glm_config.h). */
+    if (starts_random(r)) config->rotary = GLM_ROTARY_FP32_ANGLE;
+    TRY(glm_config_apply(config, r->cfg));
+    const int64_t longest = cfg_int(r->cfg, "batch.max_input") + cfg_int(r->cfg, "batch.max_target");
+    if (longest > config->position_max)
+        RAISE(USAGE, "batch.max_input + batch.max_target is %lld; the model has %lld positions "
+              "(max_sequence_length)",
+              (long long)longest, (long long)config->position_max);
+    return check_tokens(r, config);
+}
+
+static err_t open_model(struct run *r)
+{
+    struct glm_config config;
+    TRY(read_config(r, &config));
+    const struct glm_options options = {
+        .dtype = DTYPE_F32,
+        .train = true,
+        .activations = (enum glm_activations)cfg_enum(r->cfg, "train.activations"),
+        .rows_max = r->bounds.rows,
+        .segments_max = r->bounds.segments,
+        .targets_max = r->bounds.targets,
+        .ranks = 1,
+    };
+    const struct optim_options optim = optim_options_from_cfg(r->cfg);
+    TRY(dev_open(&r->dev, cfg_str(r->cfg, "train.device"), (int)cfg_int(r->cfg, "train.threads")));
+    TRY(glm_create(&r->glm, r->dev, &config, &options));
+    TRY(optim_create(&r->optim, r->glm, &optim));
+    TRY(lanes_init(&r->lanes, r->dev, r->batch.lanes, glm_layout(r->glm)->element_count,
+                   dtype_accumulator(options.dtype)));
+    return glm_config_write(&r->state.model_config, &config, "float32");
+}
+
+static err_t load_weights(struct run *r)
+{
+    struct weight_source *source;
+    if (starts_random(r)) return glm_init(r->glm, (uint64_t)cfg_int(r->cfg, "model.init_seed"));
+    TRY(hf_folder_open(&source, cfg_str(r->cfg, "model.dir")));
+    const err_t rc = glm_load(r->glm, source);
+    weight_source_close(source);
+    return rc;
+}
+
+static err_t plan_steps(struct run *r)
+{
+    const int64_t per_epoch = batcher_steps_per_epoch(r->batcher);
+    r->total_steps = cfg_int(r->cfg, "train.steps");
+    if (r->total_steps == 0)
+        r->total_steps = (int64_t)ceil(cfg_float(r->cfg, "train.epochs") * (double)per_epoch);
+    if (r->total_steps < 1)
+        RAISE(USAGE, "train.steps and train.epochs are both 0; expected one of them above 0");
+    return sched_from_cfg(&r->sched, r->cfg, r->total_steps);
+}
+
+static err_t describe_state(struct run *r)
+{
+    char path[FILE_PATH_MAX];
+    const char *dir = cfg_str(r->cfg, "train.out");
+    TRY(cfg_dump_yaml(r->cfg, &r->state.settings, false));
+    strcpy(r->state.corpus_sha256, shards_sha256(r->shards));
+    strncpy(r->state.tokenizer_dir, cfg_str(r->cfg, "model.dir"),
+            sizeof r->state.tokenizer_dir - 1);
+    TRY(path_join(path, dir, "settings.yaml"));
+    return file_replace(path, r->state.settings.data, (int64_t)r->state.settings.size);
+}
+
+/* Two programs in one run folder would prune each other's checkpoints. The lock goes with the process. */
+static err_t lock_folder(struct run *r)
+{
+    char path[FILE_PATH_MAX];
+    const char *dir = cfg_str(r->cfg, "train.out");
+    TRY(dir_create(dir));
+    TRY(path_join(path, dir, "lock"));
+    r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (r->lock_fd < 0) RAISE(IO, "open %s: %s", path, strerror(errno));
+    if (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0)
+        RAISE(IO, "%s: another program trains in this folder (%s)", dir, strerror(errno));
+    return ERR_OK;
+}
+
+err_t run_open(struct run *r, struct cfg *cfg, bool resume)
+{
+    char dir[FILE_PATH_MAX] = "";
+    bool found = false;
+    memset(r, 0, sizeof *r);
+    r->metrics.fd = r->lock_fd = -1;
+    r->cfg = cfg;
+    TRY(path_join(r->ckpt_root, cfg_str(cfg, "train.out"), "ckpt"));
+    TRY(path_join(r->metrics_path, cfg_str(cfg, "train.out"), "metrics.jsonl"));
+    TRY(open_data(r));
+    TRY(plan_steps(r));
+    TRY(lock_folder(r));
+    TRY(resume_find(dir, &found, r->ckpt_root, resume));
+    TRY(open_model(r));
+    TRY(dir_create(r->ckpt_root));
+    if (found) TRY(resume_from(r, dir));
+    else TRY(load_weights(r));
+    TRY(describe_state(r));
+    TRY(metrics_open(&r->metrics, r->metrics_path));
+    if (found) TRY(metrics_event(&r->metrics, r->step_first, "resume"));
+    return ERR_OK;
+}
+
+void run_close(struct run *r)
+{
+    metrics_close(&r->metrics);
+    if (r->dev != NULL) lanes_clear(&r->lanes);
+    optim_close(r->optim);
+    glm_close(r->glm);
+    dev_close(r->dev);
+    batcher_close(r->batcher);
+    sample_set_close(r->validation_set);
+    sample_set_close(r->train_set);
+    shards_close(r->shards);
+    ckpt_state_clear(&r->state);
+    if (r->lock_fd >= 0) close(r->lock_fd);
+}
+
+err_t run_save(struct run *r)
+{
+    return ckpt_save(r->ckpt_root, &r->state, r->glm, r->optim, cfg_int(r->cfg, "train.keep_last"));
+}

@@ -1,0 +1,70 @@
+/*
+ * run.h - everything a training run holds, opened from the settings and closed in reverse.
+ *
+ *     struct run run;
+ *     rc = run_open(&run, cfg, resume);
+ *     if (rc == ERR_OK) rc = loop_run(&run);      // loop.h
+ *     run_close(&run);
+ *
+ * The run folder (train.out):
+ *     settings.yaml    the resolved settings of the last start
+ *     metrics.jsonl    metrics.h
+ *     ckpt/            ckpt.h
+ *     lock             held by the program that trains here
+ */
+#ifndef TRAIN_RUN_H
+#define TRAIN_RUN_H
+
+#include "base/cfg.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "data/batch.h"
+#include "data/sample.h"
+#include "data/shard.h"
+#include "kernels/dev.h"
+#include "model/glm.h"
+#include "train/ckpt.h"
+#include "train/lanes.h"
+#include "train/metrics.h"
+#include "train/optim.h"
+#include "train/sched.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct run {
+    struct cfg *cfg; /* borrowed */
+    int lock_fd;     /* train.out/lock, held while the run is open; -1: not held */
+    char ckpt_root[FILE_PATH_MAX], metrics_path[FILE_PATH_MAX];
+
+    struct shards *shards;
+    struct sample_set *train_set, *validation_set; /* validation_set: NULL when the split is empty */
+    struct batch_spec batch;
+    struct batcher *batcher;
+    struct batch_bounds bounds;
+
+    struct dev *dev;
+    struct glm *glm;
+    struct optim *optim;
+    struct lanes lanes;
+    struct metrics metrics;
+
+    int64_t total_steps;
+    struct sched sched;
+    int64_t step_first;      /* where this start begins: 0, or what the checkpoint says */
+    struct ckpt_state state; /* what the next checkpoint will say */
+};
+
+/*
+ * Opens and checks everything, loads or initialises the weights, continues from the newest valid
+ * checkpoint when `resume`. ERR_USAGE: settings that contradict each other, the corpus or the checkpoint;
+ * a run folder that already holds checkpoints while resume is false. ERR_IO: another program trains there.
+ */
+MUST_USE err_t run_open(struct run *run, struct cfg *cfg, bool resume);
+/* Safe after a failed run_open. */
+void run_close(struct run *run);
+
+/* Save a checkpoint of the present state (run->state.step). */
+MUST_USE err_t run_save(struct run *run);
+
+#endif

@@ -1,0 +1,60 @@
+/* soulchat train: from a prepared corpus and a model folder to checkpoints. */
+#include "train/commands.h"
+
+#include "base/log.h"
+#include "base/stop.h"
+#include "train/loop.h"
+#include "train/run.h"
+
+#include <stdio.h>
+
+static const struct cli_option options[] = {
+    { "resume", NULL, "continue from the newest valid checkpoint of train.out" },
+    { NULL, NULL, NULL },
+};
+
+static const struct cli_spec spec = {
+    .command = "train",
+    .purpose = "Fine-tune all parameters of a model on a prepared corpus.",
+    .example = "soulchat train --config configs/tiny.yaml\n"
+               "soulchat train --config configs/tiny.yaml --resume --train.steps=2000",
+    .options = options,
+    .sections = "train|batch|model|data",
+};
+
+static void announce(const struct run *run)
+{
+    const struct glm_config *config = glm_config(run->glm);
+    const struct sample_counts *counts = sample_set_counts(run->train_set);
+    LOG_I("train", "model: %lld parameters, %lld layers, hidden %lld, %s, %s",
+          (long long)glm_params(run->glm)->element_count, (long long)config->layer_count,
+          (long long)config->hidden_size, config->tied ? "tied head" : "own head",
+          glm_rotary_name(config->rotary));
+    LOG_I("train", "data: %lld samples, %lld trained tokens, %lld rows an epoch; %s of %lld a step",
+          (long long)counts->samples, (long long)counts->trained_tokens, (long long)counts->rows,
+          run->batch.unit == BATCH_SAMPLES ? "samples" : "tokens", (long long)run->batch.size);
+    LOG_I("train", "memory: %.2f GB on %s, %d threads; %lld steps, checkpoints in %s",
+          (double)run->dev->stats.alloc_bytes / 1e9, run->dev->ops->name, run->dev->threads,
+          (long long)run->total_steps, run->ckpt_root);
+}
+
+err_t cmd_train(struct cfg *cfg, int argc, char **argv)
+{
+    struct cli_args args;
+    struct run run;
+    bool help_shown = false;
+    TRY(cli_parse(&args, &help_shown, &spec, cfg, argc, argv));
+    if (help_shown) return ERR_OK;
+
+    stop_catch();
+    err_t rc = run_open(&run, cfg, cli_option(&args, &spec, "resume") != NULL);
+    if (rc == ERR_OK) {
+        announce(&run);
+        rc = loop_run(&run);
+    }
+    if (rc == ERR_OK)
+        LOG_I("train", "done: step %lld; export it with: soulchat export %s OUT_DIR",
+              (long long)run.state.step, cfg_str(cfg, "train.out"));
+    run_close(&run);
+    return rc;
+}
