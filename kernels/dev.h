@@ -18,7 +18,8 @@
  *   - work is queued on dev's stream and the call returns at once; the args struct and the tensor
  *     structs may be reused immediately, the data they point to may not;
  *   - an operator allocates nothing; scratch is passed in, as large as op_<name>_scratch_bytes says
- *     for the same shapes, with undefined contents before and after;
+ *     for the same shapes, with undefined contents before and after; more rows, targets or longer
+ *     segments never ask for less, so that scratch for the largest micro-batch serves all;
  *   - same inputs, same device, same build: same bits out, for any number of threads;
  *   - arguments are checked before the first write, so an error from the checks leaves every output
  *     untouched: ERR_SHAPE, ERR_DTYPE (tensor named), ERR_ARG (a scalar out of range, misaligned
