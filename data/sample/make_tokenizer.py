@@ -145,7 +145,7 @@ def write_json(path, value):
 
 
 def write_configs(folder, names, hidden, layers, heads, positions):
-    """config.json of a ChatGLM-6B of these sizes with this vocabulary, and tokenizer_config.json."""
+    """config.json of a ChatGLM-6B of these sizes and vocabulary, and tokenizer_config.json."""
     write_json(folder / "config.json", {
         "architectures": ["ChatGLMModel"], "model_type": "chatglm",
         "vocab_size": (len(names) + 63) // 64 * 64, "hidden_size": hidden, "num_layers": layers,
