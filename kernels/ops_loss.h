@@ -1,6 +1,7 @@
 /*
  * ops_loss.h - the output layer and the cross-entropy, fused so that no [tokens, V] matrix of
- * logits exists. Letters: R rows, N target rows, C hidden width, V vocabulary rows, Vv <= V valid ones.
+ * logits exists. Letters: R rows, N target rows, C hidden width, V vocabulary rows, of which
+ * Vv <= V are valid.
  */
 #ifndef KERNELS_OPS_LOSS_H
 #define KERNELS_OPS_LOSS_H

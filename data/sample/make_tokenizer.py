@@ -158,7 +158,8 @@ def write_configs(folder, names, hidden, layers, heads, positions):
     write_json(folder / "tokenizer_config.json", {
         "tokenizer_class": "ChatGLMTokenizer", "bos_token": "<sop>", "eos_token": "<eop>",
         "end_token": "</s>", "gmask_token": "[gMASK]", "mask_token": "[MASK]", "pad_token": "<pad>",
-        "unk_token": "<unk>", "remove_space": False, "do_lower_case": False, "num_image_tokens": 0})
+        "unk_token": "<unk>", "remove_space": False, "do_lower_case": False, "num_image_tokens": 0,
+        "auto_map": {"AutoTokenizer": ["tokenization_chatglm.ChatGLMTokenizer", None]}})
 
 
 def main():

@@ -6,7 +6,8 @@
 
 Nothing is held back: one ragged run without padding, scaled_dot_product_attention per segment with
 the prefix mask, logits for trained rows only, fused AdamW, clipping, float32; --compile adds
-torch.compile. The micro-batch is the one of train/bench_batch.h. Needs PyTorch; the program itself does not.
+torch.compile.
+The micro-batch is the one of train/bench_batch.h. Needs PyTorch; the program itself does not.
 """
 import argparse
 import json
@@ -173,7 +174,8 @@ def main():
     rate = product_flop(args, len(targets)) / inside_s
     result = dict(torch=torch.__version__, threads=torch.get_num_threads(), compiled=args.compile,
                   parameters=sum(p.numel() for p in model.parameters()), rows=args.rows,
-                  targets=len(targets), step_s=round(step_s, 6), tokens_per_s=round(args.rows / step_s, 1),
+                  targets=len(targets), step_s=round(step_s, 6),
+                  tokens_per_s=round(args.rows / step_s, 1),
                   gemm_share=round(inside_s / step_s, 4), gemm_gflops=round(rate / 1e9, 2),
                   ceiling_gflops=round(ceiling / 1e9, 2), gemm_fraction=round(rate / ceiling, 4))
     if args.json:
