@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Replies that are ready wait here for an earlier one; conversations begun and not yet written. */
 #define WINDOW_PER_SLOT 16
@@ -26,12 +27,12 @@ struct answers {
     const struct answer_options *options;
     struct corpus *corpus;
     struct question question;
-    const char *id;        /* of it; borrowed from the corpus */
-    int64_t records;       /* read, with those passed over */
+    const char *id;  /* of it; borrowed from the corpus */
+    int64_t records; /* read, with those passed over */
     bool at_end;
-    struct line *window;   /* line n is window[n % window_count] */
+    struct line *window; /* line n is window[n % window_count] */
     int64_t window_count;
-    int64_t *line_of_slot; /* -1: the slot is free */
+    int64_t *line_of_slot;  /* -1: the slot is free */
     int64_t begun, written; /* lines; without what was skipped */
     int64_t tokens;
     struct progress progress;
@@ -114,10 +115,10 @@ static err_t begin_line(struct answers *a, struct line *line)
 static err_t fill_line(struct line *line, const struct gen_reply *reply)
 {
     const struct buf *text = &reply->text;
-    json_t *rest = json_pack("{s:s%, s:s, s:I, s:I}", "reply", text->size > 0 ? text->data : "",
-                             text->size, "stop", gen_stop_name(reply->stop), "prompt_tokens",
-                             (json_int_t)reply->prompt_tokens, "new_tokens",
-                             (json_int_t)reply->new_tokens);
+    json_t *rest =
+        json_pack("{s:s%, s:s, s:I, s:I}", "reply", text->size > 0 ? text->data : "", text->size,
+                  "stop", gen_stop_name(reply->stop), "prompt_tokens",
+                  (json_int_t)reply->prompt_tokens, "new_tokens", (json_int_t)reply->new_tokens);
     if (rest != NULL && reply->turns_dropped > 0)
         json_object_set_new(rest, "turns_dropped", json_integer(reply->turns_dropped));
     if (rest != NULL && reply->tokens_cut > 0)
@@ -226,6 +227,7 @@ err_t answer_file(struct gen *gen, const char *path, const struct cfg *cfg,
     TRY_DONE(count_replies(&total, &a, path, cfg));
     TRY_DONE(open_corpus(&a, path, cfg));
     progress_begin(&a.progress, "generate", "replies", total);
+    if (isatty(STDOUT_FILENO) == 1) a.progress.is_tty = false; /* the lines themselves are there */
     rc = answer_all(&a);
     progress_end(&a.progress);
     if (rc == ERR_OK && corpus_skipped(a.corpus) > 0)

@@ -1,4 +1,4 @@
-/* soulchat chat: a conversation in the terminal, streamed. In a pipe: one line in, one reply out. */
+/* soulchat chat: a conversation in the terminal, streamed. In a pipe: a line in, a reply out. */
 #include "eval/commands.h"
 
 #include "base/check.h"
@@ -135,8 +135,7 @@ static void tell_what_is_odd(const struct gen_reply *reply)
                 (long long)reply->tokens_cut);
     if (reply->text.size == 0 && reply->stop == GEN_STOP_END)
         fprintf(stderr, "(the model gave an empty reply)\n");
-    if (reply->stop == GEN_STOP_LENGTH)
-        fprintf(stderr, "(cut at generate.max_new_tokens)\n");
+    if (reply->stop == GEN_STOP_LENGTH) fprintf(stderr, "(cut at generate.max_new_tokens)\n");
 }
 
 static err_t answer(struct chat *c)
@@ -162,7 +161,9 @@ static enum line_kind line_kind(struct buf *line)
     static const struct {
         const char *text;
         enum line_kind kind;
-    } commands[] = { { "/quit", LINE_QUIT }, { "/exit", LINE_QUIT }, { "/reset", LINE_RESET },
+    } commands[] = { { "/quit", LINE_QUIT },
+                     { "/exit", LINE_QUIT },
+                     { "/reset", LINE_RESET },
                      { "/help", LINE_HELP } };
     if (line->size == 0) return LINE_EMPTY;
     int64_t size = (int64_t)line->size;

@@ -1,7 +1,7 @@
 /*
- * console.h - writing replies to standard output, so that every way it can fail is an error of ours:
- * a reader that went away (a closed pipe), a full disk, a closed descriptor. Nothing is buffered:
- * what was written is with the reader.
+ * console.h - writing replies to standard output, so that every way it can fail is an error of
+ * ours: a reader that went away (a closed pipe), a full disk, a closed descriptor. Nothing is
+ * buffered: what was written is with the reader.
  */
 #ifndef EVAL_CONSOLE_H
 #define EVAL_CONSOLE_H

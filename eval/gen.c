@@ -41,8 +41,8 @@ struct gen {
     int64_t stride; /* floats of a row of logits */
     struct slot *slots;
     int64_t slot_count;
-    float *prompt_logits, *step_logits; /* [slot_count, stride] */
-    int32_t *pos, *block;               /* [rows of a prompt] */
+    float *prompt_logits, *step_logits;                     /* [slot_count, stride] */
+    int32_t *pos, *block;                                   /* [rows of a prompt] */
     int32_t *step_slots, *step_ids, *step_pos, *step_block; /* [slot_count] */
     struct i32_buf prompt;
     struct buf text;
@@ -86,8 +86,8 @@ static err_t open_all(struct gen *g, const struct cfg *cfg, int64_t slots)
     g->stride = glm_config(g->model.glm)->vocab_size;
     g->vocab = tok_vocab_size(g->model.tok);
     g->sampler = sampler_from_cfg(cfg, tok_specials(g->model.tok)->space);
-    g->full_width = cfg_bool(cfg, "generate.full_width_punctuation") &&
-                    tok_family(g->model.tok) == TOK_CHATGLM;
+    g->full_width =
+        cfg_bool(cfg, "generate.full_width_punctuation") && tok_family(g->model.tok) == TOK_CHATGLM;
     return open_buffers(g, slots);
 }
 
@@ -195,7 +195,8 @@ static err_t end_reply(struct gen *g, struct slot *s, enum gen_stop stop)
     s->reply.stop = stop;
     s->reply.decode_s = time_now_s() - s->begin_s - s->reply.prefill_s;
     if (s->invalid_rows > 0)
-        LOG_W("generate", "reply %llu: the network gave values that are not finite for %lld of its "
+        LOG_W("generate",
+              "reply %llu: the network gave values that are not finite for %lld of its "
               "tokens; spaces stand in their place",
               (unsigned long long)s->index, (long long)s->invalid_rows);
     return give_out(g, s, true);
@@ -205,9 +206,9 @@ static err_t end_reply(struct gen *g, struct slot *s, enum gen_stop stop)
 static err_t choose(struct gen *g, struct slot *s)
 {
     const int64_t invalid_rows = g->sampler_memory.invalid_rows;
-    const int32_t id = sampler_choose(&g->sampler, &g->sampler_memory, s->logits, g->vocab,
-                                      s->ids.data, s->ids.count, s->index,
-                                      (uint64_t)s->reply.new_tokens);
+    const int32_t id =
+        sampler_choose(&g->sampler, &g->sampler_memory, s->logits, g->vocab, s->ids.data,
+                       s->ids.count, s->index, (uint64_t)s->reply.new_tokens);
     s->invalid_rows += g->sampler_memory.invalid_rows - invalid_rows;
     if (id == g->model.end_id) return end_reply(g, s, GEN_STOP_END);
     TRY(i32_buf_push(&s->ids, id));
@@ -217,7 +218,8 @@ static err_t choose(struct gen *g, struct slot *s)
 }
 
 /* Queue a slot's newest token. Its positions: ChatGLM-6B keeps the first stream where the prompt
- * left it, at the mask, and goes on counting in the second (<sop> is 1); a causal model counts rows. */
+ * left it, at the mask, and goes on counting in the second, where <sop> has 1; a causal model
+ * counts rows. */
 static void queue(struct gen *g, int64_t at, int64_t slot)
 {
     const struct slot *s = &g->slots[slot];

@@ -1,8 +1,8 @@
 /*
  * gen.h - from prompts to replies with a key/value cache; several conversations at once.
  *
- *     TRY(gen_open(&gen, cfg, 1));                        // model folder, tokenizer, device, sampler
- *     TRY_DONE(gen_begin(gen, 0, turns, turn_count, 0));  // the prompt into slot 0
+ *     TRY(gen_open(&gen, cfg, 1));                         // model, tokenizer, device, sampler
+ *     TRY_DONE(gen_begin(gen, 0, turns, turn_count, 0));   // the prompt into slot 0
  *     while (gen_is_busy(gen, 0)) TRY_DONE(gen_step(gen)); // a token for every busy slot
  *     puts(gen_reply(gen, 0)->text.data);
  *

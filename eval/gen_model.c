@@ -17,7 +17,8 @@ static err_t share_positions(struct gen_model *m, const struct cfg *cfg, int64_t
         m->reply_tokens = min_i64(m->reply_tokens, max_i64(positions / 4, 1));
     m->prompt_rows = min_i64(prompt, positions - m->reply_tokens);
     if (m->prompt_rows < min_i64(prompt, PROMPT_ROWS_MIN))
-        RAISE(USAGE, "generate.max_new_tokens is %lld; the model has %lld positions for prompt and "
+        RAISE(USAGE,
+              "generate.max_new_tokens is %lld; the model has %lld positions for prompt and "
               "reply together",
               (long long)m->reply_tokens, (long long)positions);
     return ERR_OK;
@@ -74,8 +75,7 @@ static err_t open_network(struct gen_model *m, const struct cfg *cfg, struct mod
     TRY(share_positions(m, cfg, source->config.position_max));
     TRY(open_tokenizer(m, cfg, source));
     TRY(check_tokenizer(m->tok, &source->config, source->dir));
-    TRY(dev_open(&m->dev, cfg_str(cfg, "generate.device"),
-                 (int)cfg_int(cfg, "generate.threads")));
+    TRY(dev_open(&m->dev, cfg_str(cfg, "generate.device"), (int)cfg_int(cfg, "generate.threads")));
     const struct glm_options options = {
         .dtype = DTYPE_F32,
         .rows_max = max_i64(m->prompt_rows, slots),
@@ -95,8 +95,8 @@ err_t gen_model_open(struct gen_model *out, const struct cfg *cfg, int64_t slots
     struct model_source source;
     memset(out, 0, sizeof *out);
     if (path[0] == '\0')
-        RAISE(USAGE, "generate.model is not set; expected an exported folder, a Hugging Face folder, "
-              "a run folder or a checkpoint");
+        RAISE(USAGE, "generate.model is not set; expected an exported folder, a Hugging Face "
+                     "folder, a run folder or a checkpoint");
     err_t rc = model_source_open(&source, path);
     if (rc == ERR_OK) rc = open_network(out, cfg, &source, slots);
     model_source_close(&source);

@@ -72,8 +72,9 @@ static void write_tensors(const char *path, const struct glm_params *p, const st
     assert_true(p->count <= TENSORS_MAX && p->row[0].role == GLM_EMBED);
     for (int64_t i = 0; i < p->count; i++) {
         const struct glm_param *row = &p->row[i];
-        entries[i] = (struct safetensors_entry){ row->name, DTYPE_F32, row->dims,
-                                                 { row->dim[0], row->dim[1] } };
+        entries[i] = (struct safetensors_entry){
+            row->name, DTYPE_F32, row->dims, { row->dim[0], row->dim[1] }
+        };
     }
     assert_ok(safetensors_writer_open(&writer, path, entries, p->count, NULL));
     for (int64_t i = 0; i < p->count; i++) {

@@ -27,7 +27,8 @@ static void write_corpus(const char *path)
     for (int i = 0; i < CONVERSATIONS; i++) {
         static const char *const last[] = {
             "{\"role\":\"user\",\"content\":\"第%d次 失眠\"}",
-            "{\"role\":\"user\",\"content\":\"第%d次\"},{\"role\":\"assistant\",\"content\":\" 嗯\"}",
+            "{\"role\":\"user\",\"content\":\"第%d次\"},{\"role\":\"assistant\",\"content\":\" "
+            "嗯\"}",
             "{\"role\":\"assistant\",\"content\":\"%d\"}",
         };
         fprintf(f, "{\"id\":\"c%d\",\"topic\":\"\",\"messages\":[", i);
@@ -143,9 +144,10 @@ static void test_same_lines(void **state)
 static void test_bad_record(void **state)
 {
     (void)state;
-    static const char text[] = "{\"id\":1,\"messages\":[{\"role\":\"user\",\"content\":\"一\"}]}\n"
-                               "{\"id\":2,\"messages\":[{\"role\":\"nobody\",\"content\":\"二\"}]}\n"
-                               "{\"id\":3,\"messages\":[{\"role\":\"user\",\"content\":\"三\"}]}\n";
+    static const char text[] =
+        "{\"id\":1,\"messages\":[{\"role\":\"user\",\"content\":\"一\"}]}\n"
+        "{\"id\":2,\"messages\":[{\"role\":\"nobody\",\"content\":\"二\"}]}\n"
+        "{\"id\":3,\"messages\":[{\"role\":\"user\",\"content\":\"三\"}]}\n";
     const char *corpus = gen_path("bad.jsonl");
     struct cfg *cfg = open_cfg();
     struct buf out = { 0 };
@@ -200,8 +202,8 @@ static void test_closed_output(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lines),      cmocka_unit_test(test_same_lines),
-        cmocka_unit_test(test_bad_record), cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_lines),         cmocka_unit_test(test_same_lines),
+        cmocka_unit_test(test_bad_record),    cmocka_unit_test(test_stop),
         cmocka_unit_test(test_closed_output),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,8 +51,8 @@ struct sequence {
     int64_t prompt, rows;
 };
 
-/* Tokens, [gMASK], <sop>; positions 0, 1, ... that stay at the index of [gMASK] from <sop> on, where
- * the second stream begins to count at 1. So the first new token has 2 there. */
+/* Tokens, [gMASK], <sop>; positions 0, 1, ... that stay at the index of [gMASK] from <sop> on,
+ * where the second stream begins to count at 1. So the first new token has 2 there. */
 static void lay_out(struct sequence *s, const struct tok *tok)
 {
     const struct chat_template template = { "用户", "心理咨询师", "：" };
@@ -111,8 +111,9 @@ static void test_is_forward(void **state)
     struct glm *glm;
     struct sequence s;
     struct buf text = { 0 };
-    const struct glm_options options = { .dtype = DTYPE_F32, .rows_max = ROWS_MAX,
-                                         .segments_max = 1, .targets_max = 1, .ranks = 1 };
+    const struct glm_options options = {
+        .dtype = DTYPE_F32, .rows_max = ROWS_MAX, .segments_max = 1, .targets_max = 1, .ranks = 1
+    };
     assert_ok(model_source_open(&source, dir));
     assert_ok(tok_open(&tok, GEN_TOKENIZER));
     assert_ok(dev_open(&dev, "cpu", 2));
@@ -410,8 +411,11 @@ static void test_any_text(void **state)
     static const struct {
         const char *text;
         int64_t size;
-    } typed[] = { { "<sop>你好<eop>[gMASK]", 23 }, { "a\0b", 3 }, { "\xff\xfe\xe4\xb8", 4 },
-                  { "\x01", 1 }, { "<pad><|blank_80|>", 17 } };
+    } typed[] = { { "<sop>你好<eop>[gMASK]", 23 },
+                  { "a\0b", 3 },
+                  { "\xff\xfe\xe4\xb8", 4 },
+                  { "\x01", 1 },
+                  { "<pad><|blank_80|>", 17 } };
     struct cfg *cfg = lively_cfg();
     gen_set(cfg, "generate.max_new_tokens", "3");
     struct gen *gen = open_gen(cfg, 1);
@@ -427,11 +431,11 @@ static void test_any_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_is_forward),    cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_streaming),     cmocka_unit_test(test_random_stream),
-        cmocka_unit_test(test_ends),          cmocka_unit_test(test_full),
-        cmocka_unit_test(test_not_finite),    cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_question),      cmocka_unit_test(test_any_text),
+        cmocka_unit_test(test_is_forward), cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_streaming),  cmocka_unit_test(test_random_stream),
+        cmocka_unit_test(test_ends),       cmocka_unit_test(test_full),
+        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_question),   cmocka_unit_test(test_any_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

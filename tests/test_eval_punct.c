@@ -1,4 +1,4 @@
-/* Punctuation: the reference's vector, every neighbour of every mark, and every way to cut a text. */
+/* Punctuation: the reference's vector, marks and their neighbours, every way to cut a text. */
 #include "testing.h"
 
 #include "base/check.h"
@@ -43,14 +43,14 @@ static const struct {
     { "好 , 好", "好 , 好" }, /* blanks are no Chinese characters */
     { "我:你;他?", "我：你；他？" },
     { "3,000元", "3,000元" },
-    { "好.(好)", "好.(好)" },    /* not among the marks */
-    { "好，,好", "好，，好" },   /* a full-width mark is no Chinese character, its other side is */
-    { "あ,あ", "あ,あ" },        /* U+3042: outside of the range */
-    { "一,", "一，" },           /* U+4E00, the first */
+    { "好.(好)", "好.(好)" },  /* not among the marks */
+    { "好，,好", "好，，好" }, /* a full-width mark is no Chinese character, its other side is */
+    { "あ,あ", "あ,あ" },      /* U+3042: outside of the range */
+    { "一,", "一，" },         /* U+4E00, the first */
     { "\xe9\xbf\xbf,", "\xe9\xbf\xbf，" }, /* U+9FFF, the last */
     { "\xe4\xb7\xbf,", "\xe4\xb7\xbf," },  /* U+4DFF */
     { "\xea\x80\x80,", "\xea\x80\x80," },  /* U+A000 */
-    { "𠮷,𠮷", "𠮷,𠮷" },        /* U+20BB7, as the reference */
+    { "𠮷,𠮷", "𠮷,𠮷" },                  /* U+20BB7, as the reference */
 };
 
 static void test_rows(void **state)

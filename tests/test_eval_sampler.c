@@ -20,8 +20,9 @@
 
 static struct sampler plain(void)
 {
-    return (struct sampler){ .temperature = 1, .top_p = 1, .repetition_penalty = 1, .seed = 42,
-                             .fallback = FALLBACK };
+    return (struct sampler){
+        .temperature = 1, .top_p = 1, .repetition_penalty = 1, .seed = 42, .fallback = FALLBACK
+    };
 }
 
 static int32_t choose(const struct sampler *s, struct sampler_memory *m, const float *logits,
@@ -82,10 +83,11 @@ static void test_distributions(void **state)
     const double roots = sqrt(1. / 8) + sqrt(1. / 2) + 0.25 + 0.5 + 0.25;
     struct expected rows[] = {
         { plain(), { 1. / 8, 1. / 2, 1. / 16, 1. / 4, 1. / 16 } },
-        { plain(), { 1. / 64 / squares, 1. / 4 / squares, 1. / 256 / squares, 1. / 16 / squares,
-                     1. / 256 / squares } },
-        { plain(), { sqrt(1. / 8) / roots, sqrt(1. / 2) / roots, 0.25 / roots, 0.5 / roots,
-                     0.25 / roots } },
+        { plain(),
+          { 1. / 64 / squares, 1. / 4 / squares, 1. / 256 / squares, 1. / 16 / squares,
+            1. / 256 / squares } },
+        { plain(),
+          { sqrt(1. / 8) / roots, sqrt(1. / 2) / roots, 0.25 / roots, 0.5 / roots, 0.25 / roots } },
         { plain(), { 0, 2. / 3, 0, 1. / 3, 0 } },
         { plain(), { 0, 2. / 3, 0, 1. / 3, 0 } },
         { plain(), { 1. / 7, 4. / 7, 0, 2. / 7, 0 } },
@@ -148,7 +150,8 @@ static int32_t choose_by_sorting(const struct sampler *s, const float *logits, i
     double max = logits[0], sum = 0, mass = 0;
     for (int64_t i = 1; i < vocab; i++) max = fmax(max, logits[i]);
     for (int64_t i = 0; i < vocab; i++) {
-        r[i] = (struct ranked){ (float)exp(((double)logits[i] - max) / s->temperature), (int32_t)i };
+        const float prob = (float)exp(((double)logits[i] - max) / s->temperature);
+        r[i] = (struct ranked){ prob, (int32_t)i };
         sum += (double)r[i].prob;
     }
     qsort(r, (size_t)vocab, sizeof *r, compare_ranked);
@@ -295,10 +298,10 @@ static void test_settings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_distributions),    cmocka_unit_test(test_repetition_penalty),
-        cmocka_unit_test(test_against_sorting),  cmocka_unit_test(test_ties),
-        cmocka_unit_test(test_not_finite),       cmocka_unit_test(test_extremes),
-        cmocka_unit_test(test_repeatable),       cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_distributions),   cmocka_unit_test(test_repetition_penalty),
+        cmocka_unit_test(test_against_sorting), cmocka_unit_test(test_ties),
+        cmocka_unit_test(test_not_finite),      cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_repeatable),      cmocka_unit_test(test_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
