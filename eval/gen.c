@@ -33,7 +33,6 @@ struct slot {
 struct gen {
     struct gen_model model; /* device, network, tokenizer */
     struct glm_cache *cache;
-    struct chat_template chat;
     struct sampler sampler;
     struct sampler_memory sampler_memory;
     bool full_width;
@@ -81,7 +80,6 @@ static err_t open_buffers(struct gen *g, int64_t slots)
 
 static err_t open_all(struct gen *g, const struct cfg *cfg, int64_t slots)
 {
-    TRY(chat_template_from_cfg(&g->chat, cfg));
     TRY(gen_model_open(&g->model, cfg, slots));
     g->stride = glm_config(g->model.glm)->vocab_size;
     g->vocab = tok_vocab_size(g->model.tok);
@@ -147,7 +145,7 @@ static err_t lay_out(struct gen *g, struct slot *s, const struct turn_text *turn
     const enum tok_family family = tok_family(g->model.tok);
     const int64_t specials = seq_len(family, 0, 0, false);
     i32_buf_reset(&g->prompt);
-    TRY(chat_prompt(&g->prompt, g->model.tok, &g->chat, turns, turn_count,
+    TRY(chat_prompt(&g->prompt, g->model.tok, &g->model.chat, turns, turn_count,
                     g->model.prompt_rows - specials, &s->reply.turns_dropped,
                     &s->reply.tokens_cut));
     for (int64_t i = 0; i < g->prompt.count + specials; i++) TRY(i32_buf_push(&s->ids, 0));
@@ -266,6 +264,8 @@ const struct gen_reply *gen_reply(const struct gen *g, int64_t slot)
     ASSERT(slot >= 0 && slot < g->slot_count);
     return &g->slots[slot].reply;
 }
+
+const struct chat_template *gen_names(const struct gen *g) { return &g->model.chat; }
 
 const char *gen_stop_name(enum gen_stop stop)
 {

@@ -20,6 +20,7 @@
 #include "base/buf.h"
 #include "base/cfg.h"
 #include "base/err.h"
+#include "data/chat.h"
 #include "data/corpus.h"
 
 #include <stdbool.h>
@@ -41,7 +42,7 @@ struct gen;
 
 /*
  * Room for `slots` conversations. Yours; gen_close it (NULL allowed). Settings: generate.*, and the
- * role names of the prompt, data.client_name and so on. Errors as gen_model.h, and ERR_NOMEM.
+ * role names of the prompt (role_names.h). Errors as gen_model.h, and ERR_NOMEM.
  */
 MUST_USE err_t gen_open(struct gen **out, const struct cfg *cfg, int64_t slots);
 void gen_close(struct gen *gen);
@@ -60,6 +61,8 @@ MUST_USE err_t gen_step(struct gen *gen);
 MUST_USE err_t gen_stop(struct gen *gen, int64_t slot);
 
 bool gen_is_busy(const struct gen *gen, int64_t slot);
+/* The role names of its prompts; borrowed. */
+const struct chat_template *gen_names(const struct gen *gen);
 /* The slot's reply, under way or ended; borrowed, until the slot begins another. */
 const struct gen_reply *gen_reply(const struct gen *gen, int64_t slot);
 

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "eval/role_names.h"
 #include "model/model_source.h"
 
 #include <string.h>
@@ -75,6 +76,7 @@ static err_t open_network(struct gen_model *m, const struct cfg *cfg, struct mod
     TRY(share_positions(m, cfg, source->config.position_max));
     TRY(open_tokenizer(m, cfg, source));
     TRY(check_tokenizer(m->tok, &source->config, source->dir));
+    TRY(role_names_find(&m->chat, cfg, source->dir));
     TRY(dev_open(&m->dev, cfg_str(cfg, "generate.device"), (int)cfg_int(cfg, "generate.threads")));
     const struct glm_options options = {
         .dtype = DTYPE_F32,

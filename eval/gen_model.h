@@ -8,6 +8,7 @@
 
 #include "base/cfg.h"
 #include "base/err.h"
+#include "data/chat.h"
 #include "data/tok.h"
 #include "kernels/dev.h"
 #include "model/glm.h"
@@ -18,9 +19,10 @@ struct gen_model {
     struct dev *dev;
     struct glm *glm;
     struct tok *tok;
-    int32_t end_id;       /* <eop> or eos: ends a reply */
-    int64_t prompt_rows;  /* of the longest prompt with its special tokens */
-    int64_t reply_tokens; /* of the longest reply; both fit into the model's positions */
+    struct chat_template chat; /* role names: role_names.h */
+    int32_t end_id;            /* <eop> or eos: ends a reply */
+    int64_t prompt_rows;       /* of the longest prompt with its special tokens */
+    int64_t reply_tokens;      /* of the longest reply; both fit into the model's positions */
 };
 
 /*

@@ -12,6 +12,7 @@
 #include "data/utf8.h"
 #include "eval/gen.h"
 #include "eval/question.h"
+#include "eval/role_names.h"
 #include "model/glm.h"
 #include "model/model_source.h"
 
@@ -428,6 +429,44 @@ static void test_any_text(void **state)
     cfg_close(cfg);
 }
 
+/* ---- role names ---- */
+
+static void write_state(const char *dir, const char *text)
+{
+    char path[FILE_PATH_MAX];
+    assert_ok(dir_create(dir));
+    assert_ok(path_join(path, dir, "state.json"));
+    assert_ok(file_replace(path, text, strlen(text)));
+}
+
+static void test_role_names(void **state)
+{
+    (void)state;
+    const char *dir = gen_path("state");
+    struct chat_template t;
+    struct cfg *cfg = gen_cfg(dir);
+    assert_ok(role_names_find(&t, cfg, dir)); /* no such folder: nothing was kept */
+    assert_string_equal(t.client_name, "用户");
+    write_state(dir, "{\"settings\":\"data:\\n  client_name: 来访者\\n  separator: ':'\\n\"}");
+    assert_ok(role_names_find(&t, cfg, dir));
+    assert_string_equal(t.client_name, "来访者");
+    assert_string_equal(t.counsellor_name, "心理咨询师");
+    assert_string_equal(t.separator, ":");
+    gen_set(cfg, "data.client_name", "我"); /* warns */
+    assert_ok(role_names_find(&t, cfg, dir));
+    assert_string_equal(t.client_name, "我");
+    assert_string_equal(t.separator, ":");
+    write_state(dir, "{\"settings\":\"data:\\n  unheard_of: 1\\n\"}"); /* warns */
+    assert_ok(role_names_find(&t, cfg, dir));
+    assert_string_equal(t.client_name, "我");
+    assert_string_equal(t.separator, "：");
+    write_state(dir, "{}");
+    assert_ok(role_names_find(&t, cfg, dir));
+    gen_set(cfg, "data.separator", "");
+    assert_err(role_names_find(&t, cfg, dir), USAGE, "data.separator is empty");
+    cfg_close(cfg);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -436,6 +475,7 @@ int main(void)
         cmocka_unit_test(test_ends),       cmocka_unit_test(test_full),
         cmocka_unit_test(test_not_finite), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_question),   cmocka_unit_test(test_any_text),
+        cmocka_unit_test(test_role_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
