@@ -18,9 +18,10 @@ static err_t read_kept(struct cfg *kept, const char *dir)
     if (!file_exists(path)) return ERR_OK;
     TRY(json_in_file(&root, path, STATE_BYTES_MAX));
     const json_t *text = json_object_get(root, "settings");
-    const err_t rc = text == NULL ? ERR_OK
-                                  : cfg_parse_yaml(kept, json_string_value(text),
-                                                   (int64_t)json_string_length(text), path);
+    const err_t rc = !json_is_string(text)
+                         ? ERR_OK
+                         : cfg_parse_yaml(kept, json_string_value(text),
+                                          (int64_t)json_string_length(text), path);
     json_decref(root);
     return rc;
 }

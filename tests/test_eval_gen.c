@@ -460,7 +460,7 @@ static void test_role_names(void **state)
     assert_ok(role_names_find(&t, cfg, dir));
     assert_string_equal(t.client_name, "我");
     assert_string_equal(t.separator, "：");
-    write_state(dir, "{}");
+    write_state(dir, "{\"settings\":5}");
     assert_ok(role_names_find(&t, cfg, dir));
     gen_set(cfg, "data.separator", "");
     assert_err(role_names_find(&t, cfg, dir), USAGE, "data.separator is empty");
