@@ -61,16 +61,16 @@ err_t metrics_open(struct metrics *m, const char *path)
 
 err_t metrics_step(struct metrics *m, const struct metrics_step *s)
 {
-    char loss[32], lr[32], norm[32], scale[32], epoch[32];
+    char loss[32], lr[32], norm[32], scale[32], epoch[32], seconds[32];
     return write_line(
         m,
         "{\"step\":%lld,\"epoch\":%s,\"loss\":%s,\"lr\":%s,\"grad_norm\":%s,\"clip_scale\":%s,"
         "\"samples\":%lld,\"stream_first\":%lld,\"tokens\":%lld,\"tokens_padded\":%lld,"
-        "\"trained_tokens\":%lld,\"seconds\":%.6f}\n",
+        "\"trained_tokens\":%lld,\"seconds\":%s}\n",
         (long long)s->step, number(epoch, s->epoch), number(loss, s->loss), number(lr, s->lr),
         number(norm, s->grad_norm), number(scale, s->clip_scale), (long long)s->samples,
         (long long)s->stream_first, (long long)s->tokens, (long long)s->tokens_padded,
-        (long long)s->trained_tokens, s->seconds);
+        (long long)s->trained_tokens, number(seconds, s->seconds));
 }
 
 err_t metrics_validation(struct metrics *m, int64_t step, double loss, int64_t tokens)
