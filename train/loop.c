@@ -111,7 +111,7 @@ static err_t run_steps(struct loop *l)
 {
     struct run *run = l->run;
     struct step_result result;
-    if (validates(run) && run->step_first == 0) TRY(validate_now(l));
+    if (validates(run) && run->state.step == 0) TRY(validate_now(l));
     while (run->state.step < run->total_steps) {
         if (stop_requested())
             RAISE(INTERRUPTED, "stopped before step %lld", (long long)run->state.step + 1);
