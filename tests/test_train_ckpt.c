@@ -455,9 +455,9 @@ static void test_newest(void **state)
     bool found;
     rig_open(&r, &config);
     for (int64_t step = 8; step <= 12; step += 2) assert_ok(save(&r, "newest", step, 9));
-    const char *const others[] = { "newest/step-13", "newest/step-00000014.tmp", "newest/step-",
-                                   "newest/step-00000015x", "newest/stepping",
-                                   "newest/step-99999999999999999999999" };
+    const char *const others[] = { "newest/step-13",  "newest/step-00000014.tmp",
+                                   "newest/step-",    "newest/step-00000015x",
+                                   "newest/stepping", "newest/step-99999999999999999999999" };
     for (int64_t i = 0; i < COUNT_OF(others); i++) assert_ok(dir_create(micro_path(others[i])));
     assert_newest("newest", 12);
     damage(step_dir("newest", 12), "optim.0000.safetensors");
@@ -560,7 +560,8 @@ static void test_bad_manifests(void **state)
     assert_bad_manifest("{" STATE ",\"x\":{\"bytes\":0,\"sha256\":\"0\",\"crc32c\":[]}}", "sha256");
     assert_bad_manifest("{" STATE ",\"x\":{\"bytes\":1," DIGEST ",\"crc32c\":[]}}", "1 numbers");
     assert_bad_manifest("{" STATE ",\"x\":{\"bytes\":9223372036854775807," DIGEST
-                        ",\"crc32c\":[1]}}", "549755813888 numbers");
+                        ",\"crc32c\":[1]}}",
+                        "549755813888 numbers");
     assert_bad_manifest("{" STATE ",\"x\":{\"bytes\":1," DIGEST ",\"crc32c\":[4294967296]}}",
                         "crc32c[0]");
     assert_bad_manifest("{" STATE ",\"x\":{\"bytes\":1," DIGEST ",\"crc32c\":[0.5]}}", "crc32c[0]");

@@ -137,10 +137,10 @@ static void test_validation_falls(void **state)
 {
     (void)state;
     int64_t step;
-    assert_ok(train(&step, "falls", false,
-                    SETTINGS("train.steps", "25", "train.validate_every", "10", "train.log_every",
-                             "5", "train.save_every", "10", "train.keep_last", "9", "train.lr",
-                             "3e-3")));
+    assert_ok(
+        train(&step, "falls", false,
+              SETTINGS("train.steps", "25", "train.validate_every", "10", "train.log_every", "5",
+                       "train.save_every", "10", "train.keep_last", "9", "train.lr", "3e-3")));
     assert_int_equal(step, 25);
     const struct curve v = curve_of("falls", "validation_loss"), l = curve_of("falls", "loss");
     const int64_t validated[] = { 0, 10, 20, 25 }, logged[] = { 5, 10, 15, 20, 25 };
@@ -194,8 +194,9 @@ static void on_alarm(int signal_number) { stop_request(signal_number); }
 static void test_stop_at_any_moment(void **state)
 {
     (void)state;
-    const char *const settings[] = { "train.steps", "1000000", "train.save_every", "50",
-                                     "train.validate_every", "5", NULL };
+    const char *const settings[] = {
+        "train.steps", "1000000", "train.save_every", "50", "train.validate_every", "5", NULL
+    };
     const struct itimerval soon = { .it_value = { .tv_usec = 250000 } };
     int64_t stopped = 0, step;
     char steps[32];
@@ -214,7 +215,8 @@ static void test_stop_at_any_moment(void **state)
     assert_same_checkpoint("stopped", "unstopped", stopped + 2);
 }
 
-/* A stop right after a checkpoint does not write it again; a stop before anything writes nothing. */
+/* A stop right after a checkpoint does not write it again; a stop before anything writes nothing.
+ */
 static void test_saved_once(void **state)
 {
     (void)state;
@@ -300,7 +302,8 @@ static void test_settings_of_a_resume(void **state)
     assert_resume("batch.seed", "7", ERR_USAGE, "batch.seed is 7");
     assert_resume("batch.size", "5", ERR_USAGE, "batch.size is 5");
     assert_resume("model.init_seed", "2", ERR_USAGE, "model.init_seed is 2");
-    assert_resume("batch.micro_tokens", "2_56", ERR_OK, ""); /* the same number, written otherwise */
+    assert_resume("batch.micro_tokens", "2_56", ERR_OK,
+                  ""); /* the same number, written otherwise */
     assert_resume("train.lr", "0.5", ERR_OK, "");
     assert_resume("train.steps", "9", ERR_OK, "");
 
@@ -380,7 +383,8 @@ static void test_epochs(void **state)
                                              "batch.pack_len", "128", "train.epochs", "1"));
     assert_true(epoch > 3);
     assert_int_equal(steps_for(SETTINGS("batch.unit", "tokens", "batch.size", "128",
-                                        "batch.pack_len", "128", "train.epochs", "3")), 3 * epoch);
+                                        "batch.pack_len", "128", "train.epochs", "3")),
+                     3 * epoch);
 }
 
 /* ---- what goes wrong on the way ---- */

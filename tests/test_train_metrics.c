@@ -108,7 +108,8 @@ static void test_cut_line(void **state)
                 "{\"step\":2,\"event\":\"stop\"}\n");
 }
 
-/* The size limit of a process stands for a full disk: the first write is cut, the next one fails. */
+/* The size limit of a process stands for a full disk: the first write is cut, the next one fails.
+ */
 static void test_full_disk(void **state)
 {
     (void)state;
@@ -152,8 +153,8 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lines),     cmocka_unit_test(test_extremes),
-        cmocka_unit_test(test_cut_line),  cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_lines),    cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_cut_line), cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,11 +16,9 @@ struct rig {
     struct tensor grads;
 };
 
-static const struct optim_options options = { .beta1 = 0.9,
-                                              .beta2 = 0.95,
-                                              .eps = 1e-6,
-                                              .weight_decay = 0.1,
-                                              .max_grad_norm = 1.0 };
+static const struct optim_options options = {
+    .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-6, .weight_decay = 0.1, .max_grad_norm = 1.0
+};
 
 static void rig_open(struct rig *r, const struct optim_options *o)
 {

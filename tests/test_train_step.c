@@ -84,8 +84,8 @@ static void check_cuts(const char *device, double loss_bound, double bound)
             if (i + j > 0) assert_true(got.micro_batches > STEPS);
             for (int64_t s = 0; s < STEPS; s++)
                 if (fabs(got.loss[s] - want.loss[s]) > loss_bound * want.loss[s])
-                    fail_msg("%s rows, %s lanes, step %d: loss %.17g, not %.17g", rows[i],
-                             lanes[j], (int)s, got.loss[s], want.loss[s]);
+                    fail_msg("%s rows, %s lanes, step %d: loss %.17g, not %.17g", rows[i], lanes[j],
+                             (int)s, got.loss[s], want.loss[s]);
             const double grads = largest_error(got.grads, want.grads, got.count);
             const double weights = largest_error(got.weights, want.weights, got.count);
             if (grads > bound || weights > bound)
@@ -239,9 +239,9 @@ static void test_given_up_steps(void **state)
     assert_err(step_run(&run, &memory, &result, 0), INTERRUPTED, "stopped");
     stop_reset();
 
-    float *gamma = (float *)weights.data +
-                   glm_layout(run.glm)->offset[glm_params_find(glm_params(run.glm),
-                                                               GLM_FINAL_GAMMA, -1)];
+    float *gamma =
+        (float *)weights.data +
+        glm_layout(run.glm)->offset[glm_params_find(glm_params(run.glm), GLM_FINAL_GAMMA, -1)];
     const float kept = gamma[3];
     gamma[3] = NAN;
     assert_err(step_run(&run, &memory, &result, 0), NUMERIC, "step 1: loss");

@@ -31,7 +31,8 @@ const char *micro_model(const char *name, const struct glm_config *config);
 /* Dialogues of one to three samples each, of different lengths; validation ones are longer. */
 void micro_corpus(const char *name, int64_t train_count, int64_t validation_count);
 
-/* Settings for run_open: a model with random weights, steps of 4 samples, one thread. cfg_close it. */
+/* Settings for run_open: a model with random weights, steps of 4 samples, one thread. cfg_close it.
+ */
 struct cfg *micro_cfg(const char *corpus, const char *out);
 void micro_set(struct cfg *cfg, const char *key, const char *value);
 

@@ -14,10 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PIECE_BYTES        (4 << 20) /* device to file in pieces of this size */
-#define OTHER_BYTES        (1 << 20) /* manifest, folder entries: what the free-space check adds */
-#define PREFIX_MAX         16
-#define TENSOR_NAME_MAX    (PREFIX_MAX + GLM_NAME_MAX)
+#define PIECE_BYTES     (4 << 20) /* device to file in pieces of this size */
+#define OTHER_BYTES     (1 << 20) /* manifest, folder entries: what the free-space check adds */
+#define PREFIX_MAX      16
+#define TENSOR_NAME_MAX (PREFIX_MAX + GLM_NAME_MAX)
 
 static const char *const metadata[] = { "format", "pt", NULL };
 
@@ -190,7 +190,8 @@ static err_t check_free_space(const char *root, const struct ckpt_state *state, 
     TRY(file_free_space(&free_bytes, root));
     const int64_t needed = visit.bytes + (int64_t)state->settings.size + OTHER_BYTES;
     if (free_bytes < needed)
-        RAISE(IO, "%s: a checkpoint needs %.3f GB and the disk has %.3f GB free; make room, or "
+        RAISE(IO,
+              "%s: a checkpoint needs %.3f GB and the disk has %.3f GB free; make room, or "
               "lower train.keep_last, and continue with --resume",
               root, (double)needed / 1e9, (double)free_bytes / 1e9);
     return ERR_OK;
@@ -248,11 +249,12 @@ static err_t publish(const char *tmp, const char *dir)
 {
     TRY(fault_point("ckpt.rename"));
     const bool exchange = dir_exists(dir);
-    if (renameat2(AT_FDCWD, tmp, AT_FDCWD, dir, exchange ? RENAME_EXCHANGE : 0) == 0)
-        return ERR_OK;
+    if (renameat2(AT_FDCWD, tmp, AT_FDCWD, dir, exchange ? RENAME_EXCHANGE : 0) == 0) return ERR_OK;
     if (exchange && errno == EINVAL)
-        RAISE(IO, "%s: there is an older one of this step, and this file system cannot exchange "
-              "folders; move it away and continue with --resume", dir);
+        RAISE(IO,
+              "%s: there is an older one of this step, and this file system cannot exchange "
+              "folders; move it away and continue with --resume",
+              dir);
     RAISE(IO, "rename %s to %s: %s", tmp, dir, strerror(errno));
 }
 
@@ -287,8 +289,7 @@ err_t ckpt_save(const char *root, const struct ckpt_state *state, struct glm *gl
     TRY(ckpt_path(dir, root, state->step));
     TRY(save_and_publish(dir, &bytes, state, glm, optim));
     TRY(dir_sync(root));
-    LOG_I("ckpt", "saved %s: %.1f MB in %.1f s", dir, (double)bytes / 1e6,
-          time_now_s() - begin_s);
+    LOG_I("ckpt", "saved %s: %.1f MB in %.1f s", dir, (double)bytes / 1e6, time_now_s() - begin_s);
     if (ckpt_prune(root, state->step, keep_last) != ERR_OK)
         LOG_W("ckpt", "older checkpoints stay: %s", err_last()->text);
     return ERR_OK;

@@ -93,11 +93,14 @@ err_t ckpt_newest(char dir[FILE_PATH_MAX], bool *found, const char *root)
         TRY_DONE(ckpt_path(dir, root, steps[i]));
         const err_t verdict = ckpt_verify(dir);
         *found = verdict == ERR_OK;
-        if (is_damage(verdict)) LOG_W("ckpt", "passing over %s: %s", dir, err_last()->text);
-        else TRY_DONE(verdict);
+        if (is_damage(verdict))
+            LOG_W("ckpt", "passing over %s: %s", dir, err_last()->text);
+        else
+            TRY_DONE(verdict);
     }
     if (count > 0 && !*found)
-        RAISE_DONE(FORMAT, "%s: none of its %lld checkpoints is whole (%s); to start from the "
+        RAISE_DONE(FORMAT,
+                   "%s: none of its %lld checkpoints is whole (%s); to start from the "
                    "beginning, move this folder away",
                    root, (long long)count, err_last()->text);
 done:

@@ -97,8 +97,7 @@ err_t ckpt_manifest_measure(struct ckpt_manifest *out, const char *dir, int64_t 
         TRY_DONE(add_file(&file, out, entry->d_name, dir));
         TRY_DONE(measure_file(file, dir));
     }
-    if (out->file_count > 0)
-        qsort(out->file, (size_t)out->file_count, sizeof *out->file, by_name);
+    if (out->file_count > 0) qsort(out->file, (size_t)out->file_count, sizeof *out->file, by_name);
 done:
     if (folder != NULL) closedir(folder);
     return rc;
@@ -210,8 +209,7 @@ static err_t compare(const struct ckpt_file *want, const struct ckpt_file *found
     for (int64_t i = 0; i < want->block_count; i++)
         if (found->crc32c[i] != want->crc32c[i])
             RAISE(CHECKSUM, "%s/%s: crc32c %08x from byte %lld on; the manifest says %08x", dir,
-                  want->name, found->crc32c[i], (long long)(i * CKPT_BLOCK_BYTES),
-                  want->crc32c[i]);
+                  want->name, found->crc32c[i], (long long)(i * CKPT_BLOCK_BYTES), want->crc32c[i]);
     if (strcmp(found->sha256, want->sha256) != 0)
         RAISE(CHECKSUM, "%s/%s: sha256 %.16s...; the manifest says %.16s...", dir, want->name,
               found->sha256, want->sha256);
@@ -250,8 +248,7 @@ err_t ckpt_verify(const char *dir)
     TRY_DONE(path_join(path, dir, MANIFEST_NAME));
     TRY_DONE(file_read_all(&text, path, MANIFEST_BYTES_MAX));
     TRY_DONE(ckpt_manifest_parse(&manifest, text.data, (int64_t)text.size, path));
-    for (int64_t i = 0; i < manifest.file_count; i++)
-        TRY_DONE(check_file(&manifest.file[i], dir));
+    for (int64_t i = 0; i < manifest.file_count; i++) TRY_DONE(check_file(&manifest.file[i], dir));
     TRY_DONE(check_step(&manifest, dir));
 done:
     ckpt_manifest_clear(&manifest);

@@ -17,17 +17,15 @@ err_t ckpt_state_write(struct buf *out, const struct ckpt_state *s)
     char *text = NULL;
     json_t *root = NULL;
     TRY_DONE(glm_config_write(&model, &s->model, "float32"));
-    root = json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s:s, s:b, s:s%, s:s%}",
-                     "version", CKPT_VERSION, "program", s->program,
-                     "step", (json_int_t)s->step, "updates", (json_int_t)s->updates,
-                     "samples", (json_int_t)s->samples,
-                     "stream_index", (json_int_t)s->stream_index,
-                     "lanes", (json_int_t)s->lanes, "seed", (json_int_t)s->seed,
-                     "sampler_version", CKPT_SAMPLER_VERSION,
-                     "corpus_sha256", s->corpus_sha256, "tokenizer_dir", s->tokenizer_dir,
-                     "rotary", glm_rotary_name(s->model.rotary), "tied", (int)s->model.tied,
-                     "model_config", model.data, model.size,
-                     "settings", s->settings.size > 0 ? s->settings.data : "", s->settings.size);
+    root = json_pack(
+        "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s:s, s:b, s:s%, s:s%}", "version",
+        CKPT_VERSION, "program", s->program, "step", (json_int_t)s->step, "updates",
+        (json_int_t)s->updates, "samples", (json_int_t)s->samples, "stream_index",
+        (json_int_t)s->stream_index, "lanes", (json_int_t)s->lanes, "seed", (json_int_t)s->seed,
+        "sampler_version", CKPT_SAMPLER_VERSION, "corpus_sha256", s->corpus_sha256,
+        "tokenizer_dir", s->tokenizer_dir, "rotary", glm_rotary_name(s->model.rotary), "tied",
+        (int)s->model.tied, "model_config", model.data, model.size, "settings",
+        s->settings.size > 0 ? s->settings.data : "", s->settings.size);
     text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(1));
     if (text == NULL)
         RAISE_DONE(ARG, STATE_NAME ": model.dir or another setting is not UTF-8");

@@ -46,13 +46,15 @@ static err_t validate_now(struct loop *l)
                  &run->bounds));
     note_metrics(l, metrics_validation(&run->metrics, step, v.loss, v.tokens));
     if (!isfinite(v.loss))
-        RAISE(NUMERIC, "step %lld: validation loss %g: the weights are no longer usable and were "
+        RAISE(NUMERIC,
+              "step %lld: validation loss %g: the weights are no longer usable and were "
               "not saved; go on from an older checkpoint with a lower train.lr",
               (long long)step, v.loss);
     l->validation_loss = v.loss;
     if (step == 0)
-        LOG_I("train", "before the first step: validation loss %.4f over %lld tokens of %lld "
-              "samples", v.loss, (long long)v.tokens, (long long)v.samples);
+        LOG_I("train",
+              "before the first step: validation loss %.4f over %lld tokens of %lld samples",
+              v.loss, (long long)v.tokens, (long long)v.samples);
     else
         LOG_I("train", "step %lld: validation loss %.4f", (long long)step, v.loss);
     return ERR_OK;

@@ -38,8 +38,10 @@ static err_t write_line(struct metrics *m, const char *fmt, ...)
 /* JSON has no NaN: a non-finite number is written as null. */
 static const char *number(char text[32], double value)
 {
-    if (isfinite(value)) snprintf(text, 32, "%.9g", value);
-    else snprintf(text, 32, "null");
+    if (isfinite(value))
+        snprintf(text, 32, "%.9g", value);
+    else
+        snprintf(text, 32, "null");
     return text;
 }
 

@@ -26,7 +26,7 @@ struct metrics {
 };
 
 struct metrics_step {
-    int64_t step; /* 1 = after the first update */
+    int64_t step;                  /* 1 = after the first update */
     double epoch, loss, lr, grad_norm; /* not finite: written as null, which JSON has */
     double clip_scale, seconds;
     int64_t samples, stream_first; /* samples of the step, and where they begin in the stream */

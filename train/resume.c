@@ -20,7 +20,8 @@ err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root, b
     const int64_t newest = count > 0 ? steps[0] : 0;
     free(steps);
     if (count > 0)
-        RAISE(USAGE, "%s already holds checkpoints (step %lld); continue with --resume, or choose "
+        RAISE(USAGE,
+              "%s already holds checkpoints (step %lld); continue with --resume, or choose "
               "another train.out",
               ckpt_root, (long long)newest);
     return ERR_OK;
@@ -64,12 +65,12 @@ static err_t compare_settings(const struct cfg *now, const struct cfg *then, con
         const char *key = cfg_row_at(now, i)->key;
         if (same_value(now, then, cfg_row_at(now, i))) continue;
         if (decides_the_numbers(key))
-            RAISE(USAGE, "%s is %s; the run in %s was started with %s: continue with that, or start "
+            RAISE(USAGE,
+                  "%s is %s; the run in %s was started with %s: continue with that, or start "
                   "a new run in another train.out",
                   key, cfg_text(now, key), dir, cfg_text(then, key));
         if (is_in(key, "train.") && !is_about_this_start(key))
-            LOG_W("train", "%s was %s and is now %s", key, cfg_text(then, key),
-                  cfg_text(now, key));
+            LOG_W("train", "%s was %s and is now %s", key, cfg_text(then, key), cfg_text(now, key));
     }
     return ERR_OK;
 }
@@ -96,8 +97,10 @@ static err_t check_state(struct run *r, const struct ckpt_state *state, const ch
         RAISE(USAGE, "%s holds another model than %s/config.json describes: %s", dir,
               cfg_str(r->cfg, "model.dir"), difference);
     if (strcmp(state->program, r->state.program) != 0)
-        LOG_W("train", "%s was written by version %s, this is %s: the last bits of what follows "
-              "may differ", dir, state->program, r->state.program);
+        LOG_W("train",
+              "%s was written by version %s, this is %s: the last bits of what follows "
+              "may differ",
+              dir, state->program, r->state.program);
     return ERR_OK;
 }
 

@@ -53,7 +53,8 @@ static err_t check_tokens(const struct run *r, const struct glm_config *config)
     };
     for (int64_t i = 0; i < COUNT_OF(ids); i++)
         if (ids[i].corpus != ids[i].model)
-            RAISE(USAGE, "%s: %s is %d in the corpus and %d in %s/config.json; prepare the corpus "
+            RAISE(USAGE,
+                  "%s: %s is %d in the corpus and %d in %s/config.json; prepare the corpus "
                   "with this model's tokenizer (data.tokenizer)",
                   cfg_str(r->cfg, "data.dir"), ids[i].name, ids[i].corpus, ids[i].model,
                   cfg_str(r->cfg, "model.dir"));
@@ -75,9 +76,11 @@ static err_t read_config(struct run *r, struct glm_config *config)
     /* Models initialised here use exact angles; published weights want theirs (glm_config.h). */
     if (starts_random(r)) config->rotary = GLM_ROTARY_FP32_ANGLE;
     TRY(glm_config_apply(config, r->cfg));
-    const int64_t longest = cfg_int(r->cfg, "batch.max_input") + cfg_int(r->cfg, "batch.max_target");
+    const int64_t longest =
+        cfg_int(r->cfg, "batch.max_input") + cfg_int(r->cfg, "batch.max_target");
     if (longest > config->position_max)
-        RAISE(USAGE, "batch.max_input + batch.max_target is %lld; the model has %lld positions "
+        RAISE(USAGE,
+              "batch.max_input + batch.max_target is %lld; the model has %lld positions "
               "(max_sequence_length)",
               (long long)longest, (long long)config->position_max);
     return check_tokens(r, config);
@@ -113,7 +116,7 @@ static err_t load_weights(struct run *r)
 }
 
 /* Steps that consume `epochs` passes. In samples mode epochs run into each other, so the samples
- * are counted, not the steps of one epoch; in tokens mode every epoch ends with a step of its own. */
+ * are counted, not the steps of one epoch; in tokens mode an epoch ends with a step of its own. */
 static int64_t steps_of_epochs(const struct run *r, double epochs)
 {
     if (r->batch.unit == BATCH_SAMPLES) {
@@ -174,8 +177,10 @@ static err_t lock_folder(struct run *r)
     if (r->lock_fd < 0) RAISE(IO, "open %s: %s", path, strerror(errno));
     if (flock(r->lock_fd, LOCK_EX | LOCK_NB) == 0) return ERR_OK;
     if (errno == EWOULDBLOCK)
-        RAISE(IO, "%s: another program trains in this folder; wait for it, or choose another "
-              "train.out", dir);
+        RAISE(IO,
+              "%s: another program trains in this folder; wait for it, or choose another "
+              "train.out",
+              dir);
     RAISE(IO, "lock %s: %s", path, strerror(errno));
 }
 
@@ -195,8 +200,10 @@ err_t run_open(struct run *r, struct cfg *cfg, bool resume)
     TRY(lock_folder(r));
     TRY(resume_find(dir, &found, r->ckpt_root, resume));
     TRY(open_model(r));
-    if (found) TRY(resume_from(r, dir));
-    else TRY(load_weights(r));
+    if (found)
+        TRY(resume_from(r, dir));
+    else
+        TRY(load_weights(r));
     if (run_is_done(r)) return ERR_OK;
     TRY(dir_create(r->ckpt_root));
     return open_records(r, found);

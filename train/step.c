@@ -59,7 +59,8 @@ static err_t run_lane(struct run *run, struct step_memory *m, int64_t lane, int6
 static err_t check_finite(const struct step_result *r, int64_t step)
 {
     if (isfinite(r->loss) && isfinite(r->grad_norm)) return ERR_OK;
-    RAISE(NUMERIC, "step %lld: loss %g, gradient norm %g: not finite; the weights are as they were "
+    RAISE(NUMERIC,
+          "step %lld: loss %g, gradient norm %g: not finite; the weights are as they were "
           "before this step; a lower train.lr or a longer warm-up may help",
           (long long)step + 1, r->loss, fabs(r->grad_norm)); /* no "-nan" */
 }

@@ -48,8 +48,8 @@ static int64_t fitting(const struct sample_set *set, const int64_t *chosen, int6
     for (; n < count && n < bounds->segments; n++) {
         rows += sample_set_at(set, chosen[n])->len;
         targets += sample_target_count(set, chosen[n]);
-        if (n > 0 && (align_up(rows, BATCH_ROW_MULTIPLE) > bounds->rows ||
-                      targets > bounds->targets))
+        if (n > 0 &&
+            (align_up(rows, BATCH_ROW_MULTIPLE) > bounds->rows || targets > bounds->targets))
             break;
     }
     return n;

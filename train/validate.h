@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 struct validation {
-    double loss;     /* mean negative log-likelihood per trained token (nats); NaN for an empty set */
-    int64_t tokens;  /* trained tokens */
+    double loss;    /* mean negative log-likelihood per trained token (nats); NaN: an empty set */
+    int64_t tokens; /* trained tokens */
     int64_t samples;
 };
 
