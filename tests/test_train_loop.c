@@ -342,8 +342,11 @@ static void test_settings_that_cannot_be(void **state)
         { "batch.lanes", "5", ERR_USAGE, "lanes" },
         { "model.dir", other_ids, ERR_USAGE, "<eop> (eos_token_id) is 905 in the corpus and 906" },
         { "model.dir", few_rows, ERR_USAGE, "the model of" },
+        { "train.out", "", ERR_USAGE, "train.out is empty; expected" },
+        { "data.dir", "", ERR_USAGE, "data.dir is empty; expected" },
+        { "model.dir", "", ERR_USAGE, "model.dir is empty; expected" },
         { "model.dir", "nowhere", ERR_NOTFOUND, "nowhere/config.json" },
-        { "data.dir", no_samples, ERR_ARG, "" },
+        { "data.dir", no_samples, ERR_USAGE, "no training samples within" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         testing_assert_code(train(&step, "cannot", false, SETTINGS(cases[i].key, cases[i].value)),

@@ -1,6 +1,7 @@
 #include "train/run.h"
 
 #include "base/buf.h"
+#include "base/check.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "model/hf_folder.h"
@@ -24,6 +25,11 @@ static err_t open_data(struct run *r)
     };
     TRY(shards_open(&r->shards, cfg_str(r->cfg, "data.dir"), true));
     TRY(sample_set_open(&r->train_set, r->shards, SPLIT_TRAIN, &limits));
+    if (sample_set_count(r->train_set) == 0)
+        RAISE(USAGE,
+              "%s: no training samples within batch.max_input = %lld and batch.max_target = %lld",
+              cfg_str(r->cfg, "data.dir"), (long long)limits.max_input,
+              (long long)limits.max_target);
     TRY(sample_set_open(&r->validation_set, r->shards, SPLIT_VALIDATION, &limits));
     if (sample_set_count(r->validation_set) == 0) {
         LOG_W("train", "the validation split of %s is empty: no validation loss",
@@ -184,6 +190,17 @@ static err_t lock_folder(struct run *r)
     RAISE(IO, "lock %s: %s", path, strerror(errno));
 }
 
+/* An empty path would silently mean the folder that one happens to be in. */
+static err_t check_paths(const struct cfg *cfg)
+{
+    static const char *const keys[] = { "train.out", "data.dir", "model.dir" };
+    for (int64_t i = 0; i < COUNT_OF(keys); i++)
+        if (cfg_str(cfg, keys[i])[0] == '\0')
+            RAISE(USAGE, "%s is empty; expected the path of a folder: %s", keys[i],
+                  cfg_find(cfg, keys[i])->help);
+    return ERR_OK;
+}
+
 err_t run_open(struct run *r, struct cfg *cfg, bool resume)
 {
     char dir[FILE_PATH_MAX] = "";
@@ -191,6 +208,7 @@ err_t run_open(struct run *r, struct cfg *cfg, bool resume)
     memset(r, 0, sizeof *r);
     r->metrics.fd = r->lock_fd = -1;
     r->cfg = cfg;
+    TRY(check_paths(cfg));
     TRY(path_join(r->ckpt_root, cfg_str(cfg, "train.out"), "ckpt"));
     TRY(path_join(r->metrics_path, cfg_str(cfg, "train.out"), "metrics.jsonl"));
     TRY(open_data(r));

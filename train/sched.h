@@ -10,6 +10,7 @@
  *                  what DeepSpeed 0.9.0 really runs: update 0 at the optimizer's own rate (max),
  *                  since the engine steps the optimizer before the scheduler; update k >= 1 at
  *                  t = k-1 with gamma = ln(t+1)/ln(W) or t/W for t < W, else
+ *                  max(0, (T-t)/max(1, T-W)).
  *   cosine         linear warm-up (k+1)/W, then 0.5*(1 + cos(pi*(k-W)/(T-W)))
  *   linear         linear warm-up (k+1)/W, then (T-k)/(T-W)
  *   constant       linear warm-up (k+1)/W, then 1
