@@ -66,7 +66,8 @@ struct cfg;
  * default is valid. ERR_NOMEM. */
 MUST_USE err_t cfg_create(struct cfg **out, const struct cfg_table *tables, int64_t table_count);
 void cfg_close(struct cfg *cfg);
-/* The same rows with their defaults: to read settings that were stored earlier beside the present ones. */
+/* The same rows with their defaults: to read settings that were stored earlier beside the present
+ * ones. */
 MUST_USE err_t cfg_create_like(struct cfg **out, const struct cfg *other);
 
 /* ERR_NOTFOUND, ERR_IO, ERR_FORMAT (too large), ERR_NOMEM, and ERR_USAGE for what the text says:

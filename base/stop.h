@@ -4,7 +4,8 @@
  *     stop_catch();
  *     while (...) { if (stop_requested()) RAISE(INTERRUPTED, "stopped at step %lld", step); ... }
  *
- * The first signal sets a flag; a second one ends the process at once with status 130, for people who mean it.
+ * The first signal sets a flag; a second one ends the process at once with status 130, for people
+ * who mean it.
  * The flag is process state, as signals are.
  */
 #ifndef BASE_STOP_H

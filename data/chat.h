@@ -59,7 +59,8 @@ MUST_USE err_t chat_append_first(struct i32_buf *out, const int32_t *ids,
  * loses its oldest tokens but keeps role name and cue. Appends to *ids, without special tokens (see
  * seq.h). *turns_dropped (may be NULL) counts dropped turns, *tokens_cut (may be NULL) the tokens
  * cut from the question.
- * Texts are taken as they are: clean_text (data/clean.h) first gives what prepare would have stored.
+ * Texts are taken as they are: clean_text (data/clean.h) first gives what prepare would have
+ * stored.
  * ERR_ARG: no turns, the last is not the client's, or tokens_max has no room for role name, one
  * token and cue.
  */

@@ -52,7 +52,8 @@ void clean_rules_sha256(char hex[SHA256_HEX_SIZE]);
 
 /* Copy a dialogue. ERR_NOMEM. */
 MUST_USE err_t clean_load(struct clean_dialogue *d, const struct dialogue_text *from);
-/* Apply all rules in order; counts[rule] grows by what each returned; one that drops is the last. */
+/* Apply all rules in order; counts[rule] grows by what each returned; one that drops is the
+ * last. */
 void clean_apply(struct clean_dialogue *d, int64_t counts[CLEAN_RULES_MAX]);
 void clean_clear(struct clean_dialogue *d);
 

@@ -13,7 +13,8 @@
  *   alpaca    {"instruction","input"?,"output","history"?:[[q,a],...]}
  * each as one array, as one record a line, or as objects over several lines one after another; any
  * of the role names user, client, human, assistant, counselor, counsellor, gpt, system. A file is
- * streamed record by record whatever its size; one record has at most CORPUS_RECORD_BYTES_MAX bytes.
+ * streamed record by record whatever its size; one record has at most CORPUS_RECORD_BYTES_MAX
+ * bytes.
  */
 #ifndef DATA_CORPUS_H
 #define DATA_CORPUS_H

@@ -25,7 +25,7 @@
 
 struct prepare_source {
     const char *path;
-    const char *name; /* as kept in the shards: the last part of the path where that tells it apart */
+    const char *name; /* as kept in the shards: the last part of the path, if that tells it apart */
 };
 
 struct prepare_options {

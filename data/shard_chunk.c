@@ -82,8 +82,6 @@ err_t shard_chunks_open(struct shard_chunks *c, hid_t file, const char *path,
     err_t rc = ERR_OK;
     *c = (struct shard_chunks){ .path = path, .row = &shard_columns[column], .dataset = -1 };
     for (int i = 0; i < SHARD_CHUNK_SLOTS; i++) c->slot[i].chunk = -1;
-    c->packed = malloc((size_t)packed_bytes_max(c->row));
-    if (c->packed == NULL) RAISE_DONE(NOMEM, "a chunk of dataset %s", c->row->name);
     c->dataset = H5Dopen2(file, c->row->name, H5P_DEFAULT);
     H5_DONE(c->dataset, FORMAT, path, c->row->name);
     TRY_DONE(check_shape(&c->count, c->dataset, path, column));
@@ -95,7 +93,6 @@ done:
 void shard_chunks_close(struct shard_chunks *c)
 {
     for (int i = 0; i < SHARD_CHUNK_SLOTS; i++) free(c->slot[i].items);
-    free(c->packed);
     if (c->dataset >= 0) H5Dclose(c->dataset);
     *c = (struct shard_chunks){ .dataset = -1 };
 }
@@ -120,8 +117,10 @@ uint32_t shard_fletcher32(const void *bytes, int64_t size)
     return (uint32_t)(sum_of_sums << 16 | sum);
 }
 
-/* The chunk's bytes as they are in the file into c->packed. */
-static err_t fetch(struct shard_chunks *c, int64_t chunk, int64_t *packed_bytes)
+/* The chunk's bytes as they are in the file; *packed is the caller's to free, also after failure.
+ */
+static err_t fetch(char **packed, int64_t *packed_bytes, const struct shard_chunks *c,
+                   int64_t chunk)
 {
     err_t rc = ERR_OK;
     const hsize_t first[1] = { (hsize_t)(chunk * c->row->chunk_items) };
@@ -132,7 +131,9 @@ static err_t fetch(struct shard_chunks *c, int64_t chunk, int64_t *packed_bytes)
         RAISE_DONE(FORMAT, "%s: %s: chunk %lld has %llu bytes, expected %d to %lld", c->path,
                    c->row->name, (long long)chunk, (unsigned long long)bytes, CHECKSUM_BYTES + 1,
                    (long long)packed_bytes_max(c->row));
-    H5_DONE(H5Dread_chunk(c->dataset, H5P_DEFAULT, first, &filters_left_out, c->packed), FORMAT,
+    *packed = malloc((size_t)bytes);
+    if (*packed == NULL) RAISE_DONE(NOMEM, "a chunk of dataset %s", c->row->name);
+    H5_DONE(H5Dread_chunk(c->dataset, H5P_DEFAULT, first, &filters_left_out, *packed), FORMAT,
             c->path, c->row->name);
     if (filters_left_out != 0)
         RAISE_DONE(FORMAT, "%s: %s: chunk %lld was written without its filters", c->path,
@@ -142,32 +143,42 @@ done:
     return rc;
 }
 
-/* The chunk's items, from its slot or from the file. */
-static err_t unpack(struct shard_chunks *c, int64_t chunk, const char **items)
+/* Check a packed chunk and unpack it to exactly the size of a chunk. */
+static err_t unpack(char *items, const struct shard_chunks *c, int64_t chunk, const char *packed,
+                    int64_t packed_bytes)
 {
-    const int64_t slot = chunk % SHARD_CHUNK_SLOTS, bytes = chunk_bytes(c->row);
-    int64_t packed = 0;
+    const int64_t bytes = chunk_bytes(c->row), size = packed_bytes - CHECKSUM_BYTES;
     uint32_t stored;
-    *items = c->slot[slot].items;
-    if (c->slot[slot].chunk == chunk) return ERR_OK;
-
-    TRY(fetch(c, chunk, &packed));
-    packed -= CHECKSUM_BYTES;
-    memcpy(&stored, c->packed + packed, sizeof stored);
-    if (stored != shard_fletcher32(c->packed, packed))
+    memcpy(&stored, packed + size, sizeof stored);
+    if (stored != shard_fletcher32(packed, size))
         RAISE(FORMAT, "%s: %s: chunk %lld: wrong checksum", c->path, c->row->name,
               (long long)chunk);
-    if (c->slot[slot].items == NULL) c->slot[slot].items = malloc((size_t)bytes);
-    if (c->slot[slot].items == NULL) RAISE(NOMEM, "a chunk of dataset %s", c->row->name);
-    c->slot[slot].chunk = -1;
-    const size_t size =
-        ZSTD_decompress(c->slot[slot].items, (size_t)bytes, c->packed, (size_t)packed);
-    if (ZSTD_isError(size) || (int64_t)size != bytes)
+    const size_t unpacked = ZSTD_decompress(items, (size_t)bytes, packed, (size_t)size);
+    if (ZSTD_isError(unpacked) || (int64_t)unpacked != bytes)
         RAISE(FORMAT, "%s: %s: chunk %lld does not unpack to %lld bytes", c->path, c->row->name,
               (long long)chunk, (long long)bytes);
-    c->slot[slot].chunk = chunk;
-    *items = c->slot[slot].items;
     return ERR_OK;
+}
+
+/* The chunk's items, from its slot or from the file. */
+static err_t chunk_items(const char **items, struct shard_chunks *c, int64_t chunk)
+{
+    err_t rc = ERR_OK;
+    const int64_t slot = chunk % SHARD_CHUNK_SLOTS;
+    char *packed = NULL;
+    int64_t packed_bytes = 0;
+    if (c->slot[slot].chunk == chunk) goto done;
+
+    c->slot[slot].chunk = -1;
+    if (c->slot[slot].items == NULL) c->slot[slot].items = malloc((size_t)chunk_bytes(c->row));
+    if (c->slot[slot].items == NULL) RAISE_DONE(NOMEM, "a chunk of dataset %s", c->row->name);
+    TRY_DONE(fetch(&packed, &packed_bytes, c, chunk));
+    TRY_DONE(unpack(c->slot[slot].items, c, chunk, packed, packed_bytes));
+    c->slot[slot].chunk = chunk;
+done:
+    free(packed);
+    *items = c->slot[slot].items;
+    return rc;
 }
 
 err_t shard_chunks_read(struct shard_chunks *c, void *items, int64_t offset, int64_t count)
@@ -178,7 +189,7 @@ err_t shard_chunks_read(struct shard_chunks *c, void *items, int64_t offset, int
         const char *chunk;
         const int64_t skip = offset % c->row->chunk_items;
         const int64_t n = min_i64(count, c->row->chunk_items - skip);
-        TRY(unpack(c, offset / c->row->chunk_items, &chunk));
+        TRY(chunk_items(&chunk, c, offset / c->row->chunk_items));
         memcpy(out, chunk + skip * c->row->item_bytes, (size_t)(n * c->row->item_bytes));
         out += n * c->row->item_bytes;
         offset += n;

@@ -22,7 +22,6 @@ struct shard_chunks {
     const struct shard_column_row *row;
     hid_t dataset; /* -1 when not open */
     int64_t count; /* items */
-    char *packed;  /* room for the longest packed chunk */
     struct {
         int64_t chunk; /* -1: empty */
         char *items;

@@ -4,7 +4,7 @@
  *     struct dev *dev;
  *     TRY(dev_open(&dev, "cpu", 2));
  *     TRY_DONE(dev_alloc(dev, &data, bytes, "activations"));
- *     TRY_DONE(op_linear_fwd(dev, &(struct linear_fwd_args){ .y = &y, .x = &x, .w = &w, .bias = &b }));
+ *     TRY_DONE(op_linear_fwd(dev, &(struct linear_fwd_args){ .y = &y, .x = &x, .w = &w }));
  *     TRY_DONE(dev_sync(dev));
  *     dev_close(dev);
  *
@@ -18,7 +18,8 @@
  *   - work is queued on dev's stream and the call returns at once; the args struct and the tensor
  *     structs may be reused immediately, the data they point to may not;
  *   - an operator allocates nothing; scratch is passed in, as large as op_<name>_scratch_bytes says
- *     for the same shapes, with undefined contents before and after;
+ *     for the same shapes, with undefined contents before and after; more rows, targets or longer
+ *     segments never ask for less, so that scratch for the largest micro-batch serves all;
  *   - same inputs, same device, same build: same bits out, for any number of threads;
  *   - arguments are checked before the first write, so an error from the checks leaves every output
  *     untouched: ERR_SHAPE, ERR_DTYPE (tensor named), ERR_ARG (a scalar out of range, misaligned
@@ -38,7 +39,7 @@
 extern "C" {
 #endif
 
-/* Every operator, once. A backend that has none leaves NULL; test_kernels_ops names what is missing. */
+/* Every operator, once. A backend without one leaves NULL, and test_kernels_ops names it. */
 #define OPS_LIST(X)                                                                             \
     X(embed_fwd)                                                                                \
     X(embed_bwd)                                                                                \
@@ -108,14 +109,15 @@ struct dev {
 };
 
 /*
- * "cpu"; "cuda" or "cuda:N" where that backend was built. threads = 0: all cores this process may use.
+ * "cpu"; "cuda" or "cuda:N" where that backend was built. threads = 0: all cores this process may
+ * use.
  * Yours; dev_close it (NULL allowed) after everything allocated on it was freed.
  * ERR_UNSUPPORTED: not in this build; ERR_CUDA: no such device; ERR_USAGE: another name.
  */
 MUST_USE err_t dev_open(struct dev **out, const char *name, int threads);
 void dev_close(struct dev *dev);
 
-/* A host device with another table of operators over plain host memory: the reference table of the tests. */
+/* A host device with another table of operators over plain memory: for the tests' reference. */
 void dev_init_host(struct dev *dev, const struct ops_table *ops, int threads);
 
 /* Zeroed, 64-byte aligned. ERR_NOMEM: "<what>: <bytes> bytes wanted, ...". */

@@ -14,12 +14,13 @@ extern "C" {
 /*
  * y[r,:] = table[ids[r],:]
  * Cost: 2*R*C elements moved; bandwidth bound.
- * An id outside 0..V-1 is a programmer's error (batches are checked when built): ASSERT on the host backends.
+ * An id outside 0..V-1 is a programmer's error, since batches are checked when built: ASSERT on the
+ * host backends.
  */
 struct embed_fwd_args {
-    struct tensor *y;           /* [R, C]  T, strided                        */
+    struct tensor *y;           /* [R, C]  T, strided */
     const struct tensor *table; /* [V, C]  T, or a weight format the backend widens (f16, bf16) */
-    const struct tensor *ids;   /* [R]     i32                               */
+    const struct tensor *ids;   /* [R]     i32 */
 };
 MUST_USE err_t op_embed_fwd(struct dev *dev, const struct embed_fwd_args *args);
 int64_t op_embed_fwd_scratch_bytes(const struct dev *dev, const struct embed_fwd_args *args);
@@ -31,10 +32,10 @@ int64_t op_embed_fwd_scratch_bytes(const struct dev *dev, const struct embed_fwd
  * Cost: 3*R*C elements moved.
  */
 struct embed_bwd_args {
-    struct tensor *dtable_acc;  /* [V, C]  T or dtype_accumulator(T)         */
-    const struct tensor *dy;    /* [R, C]  T, strided                        */
-    const struct tensor *ids;   /* [R]     i32                               */
-    const struct tensor *order; /* [R]     i32                               */
+    struct tensor *dtable_acc;  /* [V, C]  T or dtype_accumulator(T) */
+    const struct tensor *dy;    /* [R, C]  T, strided */
+    const struct tensor *ids;   /* [R]     i32 */
+    const struct tensor *order; /* [R]     i32 */
 };
 MUST_USE err_t op_embed_bwd(struct dev *dev, const struct embed_bwd_args *args);
 int64_t op_embed_bwd_scratch_bytes(const struct dev *dev, const struct embed_bwd_args *args);

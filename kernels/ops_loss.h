@@ -1,6 +1,7 @@
 /*
- * ops_loss.h - the output layer and the cross-entropy, fused so that no [tokens, V] matrix of logits exists.
- * Letters: R rows, N target rows, C hidden width, V vocabulary rows of the table, Vv <= V valid ones.
+ * ops_loss.h - the output layer and the cross-entropy, fused so that no [tokens, V] matrix of
+ * logits exists. Letters: R rows, N target rows, C hidden width, V vocabulary rows, of which
+ * Vv <= V are valid.
  */
 #ifndef KERNELS_OPS_LOSS_H
 #define KERNELS_OPS_LOSS_H
@@ -12,9 +13,9 @@ extern "C" {
 #endif
 
 /*
- * For target i = 0..N-1, with x_i = x[rows[i],:] and logits z = x_i w^T over the first Vv rows of w:
+ * For target i < N, with x_i = x[rows[i],:] and logits z = x_i w^T over the first Vv rows of w:
  *   nll[i]       = logsumexp(z) - z[labels[i]]
- *   loss         = sum_i weights[i] * nll[i]            (the caller's; only its gradient appears here)
+ *   loss         = sum_i weights[i] * nll[i]            (the caller's; its gradient appears here)
  *   dz           = weights[i] * (softmax(z) - onehot(labels[i]))
  *   dx[rows[i]]  = dz w          all other rows of dx are set to zero
  *   dw_acc      += dz^T x_i
@@ -22,18 +23,19 @@ extern "C" {
  * Rows Vv..V-1 of w are padding: no probability, no gradient.
  *
  * Numerics: logits and softmax in the accumulator dtype, maximum subtracted.
- * Cost:     2*N*C*Vv FLOP, three times that with both gradients; logits live in scratch, a chunk of targets at a time.
+ * Cost:     2*N*C*Vv FLOP, three times that with both gradients; logits live in scratch, a chunk of
+ *           targets at a time.
  */
 struct linear_ce_args {
-    struct tensor *nll;           /* [N]     accumulator dtype                                     */
-    struct tensor *dx;            /* [R, C]  T; NULL: not wanted                                   */
-    struct tensor *dw_acc;        /* [V, C]  T or accumulator; NULL: not wanted                    */
-    const struct tensor *x;       /* [R, C]  T                                                     */
-    const struct tensor *w;       /* [V, C]  T, or f16/bf16 with T = f32                           */
-    const struct tensor *rows;    /* [N]     i32, strictly increasing, 0 .. R-1                    */
-    const struct tensor *labels;  /* [N]     i32, 0 .. Vv-1                                        */
-    const struct tensor *weights; /* [N]     f32 whatever T is                                     */
-    int64_t vocab_valid;          /* Vv                                                            */
+    struct tensor *nll;           /* [N]     accumulator dtype */
+    struct tensor *dx;            /* [R, C]  T; NULL: not wanted */
+    struct tensor *dw_acc;        /* [V, C]  T or accumulator; NULL: not wanted */
+    const struct tensor *x;       /* [R, C]  T */
+    const struct tensor *w;       /* [V, C]  T, or f16/bf16 with T = f32 */
+    const struct tensor *rows;    /* [N]     i32, strictly increasing, 0 .. R-1 */
+    const struct tensor *labels;  /* [N]     i32, 0 .. Vv-1 */
+    const struct tensor *weights; /* [N]     f32 whatever T is */
+    int64_t vocab_valid;          /* Vv */
     struct scratch scratch;
 };
 MUST_USE err_t op_linear_ce(struct dev *dev, const struct linear_ce_args *args);

@@ -1,7 +1,7 @@
 /*
  * ops_norm.h - residual addition fused with layer or RMS normalization, forward and backward.
  *
- * One pair serves both model families. ChatGLM-6B takes its residual from the norm's OUTPUT, scaled:
+ * One pair serves both families. ChatGLM-6B takes its residual from the norm's OUTPUT, scaled:
  *     h = alpha*a + attn(a);  m = LN(h);  h' = alpha*m + mlp(m);  a' = LN(h')
  * ChatGLM2-6B takes it from the norm's INPUT (plain pre-norm): h' = h + f(RMS(h)).
  *
@@ -31,17 +31,17 @@ enum norm_kind { NORM_LAYER, NORM_RMS };
  */
 struct residual_norm_fwd_args {
     enum norm_kind kind;
-    struct tensor *y;              /* [R, C]  T                                             */
+    struct tensor *y;              /* [R, C]  T */
     struct tensor *h;              /* [R, C]  T; may alias x or residual; NULL: not stored (only
                                       where residual is NULL)                               */
-    struct tensor *mean;           /* [R]     accumulator dtype; NULL for rms               */
-    struct tensor *rstd;           /* [R]     accumulator dtype                             */
-    const struct tensor *x;        /* [R, C]  T                                             */
-    const struct tensor *residual; /* [R, C]  T, or NULL                                    */
-    const struct tensor *gamma;    /* [C]     T or F32                                      */
-    const struct tensor *beta;     /* [C]     as gamma; NULL for rms                        */
-    double alpha;                  /* finite; sqrt(56) in ChatGLM-6B                        */
-    double eps;                    /* > 0, finite                                           */
+    struct tensor *mean;           /* [R]     accumulator dtype; NULL for rms */
+    struct tensor *rstd;           /* [R]     accumulator dtype */
+    const struct tensor *x;        /* [R, C]  T */
+    const struct tensor *residual; /* [R, C]  T, or NULL */
+    const struct tensor *gamma;    /* [C]     T or F32 */
+    const struct tensor *beta;     /* [C]     as gamma; NULL for rms */
+    double alpha;                  /* finite; sqrt(56) in ChatGLM-6B */
+    double eps;                    /* > 0, finite */
 };
 MUST_USE err_t op_residual_norm_fwd(struct dev *dev, const struct residual_norm_fwd_args *args);
 int64_t op_residual_norm_fwd_scratch_bytes(const struct dev *dev,
@@ -49,13 +49,13 @@ int64_t op_residual_norm_fwd_scratch_bytes(const struct dev *dev,
 
 /*
  * The gradient of a loss with respect to h, from that with respect to y and to the residual branch.
- *   RESIDUAL_FROM_OUTPUT (ChatGLM-6B):  g = dy + alpha * dresidual;  dh = norm'(g)
- *   RESIDUAL_FROM_INPUT  (ChatGLM2-6B): g = dy;                      dh = norm'(g) + alpha * dresidual
+ *   RESIDUAL_FROM_OUTPUT (ChatGLM-6B):  g = dy + alpha*dresidual;  dh = norm'(g)
+ *   RESIDUAL_FROM_INPUT  (ChatGLM2-6B): g = dy;                    dh = norm'(g) + alpha*dresidual
  * with, for layer: xhat = (h - mean) * rstd, p = g * gamma,
  *   norm'(g) = rstd * (p - mean_c(p) - xhat * mean_c(p * xhat))
  *   dgamma_acc += sum_r g * xhat,   dbeta_acc += sum_r g
  * and for rms: xhat = h * rstd, norm'(g) = rstd * (p - xhat * mean_c(p * xhat)); no dbeta.
- * dh is also the gradient with respect to x, and alpha*dh that with respect to the forward's residual.
+ * dh is also the gradient with respect to x, and alpha*dh that with respect to the residual.
  *
  * Source:   derivation in model/README.md, "LayerNorm"; checked against central differences.
  * Numerics: the sum over rows is a fixed tree over fixed blocks of rows.
@@ -66,15 +66,15 @@ enum residual_from { RESIDUAL_FROM_OUTPUT, RESIDUAL_FROM_INPUT };
 struct residual_norm_bwd_args {
     enum norm_kind kind;
     enum residual_from residual_from;
-    struct tensor *dh;              /* [R, C]  T; may alias dy or dresidual                 */
+    struct tensor *dh;              /* [R, C]  T; may alias dy or dresidual */
     struct tensor *dgamma_acc;      /* [C]     T or accumulator; NULL: frozen, not computed */
-    struct tensor *dbeta_acc;       /* [C]     as dgamma_acc; NULL for rms or frozen        */
-    const struct tensor *dy;        /* [R, C]  T                                            */
-    const struct tensor *dresidual; /* [R, C]  T; NULL: none                                */
-    const struct tensor *h;         /* [R, C]  T, as the forward pass stored it             */
-    const struct tensor *mean;      /* [R]     from the forward pass; NULL for rms          */
-    const struct tensor *rstd;      /* [R]     from the forward pass                        */
-    const struct tensor *gamma;     /* [C]     as in the forward pass                       */
+    struct tensor *dbeta_acc;       /* [C]     as dgamma_acc; NULL for rms or frozen */
+    const struct tensor *dy;        /* [R, C]  T */
+    const struct tensor *dresidual; /* [R, C]  T; NULL: none */
+    const struct tensor *h;         /* [R, C]  T, as the forward pass stored it */
+    const struct tensor *mean;      /* [R]     from the forward pass; NULL for rms */
+    const struct tensor *rstd;      /* [R]     from the forward pass */
+    const struct tensor *gamma;     /* [C]     as in the forward pass */
     double alpha;
     struct scratch scratch;
 };

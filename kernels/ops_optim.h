@@ -13,8 +13,8 @@
 extern "C" {
 #endif
 
-/* Sums of squares are taken per this many elements of a logical tensor and folded in order by the caller, so that the
- * gradient norm does not depend on how tensors are spread over ranks. */
+/* Sums of squares are taken per this many elements of a logical tensor and folded in order by the
+ * caller, so that the gradient norm does not depend on how tensors are spread over ranks. */
 #define SUMSQ_CHUNK 16384
 
 /*
@@ -28,8 +28,8 @@ struct sumsq_segment {
 };
 
 struct sumsq_chunks_args {
-    struct tensor *out;     /* [chunks]  f64                                 */
-    const struct tensor *x; /* [n]       flat arena, f32, bf16 or f64        */
+    struct tensor *out;     /* [chunks]  f64 */
+    const struct tensor *x; /* [n]       flat arena, f32, bf16 or f64 */
     const struct sumsq_segment *segments;
     int64_t segment_count;
 };
@@ -43,24 +43,25 @@ int64_t op_sumsq_chunks_scratch_bytes(const struct dev *dev, const struct sumsq_
  *   v  = beta2*v + (1-beta2)*g*g
  *   w -= lr/(1-beta1^t) * m / (sqrt(v)/sqrt(1-beta2^t) + eps)
  *
- * Source:   Loshchilov, Hutter 2019, arXiv:1711.05101, algorithm 2; eps placed as torch.optim.AdamW does
- *           (after the bias correction).
+ * Source:   Loshchilov, Hutter 2019, arXiv:1711.05101, algorithm 2; eps placed as torch.optim.AdamW
+ *           does (after the bias correction).
  * Numerics: elementwise in the accumulator dtype; scalar factors computed in float64, then rounded.
  *           With `master`, the update acts on master (f32) and w receives the rounded copy.
  * Cost:     per element 3 reads + 3 writes of f32 without master (28 B); bandwidth bound.
  */
 struct adamw_segment {
-    int64_t weight_offset, grad_offset, state_offset; /* elements of the arenas below; state also places master */
+    int64_t weight_offset, grad_offset; /* elements of the arenas below */
+    int64_t state_offset;               /* of both moments, and of master */
     int64_t count;
     bool decay;
 };
 
 struct adamw_segments_args {
-    struct tensor *weight;      /* [n]  T                                              */
-    struct tensor *master;      /* [n]  f32; NULL: weight is its own master            */
-    struct tensor *exp_avg;     /* [n]  accumulator dtype of T                         */
-    struct tensor *exp_avg_sq;  /* [n]  accumulator dtype of T                         */
-    const struct tensor *grad;  /* [n]  T or accumulator dtype                         */
+    struct tensor *weight;      /* [n]  T */
+    struct tensor *master;      /* [n]  f32; NULL: weight is its own master */
+    struct tensor *exp_avg;     /* [n]  accumulator dtype of T */
+    struct tensor *exp_avg_sq;  /* [n]  accumulator dtype of T */
+    const struct tensor *grad;  /* [n]  T or accumulator dtype */
     const struct adamw_segment *segments;
     int64_t segment_count;
     double lr;                  /* >= 0 */
@@ -85,7 +86,7 @@ int64_t op_cast_scratch_bytes(const struct dev *dev, const struct cast_args *arg
 /* y_acc += x, elementwise: how the gradients of lanes are combined. */
 struct add_args {
     struct tensor *y_acc;   /* [n]  f32 or f64 */
-    const struct tensor *x; /* [n]  as y_acc   */
+    const struct tensor *x; /* [n]  as y_acc */
 };
 MUST_USE err_t op_add(struct dev *dev, const struct add_args *args);
 int64_t op_add_scratch_bytes(const struct dev *dev, const struct add_args *args);

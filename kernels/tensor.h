@@ -3,7 +3,7 @@
  *
  * Rows: the last dimension is contiguous; consecutive rows (indices of the last but one dimension)
  * are `row_stride` elements apart, which lets an operator work on a column block of a wider matrix.
- * A tensor with row_stride == dim[dims-1] is contiguous. More than two dimensions are always contiguous.
+ * A tensor with row_stride == dim[dims-1] is contiguous; beyond two dimensions it always is.
  */
 #ifndef KERNELS_TENSOR_H
 #define KERNELS_TENSOR_H

@@ -9,7 +9,8 @@
 static err_t copy_path(char out[FILE_PATH_MAX], const char *path)
 {
     if (snprintf(out, FILE_PATH_MAX, "%s", path) >= FILE_PATH_MAX)
-        RAISE(ARG, "path of %zu bytes, at most %d: %.80s...", strlen(path), FILE_PATH_MAX - 1, path);
+        RAISE(ARG, "path of %zu bytes, at most %d: %.80s...", strlen(path), FILE_PATH_MAX - 1,
+              path);
     return ERR_OK;
 }
 

@@ -1,6 +1,7 @@
 /*
- * model_source.h - a model from whatever folder a user names: a Hugging Face folder, a run folder of `soulchat train`
- * (its newest checkpoint), or one checkpoint. What it is, its weights, and where its tokenizer is.
+ * model_source.h - a model from whatever folder a user names: a Hugging Face folder, a run folder
+ * of `soulchat train` (its newest checkpoint), or one checkpoint. What it is, its weights, and
+ * where its tokenizer is.
  */
 #ifndef MODEL_MODEL_SOURCE_H
 #define MODEL_MODEL_SOURCE_H
@@ -17,7 +18,8 @@ struct model_source {
     struct weight_source *weights;
 };
 
-/* ERR_NOTFOUND: no such folder, or nothing of a model in it; else as hf_checkpoint.h and hf_folder.h.
+/* ERR_NOTFOUND: no such folder, or nothing of a model in it; else as hf_checkpoint.h and
+ * hf_folder.h.
  * Close it also after a failure. */
 MUST_USE err_t model_source_open(struct model_source *out, const char *path);
 void model_source_close(struct model_source *s);

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# From a fresh clone to a reply: install, build, prepare the bundled sample, train a tiny model, export, answer.
+# From a fresh clone to a reply: install, build, prepare the bundled sample, train a tiny model,
+# export, answer.
 # Some minutes on two cores; downloads nothing but packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."

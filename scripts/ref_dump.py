@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Make a golden folder: a small random ChatGLM-6B and what a plain PyTorch float32 computes from it.
+"""Make a golden folder: a small random ChatGLM-6B and what plain PyTorch computes from it.
 
-    scripts/ref_dump.py OUT --hidden 96 --heads 3 --layers 4 --seed 7 --untied --mask-token mask --shards 3
+    scripts/ref_dump.py OUT --hidden 96 --heads 3 --seed 7 --untied --mask-token mask --shards 3
     build/tests/parity OUT
 
-An implementation of its own, written from the description of the model in model/README.md with one dense tensor operation per
-formula, so that it shares nothing with the program it judges but the mathematics. The layout of OUT is
-described in tests/golden/README.md. Needs torch and h5py.
+An implementation of its own, in float32 and with one dense tensor operation per formula, so that it
+shares nothing with the program it judges but the mathematics (model/README.md). The layout of OUT
+is described in tests/golden/README.md. Needs torch and h5py.
 """
 import argparse
 import json
@@ -37,7 +37,7 @@ def parse():
     p.add_argument("--mask-token", choices=["gmask", "mask"], default="gmask",
                    help="mask: [MASK] somewhere inside each prompt and no [gMASK]")
     p.add_argument("--shards", type=int, default=2)
-    p.add_argument("--norms-f32", action="store_true", help="norms stored in float32, as on the hub")
+    p.add_argument("--norms-f32", action="store_true", help="norms in float32, as on the hub")
     a = p.parse_args()
     a.inner = a.inner or 4 * a.hidden
     assert a.hidden % (4 * a.heads) == 0, "the head width must be a multiple of 4"
@@ -74,7 +74,8 @@ def make_weights(a, gen):
         w[name + ".weight"] = normal(rows, cols, std=1.2 / math.sqrt(cols))
         w[name + ".bias"] = normal(rows, std=0.05)
 
-    w = {"transformer.word_embeddings.weight": normal(a.vocab, a.hidden, std=4 / math.sqrt(a.hidden))}
+    embedding = normal(a.vocab, a.hidden, std=4 / math.sqrt(a.hidden))
+    w = {"transformer.word_embeddings.weight": embedding}
     for i in range(a.layers):
         p = f"transformer.layers.{i}."
         norm(p + "input_layernorm", w)
@@ -161,6 +162,10 @@ def layer_norm(x, w, name):
     return (x - mean) / torch.sqrt(var + 1e-5) * w[name + ".weight"] + w[name + ".bias"]
 
 
+def dense(x, w, name):
+    return x @ w[name + ".weight"].T + w[name + ".bias"]
+
+
 def gelu(x):
     return 0.5 * x * (1 + torch.tanh(0.7978845608028654 * x * (1 + 0.044715 * x * x)))
 
@@ -195,16 +200,16 @@ def forward(a, w, ids, config):
     for i in range(a.layers):
         p = f"transformer.layers.{i}."
         h = layer_norm(x, w, p + "input_layernorm")
-        qkv = h @ w[p + "attention.query_key_value.weight"].T + w[p + "attention.query_key_value.bias"]
+        qkv = dense(h, w, p + "attention.query_key_value")
         q, k, v = qkv.view(B, S, H, 3 * D).split(D, dim=-1)
         q, k = two_streams(q, pos, block, freq), two_streams(k, pos, block, freq)
         scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(D)
         scores = scores.masked_fill(~visible[:, None], float("-inf"))
         mix = torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v).reshape(B, S, a.hidden)
-        o = mix @ w[p + "attention.dense.weight"].T + w[p + "attention.dense.bias"]
+        o = dense(mix, w, p + "attention.dense")
         m = layer_norm(ALPHA * h + o, w, p + "post_attention_layernorm")
-        u = gelu(m @ w[p + "mlp.dense_h_to_4h.weight"].T + w[p + "mlp.dense_h_to_4h.bias"])
-        x = ALPHA * m + u @ w[p + "mlp.dense_4h_to_h.weight"].T + w[p + "mlp.dense_4h_to_h.bias"]
+        g = gelu(dense(m, w, p + "mlp.dense_h_to_4h"))
+        x = ALPHA * m + dense(g, w, p + "mlp.dense_4h_to_h")
         hidden.append(x)
     x = layer_norm(x, w, "transformer.final_layernorm")
     head = w["lm_head.weight"] if a.untied else w["transformer.word_embeddings.weight"]
@@ -232,8 +237,8 @@ def dump_forward(f, a, w, config, batch):
 
 
 def dump_greedy(f, a, w, config, rng):
-    """Full forward passes, no cache. Prompts whose best two logits nearly tie are drawn again: rounding
-    would decide."""
+    """Full forward passes, no cache. Prompts whose best two logits nearly tie are drawn again:
+    rounding would decide."""
     while True:
         prompt = make_prompt(a, config, int(rng.integers(3, 12)), rng)
         ids, margins, largest = list(prompt), [], 0.0
@@ -254,9 +259,11 @@ def dump_greedy(f, a, w, config, rng):
 def dump_training(f, a, w, config, batch):
     """Gradients, then three clipped AdamW steps on the one batch."""
     ids, labels = batch[0], batch[1]
-    settings = dict(lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01, max_grad_norm=1.0)
+    decay = 0.01
+    settings = dict(lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=decay,
+                    max_grad_norm=1.0)
     w = {name: t.clone().requires_grad_() for name, t in w.items()}
-    groups = [{"params": [t for t in w.values() if t.dim() == 2], "weight_decay": settings["weight_decay"]},
+    groups = [{"params": [t for t in w.values() if t.dim() == 2], "weight_decay": decay},
               {"params": [t for t in w.values() if t.dim() == 1], "weight_decay": 0.0}]
     adamw = torch.optim.AdamW(groups, lr=settings["lr"], eps=settings["eps"], foreach=False,
                               betas=(settings["beta1"], settings["beta2"]))

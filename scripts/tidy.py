@@ -107,7 +107,8 @@ def check_alone(path, text):
             continue
         command = [compiler, "-fsyntax-only", "-x", language, f"-std={standard}", "-Wall",
                    "-Wextra", "-march=native", "-fopenmp-simd", "-D_GNU_SOURCE", "-I", ROOT,
-                   "-I", os.path.join(ROOT, "tests"), *LIBRARY_INCLUDES, "-include", path, os.devnull]
+                   "-I", os.path.join(ROOT, "tests"), *LIBRARY_INCLUDES, "-include", path,
+                   os.devnull]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode != 0 or done.stderr:
             found = re.search(r"(error|warning): (.*)", done.stderr)

@@ -1,8 +1,5 @@
-# The HDF5 filter plugin, and the test that another program reads our shards with it. Sanitizers cannot be
-# loaded into that program, so the test is for plain builds.
-if(NOT TARGET h5zsoulchat_zstd)
-  include(${CMAKE_SOURCE_DIR}/data/plugin/plugin.cmake)
-endif()
+# The test that another program reads our shards through the HDF5 filter plugin. Sanitizers cannot
+# be loaded into that program, so the test is for plain builds.
 add_dependencies(test_data_h5py h5zsoulchat_zstd)
 if(NOT SOULCHAT_SANITIZE)
   set_tests_properties(test_data_h5py PROPERTIES

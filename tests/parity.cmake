@@ -13,3 +13,13 @@ foreach(device cpu ref)
            WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES TIMEOUT 300)
 endforeach()
+
+# A folder that is not what it should be: one line that says why.
+function(parity_refuses name message)
+  add_test(NAME parity_refuses_${name} COMMAND parity ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(parity_refuses_${name} PROPERTIES PASS_REGULAR_EXPRESSION "${message}")
+endfunction()
+parity_refuses(missing_folder "^parity: [^\n]*no/such/folder[^\n]*\n$" no/such/folder)
+parity_refuses(folder_without_model "^parity: [^\n]*config.json[^\n]*\n$" tests)
+parity_refuses(unknown_option "^usage: parity DIR" tests/golden/chatglm-tiny --fast)
+parity_refuses(unknown_device "^usage: parity DIR" tests/golden/chatglm-tiny --device gpu)

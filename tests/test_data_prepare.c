@@ -82,22 +82,17 @@ static void test_every_rule_counts(void **state)
     struct shards *s;
     path_of(source, "rules.json");
     path_of(out, "rules");
-    write_text(
-        source,
-        "[{\"messages\":[]},"
-        "{\"messages\":[" USER(
-            "a") "]},"
-                 "{\"messages\":[" HELP(
-                     "a") "]},"
-                          "{\"messages\":[" RULE("x") "," USER("a") "," HELP(
-                              "b") "]},"
-                                   "{\"messages\":[" USER(" \\u3000a\\r\\nb\\n\\n\\nc \\u00a0") "," HELP(
-                                       "b") "]},"
-                                            "{\"messages\":[" USER("a") "," USER("\\n") "," USER("b") "," HELP(
-                                                "c") "," HELP("d") "," USER("e") "]},"
-                                                                                 "{\"messages\":"
-                                                                                 "[" HELP("a") "," USER(
-                                                                                     "b") "," HELP("c") "]}]");
+    /* clang-format off */
+    write_text(source,
+               "[{\"messages\":[]},"
+               "{\"messages\":[" USER("a") "]},"
+               "{\"messages\":[" HELP("a") "]},"
+               "{\"messages\":[" RULE("x") "," USER("a") "," HELP("b") "]},"
+               "{\"messages\":[" USER(" \\u3000a\\r\\nb\\n\\n\\nc \\u00a0") "," HELP("b") "]},"
+               "{\"messages\":[" USER("a") "," USER("\\n") "," USER("b") "," HELP("c") "," HELP("d")
+                               "," USER("e") "]},"
+               "{\"messages\":[" HELP("a") "," USER("b") "," HELP("c") "]}]");
+    /* clang-format on */
     assert_ok(prepare(&c, source, out, NULL));
     assert_int_equal(c.read, 7);
     assert_int_equal(count_of(&c, "system_turn"), 1);

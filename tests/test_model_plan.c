@@ -107,6 +107,35 @@ static void test_lean_is_smaller(void **state)
     assert_true(eval.bytes < lean.bytes);
 }
 
+/* Scratch is planned for the largest micro-batch and serves every smaller one, so it must never be
+ * the smaller batch that asks for more. In each case another operator asks for the most. */
+static void check_scratch_grows(int64_t hidden, int64_t ffn, int64_t vocab, int64_t targets)
+{
+    struct glm_config config = tiny_config(true);
+    config.hidden_size = hidden;
+    config.head_count = config.kv_head_count = 1;
+    config.ffn_size = ffn;
+    config.vocab_size = vocab;
+    config.layer_count = 1;
+    int64_t bytes = 0;
+    for (int64_t rows = 1; rows <= 4200; rows++) {
+        struct glm_options options = tiny_options(rows);
+        struct glm_plan plan;
+        options.targets_max = targets > 0 ? targets : rows;
+        assert_ok(plan_of(&plan, &config, options));
+        assert_true(plan.buffer[GLM_B_SCRATCH].bytes >= bytes);
+        bytes = plan.buffer[GLM_B_SCRATCH].bytes;
+    }
+}
+
+static void test_scratch_grows(void **state)
+{
+    (void)state;
+    check_scratch_grows(8, 4096, 64, 1);
+    check_scratch_grows(512, 16, 64, 1);
+    check_scratch_grows(8, 16, 9000, 0);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -137,9 +166,8 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_allocations),
-        cmocka_unit_test(test_sums),
-        cmocka_unit_test(test_lean_is_smaller),
+        cmocka_unit_test(test_allocations),     cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_lean_is_smaller), cmocka_unit_test(test_scratch_grows),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,9 +84,9 @@ def train(lines, **settings):
     with tempfile.TemporaryDirectory() as folder:
         text = pathlib.Path(folder, "text")
         text.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        settings |= {"input": text, "model_prefix": pathlib.Path(folder, "m"), "num_threads": 1,
-                     "max_sentence_length": 1 << 16, "split_digits": "true",
-                     "character_coverage": 1.0, "minloglevel": 2}
+        settings = {"input": text, "model_prefix": pathlib.Path(folder, "m"), "num_threads": 1,
+                    "max_sentence_length": 1 << 16, "split_digits": "true",
+                    "character_coverage": 1.0, "minloglevel": 2} | settings
         flags = [f"--{name}={value}" for name, value in settings.items()]
         subprocess.run(["spm_train"] + flags, check=True)
         return decode(pathlib.Path(folder, "m.model").read_bytes())
@@ -103,15 +103,18 @@ def rewrite_training(message, changes):
     return encode(sorted(kept + list(changes.items()), key=lambda field: field[0]))
 
 
-def make_chatglm(dialogues):
-    lines = []
-    for dialogue in dialogues:
-        names = {"user": "用户", "assistant": "心理咨询师"}
-        # <n> first, so that no piece joins the leading space with a word
-        lines.append("".join(f"<n>{names[m['role']]}：{m['content']}" for m in dialogue["messages"]))
-        lines += [f"<n>{m['content']}" for m in dialogue["messages"]]
-    fields = train(lines, model_type="unigram", vocab_size=UNIGRAM_PIECES, pad_id=3,
-                   user_defined_symbols="<n>", required_chars=ASCII)
+def lines_of(messages):
+    """[(role name, text)] of one dialogue as the lines to learn from."""
+    # <n> first, so that no piece joins the leading space with a word
+    yield "".join(f"<n>{name}：{text}" for name, text in messages)
+    for _, text in messages:
+        yield f"<n>{text}"
+
+
+def make_chatglm(path, lines, piece_count, **settings):
+    """Write a tokenizer of ChatGLM-6B's kind; the names of its pieces by id."""
+    fields = train(lines, model_type="unigram", vocab_size=piece_count, pad_id=3,
+                   user_defined_symbols="<n>", required_chars=ASCII, **settings)
     pieces = [(1, value) for number, value in fields if number == 1]
     space = next(p for p in pieces if dict(decode(p[1]))[1] == "▁".encode())
     pieces.remove(space)
@@ -122,7 +125,7 @@ def make_chatglm(dialogues):
     changes = {4: len(pieces), 35: 1}  # vocab_size, byte_fallback
     rest = [(number, rewrite_training(value, changes) if number == 2 else value)
             for number, value in fields if number != 1]
-    (HERE / "model" / "ice_text.model").write_bytes(encode(pieces + rest))
+    path.write_bytes(encode(pieces + rest))
     return [dict(decode(value))[1].decode() for _, value in pieces]
 
 
@@ -137,26 +140,36 @@ def make_chatglm2(dialogues):
     (CHATGLM2 / "tokenizer.model").write_bytes(encode(fields))
 
 
-def write_json(name, value):
-    (HERE / "model" / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+def write_json(path, value):
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def write_configs(folder, names, hidden, layers, heads, positions):
+    """config.json of a ChatGLM-6B of these sizes and vocabulary, and tokenizer_config.json."""
+    write_json(folder / "config.json", {
+        "architectures": ["ChatGLMModel"], "model_type": "chatglm",
+        "vocab_size": (len(names) + 63) // 64 * 64, "hidden_size": hidden, "num_layers": layers,
+        "num_attention_heads": heads, "inner_hidden_size": 4 * hidden,
+        "max_sequence_length": positions, "layernorm_epsilon": 1e-5, "position_encoding_2d": True,
+        "use_cache": True, "mask_token_id": names.index("[MASK]"),
+        "gmask_token_id": names.index("[gMASK]"), "bos_token_id": names.index("<sop>"),
+        "eos_token_id": names.index("<eop>"), "pad_token_id": names.index("<pad>"),
+        "torch_dtype": "float32"})
+    write_json(folder / "tokenizer_config.json", {
+        "tokenizer_class": "ChatGLMTokenizer", "bos_token": "<sop>", "eos_token": "<eop>",
+        "end_token": "</s>", "gmask_token": "[gMASK]", "mask_token": "[MASK]", "pad_token": "<pad>",
+        "unk_token": "<unk>", "remove_space": False, "do_lower_case": False, "num_image_tokens": 0,
+        "auto_map": {"AutoTokenizer": ["tokenization_chatglm.ChatGLMTokenizer", None]}})
 
 
 def main():
     dialogues = json.loads((HERE / "corpus.json").read_text(encoding="utf-8"))
-    names = make_chatglm(dialogues)
+    roles = {"user": "用户", "assistant": "心理咨询师"}
+    lines = [line for dialogue in dialogues
+             for line in lines_of([(roles[m["role"]], m["content"]) for m in dialogue["messages"]])]
+    names = make_chatglm(HERE / "model" / "ice_text.model", lines, UNIGRAM_PIECES)
     make_chatglm2(dialogues)
-    write_json("config.json", {
-        "architectures": ["ChatGLMModel"], "model_type": "chatglm",
-        "vocab_size": (len(names) + 63) // 64 * 64, "hidden_size": 128, "num_layers": 4,
-        "num_attention_heads": 4, "inner_hidden_size": 512, "max_sequence_length": 512,
-        "layernorm_epsilon": 1e-5, "position_encoding_2d": True, "use_cache": True,
-        "mask_token_id": names.index("[MASK]"), "gmask_token_id": names.index("[gMASK]"),
-        "bos_token_id": names.index("<sop>"), "eos_token_id": names.index("<eop>"),
-        "pad_token_id": names.index("<pad>"), "torch_dtype": "float32"})
-    write_json("tokenizer_config.json", {
-        "tokenizer_class": "ChatGLMTokenizer", "bos_token": "<sop>", "eos_token": "<eop>",
-        "end_token": "</s>", "gmask_token": "[gMASK]", "mask_token": "[MASK]", "pad_token": "<pad>",
-        "unk_token": "<unk>", "remove_space": False, "do_lower_case": False, "num_image_tokens": 0})
+    write_configs(HERE / "model", names, hidden=128, layers=4, heads=4, positions=512)
 
 
 if __name__ == "__main__":

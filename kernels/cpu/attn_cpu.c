@@ -15,8 +15,8 @@
 #include <omp.h>
 #include <string.h>
 
-#define QUERY_ROWS 64  /* a block of queries: its scores against 2048 keys are 512 KiB */
-#define KEY_COLS   512 /* backward: keys of one piece; scores and their gradient are 256 KiB */
+#define QUERY_ROWS 128 /* a block of queries: its scores against 2048 keys are 1 MiB */
+#define KEY_COLS   512 /* backward: keys of one piece; scores and their gradient are 512 KiB */
 
 /* Keys that row i of a segment sees: 0 .. visible-1. */
 static int64_t visible_keys(struct attn_segment seg, int64_t i)

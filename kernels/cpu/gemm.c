@@ -50,8 +50,8 @@ bool gemm_one_thread(bool a_transposed, bool b_transposed, int64_t m, int64_t n,
                      float alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
                      float beta, float *c, int64_t ldc)
 {
-    return dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', m, n, k, alpha, a, lda,
-                      b, ldb, beta, c, ldc) == dnnl_success;
+    return dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', m, n, k, alpha, a, lda, b,
+                      ldb, beta, c, ldc) == dnnl_success;
 }
 
 static bool needs_widening(const struct gemm_args *g) { return g->b_dtype != DTYPE_F32; }
@@ -67,10 +67,20 @@ static int64_t piece_floats(const struct gemm_args *g, struct gemm_tile tile)
     return needs_widening(g) ? align_up(tile.cols * WIDEN_K, 16) : 0;
 }
 
+/* No tile of this product, nor of one with fewer rows or columns, is larger: tiles themselves
+ * shrink where a product is cut once more, but scratch for a large product has to serve small ones.
+ */
+static struct gemm_tile tile_bound(int64_t m, int64_t n, dtype_t b_dtype)
+{
+    const int64_t cols_max = b_dtype == DTYPE_F32 ? TILE_MAX : WIDEN_COLS_MAX;
+    return (struct gemm_tile){ .rows = part_of(min_i64(m, TILE_MAX), 1, TILE_ROW_UNIT),
+                               .cols = part_of(min_i64(n, cols_max), 1, TILE_COL_UNIT) };
+}
+
 int64_t gemm_scratch_bytes(const struct dev *dev, const struct gemm_args *g)
 {
     if (g->m == 0 || g->n == 0) return 0;
-    const struct gemm_tile tile = gemm_tile_of(g->m, g->n, g->b_dtype);
+    const struct gemm_tile tile = tile_bound(g->m, g->n, g->b_dtype);
     return dev->threads * (tile_floats(g, tile) + piece_floats(g, tile)) * (int64_t)sizeof(float);
 }
 
@@ -128,8 +138,15 @@ static bool is_gemv(const struct gemm_args *g)
 
 static void run_gemv(struct dev *dev, const struct gemm_args *g)
 {
-    const struct gemv_args v = { .c = g->c, .ldc = g->ldc, .a = g->a, .lda = g->lda, .rows = g->m,
-                                 .b = g->b, .b_dtype = g->b_dtype, .ldb = g->ldb, .k = g->k,
+    const struct gemv_args v = { .c = g->c,
+                                 .ldc = g->ldc,
+                                 .a = g->a,
+                                 .lda = g->lda,
+                                 .rows = g->m,
+                                 .b = g->b,
+                                 .b_dtype = g->b_dtype,
+                                 .ldb = g->ldb,
+                                 .k = g->k,
                                  .accumulate = g->accumulate };
 #pragma omp parallel for num_threads(dev->threads) schedule(dynamic)
     for (int64_t col = 0; col < g->n; col += GEMV_COLS_MAX) {

@@ -42,7 +42,8 @@ struct gemm_args {
 /* ERR_NOMEM: oneDNN found no memory for packing. Adds to dev->stats. */
 MUST_USE err_t gemm_f32(struct dev *dev, const struct gemm_args *args);
 
-/* A function of m, n, b_dtype and tiles_in_scratch; 0 for f32 straight into c. */
+/* A function of m, n, b_dtype and tiles_in_scratch that never falls as m or n grow; 0 for f32
+ * straight into c. */
 int64_t gemm_scratch_bytes(const struct dev *dev, const struct gemm_args *args);
 
 /* One product on the calling thread, inside a parallel region of the caller's: the row-major

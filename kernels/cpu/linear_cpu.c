@@ -145,7 +145,7 @@ static struct gemm_args dx_product(const struct linear_bwd_args *a)
 static int64_t db_bytes(const struct linear_bwd_args *a)
 {
     if (a->db_acc == NULL) return 0;
-    return align_up(sum_block_count(a->dy->dim[0]) * a->dy->dim[1] * (int64_t)sizeof(double), 64);
+    return align_up(sum_block_bound(a->dy->dim[0]) * a->dy->dim[1] * (int64_t)sizeof(double), 64);
 }
 
 int64_t linear_bwd_scratch_cpu(const struct dev *dev, const struct linear_bwd_args *a)

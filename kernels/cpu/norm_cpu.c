@@ -158,7 +158,7 @@ int64_t residual_norm_bwd_scratch_cpu(const struct dev *dev,
                                       const struct residual_norm_bwd_args *a)
 {
     (void)dev;
-    return sum_block_count(a->dy->dim[0]) * block_sums_bytes(a->dy->dim[1]);
+    return sum_block_bound(a->dy->dim[0]) * block_sums_bytes(a->dy->dim[1]);
 }
 
 /* Without a residual dy stands in for it, with factors of 0. */

@@ -67,6 +67,13 @@ static inline int64_t sum_block_rows(int64_t rows)
 
 static inline int64_t sum_block_count(int64_t rows) { return div_ceil(rows, sum_block_rows(rows)); }
 
+/* What scratch is sized by: the count itself falls at 1025, 2049, ... rows, and scratch for many
+ * rows has to serve fewer. */
+static inline int64_t sum_block_bound(int64_t rows)
+{
+    return min_i64(div_ceil(rows, SUM_ROWS_MIN), SUM_BLOCKS_MAX);
+}
+
 /* out_acc[c] += sum_b partial[b*stride + c], b ascending. */
 void cpu_fold_blocks(struct dev *dev, float *out_acc, const double *partial, int64_t blocks,
                      int64_t stride, int64_t cols);

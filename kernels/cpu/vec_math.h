@@ -11,8 +11,12 @@
 #include <math.h>
 #include <stdint.h>
 
-#define VEC_EXP_MAX 88.0f  /* arguments above count as this: exp(88) = 1.65e38 is finite */
-#define VEC_EXP_MIN -87.0f /* arguments below give 0: exp(-87) = 1.6e-38 is the last normal one */
+/* Arguments above VEC_EXP_MAX count as that one, arguments below VEC_EXP_MIN give 0. Beside a sum
+ * of at least 1, which is where all results here end up, exp(-64) = 1.6e-28 is nothing; but smaller
+ * factors, or the reciprocal of larger ones, soon make subnormal products, and those take the
+ * hardware a hundred times longer. */
+#define VEC_EXP_MAX 64.0f
+#define VEC_EXP_MIN -64.0f
 
 /*
  * exp(x), within 1 ulp for VEC_EXP_MIN <= x <= VEC_EXP_MAX; NaN stays NaN.
@@ -38,8 +42,8 @@ static inline float vec_expf(float x)
     p = p * r + 0.5f;
     p = p * (r * r) + r;
     const float scale = bits_to_f32((f32_to_bits(shifted) << 23) + 0x3f800000u);
-    const float y = p * scale + scale;
-    return x < VEC_EXP_MIN ? 0.0f : y;
+    const uint32_t keep = ~-(uint32_t)(x < VEC_EXP_MIN); /* no select: it may become a branch */
+    return bits_to_f32(f32_to_bits(p * scale + scale) & keep);
 }
 
 /* a*b + c with the same bits wherever the compiler puts it: where the machine has a fused
@@ -50,33 +54,10 @@ static inline float vec_fma(float a, float b, float c) { return fmaf(a, b, c); }
 static inline float vec_fma(float a, float b, float c) { return a * b + c; }
 #endif
 
-/* A float's bits as an integer of the same order, NaNs beyond infinities; its own inverse. */
-static inline int32_t vec_order(int32_t bits) { return bits ^ ((bits >> 31) & INT32_MAX); }
-
-/* The largest of count > 0 numbers. Compared as integers, because compilers do not vectorise a
- * maximum of floats: it would have to mind NaN and the sign of zero. */
-static inline float vec_max(const float *x, int64_t count)
-{
-    int32_t max = INT32_MIN;
-#pragma omp simd reduction(max : max)
-    for (int64_t i = 0; i < count; i++) {
-        const int32_t order = vec_order((int32_t)f32_to_bits(x[i]));
-        max = order > max ? order : max;
-    }
-    return bits_to_f32((uint32_t)vec_order(max));
-}
+/* The largest of count > 0 numbers. */
+float vec_max(const float *x, int64_t count);
 
 /* x[i] = exp(x[i] - max); returns their sum. */
-static inline double vec_exp_minus(float *x, int64_t count, float max)
-{
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < count; i++) {
-        const float e = vec_expf(x[i] - max);
-        x[i] = e;
-        sum += (double)e;
-    }
-    return sum;
-}
+double vec_exp_minus(float *x, int64_t count, float max);
 
 #endif

@@ -3,10 +3,9 @@
  *
  *     bench_ops [--threads N] [--only PREFIX]
  *
- * Ceilings are measured in the same run: for products, oneDNN's own multi-threaded dnnl_sgemm on
- * the same shape; for what moves memory, a parallel copy or read of 256 MiB. Each figure is the
- * median of timed calls, taken in turns with its ceiling where that is a product, so that a busy
- * machine slows both.
+ * Every figure is the median of timed calls, taken in turns with those of its ceiling, so that a
+ * busy machine slows both: for products, oneDNN's own multi-threaded dnnl_sgemm on the same shape;
+ * for what moves memory, a parallel copy or read of 256 MiB.
  */
 #include "kernels/cpu/gemm.h"
 #include "kernels/ops_attn.h"
@@ -32,8 +31,8 @@
 struct bench {
     struct dev *dev;
     const char *only;
-    double copy_rate, read_rate; /* bytes per second */
-    float *arena;                /* every operand of every row is carved from this */
+    float *copy_area; /* 2 * COPY_FLOATS, touched by the ceilings alone */
+    float *arena;     /* every operand of every row is carved from this */
     int64_t arena_used;
 };
 
@@ -82,7 +81,7 @@ static double median(double *sample, int count)
 
 typedef void (*work_fn)(struct bench *b, void *context);
 
-/* Median seconds of `work`, and of `other` in turns with it where that is not NULL. */
+/* Median seconds of `work`, and of `other` in turns with it. */
 static double time_of(struct bench *b, work_fn work, work_fn other, void *context,
                       double *other_seconds)
 {
@@ -91,17 +90,15 @@ static double time_of(struct bench *b, work_fn work, work_fn other, void *contex
     work(b, context);
     const double begin = omp_get_wtime();
     do {
-        double start = omp_get_wtime();
+        const double start = omp_get_wtime();
         work(b, context);
-        mine[count] = omp_get_wtime() - start;
-        if (other != NULL) {
-            start = omp_get_wtime();
-            other(b, context);
-            theirs[count] = omp_get_wtime() - start;
-        }
+        const double middle = omp_get_wtime();
+        other(b, context);
+        mine[count] = middle - start;
+        theirs[count] = omp_get_wtime() - middle;
         count++;
     } while (count < SAMPLES_MAX && (omp_get_wtime() - begin < SECONDS_EACH || count < 5));
-    if (other != NULL) *other_seconds = median(theirs, count);
+    *other_seconds = median(theirs, count);
     return median(mine, count);
 }
 
@@ -113,24 +110,28 @@ static bool wanted(const struct bench *b, const char *name)
 static void print_row(const char *name, const char *shape, double seconds, double rate,
                       const char *unit, double ceiling)
 {
-    printf("%-16s %-34s %10.3f ms %8.1f %-8s", name, shape, seconds * 1e3, rate * 1e-9, unit);
-    if (ceiling > 0) printf(" %5.1f %% of %.1f", 100 * rate / ceiling, ceiling * 1e-9);
-    printf("\n");
+    printf("%-14s %-30s %9.3f ms %8.1f %-7s %6.1f %% of %.1f\n", name, shape, seconds * 1e3,
+           rate * 1e-9, unit, 100 * rate / ceiling, ceiling * 1e-9);
     fflush(stdout);
 }
 
 /* ---- ceilings ---- */
 
+#define COPY_BYTES (2.0 * 4 * (double)COPY_FLOATS) /* read and written */
+#define READ_BYTES (4.0 * (double)COPY_FLOATS)
+
 static void copy_block(struct bench *b, void *context)
 {
-    float *from = context, *to = from + COPY_FLOATS;
+    (void)context;
+    float *from = b->copy_area, *to = from + COPY_FLOATS;
 #pragma omp parallel for num_threads(b->dev->threads) schedule(static)
     for (int64_t i = 0; i < COPY_FLOATS; i += 1 << 16) memcpy(to + i, from + i, 4 << 16);
 }
 
 static void read_block(struct bench *b, void *context)
 {
-    const float *from = context;
+    (void)context;
+    const float *from = b->copy_area;
     float total = 0;
 #pragma omp parallel for num_threads(b->dev->threads) schedule(static) reduction(+ : total)
     for (int64_t i = 0; i < COPY_FLOATS; i += 1 << 16) {
@@ -143,14 +144,15 @@ static void read_block(struct bench *b, void *context)
     (void)keep;
 }
 
-static void bench_ceilings(struct bench *b)
+/* One row of the table for work that moves `bytes`, against copying or reading memory. */
+static void bench_memory(struct bench *b, const char *name, const char *shape, work_fn work,
+                         void *context, double bytes, bool reads_only)
 {
-    const double copy = time_of(b, copy_block, NULL, b->arena, NULL);
-    const double read = time_of(b, read_block, NULL, b->arena, NULL);
-    b->copy_rate = 2.0 * 4 * (double)COPY_FLOATS / copy;
-    b->read_rate = 4.0 * (double)COPY_FLOATS / read;
-    print_row("memcpy", "256 MiB", copy, b->copy_rate, "GB/s", 0);
-    print_row("read", "256 MiB", read, b->read_rate, "GB/s", 0);
+    const work_fn peer = reads_only ? read_block : copy_block;
+    double ceiling = 0;
+    const double seconds = time_of(b, work, peer, context, &ceiling);
+    print_row(name, shape, seconds, bytes / seconds, "GB/s",
+              (reads_only ? READ_BYTES : COPY_BYTES) / ceiling);
 }
 
 /* ---- products ---- */
@@ -197,6 +199,14 @@ static void bench_gemm(struct bench *b)
     }
 }
 
+/* Plain numbers in either format: random bits would be infinities and subnormals. */
+static void fill_16(struct tensor *t)
+{
+    uint16_t *out = t->data;
+    for (int64_t i = 0; i < tensor_count(t); i++)
+        out[i] = (uint16_t)((t->dtype == DTYPE_F16 ? 0x2c00 : 0x3d00) + i % 61);
+}
+
 static void run_linear(struct bench *b, void *context) { must(op_linear_fwd(b->dev, context)); }
 
 static void bench_decode(struct bench *b)
@@ -209,14 +219,14 @@ static void bench_decode(struct bench *b)
             struct tensor x = take_2d(b, R, K, "x"), w = take_2d(b, N, K, "w");
             struct tensor y = take_2d(b, R, N, "y");
             w.dtype = formats[f];
+            if (w.dtype != DTYPE_F32) fill_16(&w);
             struct linear_fwd_args a = { .y = &y, .x = &x, .w = &w };
             a.scratch = take_scratch(b, op_linear_fwd_scratch_bytes(b->dev, &a));
             char shape[64];
             snprintf(shape, sizeof shape, "R=%ld %ldx%ld %s", (long)R, (long)N, (long)K,
                      dtype_name(formats[f]));
-            const double seconds = time_of(b, run_linear, NULL, &a, NULL);
-            const double bytes = (double)(N * K * dtype_bytes(formats[f]));
-            print_row("linear_decode", shape, seconds, bytes / seconds, "GB/s", b->read_rate);
+            bench_memory(b, "linear_decode", shape, run_linear, &a,
+                         (double)(N * K * dtype_bytes(formats[f])), true);
         }
     }
 }
@@ -368,9 +378,8 @@ static void bench_decode_attn(struct bench *b)
                                   .layout = qkv_layout_interleaved(H, D), .slots = &slots_t,
                                   .lens = &lens_t, .scale = 0.1 };
     a.scratch = take_scratch(b, op_decode_attn_scratch_bytes(b->dev, &a));
-    const double seconds = time_of(b, run_decode_attn, NULL, &a, NULL);
-    print_row("decode_attn", "B=4 H=32 D=128 len=1024", seconds,
-              2.0 * 4 * (double)(B * room * H * D) / seconds, "GB/s", b->read_rate);
+    bench_memory(b, "decode_attn", "B=4 H=32 D=128 len=1024", run_decode_attn, &a,
+                 2.0 * 4 * (double)(B * room * H * D), true);
 }
 
 /* ---- loss ---- */
@@ -461,10 +470,8 @@ static void bench_norm(struct bench *b)
         char shape[64];
         snprintf(shape, sizeof shape, "%ldx%ld", (long)R, (long)C);
         const double bytes = 4.0 * 4 * (double)(R * C);
-        double seconds = time_of(b, run_norm_fwd, NULL, &fwd, NULL);
-        print_row("norm_fwd", shape, seconds, bytes / seconds, "GB/s", b->copy_rate);
-        seconds = time_of(b, run_norm_bwd, NULL, &bwd, NULL);
-        print_row("norm_bwd", shape, seconds, bytes / seconds, "GB/s", b->copy_rate);
+        bench_memory(b, "norm_fwd", shape, run_norm_fwd, &fwd, bytes, false);
+        bench_memory(b, "norm_bwd", shape, run_norm_bwd, &bwd, bytes, false);
     }
 }
 
@@ -478,9 +485,7 @@ static void bench_act(struct bench *b)
         b->arena_used = 0;
         struct tensor y = take_2d(b, R, N, "y"), pre = take_2d(b, R, width, "pre");
         struct act_fwd_args a = { .y = &y, .pre = &pre, .act = act };
-        const double seconds = time_of(b, run_act, NULL, &a, NULL);
-        print_row("act_fwd", names[act], seconds, 4.0 * (double)(R * (N + width)) / seconds, "GB/s",
-                  b->copy_rate);
+        bench_memory(b, "act_fwd", names[act], run_act, &a, 4.0 * (double)(R * (N + width)), false);
     }
 }
 
@@ -510,12 +515,10 @@ static void bench_optim(struct bench *b)
     struct sumsq_chunks_args sumsq = { .out = &out, .x = &grad, .segments = &whole,
                                        .segment_count = 1 };
     struct add_args add = { .y_acc = &weight, .x = &grad };
-    double seconds = time_of(b, run_adamw, NULL, &adamw, NULL);
-    print_row("adamw", "32 Mi", seconds, 28.0 * (double)n / seconds, "GB/s", b->copy_rate);
-    seconds = time_of(b, run_sumsq, NULL, &sumsq, NULL);
-    print_row("sumsq", "32 Mi", seconds, 4.0 * (double)n / seconds, "GB/s", b->read_rate);
-    seconds = time_of(b, run_add, NULL, &add, NULL);
-    print_row("add", "32 Mi", seconds, 12.0 * (double)n / seconds, "GB/s", b->copy_rate);
+    const double floats = 4.0 * (double)n;
+    bench_memory(b, "adamw", "32 Mi", run_adamw, &adamw, 7 * floats, false);
+    bench_memory(b, "sumsq", "32 Mi", run_sumsq, &sumsq, floats, true);
+    bench_memory(b, "add", "32 Mi", run_add, &add, 3 * floats, false);
 }
 
 static const struct {
@@ -544,18 +547,20 @@ int main(int argc, char **argv)
         }
     }
     must(dev_open(&b.dev, "cpu", threads));
-    void *arena;
+    void *arena, *copy_area;
     must(dev_alloc(b.dev, &arena, ARENA_FLOATS * (int64_t)sizeof(float), "arena"));
+    must(dev_alloc(b.dev, &copy_area, 2 * COPY_FLOATS * (int64_t)sizeof(float), "copy area"));
     b.arena = arena;
+    b.copy_area = copy_area;
 #pragma omp parallel for num_threads(b.dev->threads)
     for (int64_t i = 0; i < ARENA_FLOATS; i++)
         b.arena[i] = (float)((i * 7919) % 2001 - 1000) * 1e-3f;
 
     printf("%d threads\n", b.dev->threads);
-    bench_ceilings(&b);
     for (int64_t k = 0; k < COUNT_OF(benches); k++)
         if (wanted(&b, benches[k].name)) benches[k].run(&b);
     dev_free(b.dev, arena);
+    dev_free(b.dev, copy_area);
     dev_close(b.dev);
     return 0;
 }

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""The same training step as `soulchat bench step`, in PyTorch, for a fair comparison on one machine.
+"""The training step of `soulchat bench step` in PyTorch, for a fair comparison on one machine.
 
     python3 tests/peer/bench_torch.py [--hidden 512 --layers 8 --heads 8 --vocab 8192 --rows 2048
                                        --steps 10 --threads 2] [--compile] [--json]
 
-Nothing is held back: one ragged run without padding, scaled_dot_product_attention per segment with the prefix
-mask, logits for trained rows only, fused AdamW, clipping, float32, inference of shapes once. --compile adds torch.compile.
+Nothing is held back: one ragged run without padding, scaled_dot_product_attention per segment with
+the prefix mask, logits for trained rows only, fused AdamW, clipping, float32; --compile adds
+torch.compile.
 The micro-batch is the one of train/bench_batch.h. Needs PyTorch; the program itself does not.
 """
 import argparse
@@ -22,7 +23,7 @@ ALPHA = math.sqrt(56.0)
 
 
 def micro_batch(rows, vocab):
-    """ids, pos, block, segments [(start, ctx, len)], target rows, labels: see train/bench_batch.h."""
+    """ids, pos, block, segments [(start, ctx, len)], target rows, labels; train/bench_batch.h."""
     ids = [(r * 7919 + 13) % (vocab - 8) for r in range(rows)]
     pos, block, segments, targets = [0] * rows, [0] * rows, [], []
     start, i = 0, 0
@@ -38,8 +39,8 @@ def micro_batch(rows, vocab):
                 targets.append(start + j)
         start, i = start + length, i + 1
     labels = [ids[r + 1] for r in targets]
-    as_tensor = torch.tensor
-    return as_tensor(ids), as_tensor(pos), as_tensor(block), segments, as_tensor(targets), as_tensor(labels)
+    ids, pos, block, targets, labels = map(torch.tensor, (ids, pos, block, targets, labels))
+    return ids, pos, block, segments, targets, labels
 
 
 def rotary_table(half, positions):
@@ -68,10 +69,12 @@ class Layer(torch.nn.Module):
     def attend(self, a, tables, segments, masks):
         rows = a.shape[0]
         q, k, v = self.qkv(a).view(rows, self.heads, 3 * self.width).chunk(3, dim=-1)
-        q, k = (torch.cat([rotate(h, cos, sin) for h, (cos, sin) in zip(x.chunk(2, dim=-1), tables)], dim=-1)
+        q, k = (torch.cat([rotate(half, cos, sin)
+                           for half, (cos, sin) in zip(x.chunk(2, dim=-1), tables)], dim=-1)
                 for x in (q, k))
-        q, k, v = (x.transpose(0, 1) for x in (q, k, v))
-        parts = [F.scaled_dot_product_attention(*(x[None, :, s:s + n] for x in (q, k, v)), attn_mask=mask)[0]
+        qkv = [x.transpose(0, 1) for x in (q, k, v)]
+        parts = [F.scaled_dot_product_attention(*(x[None, :, s:s + n] for x in qkv),
+                                                attn_mask=mask)[0]
                  for (s, _, n), mask in zip(segments, masks)]
         return self.dense(torch.cat(parts, dim=1).transpose(0, 1).reshape(rows, -1))
 
@@ -86,7 +89,8 @@ class Model(torch.nn.Module):
         super().__init__()
         self.embed = torch.nn.Embedding(args.vocab, args.hidden)
         torch.nn.init.normal_(self.embed.weight, std=1.0 / args.hidden)
-        self.layers = torch.nn.ModuleList(Layer(args.hidden, args.heads) for _ in range(args.layers))
+        layers = [Layer(args.hidden, args.heads) for _ in range(args.layers)]
+        self.layers = torch.nn.ModuleList(layers)
         self.norm = torch.nn.LayerNorm(args.hidden)
 
     def forward(self, ids, tables, segments, masks, targets, labels):
@@ -124,7 +128,8 @@ def product_seconds(step):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in dict(hidden=512, layers=8, heads=8, vocab=8192, rows=2048, steps=10, threads=0).items():
+    sizes = dict(hidden=512, layers=8, heads=8, vocab=8192, rows=2048, steps=10, threads=0)
+    for name, value in sizes.items():
         parser.add_argument("--" + name, type=int, default=value)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", action="store_true")
@@ -144,8 +149,8 @@ def main():
     model = Model(args)
     matrices = [p for p in model.parameters() if p.dim() == 2]
     vectors = [p for p in model.parameters() if p.dim() != 2]
-    optimizer = torch.optim.AdamW([dict(params=matrices), dict(params=vectors, weight_decay=0.0)], lr=1e-4,
-                                  weight_decay=0.0, fused=True)
+    groups = [dict(params=matrices), dict(params=vectors, weight_decay=0.0)]
+    optimizer = torch.optim.AdamW(groups, lr=1e-4, weight_decay=0.0, fused=True)
     forward = torch.compile(model, dynamic=False) if args.compile else model
 
     def step():
@@ -168,8 +173,9 @@ def main():
     step_s, inside_s = statistics.median(times), product_seconds(step)
     rate = product_flop(args, len(targets)) / inside_s
     result = dict(torch=torch.__version__, threads=torch.get_num_threads(), compiled=args.compile,
-                  parameters=sum(p.numel() for p in model.parameters()), rows=args.rows, targets=len(targets),
-                  step_s=round(step_s, 6), tokens_per_s=round(args.rows / step_s, 1),
+                  parameters=sum(p.numel() for p in model.parameters()), rows=args.rows,
+                  targets=len(targets), step_s=round(step_s, 6),
+                  tokens_per_s=round(args.rows / step_s, 1),
                   gemm_share=round(inside_s / step_s, 4), gemm_gflops=round(rate / 1e9, 2),
                   ceiling_gflops=round(ceiling / 1e9, 2), gemm_fraction=round(rate / ceiling, 4))
     if args.json:
