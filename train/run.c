@@ -224,6 +224,7 @@ err_t run_open(struct run *r, struct cfg *cfg, bool resume)
         TRY(load_weights(r));
     if (run_is_done(r)) return ERR_OK;
     TRY(dir_create(r->ckpt_root));
+    TRY(dir_sync(cfg_str(cfg, "train.out"))); /* checkpoints sync what lies below */
     return open_records(r, found);
 }
 

@@ -43,6 +43,13 @@ expect 2 "--resume" tiny train --train.out="$scratch/run" --train.steps=4
 expect 2 "batch.seed" tiny train --train.out="$scratch/run" --train.steps=4 --resume --batch.seed=7
 expect 0 "train.lr" tiny train --train.out="$scratch/run" --train.steps=3 --resume --train.lr=1e-4
 
+# A checkpoint of another version is neither resumed nor exported.
+cp -r "$scratch/run" "$scratch/newer"
+sed -i 's/"version": 1/"version": 2/' "$scratch/newer/ckpt/step-00000003/MANIFEST.json"
+expect 1 "version 2" tiny train --train.out="$scratch/newer" --train.steps=4 --resume
+expect 1 "version 2" "$soulchat" export "$scratch/newer" "$scratch/exported"
+[ ! -e "$scratch/exported" ] || fail "a failed export left something"
+
 # A disk that fills up during a checkpoint: the previous one survives.
 if mkdir -p "$scratch/disk" && mount -t tmpfs -o size=40m tmpfs "$scratch/disk" 2>/dev/null; then
     trap 'umount "$scratch/disk" 2>/dev/null || true; rm -rf "$scratch"' EXIT
