@@ -486,9 +486,11 @@ static void test_open_checkpoint(void **state)
     weight_source_close(s);
     weight_source_close(g);
 
-    put("one/MANIFEST.json", "{\"version\":1,\"files\":{\"model.0000.safetensors\":{\"bytes\":12}}}");
+    put("one/MANIFEST.json",
+        "{\"version\":1,\"files\":{\"model.0000.safetensors\":{\"bytes\":12}}}");
     assert_err(hf_checkpoint_open(&s, path_of("one")), FORMAT, "MANIFEST.json says 12");
-    put("one/MANIFEST.json", "{\"version\":1,\"files\":{\"model.0001.safetensors\":{\"bytes\":12}}}");
+    put("one/MANIFEST.json",
+        "{\"version\":1,\"files\":{\"model.0001.safetensors\":{\"bytes\":12}}}");
     assert_err(hf_checkpoint_open(&s, path_of("one")), NOTFOUND, "model.0001");
     put("one/MANIFEST.json", "{\"version\":1,\"files\":{}}");
     assert_err(hf_checkpoint_open(&s, path_of("one")), FORMAT, "no weights");
