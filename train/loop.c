@@ -139,7 +139,8 @@ err_t loop_run(struct run *run)
 {
     struct loop l = { .run = run, .validation_loss = NAN };
     progress_begin(&l.progress, "train", "steps", run->total_steps);
-    progress_update(&l.progress, run->step_first, "starting");
+    progress_resume(&l.progress, run->state.step);
+    progress_update(&l.progress, run->state.step, "starting");
     err_t rc = run_steps(&l);
     progress_end(&l.progress);
     step_memory_clear(&l.memory);
