@@ -16,6 +16,7 @@
 #define STATE_BYTES_MAX    (64 << 20)
 #define MANIFEST_BYTES_MAX (64 << 20)
 #define MASTER             "master."
+#define VERSION            1 /* of the layout in the header */
 
 /* ---- which folder ---- */
 
@@ -176,6 +177,16 @@ static err_t join_parts(struct hf_join *j, json_t *files, const char *dir, const
     return ERR_OK;
 }
 
+static err_t check_version(const json_t *root, const char *path)
+{
+    int64_t version = 0;
+    TRY(json_in_int(&version, root, "version", 0, INT64_MAX, path));
+    if (version != VERSION)
+        RAISE(UNSUPPORTED, "%s: version %lld; this program reads %d", path, (long long)version,
+              VERSION);
+    return ERR_OK;
+}
+
 err_t hf_checkpoint_open(struct weight_source **out, const char *dir)
 {
     err_t rc = ERR_OK;
@@ -184,6 +195,7 @@ err_t hf_checkpoint_open(struct weight_source **out, const char *dir)
     json_t *root = NULL;
     TRY(path_join(path, dir, MANIFEST));
     TRY(json_in_file(&root, path, MANIFEST_BYTES_MAX));
+    TRY_DONE(check_version(root, path));
     json_t *files = json_object_get(root, "files");
     if (!json_is_object(files))
         RAISE_DONE(FORMAT, "%s: files is %s; an object is wanted", path, json_in_type(files));

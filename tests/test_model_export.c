@@ -486,14 +486,18 @@ static void test_open_checkpoint(void **state)
     weight_source_close(s);
     weight_source_close(g);
 
-    put("one/MANIFEST.json", "{\"files\":{\"model.0000.safetensors\":{\"bytes\":12}}}");
+    put("one/MANIFEST.json",
+        "{\"version\":1,\"files\":{\"model.0000.safetensors\":{\"bytes\":12}}}");
     assert_err(hf_checkpoint_open(&s, path_of("one")), FORMAT, "MANIFEST.json says 12");
-    put("one/MANIFEST.json", "{\"files\":{\"model.0001.safetensors\":{\"bytes\":12}}}");
+    put("one/MANIFEST.json",
+        "{\"version\":1,\"files\":{\"model.0001.safetensors\":{\"bytes\":12}}}");
     assert_err(hf_checkpoint_open(&s, path_of("one")), NOTFOUND, "model.0001");
-    put("one/MANIFEST.json", "{\"files\":{}}");
+    put("one/MANIFEST.json", "{\"version\":1,\"files\":{}}");
     assert_err(hf_checkpoint_open(&s, path_of("one")), FORMAT, "no weights");
-    put("one/MANIFEST.json", "{}");
+    put("one/MANIFEST.json", "{\"version\":1}");
     assert_err(hf_checkpoint_open(&s, path_of("one")), FORMAT, "files is nothing");
+    put("one/MANIFEST.json", "{\"version\":2}");
+    assert_err(hf_checkpoint_open(&s, path_of("one")), UNSUPPORTED, "version 2");
     put("one/state.json", "{\"model_config\":{}}");
     assert_err(hf_checkpoint_config(&config, tokenizer, path_of("one")), FORMAT,
                "model_config is an object");

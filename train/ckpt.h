@@ -5,15 +5,20 @@
  *     run/ckpt/step-00001200/
  *         model.0000.safetensors ...   weights under their Hugging Face names
  *         optim.0000.safetensors ...   exp_avg.NAME and exp_avg_sq.NAME
- *         state.json                   struct ckpt_state
+ *         state.json                   struct ckpt_state (ckpt_state.c)
  *         MANIFEST.json                file -> bytes, sha256, crc32c of every 16 MiB; written last
- * File NNNN holds a fixed range of the parameter table: rows in order, a new file where the weights of
- * one would pass 2 GiB. Tensors have their logical shapes, without padding. The bytes depend on the
- * state alone.
+ * File NNNN holds a fixed range of the parameter table: rows in order, a new file where the weights
+ * of one would pass 2 GiB. Tensors have their logical shapes, without padding. The bytes depend on
+ * the state alone.
  *
  * Saving: everything goes to step-....tmp; every file and the folder are fsynced; the manifest is
  * written; the folder is renamed and its parent fsynced. Only then are older checkpoints pruned.
- * After a failure the older ones are as they were and the temporary folder is gone.
+ * After a failure before the rename the older ones are as they were and the temporary folder is
+ * gone; a failure of the last fsync leaves the new one in place, whole, but perhaps not durable.
+ * A folder on its way out is first renamed to step-....tmp too, so that whatever has the name
+ * step-XXXXXXXX was once whole. Only one program at a time may save below one root (run.h locks).
+ *
+ * Fault points: ckpt.rename, and those of base/file.h.
  */
 #ifndef TRAIN_CKPT_H
 #define TRAIN_CKPT_H
@@ -30,47 +35,104 @@
 
 #define CKPT_VERSION        1
 #define CKPT_PART_BYTES_MAX ((int64_t)2 << 30)
+#define CKPT_BLOCK_BYTES    ((int64_t)16 << 20) /* of one crc32c in the manifest */
+#define CKPT_NAME_MAX       64                  /* bytes of a file's name with the NUL */
+#define CKPT_PROGRAM_MAX    32
 
+/* The rule by which data/batch.h makes samples of step numbers. It rises when the same settings
+ * would give other samples: a run that began under another rule cannot go on. */
+#define CKPT_SAMPLER_VERSION 1
+
+/* ---- state.json ---- */
+
+/*
+ * Beside these fields the file holds its version, the sampler's version, and the model's rotary
+ * rounding and tie as plain fields (they repeat what the model's config.json says, and must agree).
+ */
 struct ckpt_state {
-    int64_t step;    /* steps done: the next one to run */
-    int64_t updates; /* optimizer updates applied; == step unless some were skipped */
-    int64_t samples; /* samples consumed */
+    int64_t step;         /* steps done: the next one to run */
+    int64_t updates;      /* optimizer updates applied; == step unless some were skipped */
+    int64_t samples;      /* samples consumed */
+    int64_t stream_index; /* where the next step begins in the sample stream; tokens mode: -1 */
+    int64_t lanes, seed;  /* batch.lanes and batch.seed of the run */
+    char program[CKPT_PROGRAM_MAX]; /* version of the program that wrote it */
     char corpus_sha256[SHA256_HEX_SIZE];
     char tokenizer_dir[FILE_PATH_MAX]; /* for export; may be "" */
-    struct buf model_config;           /* config.json of the model, as text */
+    struct glm_config model;           /* stored as the text of a config.json */
     struct buf settings;               /* resolved settings, as YAML */
 };
 void ckpt_state_clear(struct ckpt_state *state);
 
+/* The text of state.json, appended. ERR_ARG: a path or setting that is not UTF-8. */
+MUST_USE err_t ckpt_state_write(struct buf *out, const struct ckpt_state *state);
+/* ERR_UNSUPPORTED: another version of format or sampler; ERR_FORMAT names the key. `name` is the
+ * file, for messages. Clear *out also after a failure. */
+MUST_USE err_t ckpt_state_parse(struct ckpt_state *out, const char *text, int64_t size,
+                                const char *name);
+MUST_USE err_t ckpt_state_read(struct ckpt_state *out, const char *dir);
+
+/* ---- MANIFEST.json ---- */
+
+struct ckpt_file {
+    char name[CKPT_NAME_MAX]; /* letters, digits and ._- ; does not begin with a dot */
+    int64_t bytes;
+    char sha256[SHA256_HEX_SIZE];
+    uint32_t *crc32c; /* [block_count] */
+    int64_t block_count;
+};
+
+struct ckpt_manifest {
+    int64_t step;
+    struct ckpt_file *file; /* [file_count], by name */
+    int64_t file_count;
+};
+void ckpt_manifest_clear(struct ckpt_manifest *m);
+
+/* What the manifest of this folder must say: every file but the manifest itself is read. */
+MUST_USE err_t ckpt_manifest_measure(struct ckpt_manifest *out, const char *dir, int64_t step);
+MUST_USE err_t ckpt_manifest_write(struct buf *out, const struct ckpt_manifest *m);
+/* ERR_UNSUPPORTED: another version; ERR_FORMAT. Clear *out also after a failure. */
+MUST_USE err_t ckpt_manifest_parse(struct ckpt_manifest *out, const char *text, int64_t size,
+                                   const char *name);
+/*
+ * Check a folder against its manifest: presence, sizes, digests of every file, the step of
+ * state.json. ERR_UNSUPPORTED: written by another version; ERR_FORMAT, ERR_CHECKSUM, ERR_NOTFOUND
+ * name the file.
+ */
+MUST_USE err_t ckpt_verify(const char *dir);
+
+/* ---- folders ---- */
+
+MUST_USE err_t ckpt_path(char dir[FILE_PATH_MAX], const char *root, int64_t step);
+/* Steps of the published checkpoints below root, newest first; *steps is yours (free). */
+MUST_USE err_t ckpt_list(int64_t **steps, int64_t *count, const char *root);
+/*
+ * The newest checkpoint below `root` that passes ckpt_verify; *found = false when there is no
+ * checkpoint at all. One that does not pass is reported by a warning that says why. ERR_FORMAT when
+ * there are some and none passes: starting afresh would throw a run away unasked. ERR_UNSUPPORTED
+ * when the newest was written by another version: an older one would not do.
+ */
+MUST_USE err_t ckpt_newest(char dir[FILE_PATH_MAX], bool *found, const char *root);
+/* Keep the newest `keep_last` up to `step` and remove the older ones. Newer ones are damaged ones
+ * that were passed over: they neither count nor go; training replaces them as it gets there. */
+MUST_USE err_t ckpt_prune(const char *root, int64_t step, int64_t keep_last);
+/* Remove temporary folders, such as a killed program leaves. */
+MUST_USE err_t ckpt_remove_leftovers(const char *root);
+
+/* ---- saving and loading ---- */
+
 /*
  * Save into root/step-XXXXXXXX and prune all but the newest `keep_last`. Waits for the device.
  * ERR_IO: says how many bytes are free and needed when the disk is too small, else the OS's reason.
+ * What cannot be pruned is a warning, no error.
  */
 MUST_USE err_t ckpt_save(const char *root, const struct ckpt_state *state, struct glm *glm,
                          struct optim *optim, int64_t keep_last);
-
-/*
- * The newest checkpoint below `root` that passes ckpt_verify, or *found = false. A newer one that does not
- * pass is reported by a warning that says why.
- */
-MUST_USE err_t ckpt_newest(char dir[FILE_PATH_MAX], bool *found, const char *root);
-
-/* Check version, presence, sizes and digests of every file. ERR_FORMAT, ERR_CHECKSUM, ERR_NOTFOUND name the file. */
-MUST_USE err_t ckpt_verify(const char *dir);
-
-MUST_USE err_t ckpt_read_state(struct ckpt_state *out, const char *dir);
-/* Weights and optimizer state of a verified checkpoint into a model of the same table. ERR_FORMAT names
- * the tensor that is missing or has another shape. */
+/* Rows first .. return-1 of the table share a file: as many as keep its weights within
+ * CKPT_PART_BYTES_MAX, at least one. */
+int64_t ckpt_part_end(const struct glm_params *params, int64_t first);
+/* Weights and optimizer state of a verified checkpoint into a model of the same table. ERR_FORMAT
+ * names the tensor that is missing or has another shape. */
 MUST_USE err_t ckpt_load(const char *dir, struct glm *glm, struct optim *optim);
-
-/* ---- parts of the above, each in a file of its own ---- */
-
-/* Write dir/MANIFEST.json over all other files of the folder (ckpt_manifest.c). */
-MUST_USE err_t ckpt_manifest_write(const char *dir, int64_t step);
-/* Steps of the published checkpoints below root, newest first (ckpt_folder.c); *steps is yours (free). */
-MUST_USE err_t ckpt_list(int64_t **steps, int64_t *count, const char *root);
-MUST_USE err_t ckpt_path(char dir[FILE_PATH_MAX], const char *root, int64_t step);
-/* Remove all but the newest `keep_last`, and temporary folders left by a killed process. */
-MUST_USE err_t ckpt_prune(const char *root, int64_t keep_last);
 
 #endif

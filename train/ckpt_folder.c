@@ -9,26 +9,35 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STEP_NAME_MAX 32
+
+static void step_name(char name[STEP_NAME_MAX], int64_t step)
+{
+    snprintf(name, STEP_NAME_MAX, "step-%08lld", (long long)step);
+}
+
 err_t ckpt_path(char dir[FILE_PATH_MAX], const char *root, int64_t step)
 {
-    char name[32];
-    snprintf(name, sizeof name, "step-%08lld", (long long)step);
+    char name[STEP_NAME_MAX];
+    step_name(name, step);
     return path_join(dir, root, name);
 }
 
-/* The step of "step-00001200"; -1 for any other name, "step-00001200.tmp" included. */
+/* The step of "step-00001200"; -1 for any name that ckpt_path would not give. */
 static int64_t step_of_name(const char *name)
 {
-    if (strncmp(name, "step-", 5) != 0 || strlen(name) < 13) return -1;
-    for (const char *c = name + 5; *c != '\0'; c++)
-        if (*c < '0' || *c > '9') return -1;
-    return strtoll(name + 5, NULL, 10);
+    char again[STEP_NAME_MAX];
+    if (strncmp(name, "step-", 5) != 0) return -1;
+    const long long step = strtoll(name + 5, NULL, 10);
+    if (step < 0) return -1;
+    step_name(again, step);
+    return strcmp(name, again) == 0 ? step : -1;
 }
 
 static bool is_leftover(const char *name)
 {
     const size_t size = strlen(name);
-    return strncmp(name, "step-", 5) == 0 && size > 4 && strcmp(name + size - 4, ".tmp") == 0;
+    return strncmp(name, "step-", 5) == 0 && strcmp(name + size - 4, ".tmp") == 0;
 }
 
 static int newest_first(const void *a, const void *b)
@@ -47,7 +56,7 @@ err_t ckpt_list(int64_t **steps, int64_t *count, const char *root)
     DIR *dir = opendir(root);
     if (dir == NULL && errno == ENOENT) return ERR_OK;
     if (dir == NULL) RAISE(IO, "open folder %s: %s", root, strerror(errno));
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+    for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
         const int64_t step = step_of_name(entry->d_name);
         if (step < 0) continue;
         if (*count == capacity) {
@@ -67,6 +76,13 @@ done:
     return rc;
 }
 
+/* What says nothing about the files themselves must not make us pass over them. */
+static bool is_damage(err_t verdict)
+{
+    return verdict == ERR_FORMAT || verdict == ERR_CHECKSUM || verdict == ERR_NOTFOUND ||
+           verdict == ERR_IO;
+}
+
 err_t ckpt_newest(char dir[FILE_PATH_MAX], bool *found, const char *root)
 {
     err_t rc = ERR_OK;
@@ -76,22 +92,29 @@ err_t ckpt_newest(char dir[FILE_PATH_MAX], bool *found, const char *root)
     for (int64_t i = 0; i < count && !*found; i++) {
         TRY_DONE(ckpt_path(dir, root, steps[i]));
         const err_t verdict = ckpt_verify(dir);
-        if (verdict == ERR_NOMEM || verdict == ERR_INTERRUPTED) TRY_DONE(verdict);
         *found = verdict == ERR_OK;
-        if (!*found) LOG_W("ckpt", "passing over %s: %s", dir, err_last()->text);
+        if (is_damage(verdict))
+            LOG_W("ckpt", "passing over %s: %s", dir, err_last()->text);
+        else
+            TRY_DONE(verdict);
     }
+    if (count > 0 && !*found)
+        RAISE_DONE(FORMAT,
+                   "%s: none of its %lld checkpoints is whole (%s); to start from the "
+                   "beginning, move this folder away",
+                   root, (long long)count, err_last()->text);
 done:
     free(steps);
     return rc;
 }
 
-static err_t remove_leftovers(const char *root)
+err_t ckpt_remove_leftovers(const char *root)
 {
     err_t rc = ERR_OK;
     char path[FILE_PATH_MAX];
     DIR *dir = opendir(root);
     if (dir == NULL) RAISE(IO, "open folder %s: %s", root, strerror(errno));
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+    for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
         if (!is_leftover(entry->d_name)) continue;
         TRY_DONE(path_join(path, root, entry->d_name));
         TRY_DONE(dir_remove(path));
@@ -101,17 +124,26 @@ done:
     return rc;
 }
 
-err_t ckpt_prune(const char *root, int64_t keep_last)
+/* Take its name first: what is half removed must not look like a checkpoint. */
+static err_t unpublish(const char *root, int64_t step)
+{
+    char dir[FILE_PATH_MAX], tmp[FILE_PATH_MAX];
+    TRY(ckpt_path(dir, root, step));
+    if (snprintf(tmp, sizeof tmp, "%s.tmp", dir) >= (int)sizeof tmp)
+        RAISE(ARG, "path too long: %s", dir);
+    TRY(dir_remove(tmp));
+    if (rename(dir, tmp) != 0) RAISE(IO, "rename %s to %s: %s", dir, tmp, strerror(errno));
+    return ERR_OK;
+}
+
+err_t ckpt_prune(const char *root, int64_t step, int64_t keep_last)
 {
     err_t rc = ERR_OK;
-    int64_t *steps, count;
-    char path[FILE_PATH_MAX];
+    int64_t *steps, count, kept = 0;
     TRY(ckpt_list(&steps, &count, root));
-    for (int64_t i = keep_last; i < count; i++) {
-        TRY_DONE(ckpt_path(path, root, steps[i]));
-        TRY_DONE(dir_remove(path));
-    }
-    TRY_DONE(remove_leftovers(root));
+    for (int64_t i = 0; i < count; i++)
+        if (steps[i] <= step && ++kept > keep_last) TRY_DONE(unpublish(root, steps[i]));
+    TRY_DONE(ckpt_remove_leftovers(root));
 done:
     free(steps);
     return rc;

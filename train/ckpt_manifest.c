@@ -11,116 +11,231 @@
 
 #define MANIFEST_NAME      "MANIFEST.json"
 #define MANIFEST_BYTES_MAX (64 << 20)
-#define CRC_BLOCK_BYTES    (16 << 20)
 
-/* Digest one file; `crcs` (may be NULL) receives the crc32c of each 16 MiB block. */
-static err_t digest_file(char hex[SHA256_HEX_SIZE], int64_t *bytes, json_t *crcs, const char *path)
+void ckpt_manifest_clear(struct ckpt_manifest *m)
+{
+    for (int64_t i = 0; i < m->file_count; i++) free(m->file[i].crc32c);
+    free(m->file);
+    memset(m, 0, sizeof *m);
+}
+
+/* Such names need no escape in JSON and cannot lead out of the folder. */
+static bool is_file_name(const char *name)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    const size_t length = strlen(name);
+    return length > 0 && length < CKPT_NAME_MAX && name[0] != '.' &&
+           strspn(name, allowed) == length;
+}
+
+/* ---- measuring a folder ---- */
+
+/* Size and digests of dir/file->name. */
+static err_t measure_file(struct ckpt_file *file, const char *dir)
 {
     err_t rc = ERR_OK;
-    struct file_reader reader;
+    char path[FILE_PATH_MAX];
+    struct file_reader reader = { .fd = -1 };
     struct sha256 sha;
     uint8_t digest[SHA256_BYTES];
-    char *block = malloc(CRC_BLOCK_BYTES);
-    if (block == NULL) RAISE(NOMEM, "%s: no memory for a block of %d bytes", path, CRC_BLOCK_BYTES);
+    char *block = NULL;
+    TRY_DONE(path_join(path, dir, file->name));
+    TRY_DONE(file_reader_open(&reader, path));
+    file->bytes = reader.size;
+    file->block_count = div_ceil(reader.size, CKPT_BLOCK_BYTES);
+    file->crc32c = calloc((size_t)file->block_count + 1, sizeof *file->crc32c);
+    block = malloc((size_t)min_i64(CKPT_BLOCK_BYTES, reader.size + 1));
+    if (block == NULL || file->crc32c == NULL)
+        RAISE_DONE(NOMEM, "%s: no memory to compute its digests", path);
 
-    rc = file_reader_open(&reader, path);
-    if (rc != ERR_OK) {
-        free(block);
-        return err_pass(rc, __FILE__, __LINE__, "file_reader_open");
-    }
     sha256_init(&sha);
-    for (int64_t at = 0; at < reader.size; at += CRC_BLOCK_BYTES) {
-        const int64_t size = min_i64(CRC_BLOCK_BYTES, reader.size - at);
+    for (int64_t i = 0; i < file->block_count; i++) {
+        const int64_t at = i * CKPT_BLOCK_BYTES;
+        const int64_t size = min_i64(CKPT_BLOCK_BYTES, reader.size - at);
         TRY_DONE(file_reader_pread(&reader, block, size, at));
         sha256_update(&sha, block, (size_t)size);
-        if (crcs != NULL)
-            json_array_append_new(crcs, json_integer(crc32c(0, block, (size_t)size)));
+        file->crc32c[i] = crc32c(0, block, (size_t)size);
     }
     sha256_final(&sha, digest);
-    sha256_hex(hex, digest);
-    *bytes = reader.size;
+    sha256_hex(file->sha256, digest);
 done:
     file_reader_close(&reader);
     free(block);
     return rc;
 }
 
-static err_t add_file(json_t *files, const char *dir, const char *name)
+/* A new entry at the end of the list, its name set. */
+static err_t add_file(struct ckpt_file **out, struct ckpt_manifest *m, const char *name,
+                      const char *where)
 {
-    char path[FILE_PATH_MAX], hex[SHA256_HEX_SIZE];
-    int64_t bytes;
-    TRY(path_join(path, dir, name));
-    json_t *crcs = json_array();
-    const err_t rc = digest_file(hex, &bytes, crcs, path);
-    if (rc != ERR_OK) {
-        json_decref(crcs);
-        return err_pass(rc, __FILE__, __LINE__, "digest_file");
-    }
-    json_object_set_new(files, name,
-                        json_pack("{s:I, s:s, s:o}", "bytes", (json_int_t)bytes, "sha256", hex,
-                                  "crc32c", crcs));
+    if (!is_file_name(name))
+        RAISE(FORMAT, "%s: \"%.80s\" is no name of a checkpoint's file", where, name);
+    struct ckpt_file *larger = realloc(m->file, (size_t)(m->file_count + 1) * sizeof *larger);
+    if (larger == NULL) RAISE(NOMEM, "%s: no memory for its list of files", where);
+    m->file = larger;
+    *out = &m->file[m->file_count++];
+    **out = (struct ckpt_file){ .bytes = 0 };
+    memcpy((*out)->name, name, strlen(name) + 1);
     return ERR_OK;
 }
 
-err_t ckpt_manifest_write(const char *dir, int64_t step)
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct ckpt_file *)a)->name, ((const struct ckpt_file *)b)->name);
+}
+
+err_t ckpt_manifest_measure(struct ckpt_manifest *out, const char *dir, int64_t step)
 {
     err_t rc = ERR_OK;
-    char path[FILE_PATH_MAX];
-    char *text = NULL;
-    json_t *files = json_object(), *root = NULL;
+    struct ckpt_file *file;
+    *out = (struct ckpt_manifest){ .step = step };
     DIR *folder = opendir(dir);
     if (folder == NULL) RAISE_DONE(IO, "open folder %s: %s", dir, strerror(errno));
-
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
-        if (entry->d_name[0] != '.' && strcmp(entry->d_name, MANIFEST_NAME) != 0)
-            TRY_DONE(add_file(files, dir, entry->d_name));
-    root = json_pack("{s:i, s:I, s:O}", "version", CKPT_VERSION, "step", (json_int_t)step, "files",
-                     files);
-    text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(1) | JSON_SORT_KEYS);
-    if (text == NULL) RAISE_DONE(NOMEM, "%s: no memory for the manifest", dir);
-    TRY_DONE(path_join(path, dir, MANIFEST_NAME));
-    TRY_DONE(file_replace(path, text, (int64_t)strlen(text)));
+    for (const struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        if (entry->d_name[0] == '.' || strcmp(entry->d_name, MANIFEST_NAME) == 0) continue;
+        TRY_DONE(add_file(&file, out, entry->d_name, dir));
+        TRY_DONE(measure_file(file, dir));
+    }
+    if (out->file_count > 0) qsort(out->file, (size_t)out->file_count, sizeof *out->file, by_name);
 done:
     if (folder != NULL) closedir(folder);
-    free(text);
-    json_decref(files);
+    return rc;
+}
+
+/* ---- the text ---- */
+
+static err_t write_file(struct buf *out, const struct ckpt_file *f)
+{
+    TRY(buf_printf(out, "  \"%s\": {\"bytes\": %lld, \"sha256\": \"%s\", \"crc32c\": [", f->name,
+                   (long long)f->bytes, f->sha256));
+    for (int64_t i = 0; i < f->block_count; i++)
+        TRY(buf_printf(out, "%s%lu", i == 0 ? "" : ", ", (unsigned long)f->crc32c[i]));
+    return buf_puts(out, "]}");
+}
+
+err_t ckpt_manifest_write(struct buf *out, const struct ckpt_manifest *m)
+{
+    TRY(buf_printf(out, "{\n \"version\": %d,\n \"step\": %lld,\n \"files\": {\n", CKPT_VERSION,
+                   (long long)m->step));
+    for (int64_t i = 0; i < m->file_count; i++) {
+        TRY(write_file(out, &m->file[i]));
+        TRY(buf_puts(out, i + 1 < m->file_count ? ",\n" : "\n"));
+    }
+    return buf_puts(out, " }\n}\n");
+}
+
+static err_t parse_file(struct ckpt_file *f, json_t *entry, const char *name)
+{
+    json_int_t bytes;
+    const char *sha256;
+    json_t *crcs;
+    json_error_t error;
+    if (json_unpack_ex(entry, &error, 0, "{s:I, s:s, s:o !}", "bytes", &bytes, "sha256", &sha256,
+                       "crc32c", &crcs) != 0)
+        RAISE(FORMAT, "%s: %s: %s", name, f->name, error.text);
+    if (bytes < 0 || strspn(sha256, "0123456789abcdef") != SHA256_HEX_SIZE - 1 ||
+        strlen(sha256) != SHA256_HEX_SIZE - 1)
+        RAISE(FORMAT, "%s: %s: bytes %lld, sha256 \"%.80s\": not a size and a digest", name,
+              f->name, (long long)bytes, sha256);
+    f->bytes = bytes;
+    memcpy(f->sha256, sha256, SHA256_HEX_SIZE);
+
+    /* Without the rounding of div_ceil, which would overflow for a size such as 2^63 - 1. */
+    const int64_t blocks = bytes / CKPT_BLOCK_BYTES + (bytes % CKPT_BLOCK_BYTES != 0);
+    if (!json_is_array(crcs) || (int64_t)json_array_size(crcs) != blocks)
+        RAISE(FORMAT, "%s: %s: crc32c is no list of %lld numbers", name, f->name,
+              (long long)blocks);
+    f->crc32c = calloc((size_t)blocks + 1, sizeof *f->crc32c);
+    if (f->crc32c == NULL) RAISE(NOMEM, "%s: no memory for %lld sums", name, (long long)blocks);
+    f->block_count = blocks;
+    for (int64_t i = 0; i < blocks; i++) {
+        const json_t *crc = json_array_get(crcs, (size_t)i);
+        const json_int_t value = json_integer_value(crc); /* 0 for what is no integer */
+        if (!json_is_integer(crc) || value < 0 || value > UINT32_MAX)
+            RAISE(FORMAT, "%s: %s: crc32c[%lld] is no 32-bit number", name, f->name, (long long)i);
+        f->crc32c[i] = (uint32_t)value;
+    }
+    return ERR_OK;
+}
+
+static err_t parse(struct ckpt_manifest *m, json_t *root, const char *name)
+{
+    const json_t *version = json_object_get(root, "version");
+    json_int_t step;
+    json_t *files, *entry;
+    json_error_t error;
+    const char *file_name;
+    int ignored;
+    if (!json_is_integer(version)) RAISE(FORMAT, "%s: version is missing or no integer", name);
+    if (json_integer_value(version) != CKPT_VERSION)
+        RAISE(UNSUPPORTED, "%s: version %lld; this program (%s) reads %d", name,
+              (long long)json_integer_value(version), SOULCHAT_VERSION, CKPT_VERSION);
+    if (json_unpack_ex(root, &error, 0, "{s:i, s:I, s:o !}", "version", &ignored, "step", &step,
+                       "files", &files) != 0)
+        RAISE(FORMAT, "%s: %s", name, error.text);
+    if (step < 0 || !json_is_object(files) || json_object_get(files, "state.json") == NULL)
+        RAISE(FORMAT, "%s: step %lld, or files without state.json", name, (long long)step);
+    m->step = step;
+    json_object_foreach(files, file_name, entry)
+    {
+        struct ckpt_file *file;
+        TRY(add_file(&file, m, file_name, name));
+        TRY(parse_file(file, entry, name));
+    }
+    qsort(m->file, (size_t)m->file_count, sizeof *m->file, by_name);
+    return ERR_OK;
+}
+
+err_t ckpt_manifest_parse(struct ckpt_manifest *out, const char *text, int64_t size,
+                          const char *name)
+{
+    json_error_t error;
+    *out = (struct ckpt_manifest){ .step = 0 };
+    json_t *root = json_loadb(text, (size_t)size, JSON_REJECT_DUPLICATES, &error);
+    if (root == NULL) RAISE(FORMAT, "%s: line %d: %s", name, error.line, error.text);
+    const err_t rc = parse(out, root, name);
     json_decref(root);
     return rc;
 }
 
-static err_t check_file(const char *dir, const char *name, const json_t *entry)
+/* ---- a folder against its manifest ---- */
+
+static err_t compare(const struct ckpt_file *want, const struct ckpt_file *found, const char *dir)
 {
-    char path[FILE_PATH_MAX], hex[SHA256_HEX_SIZE];
-    int64_t bytes;
-    const json_t *want_bytes = json_object_get(entry, "bytes");
-    const char *want_hex = json_string_value(json_object_get(entry, "sha256"));
-    if (!json_is_integer(want_bytes) || want_hex == NULL || strchr(name, '/') != NULL)
-        RAISE(FORMAT, "%s/%s: entry of %s is not {bytes, sha256, crc32c}", dir, MANIFEST_NAME, name);
-    TRY(path_join(path, dir, name));
-    TRY(digest_file(hex, &bytes, NULL, path));
-    if (bytes != (int64_t)json_integer_value(want_bytes))
-        RAISE(FORMAT, "%s: %lld bytes; the manifest says %lld", path, (long long)bytes,
-              (long long)json_integer_value(want_bytes));
-    if (strcmp(hex, want_hex) != 0)
-        RAISE(CHECKSUM, "%s: sha256 is %.16s...; the manifest says %.16s...", path, hex, want_hex);
+    if (found->bytes != want->bytes)
+        RAISE(FORMAT, "%s/%s: %lld bytes; the manifest says %lld", dir, want->name,
+              (long long)found->bytes, (long long)want->bytes);
+    for (int64_t i = 0; i < want->block_count; i++)
+        if (found->crc32c[i] != want->crc32c[i])
+            RAISE(CHECKSUM, "%s/%s: crc32c %08x from byte %lld on; the manifest says %08x", dir,
+                  want->name, found->crc32c[i], (long long)(i * CKPT_BLOCK_BYTES), want->crc32c[i]);
+    if (strcmp(found->sha256, want->sha256) != 0)
+        RAISE(CHECKSUM, "%s/%s: sha256 %.16s...; the manifest says %.16s...", dir, want->name,
+              found->sha256, want->sha256);
     return ERR_OK;
 }
 
-static err_t check_manifest(const char *dir, json_t *root, const char *path)
+static err_t check_file(const struct ckpt_file *want, const char *dir)
 {
-    const json_t *version = json_object_get(root, "version");
-    json_t *files = json_object_get(root, "files");
-    if (!json_is_integer(version) || !json_is_object(files))
-        RAISE(FORMAT, "%s: not a manifest: \"version\" or \"files\" is missing", path);
-    if (json_integer_value(version) != CKPT_VERSION)
-        RAISE(FORMAT, "%s: version %lld; this program reads version %d", path,
-              (long long)json_integer_value(version), CKPT_VERSION);
-    if (json_object_get(files, "state.json") == NULL)
-        RAISE(FORMAT, "%s: lists no state.json", path);
+    struct ckpt_file found = { .bytes = 0 };
+    memcpy(found.name, want->name, sizeof found.name);
+    err_t rc = measure_file(&found, dir);
+    if (rc == ERR_OK) rc = compare(want, &found, dir);
+    free(found.crc32c);
+    return rc;
+}
 
-    const char *name;
-    json_t *entry;
-    json_object_foreach(files, name, entry) TRY(check_file(dir, name, entry));
+static err_t check_step(const struct ckpt_manifest *m, const char *dir)
+{
+    struct ckpt_state state;
+    const err_t rc = ckpt_state_read(&state, dir);
+    const int64_t step = state.step;
+    ckpt_state_clear(&state);
+    TRY(rc);
+    if (step != m->step)
+        RAISE(FORMAT, "%s: step %lld; its manifest says %lld", dir, (long long)step,
+              (long long)m->step);
     return ERR_OK;
 }
 
@@ -129,16 +244,14 @@ err_t ckpt_verify(const char *dir)
     err_t rc = ERR_OK;
     char path[FILE_PATH_MAX];
     struct buf text = { 0 };
-    json_error_t error;
-    json_t *root = NULL;
-
-    TRY(path_join(path, dir, MANIFEST_NAME));
+    struct ckpt_manifest manifest = { .step = 0 };
+    TRY_DONE(path_join(path, dir, MANIFEST_NAME));
     TRY_DONE(file_read_all(&text, path, MANIFEST_BYTES_MAX));
-    root = json_loadb(text.data, text.size, JSON_REJECT_DUPLICATES, &error);
-    if (root == NULL) RAISE_DONE(FORMAT, "%s: line %d: %s", path, error.line, error.text);
-    TRY_DONE(check_manifest(dir, root, path));
+    TRY_DONE(ckpt_manifest_parse(&manifest, text.data, (int64_t)text.size, path));
+    for (int64_t i = 0; i < manifest.file_count; i++) TRY_DONE(check_file(&manifest.file[i], dir));
+    TRY_DONE(check_step(&manifest, dir));
 done:
-    json_decref(root);
+    ckpt_manifest_clear(&manifest);
     buf_clear(&text);
     return rc;
 }

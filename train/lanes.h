@@ -30,7 +30,8 @@ struct lanes {
     int64_t depth;                  /* buffers on the stack */
 };
 
-/* Buffers of `element_count` elements of `dtype` on the device. ERR_NOMEM. Clear also after a failure. */
+/* Buffers of `element_count` elements of `dtype` on the device. ERR_NOMEM. Clear also after a
+ * failure; clearing a zeroed struct does nothing. */
 MUST_USE err_t lanes_init(struct lanes *lanes, struct dev *dev, int64_t lane_count,
                           int64_t element_count, dtype_t dtype);
 void lanes_clear(struct lanes *lanes);

@@ -3,9 +3,20 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/stop.h"
+#include "train/run.h"
+#include "train/step.h"
 #include "train/validate.h"
 
-#include <string.h>
+#include <math.h>
+#include <stdio.h>
+
+struct loop {
+    struct run *run;
+    struct step_memory memory;
+    struct progress progress;
+    double validation_loss; /* the latest; NaN before there is one */
+    bool metrics_lost;      /* the last line of metrics could not be written */
+};
 
 /* A step is due at every multiple of `every`, and at the end; every = 0: at the end only. */
 static bool is_due(int64_t step, int64_t every, int64_t total)
@@ -13,23 +24,46 @@ static bool is_due(int64_t step, int64_t every, int64_t total)
     return step == total || (every > 0 && step % every == 0);
 }
 
-static err_t validate_now(struct run *run)
+static bool validates(const struct run *run)
 {
+    return run->validation_set != NULL && cfg_int(run->cfg, "train.validate_every") > 0;
+}
+
+/* The outcome of a line of metrics: not worth a run, but worth a word. */
+static void note_metrics(struct loop *l, err_t rc)
+{
+    if (rc != ERR_OK && !l->metrics_lost)
+        LOG_W("train", "%s; training goes on without this line", err_last()->text);
+    l->metrics_lost = rc != ERR_OK;
+}
+
+static err_t validate_now(struct loop *l)
+{
+    struct run *run = l->run;
+    const int64_t step = run->state.step;
     struct validation v;
     TRY(validate(&v, run->glm, run->validation_set, cfg_int(run->cfg, "train.validate_samples"),
                  &run->bounds));
-    if (run->state.step == 0)
-        LOG_I("train", "before the first step: validation loss %.4f over %lld tokens of %lld samples",
+    note_metrics(l, metrics_validation(&run->metrics, step, v.loss, v.tokens));
+    if (!isfinite(v.loss))
+        RAISE(NUMERIC,
+              "step %lld: validation loss %g: the weights are no longer usable and were "
+              "not saved; go on from an older checkpoint with a lower train.lr",
+              (long long)step, v.loss);
+    l->validation_loss = v.loss;
+    if (step == 0)
+        LOG_I("train",
+              "before the first step: validation loss %.4f over %lld tokens of %lld samples",
               v.loss, (long long)v.tokens, (long long)v.samples);
     else
-        LOG_I("train", "step %lld: validation loss %.4f", (long long)run->state.step, v.loss);
-    return metrics_validation(&run->metrics, run->state.step, v.loss, v.tokens);
+        LOG_I("train", "step %lld: validation loss %.4f", (long long)step, v.loss);
+    return ERR_OK;
 }
 
-static err_t log_step(struct run *run, const struct step_result *r)
+static void log_step(struct loop *l, const struct step_result *r)
 {
     const struct metrics_step line = {
-        .step = run->state.step,
+        .step = l->run->state.step,
         .epoch = r->plan.epoch,
         .loss = r->loss,
         .lr = r->lr,
@@ -42,60 +76,74 @@ static err_t log_step(struct run *run, const struct step_result *r)
         .tokens_padded = r->plan.rows_padded,
         .trained_tokens = r->plan.trained_tokens,
     };
-    return metrics_step(&run->metrics, &line);
+    note_metrics(l, metrics_step(&l->run->metrics, &line));
+}
+
+static void show_step(struct loop *l, const struct step_result *r)
+{
+    char validation[32] = "";
+    if (!isnan(l->validation_loss))
+        snprintf(validation, sizeof validation, " (validation %.4f)", l->validation_loss);
+    progress_update(&l->progress, l->run->state.step, "loss %.4f%s lr %.2e norm %.2f %.0f tok/s",
+                    r->loss, validation, r->lr, r->grad_norm,
+                    (double)r->plan.rows / fmax(r->seconds, 1e-9));
+}
+
+static void advance(struct ckpt_state *state, const struct step_plan *plan)
+{
+    state->step++;
+    state->updates++;
+    state->samples += plan->sample_count;
+    if (plan->stream_first >= 0) state->stream_index = plan->stream_first + plan->sample_count;
 }
 
 /* What is due after run->state.step steps. */
-static err_t after_step(struct run *run, const struct step_result *r)
+static err_t after_step(struct loop *l, const struct step_result *r)
 {
+    struct run *run = l->run;
     const int64_t step = run->state.step, total = run->total_steps;
-    const int64_t validate_every = cfg_int(run->cfg, "train.validate_every");
-    if (is_due(step, cfg_int(run->cfg, "train.log_every"), total)) TRY(log_step(run, r));
-    if (run->validation_set != NULL && validate_every > 0 && is_due(step, validate_every, total))
-        TRY(validate_now(run));
+    if (is_due(step, cfg_int(run->cfg, "train.log_every"), total)) log_step(l, r);
+    if (validates(run) && is_due(step, cfg_int(run->cfg, "train.validate_every"), total))
+        TRY(validate_now(l));
     if (is_due(step, cfg_int(run->cfg, "train.save_every"), total)) TRY(run_save(run));
     return ERR_OK;
 }
 
-static err_t run_steps(struct run *run, struct step_memory *memory, struct progress *progress)
+static err_t run_steps(struct loop *l)
 {
+    struct run *run = l->run;
     struct step_result result;
-    if (run->validation_set != NULL && cfg_int(run->cfg, "train.validate_every") > 0 &&
-        run->step_first == 0)
-        TRY(validate_now(run));
-    for (int64_t step = run->step_first; step < run->total_steps; step++) {
-        if (stop_requested()) RAISE(INTERRUPTED, "stopped before step %lld", (long long)step + 1);
-        TRY(step_run(run, memory, &result, step));
-        run->state.step++;
-        run->state.updates++;
-        run->state.samples += result.plan.sample_count;
-        progress_update(progress, run->state.step, "loss %.4f lr %.2e norm %.2f %.0f tok/s",
-                        result.loss, result.lr, result.grad_norm,
-                        (double)result.plan.rows / result.seconds);
-        TRY(after_step(run, &result));
+    if (validates(run) && run->state.step == 0) TRY(validate_now(l));
+    while (run->state.step < run->total_steps) {
+        if (stop_requested())
+            RAISE(INTERRUPTED, "stopped before step %lld", (long long)run->state.step + 1);
+        TRY(step_run(run, &l->memory, &result, run->state.step));
+        advance(&run->state, &result.plan);
+        show_step(l, &result);
+        TRY(after_step(l, &result));
     }
     return ERR_OK;
 }
 
 /* A stop on request keeps what was done; the state is that of the last finished step. */
-static err_t save_after_stop(struct run *run)
+static err_t save_after_stop(struct loop *l)
 {
-    if (run->state.step > run->step_first) TRY(run_save(run));
-    TRY(metrics_event(&run->metrics, run->state.step, "stop"));
+    struct run *run = l->run;
+    if (run->state.step > run->step_saved) TRY(run_save(run));
+    note_metrics(l, metrics_event(&run->metrics, run->state.step, "stop"));
     RAISE(INTERRUPTED, "stopped after step %lld of %lld; continue with --resume",
           (long long)run->state.step, (long long)run->total_steps);
 }
 
 err_t loop_run(struct run *run)
 {
-    struct step_memory memory;
-    struct progress progress;
-    memset(&memory, 0, sizeof memory);
-    progress_begin(&progress, "train", "steps", run->total_steps);
-    progress_update(&progress, run->step_first, "starting");
-    err_t rc = run_steps(run, &memory, &progress);
-    progress_end(&progress);
-    step_memory_clear(&memory);
-    if (rc == ERR_INTERRUPTED) rc = save_after_stop(run);
+    struct loop l = { .run = run, .validation_loss = NAN };
+    progress_begin(&l.progress, "train", "steps", run->total_steps);
+    progress_resume(&l.progress, run->state.step);
+    progress_update(&l.progress, run->state.step, "starting");
+    err_t rc = run_steps(&l);
+    progress_end(&l.progress);
+    step_memory_clear(&l.memory);
+    if (rc == ERR_INTERRUPTED) rc = save_after_stop(&l);
     return rc;
 }

@@ -1,37 +1,24 @@
 /*
- * loop.h - the training step and its policy: when to validate, log, save and stop.
+ * loop.h - training as a whole: steps (step.h), and the policy of when to validate, log and save.
  *
- * A step: plan its samples, run every micro-batch of every lane forward and backward, add the lanes' gradients,
- * clip, update. Its loss is the weighted sum of the targets' nll, per sample in float64, folded in stream order.
- * Ctrl-C or SIGTERM gives up the step under way (nothing of it is kept), saves the state before it and returns
- * ERR_INTERRUPTED. A loss or gradient that is not finite stops the run with ERR_NUMERIC; the last checkpoint stays.
+ * Before the first step of a new run the base model is validated; it is logged as step 0. After a
+ * step come its line of metrics, a validation and a checkpoint where they are due; the last step
+ * has all three. A validation loss that is not finite stops the run before it is saved.
+ *
+ * Ctrl-C or SIGTERM gives up the step or validation under way, saves the state of the last finished
+ * step unless that is saved already, and returns ERR_INTERRUPTED; a checkpoint being written is
+ * finished first. A line of metrics that cannot be written is a warning, once, and no reason to
+ * stop: the disk that is too full for it will stop the run at the next checkpoint.
  */
 #ifndef TRAIN_LOOP_H
 #define TRAIN_LOOP_H
 
 #include "base/err.h"
-#include "train/run.h"
 
-/* Train from run->step_first to run->total_steps. */
+struct run;
+
+/* Train from run->step_first to run->total_steps. Errors: of step_run, validate and run_save. The
+ * checkpoints saved so far stay in every case. */
 MUST_USE err_t loop_run(struct run *run);
-
-/* What one step computed. */
-struct step_result {
-    struct step_plan plan;
-    double loss, grad_norm, clip_scale, lr, seconds;
-};
-
-/* Working memory of steps: grows in the first ones, then stays. */
-struct step_memory {
-    struct micro_batch micro;
-    double *nll;         /* [bounds.targets] */
-    double *sample_loss; /* [samples of a step], stream order */
-    int64_t sample_capacity;
-};
-void step_memory_clear(struct step_memory *m);
-
-/* Run step `step` and apply its update; benchmarks call it directly. */
-MUST_USE err_t step_run(struct run *run, struct step_memory *memory, struct step_result *out,
-                        int64_t step);
 
 #endif

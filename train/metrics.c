@@ -1,5 +1,8 @@
 #include "train/metrics.h"
 
+#include "base/check.h"
+#include "base/fault.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -8,21 +11,26 @@
 #include <string.h>
 #include <unistd.h>
 
+#define LINE_MAX_BYTES 1024
+
 static err_t write_line(struct metrics *m, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 static err_t write_line(struct metrics *m, const char *fmt, ...)
 {
-    char line[1024];
+    char line[LINE_MAX_BYTES] = "\n";
+    const int begin = m->cut ? 1 : 0; /* end the cut line first */
     va_list ap;
     va_start(ap, fmt);
-    const int size = vsnprintf(line, sizeof line, fmt, ap);
+    const int size = begin + vsnprintf(line + begin, sizeof line - 1, fmt, ap);
     va_end(ap);
-    if (size < 0 || size >= (int)sizeof line) RAISE(ARG, "%s: a line is too long", m->path);
+    ASSERT(size >= begin && size < LINE_MAX_BYTES - 1);
     for (ssize_t done = 0; done < size;) {
+        TRY(fault_point("metrics.write"));
         const ssize_t n = write(m->fd, line + done, (size_t)(size - done));
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) RAISE(IO, "write %s: %s", m->path, strerror(errno));
+        if (n <= 0) RAISE(IO, "write %s: %s", m->path, n < 0 ? strerror(errno) : "nothing written");
         done += n;
+        m->cut = done < size;
     }
     return ERR_OK;
 }
@@ -30,34 +38,41 @@ static err_t write_line(struct metrics *m, const char *fmt, ...)
 /* JSON has no NaN: a non-finite number is written as null. */
 static const char *number(char text[32], double value)
 {
-    if (isfinite(value)) snprintf(text, 32, "%.9g", value);
-    else snprintf(text, 32, "null");
+    if (isfinite(value))
+        snprintf(text, 32, "%.9g", value);
+    else
+        snprintf(text, 32, "null");
     return text;
 }
 
 err_t metrics_open(struct metrics *m, const char *path)
 {
     char last = '\n';
-    m->path = path;
-    m->fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    *m = (struct metrics){ .fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666),
+                           .path = path };
     if (m->fd < 0) RAISE(IO, "open %s: %s", path, strerror(errno));
     const off_t end = lseek(m->fd, 0, SEEK_END);
-    if (end > 0 && pread(m->fd, &last, 1, end - 1) == 1 && last != '\n') TRY(write_line(m, "\n"));
+    if (end > 0 && pread(m->fd, &last, 1, end - 1) != 1) {
+        const int reason = errno;
+        metrics_close(m);
+        RAISE(IO, "read %s: %s", path, strerror(reason));
+    }
+    m->cut = last != '\n';
     return ERR_OK;
 }
 
 err_t metrics_step(struct metrics *m, const struct metrics_step *s)
 {
-    char loss[32], lr[32], norm[32], scale[32], epoch[32];
+    char loss[32], lr[32], norm[32], scale[32], epoch[32], seconds[32];
     return write_line(
         m,
         "{\"step\":%lld,\"epoch\":%s,\"loss\":%s,\"lr\":%s,\"grad_norm\":%s,\"clip_scale\":%s,"
         "\"samples\":%lld,\"stream_first\":%lld,\"tokens\":%lld,\"tokens_padded\":%lld,"
-        "\"trained_tokens\":%lld,\"seconds\":%.6f}\n",
+        "\"trained_tokens\":%lld,\"seconds\":%s}\n",
         (long long)s->step, number(epoch, s->epoch), number(loss, s->loss), number(lr, s->lr),
         number(norm, s->grad_norm), number(scale, s->clip_scale), (long long)s->samples,
         (long long)s->stream_first, (long long)s->tokens, (long long)s->tokens_padded,
-        (long long)s->trained_tokens, s->seconds);
+        (long long)s->trained_tokens, number(seconds, s->seconds));
 }
 
 err_t metrics_validation(struct metrics *m, int64_t step, double loss, int64_t tokens)

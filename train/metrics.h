@@ -1,35 +1,41 @@
 /*
- * metrics.h - one JSON object a line, appended as training goes: the record from which curves are drawn.
+ * metrics.h - one JSON object a line, appended as training goes: the record from which curves are
+ * drawn.
  *
  *     {"step":12,"loss":2.31,"lr":4.9e-05,"grad_norm":1.2,"tokens":15872,...}
  *     {"step":500,"validation_loss":2.10,"validation_tokens":81234}
  *     {"step":500,"event":"resume"}
  *
- * Each line is one write(2) to a file opened for appending, so a crash leaves at most one cut line at the
- * end, which the next open completes with a newline. After a resume steps may occur again; the last line
- * of a step holds.
+ * A step's line holds that step's own values, not a mean over the steps since the line before.
+ * Each line is one write(2) to a file opened for appending, so a crash or a full disk leaves at
+ * most one cut line at the end, which the next line or the next open ends with a newline. After a
+ * resume steps may occur again; the last line of a step holds.
  */
 #ifndef TRAIN_METRICS_H
 #define TRAIN_METRICS_H
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct metrics {
-    int fd; /* -1: not open */
+    int fd;   /* -1: not open */
+    bool cut; /* the file ends inside a line */
     const char *path;
 };
 
 struct metrics_step {
-    int64_t step; /* 1 = after the first update */
-    double epoch, loss, lr, grad_norm, clip_scale, seconds;
+    int64_t step;                  /* 1 = after the first update */
+    double epoch, loss, lr, grad_norm; /* not finite: written as null, which JSON has */
+    double clip_scale, seconds;
     int64_t samples, stream_first; /* samples of the step, and where they begin in the stream */
-    int64_t tokens, tokens_padded, trained_tokens;
+    int64_t tokens, tokens_padded, trained_tokens; /* rows without and with padding; targets */
 };
 
-/* `path` is borrowed until close. ERR_IO. */
+/* `path` is borrowed until close. ERR_IO; then nothing is open. */
 MUST_USE err_t metrics_open(struct metrics *m, const char *path);
+/* ERR_IO: the line is lost, the next may be tried. */
 MUST_USE err_t metrics_step(struct metrics *m, const struct metrics_step *s);
 MUST_USE err_t metrics_validation(struct metrics *m, int64_t step, double loss, int64_t tokens);
 MUST_USE err_t metrics_event(struct metrics *m, int64_t step, const char *event);

@@ -6,8 +6,8 @@
  *     TRY_DONE(optim_step(optim, &grads, lr, optim_clip_scale(optim, norm), update));
  *
  * The norm is the square root of float64 sums of squares, one per 16,384-element chunk of each
- * logical tensor, folded in table order: it does not depend on layouts, threads or ranks. Decay acts
- * on the table's `decay` rows (matrices).
+ * logical tensor, folded in table order: it does not depend on layouts, threads or ranks. Decay
+ * acts on the table's `decay` rows (matrices).
  */
 #ifndef TRAIN_OPTIM_H
 #define TRAIN_OPTIM_H

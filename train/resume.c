@@ -1,5 +1,6 @@
 #include "train/resume.h"
 
+#include "base/check.h"
 #include "base/log.h"
 #include "train/run.h"
 
@@ -19,35 +20,57 @@ err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root, b
     const int64_t newest = count > 0 ? steps[0] : 0;
     free(steps);
     if (count > 0)
-        RAISE(USAGE, "%s already holds checkpoints (step %lld); continue with --resume, or choose "
+        RAISE(USAGE,
+              "%s already holds checkpoints (step %lld); continue with --resume, or choose "
               "another train.out",
               ckpt_root, (long long)newest);
     return ERR_OK;
 }
 
+static bool is_in(const char *key, const char *section)
+{
+    return strncmp(key, section, strlen(section)) == 0;
+}
+
+/* Other micro-batches would train on the same samples, but not to the same bits. */
 static bool decides_the_numbers(const char *key)
 {
-    /* The same limits may be reached with other micro-batches, but not with the same bits. */
-    return strncmp(key, "batch.", 6) == 0 || strncmp(key, "model.", 6) == 0;
+    return is_in(key, "batch.") || (is_in(key, "model.") && strcmp(key, "model.dir") != 0);
 }
 
 static bool is_about_this_start(const char *key)
 {
-    return strncmp(key, "train.out", 9) == 0 || strncmp(key, "train.threads", 13) == 0;
+    static const char *const keys[] = { "train.out", "train.threads", "train.keep_last",
+                                        "train.log_every" };
+    for (int64_t i = 0; i < COUNT_OF(keys); i++)
+        if (strcmp(key, keys[i]) == 0) return true;
+    return false;
+}
+
+static bool same_value(const struct cfg *a, const struct cfg *b, const struct cfg_row *row)
+{
+    switch (row->type) {
+    case CFG_INT:
+        return cfg_int(a, row->key) == cfg_int(b, row->key);
+    case CFG_FLOAT:
+        return cfg_float(a, row->key) == cfg_float(b, row->key);
+    default:
+        return strcmp(cfg_text(a, row->key), cfg_text(b, row->key)) == 0;
+    }
 }
 
 static err_t compare_settings(const struct cfg *now, const struct cfg *then, const char *dir)
 {
     for (int64_t i = 0; i < cfg_row_count(now); i++) {
         const char *key = cfg_row_at(now, i)->key;
-        const char *a = cfg_text(now, key), *b = cfg_text(then, key);
-        if (strcmp(a, b) == 0) continue;
+        if (same_value(now, then, cfg_row_at(now, i))) continue;
         if (decides_the_numbers(key))
-            RAISE(USAGE, "%s is %s; the run in %s was started with %s: continue with that, or start "
+            RAISE(USAGE,
+                  "%s is %s; the run in %s was started with %s: continue with that, or start "
                   "a new run in another train.out",
-                  key, a, dir, b);
-        if (strncmp(key, "train.", 6) == 0 && !is_about_this_start(key))
-            LOG_W("train", "%s was %s and is now %s", key, b, a);
+                  key, cfg_text(now, key), dir, cfg_text(then, key));
+        if (is_in(key, "train.") && !is_about_this_start(key))
+            LOG_W("train", "%s was %s and is now %s", key, cfg_text(then, key), cfg_text(now, key));
     }
     return ERR_OK;
 }
@@ -68,23 +91,30 @@ static err_t check_state(struct run *r, const struct ckpt_state *state, const ch
     if (strcmp(state->corpus_sha256, shards_sha256(r->shards)) != 0)
         RAISE(USAGE, "%s was trained on another corpus (sha256 %.12s..., %s has %.12s...)", dir,
               state->corpus_sha256, cfg_str(r->cfg, "data.dir"), shards_sha256(r->shards));
-    if (state->model_config.size != r->state.model_config.size ||
-        memcmp(state->model_config.data, r->state.model_config.data, state->model_config.size) != 0)
-        RAISE(USAGE, "%s holds another model than %s/config.json describes", dir,
-              cfg_str(r->cfg, "model.dir"));
-    return check_settings(r, state, dir);
+    char difference[128];
+    TRY(check_settings(r, state, dir));
+    if (glm_config_difference(&state->model, &r->state.model, difference, sizeof difference))
+        RAISE(USAGE, "%s holds another model than %s/config.json describes: %s", dir,
+              cfg_str(r->cfg, "model.dir"), difference);
+    if (strcmp(state->program, r->state.program) != 0)
+        LOG_W("train",
+              "%s was written by version %s, this is %s: the last bits of what follows "
+              "may differ",
+              dir, state->program, r->state.program);
+    return ERR_OK;
 }
 
 err_t resume_from(struct run *r, const char *dir)
 {
     err_t rc = ERR_OK;
     struct ckpt_state state;
-    TRY(ckpt_read_state(&state, dir));
+    TRY_DONE(ckpt_state_read(&state, dir));
     TRY_DONE(check_state(r, &state, dir));
     TRY_DONE(ckpt_load(dir, r->glm, r->optim));
-    r->state.step = r->step_first = state.step;
+    r->state.step = r->step_first = r->step_saved = state.step;
     r->state.updates = state.updates;
     r->state.samples = state.samples;
+    r->state.stream_index = state.stream_index;
     LOG_I("train", "continuing from %s", dir);
 done:
     ckpt_state_clear(&state);

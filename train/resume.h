@@ -1,9 +1,12 @@
 /*
- * resume.h - continuing a run: which checkpoint, and whether the settings still describe the same run.
+ * resume.h - continuing a run: which checkpoint, and whether the settings still describe the same
+ * run.
  *
- * Sections `batch` and `model` and the corpus decide what is computed: they must be as they were, or the
- * promise "ends in the same bits as without the interruption" would be broken silently. Other changed
- * settings (a longer run, another rate) are allowed and listed in a warning.
+ * Sections `batch` and `model` and the corpus decide what is computed: they must be as they were,
+ * or the promise "ends in the same bits as without the interruption" would be broken silently.
+ * Where the model's folder lies is free; what its config.json says is not. Other changed settings
+ * (a longer run, another rate) are allowed and listed in a warning. Settings are compared by value:
+ * 5e-5 is 0.00005.
  */
 #ifndef TRAIN_RESUME_H
 #define TRAIN_RESUME_H
@@ -16,11 +19,13 @@
 struct run;
 
 /*
- * With `resume`: the newest valid checkpoint, or *found = false (a fresh start, said in a line).
- * Without: ERR_USAGE when the folder already holds checkpoints.
+ * With `resume`: the newest valid checkpoint, or *found = false (a fresh start, said in a line);
+ * errors of ckpt_newest. Without: ERR_USAGE when the folder already holds checkpoints.
  */
-MUST_USE err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root, bool resume);
-/* Load dir into an opened run; ERR_USAGE names the first setting, model size or corpus that differs. */
+MUST_USE err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root,
+                           bool resume);
+/* Load dir into an opened run; ERR_USAGE names the first setting, model size or corpus that
+ * differs. */
 MUST_USE err_t resume_from(struct run *run, const char *dir);
 
 #endif

@@ -1,14 +1,17 @@
 #include "train/run.h"
 
 #include "base/buf.h"
+#include "base/check.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "model/hf_folder.h"
 #include "train/resume.h"
+#include "train/validate.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -22,6 +25,11 @@ static err_t open_data(struct run *r)
     };
     TRY(shards_open(&r->shards, cfg_str(r->cfg, "data.dir"), true));
     TRY(sample_set_open(&r->train_set, r->shards, SPLIT_TRAIN, &limits));
+    if (sample_set_count(r->train_set) == 0)
+        RAISE(USAGE,
+              "%s: no training samples within batch.max_input = %lld and batch.max_target = %lld",
+              cfg_str(r->cfg, "data.dir"), (long long)limits.max_input,
+              (long long)limits.max_target);
     TRY(sample_set_open(&r->validation_set, r->shards, SPLIT_VALIDATION, &limits));
     if (sample_set_count(r->validation_set) == 0) {
         LOG_W("train", "the validation split of %s is empty: no validation loss",
@@ -32,6 +40,7 @@ static err_t open_data(struct run *r)
     TRY(batch_spec_from_cfg(&r->batch, r->cfg));
     TRY(batcher_open(&r->batcher, r->train_set, &r->batch));
     r->bounds = batcher_bounds(r->batcher);
+    if (r->validation_set != NULL) validate_bounds(&r->bounds, r->validation_set);
     return ERR_OK;
 }
 
@@ -50,7 +59,8 @@ static err_t check_tokens(const struct run *r, const struct glm_config *config)
     };
     for (int64_t i = 0; i < COUNT_OF(ids); i++)
         if (ids[i].corpus != ids[i].model)
-            RAISE(USAGE, "%s: %s is %d in the corpus and %d in %s/config.json; prepare the corpus "
+            RAISE(USAGE,
+                  "%s: %s is %d in the corpus and %d in %s/config.json; prepare the corpus "
                   "with this model's tokenizer (data.tokenizer)",
                   cfg_str(r->cfg, "data.dir"), ids[i].name, ids[i].corpus, ids[i].model,
                   cfg_str(r->cfg, "model.dir"));
@@ -72,9 +82,11 @@ static err_t read_config(struct run *r, struct glm_config *config)
     /* Models initialised here use exact angles; published weights want theirs (glm_config.h). */
     if (starts_random(r)) config->rotary = GLM_ROTARY_FP32_ANGLE;
     TRY(glm_config_apply(config, r->cfg));
-    const int64_t longest = cfg_int(r->cfg, "batch.max_input") + cfg_int(r->cfg, "batch.max_target");
+    const int64_t longest =
+        cfg_int(r->cfg, "batch.max_input") + cfg_int(r->cfg, "batch.max_target");
     if (longest > config->position_max)
-        RAISE(USAGE, "batch.max_input + batch.max_target is %lld; the model has %lld positions "
+        RAISE(USAGE,
+              "batch.max_input + batch.max_target is %lld; the model has %lld positions "
               "(max_sequence_length)",
               (long long)longest, (long long)config->position_max);
     return check_tokens(r, config);
@@ -82,8 +94,6 @@ static err_t read_config(struct run *r, struct glm_config *config)
 
 static err_t open_model(struct run *r)
 {
-    struct glm_config config;
-    TRY(read_config(r, &config));
     const struct glm_options options = {
         .dtype = DTYPE_F32,
         .train = true,
@@ -95,11 +105,10 @@ static err_t open_model(struct run *r)
     };
     const struct optim_options optim = optim_options_from_cfg(r->cfg);
     TRY(dev_open(&r->dev, cfg_str(r->cfg, "train.device"), (int)cfg_int(r->cfg, "train.threads")));
-    TRY(glm_create(&r->glm, r->dev, &config, &options));
+    TRY(glm_create(&r->glm, r->dev, &r->state.model, &options));
     TRY(optim_create(&r->optim, r->glm, &optim));
-    TRY(lanes_init(&r->lanes, r->dev, r->batch.lanes, glm_layout(r->glm)->element_count,
-                   dtype_accumulator(options.dtype)));
-    return glm_config_write(&r->state.model_config, &config, "float32");
+    return lanes_init(&r->lanes, r->dev, r->batch.lanes, glm_layout(r->glm)->element_count,
+                      dtype_accumulator(options.dtype));
 }
 
 static err_t load_weights(struct run *r)
@@ -112,40 +121,83 @@ static err_t load_weights(struct run *r)
     return rc;
 }
 
+/* Steps that consume `epochs` passes. In samples mode epochs run into each other, so the samples
+ * are counted, not the steps of one epoch; in tokens mode an epoch ends with a step of its own. */
+static int64_t steps_of_epochs(const struct run *r, double epochs)
+{
+    if (r->batch.unit == BATCH_SAMPLES) {
+        const int64_t samples = llround(epochs * (double)sample_set_count(r->train_set));
+        return div_ceil(max_i64(samples, 1), r->batch.size);
+    }
+    /* 1.1 * 10 is above 11 in float64; no epoch has as many steps as this tolerance would need. */
+    const double steps = epochs * (double)batcher_steps_per_epoch(r->batcher);
+    return max_i64((int64_t)ceil(steps * (1.0 - 1e-12)), 1);
+}
+
 static err_t plan_steps(struct run *r)
 {
-    const int64_t per_epoch = batcher_steps_per_epoch(r->batcher);
+    const double epochs = cfg_float(r->cfg, "train.epochs");
     r->total_steps = cfg_int(r->cfg, "train.steps");
-    if (r->total_steps == 0)
-        r->total_steps = (int64_t)ceil(cfg_float(r->cfg, "train.epochs") * (double)per_epoch);
-    if (r->total_steps < 1)
+    if (r->total_steps == 0 && epochs == 0.0)
         RAISE(USAGE, "train.steps and train.epochs are both 0; expected one of them above 0");
+    if (r->total_steps == 0) r->total_steps = steps_of_epochs(r, epochs);
     return sched_from_cfg(&r->sched, r->cfg, r->total_steps);
 }
 
+/* What checkpoints of this run will say, but for what advances and the model (read_config). */
 static err_t describe_state(struct run *r)
 {
-    char path[FILE_PATH_MAX];
-    const char *dir = cfg_str(r->cfg, "train.out");
-    TRY(cfg_dump_yaml(r->cfg, &r->state.settings, false));
-    strcpy(r->state.corpus_sha256, shards_sha256(r->shards));
-    strncpy(r->state.tokenizer_dir, cfg_str(r->cfg, "model.dir"),
-            sizeof r->state.tokenizer_dir - 1);
-    TRY(path_join(path, dir, "settings.yaml"));
-    return file_replace(path, r->state.settings.data, (int64_t)r->state.settings.size);
+    struct ckpt_state *s = &r->state;
+    const char *model_dir = cfg_str(r->cfg, "model.dir");
+    if (strlen(model_dir) >= sizeof s->tokenizer_dir)
+        RAISE(USAGE, "model.dir has %zu bytes; at most %zu are possible", strlen(model_dir),
+              sizeof s->tokenizer_dir - 1);
+    strcpy(s->tokenizer_dir, model_dir);
+    strcpy(s->corpus_sha256, shards_sha256(r->shards));
+    snprintf(s->program, sizeof s->program, "%s", SOULCHAT_VERSION);
+    s->lanes = r->batch.lanes;
+    s->seed = (int64_t)r->batch.seed;
+    s->stream_index = r->batch.unit == BATCH_SAMPLES ? 0 : -1;
+    return cfg_dump_yaml(r->cfg, &s->settings, false);
 }
 
-/* Two programs in one run folder would prune each other's checkpoints. The lock goes with the process. */
+/* The files of this start: its settings, and its line in the metrics. */
+static err_t open_records(struct run *r, bool resumed)
+{
+    char path[FILE_PATH_MAX];
+    TRY(path_join(path, cfg_str(r->cfg, "train.out"), "settings.yaml"));
+    TRY(file_replace(path, r->state.settings.data, (int64_t)r->state.settings.size));
+    TRY(metrics_open(&r->metrics, r->metrics_path));
+    return resumed ? metrics_event(&r->metrics, r->step_first, "resume") : ERR_OK;
+}
+
+/* Two programs in one run folder would prune each other's checkpoints. The lock goes with the
+ * process. */
 static err_t lock_folder(struct run *r)
 {
     char path[FILE_PATH_MAX];
     const char *dir = cfg_str(r->cfg, "train.out");
     TRY(dir_create(dir));
     TRY(path_join(path, dir, "lock"));
-    r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (r->lock_fd < 0) RAISE(IO, "open %s: %s", path, strerror(errno));
-    if (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0)
-        RAISE(IO, "%s: another program trains in this folder (%s)", dir, strerror(errno));
+    if (flock(r->lock_fd, LOCK_EX | LOCK_NB) == 0) return ERR_OK;
+    if (errno == EWOULDBLOCK)
+        RAISE(IO,
+              "%s: another program trains in this folder; wait for it, or choose another "
+              "train.out",
+              dir);
+    RAISE(IO, "lock %s: %s", path, strerror(errno));
+}
+
+/* An empty path would silently mean the folder that one happens to be in. */
+static err_t check_paths(const struct cfg *cfg)
+{
+    static const char *const keys[] = { "train.out", "data.dir", "model.dir" };
+    for (int64_t i = 0; i < COUNT_OF(keys); i++)
+        if (cfg_str(cfg, keys[i])[0] == '\0')
+            RAISE(USAGE, "%s is empty; expected the path of a folder: %s", keys[i],
+                  cfg_find(cfg, keys[i])->help);
     return ERR_OK;
 }
 
@@ -156,21 +208,27 @@ err_t run_open(struct run *r, struct cfg *cfg, bool resume)
     memset(r, 0, sizeof *r);
     r->metrics.fd = r->lock_fd = -1;
     r->cfg = cfg;
+    TRY(check_paths(cfg));
     TRY(path_join(r->ckpt_root, cfg_str(cfg, "train.out"), "ckpt"));
     TRY(path_join(r->metrics_path, cfg_str(cfg, "train.out"), "metrics.jsonl"));
     TRY(open_data(r));
     TRY(plan_steps(r));
+    TRY(read_config(r, &r->state.model));
+    TRY(describe_state(r));
     TRY(lock_folder(r));
     TRY(resume_find(dir, &found, r->ckpt_root, resume));
     TRY(open_model(r));
+    if (found)
+        TRY(resume_from(r, dir));
+    else
+        TRY(load_weights(r));
+    if (run_is_done(r)) return ERR_OK;
     TRY(dir_create(r->ckpt_root));
-    if (found) TRY(resume_from(r, dir));
-    else TRY(load_weights(r));
-    TRY(describe_state(r));
-    TRY(metrics_open(&r->metrics, r->metrics_path));
-    if (found) TRY(metrics_event(&r->metrics, r->step_first, "resume"));
-    return ERR_OK;
+    TRY(dir_sync(cfg_str(cfg, "train.out"))); /* checkpoints sync what lies below */
+    return open_records(r, found);
 }
+
+bool run_is_done(const struct run *r) { return r->step_first >= r->total_steps; }
 
 void run_close(struct run *r)
 {
@@ -189,5 +247,7 @@ void run_close(struct run *r)
 
 err_t run_save(struct run *r)
 {
-    return ckpt_save(r->ckpt_root, &r->state, r->glm, r->optim, cfg_int(r->cfg, "train.keep_last"));
+    TRY(ckpt_save(r->ckpt_root, &r->state, r->glm, r->optim, cfg_int(r->cfg, "train.keep_last")));
+    r->step_saved = r->state.step;
+    return ERR_OK;
 }

@@ -38,10 +38,11 @@ struct run {
     char ckpt_root[FILE_PATH_MAX], metrics_path[FILE_PATH_MAX];
 
     struct shards *shards;
-    struct sample_set *train_set, *validation_set; /* validation_set: NULL when the split is empty */
+    struct sample_set *train_set;
+    struct sample_set *validation_set; /* NULL when the split is empty */
     struct batch_spec batch;
     struct batcher *batcher;
-    struct batch_bounds bounds;
+    struct batch_bounds bounds; /* of training and validation */
 
     struct dev *dev;
     struct glm *glm;
@@ -52,15 +53,19 @@ struct run {
     int64_t total_steps;
     struct sched sched;
     int64_t step_first;      /* where this start begins: 0, or what the checkpoint says */
-    struct ckpt_state state; /* what the next checkpoint will say */
+    int64_t step_saved;      /* of the newest checkpoint saved or loaded; 0: none */
+    struct ckpt_state state; /* what the next checkpoint will say; .step steps are done */
 };
 
 /*
  * Opens and checks everything, loads or initialises the weights, continues from the newest valid
- * checkpoint when `resume`. ERR_USAGE: settings that contradict each other, the corpus or the checkpoint;
- * a run folder that already holds checkpoints while resume is false. ERR_IO: another program trains there.
+ * checkpoint when `resume`. ERR_USAGE: settings that contradict each other, the corpus or the
+ * checkpoint; a run folder that already holds checkpoints while resume is false. ERR_IO: another
+ * program trains there. Settings and model are checked before the run folder is made.
  */
 MUST_USE err_t run_open(struct run *run, struct cfg *cfg, bool resume);
+/* Whether the run was resumed at its end: then nothing is to be done, and no file was touched. */
+bool run_is_done(const struct run *run);
 /* Safe after a failed run_open. */
 void run_close(struct run *run);
 

@@ -6,9 +6,10 @@
  *   warmup_decay   warm-up, t = k+1 < W:  gamma = ln(t+1)/ln(W) (log) or t/W (linear);
  *                  then gamma = (T-k)/(T-W), at most 1; so that neither the first nor the last
  *                  update has rate zero.
- *   warmup_decay_deepspeed_0_9_0   what DeepSpeed 0.9.0 really runs: update 0 at the optimizer's own
- *                  rate (max), since the engine steps the optimizer before the scheduler; update
- *                  k >= 1 at t = k-1 with gamma = ln(t+1)/ln(W) or t/W for t < W, else
+ *   warmup_decay_deepspeed_0_9_0
+ *                  what DeepSpeed 0.9.0 really runs: update 0 at the optimizer's own rate (max),
+ *                  since the engine steps the optimizer before the scheduler; update k >= 1 at
+ *                  t = k-1 with gamma = ln(t+1)/ln(W) or t/W for t < W, else
  *                  max(0, (T-t)/max(1, T-W)).
  *   cosine         linear warm-up (k+1)/W, then 0.5*(1 + cos(pi*(k-W)/(T-W)))
  *   linear         linear warm-up (k+1)/W, then (T-k)/(T-W)

@@ -42,8 +42,10 @@ static const struct cfg_row rows[] = {
     { "bench.layers", CFG_INT, "8", 1, 1000, NULL, "its layers" },
     { "bench.heads", CFG_INT, "8", 1, 1024, NULL, "its attention heads" },
     { "bench.vocab", CFG_INT, "8192", 64, 1e6, NULL, "rows of its embedding" },
-    { "bench.rows", CFG_INT, "2048", 128, 1e6, NULL, "rows of a micro-batch, a multiple of 128 (tokens)" },
-    { "bench.steps", CFG_INT, "10", 1, 1e6, NULL, "steps that are measured, after two that are not" },
+    { "bench.rows", CFG_INT, "2048", 128, 1e6, NULL,
+      "rows of a micro-batch, a multiple of 128 (tokens)" },
+    { "bench.steps", CFG_INT, "10", 1, 1e6, NULL,
+      "steps that are measured, after two that are not" },
 };
 
 const struct cfg_table train_settings = { rows, COUNT_OF(rows) };

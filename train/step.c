@@ -1,8 +1,8 @@
-/* One training step: the samples of a step through the network, lane by lane, then the update. */
-#include "train/loop.h"
+#include "train/step.h"
 
 #include "base/progress.h"
 #include "base/stop.h"
+#include "train/run.h"
 #include "train/validate.h"
 
 #include <math.h>
@@ -55,12 +55,14 @@ static err_t run_lane(struct run *run, struct step_memory *m, int64_t lane, int6
     return lanes_end(&run->lanes);
 }
 
+/* Before the update, so that nothing that is not finite reaches the weights. */
 static err_t check_finite(const struct step_result *r, int64_t step)
 {
     if (isfinite(r->loss) && isfinite(r->grad_norm)) return ERR_OK;
-    RAISE(NUMERIC, "step %lld: loss %g, gradient norm %g: not finite; the weights are as they were "
+    RAISE(NUMERIC,
+          "step %lld: loss %g, gradient norm %g: not finite; the weights are as they were "
           "before this step; a lower train.lr or a longer warm-up may help",
-          (long long)step + 1, r->loss, r->grad_norm);
+          (long long)step + 1, r->loss, fabs(r->grad_norm)); /* no "-nan" */
 }
 
 err_t step_run(struct run *run, struct step_memory *m, struct step_result *out, int64_t step)

@@ -48,13 +48,16 @@ err_t cmd_train(struct cfg *cfg, int argc, char **argv)
 
     stop_catch();
     err_t rc = run_open(&run, cfg, cli_option(&args, &spec, "resume") != NULL);
-    if (rc == ERR_OK) {
+    if (rc == ERR_OK && run_is_done(&run)) {
+        LOG_I("train", "nothing to do: %s is at step %lld of %lld; a higher train.steps trains on",
+              cfg_str(cfg, "train.out"), (long long)run.state.step, (long long)run.total_steps);
+    } else if (rc == ERR_OK) {
         announce(&run);
         rc = loop_run(&run);
+        if (rc == ERR_OK)
+            LOG_I("train", "done: step %lld; export it with: soulchat export %s OUT_DIR",
+                  (long long)run.state.step, cfg_str(cfg, "train.out"));
     }
-    if (rc == ERR_OK)
-        LOG_I("train", "done: step %lld; export it with: soulchat export %s OUT_DIR",
-              (long long)run.state.step, cfg_str(cfg, "train.out"));
     run_close(&run);
     return rc;
 }

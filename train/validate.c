@@ -30,6 +30,16 @@ struct glm_batch glm_batch_from_micro(const struct micro_batch *m)
     };
 }
 
+void validate_bounds(struct batch_bounds *bounds, const struct sample_set *set)
+{
+    const int64_t count = sample_set_count(set);
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t rows = align_up(sample_set_at(set, i)->len, BATCH_ROW_MULTIPLE);
+        bounds->rows = max_i64(bounds->rows, rows);
+        bounds->targets = max_i64(bounds->targets, sample_target_count(set, i));
+    }
+}
+
 /* How many of chosen[0..count-1] fit one micro-batch; at least one. */
 static int64_t fitting(const struct sample_set *set, const int64_t *chosen, int64_t count,
                        const struct batch_bounds *bounds)
@@ -38,8 +48,8 @@ static int64_t fitting(const struct sample_set *set, const int64_t *chosen, int6
     for (; n < count && n < bounds->segments; n++) {
         rows += sample_set_at(set, chosen[n])->len;
         targets += sample_target_count(set, chosen[n]);
-        if (n > 0 && (align_up(rows, BATCH_ROW_MULTIPLE) > bounds->rows ||
-                      targets > bounds->targets))
+        if (n > 0 &&
+            (align_up(rows, BATCH_ROW_MULTIPLE) > bounds->rows || targets > bounds->targets))
             break;
     }
     return n;
@@ -67,7 +77,8 @@ err_t validate(struct validation *out, struct glm *glm, struct sample_set *set,
     struct validation v = { 0 };
     int64_t *chosen = malloc((size_t)(count + 1) * sizeof *chosen);
     double *nll = malloc((size_t)bounds->targets * sizeof *nll);
-    if (chosen == NULL || nll == NULL) RAISE_DONE(NOMEM, "validation: no memory for %lld samples", (long long)count);
+    if (chosen == NULL || nll == NULL)
+        RAISE_DONE(NOMEM, "validation: no memory for %lld samples", (long long)count);
 
     for (int64_t i = 0; i < count; i++)
         chosen[i] = rng_permute(VALIDATION_SEED, RNG_SHUFFLE, i, available);

@@ -9,19 +9,24 @@
 #include <stdint.h>
 
 struct validation {
-    double loss;     /* mean negative log-likelihood per trained token (nats); NaN for an empty set */
-    int64_t tokens;  /* trained tokens */
+    double loss;    /* mean negative log-likelihood per trained token (nats); NaN: an empty set */
+    int64_t tokens; /* trained tokens */
     int64_t samples;
 };
 
 /*
- * Evaluate `sample_count` samples of the set (all where it has fewer), chosen by a fixed permutation, so that
- * every call and every run looks at the same ones. Micro-batches respect `bounds`, what the model has room for. Sums are kept per sample in
- * float64 and folded in sample order: the result does not depend on how samples share micro-batches.
- * ERR_INTERRUPTED when a stop was requested (base/stop.h).
+ * Evaluate `sample_count` samples of the set (all where it has fewer), chosen by a fixed
+ * permutation, so that every call and every run looks at the same ones. Micro-batches respect
+ * `bounds`, what the model has room for; the longest sample alone must fit (validate_bounds). Sums
+ * are kept per sample in float64 and folded in sample order: the result does not depend on how
+ * samples share micro-batches. ERR_INTERRUPTED when a stop was requested (base/stop.h).
  */
 MUST_USE err_t validate(struct validation *out, struct glm *glm, struct sample_set *set,
                         int64_t sample_count, const struct batch_bounds *bounds);
+
+/* Widen `bounds` so that every sample of the set fits a micro-batch of its own: those of training
+ * may all be shorter. */
+void validate_bounds(struct batch_bounds *bounds, const struct sample_set *set);
 
 /* The arrays of a micro-batch as the model wants them; borrowed from `m`. */
 struct glm_batch glm_batch_from_micro(const struct micro_batch *m);

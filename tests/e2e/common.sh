@@ -31,7 +31,16 @@ tiny_exec() {
 }
 tiny() { (tiny_exec "$@"); }
 
-prepare() { tiny prepare >"$scratch/prepare.log" 2>&1 || { cat "$scratch/prepare.log" >&2; fail prepare; }; }
+# must NAME command...: the command succeeds; its output, in $scratch/log, is shown if it does not.
+must() {
+    local name=$1
+    shift
+    "$@" >"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; fail "$name"; }
+}
+
+prepare() { must prepare tiny prepare; }
 
 # One digest over weights and optimizer state of a checkpoint.
-digest() { (cd "$1" && sha256sum model.*.safetensors optim.*.safetensors | sha256sum | cut -c1-64); }
+digest() {
+    (cd "$1" && sha256sum model.*.safetensors optim.*.safetensors | sha256sum | cut -c1-64)
+}

@@ -17,7 +17,8 @@ expect 1 "nowhere" tiny train --train.out="$scratch/a" --model.dir="$scratch/now
 echo '[]' >"$scratch/empty.json"
 expect 1 "empty.json" tiny prepare --data.source="$scratch/empty.json" --data.dir="$scratch/b"
 echo '[{"id":1,"topic":"x","messages":[{"role":"user","content":"你好"}]}]' >"$scratch/alone.json"
-expect 1 "none of 1 dialogues" tiny prepare --data.source="$scratch/alone.json" --data.dir="$scratch/b"
+expect 1 "none of 1 dialogues" tiny prepare --data.source="$scratch/alone.json" \
+    --data.dir="$scratch/b"
 head -c 3000 data/sample/corpus.json >"$scratch/cut.json"
 expect 1 "cut.json" tiny prepare --data.source="$scratch/cut.json" --data.dir="$scratch/b"
 [ ! -e "$scratch/b" ] && [ ! -e "$scratch/b.tmp" ] || fail "a failed prepare left something"
@@ -37,20 +38,28 @@ expect 1 "ice_text.model" tiny prepare --data.tokenizer="$scratch/model" --data.
 expect 1 "model" tiny train --train.out="$scratch/a" --model.init=weights
 
 # A run folder in use; settings that would change the numbers.
-tiny train --train.out="$scratch/run" --train.steps=2 >"$scratch/log" 2>&1 || fail train
+must train tiny train --train.out="$scratch/run" --train.steps=2
 expect 2 "--resume" tiny train --train.out="$scratch/run" --train.steps=4
 expect 2 "batch.seed" tiny train --train.out="$scratch/run" --train.steps=4 --resume --batch.seed=7
 expect 0 "train.lr" tiny train --train.out="$scratch/run" --train.steps=3 --resume --train.lr=1e-4
 
+# A checkpoint of another version is neither resumed nor exported.
+cp -r "$scratch/run" "$scratch/newer"
+sed -i 's/"version": 1/"version": 2/' "$scratch/newer/ckpt/step-00000003/MANIFEST.json"
+expect 1 "version 2" tiny train --train.out="$scratch/newer" --train.steps=4 --resume
+expect 1 "version 2" "$soulchat" export "$scratch/newer" "$scratch/exported"
+[ ! -e "$scratch/exported" ] || fail "a failed export left something"
+
 # A disk that fills up during a checkpoint: the previous one survives.
 if mkdir -p "$scratch/disk" && mount -t tmpfs -o size=40m tmpfs "$scratch/disk" 2>/dev/null; then
     trap 'umount "$scratch/disk" 2>/dev/null || true; rm -rf "$scratch"' EXIT
-    tiny train --train.out="$scratch/disk/run" --train.steps=2 >"$scratch/log" 2>&1 || { cat "$scratch/log"; fail "train on a small disk"; }
+    must "train on a small disk" tiny train --train.out="$scratch/disk/run" --train.steps=2
     before=$(digest "$scratch/disk/run/ckpt/step-00000002")
     free=$(df -k --output=avail "$scratch/disk" | tail -1)
     dd if=/dev/zero of="$scratch/disk/ballast" bs=1024 count=$((free - 2000)) status=none
     expect 1 "GB free" tiny train --train.out="$scratch/disk/run" --train.steps=4 --resume
-    [ "$(digest "$scratch/disk/run/ckpt/step-00000002")" = "$before" ] || fail "the old checkpoint was harmed"
+    after=$(digest "$scratch/disk/run/ckpt/step-00000002")
+    [ "$after" = "$before" ] || fail "the old checkpoint was harmed"
     [ "$(ls "$scratch/disk/run/ckpt")" = step-00000002 ] || fail "a half-written checkpoint is left"
     umount "$scratch/disk"
 else
@@ -66,10 +75,17 @@ if SOULCHAT_FAULT=file.write:1 "$soulchat" --version >/dev/null 2>&1; then
         status=0
         SOULCHAT_FAULT=file:$n tiny train --train.out="$scratch/faulty" --train.steps=4 --resume \
             >"$scratch/log" 2>&1 || status=$?
-        [ "$(digest "$scratch/faulty/ckpt/step-00000003")" = "$before" ] || fail "fault $n harmed the checkpoint"
+        after=$(digest "$scratch/faulty/ckpt/step-00000003")
+        [ "$after" = "$before" ] || fail "fault $n harmed the checkpoint"
         echo "ok: fault $n: exit $status, the checkpoint before it is whole"
     done
 fi
+
+# Weights that run away: the run stops before it saves what is broken; what was saved stays.
+expect 1 "not finite" tiny train --train.out="$scratch/away" --train.steps=40 --train.lr=10 \
+    --train.weight_decay=10 --train.save_every=2 --train.keep_last=9
+[ -d "$scratch/away/ckpt/step-00000002" ] || fail "the checkpoints before it are gone"
+expect 0 "nothing to do" tiny train --train.out="$scratch/away" --train.steps=2 --resume
 
 # Generation.
 expect 2 "generate.model" "$soulchat" generate --text 你好

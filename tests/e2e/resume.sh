@@ -3,10 +3,12 @@
 . "$(dirname "$0")/common.sh"
 prepare
 steps=12
-train_exec() { tiny_exec train --train.out="$scratch/$1" --train.steps=$steps --train.save_every=2 "${@:2}"; }
+train_exec() {
+    tiny_exec train --train.out="$scratch/$1" --train.steps=$steps --train.save_every=2 "${@:2}"
+}
 train() { (train_exec "$@"); }
 
-train whole >"$scratch/log" 2>&1 || { cat "$scratch/log"; fail "undisturbed run"; }
+must "undisturbed run" train whole
 want=$(digest "$scratch/whole/ckpt/step-000000$steps")
 
 for attempt in 1 2 3; do
@@ -23,9 +25,12 @@ for attempt in 1 2 3; do
         done
         kill -9 $pid 2>/dev/null || true
         status=0; wait $pid 2>/dev/null || status=$?
-        [ $status = 137 ] || [ $status = 0 ] || { cat "$scratch/log"; fail "killed run: exit $status"; }
+        case $status in
+            0 | 137) ;;
+            *) cat "$scratch/log" >&2; fail "killed run: exit $status" ;;
+        esac
     done
-    train killed --resume >"$scratch/log" 2>&1 || { cat "$scratch/log"; fail "resume"; }
+    must resume train killed --resume
     got=$(digest "$scratch/killed/ckpt/step-000000$steps")
     [ "$got" = "$want" ] || fail "attempt $attempt: weights differ after kill and resume"
     echo "ok: attempt $attempt: killed twice, same bits"
@@ -42,8 +47,9 @@ kill -TERM $pid
 status=0; wait $pid || status=$?
 [ $status = 130 ] || { cat "$scratch/log"; fail "SIGTERM: exit $status, expected 130"; }
 grep -q "continue with --resume" "$scratch/log" || fail "no word on how to continue"
-train stopped --resume >"$scratch/log" 2>&1 || { cat "$scratch/log"; fail "resume after SIGTERM"; }
-[ "$(digest "$scratch/stopped/ckpt/step-000000$steps")" = "$want" ] || fail "bits differ after SIGTERM"
+must "resume after SIGTERM" train stopped --resume
+got=$(digest "$scratch/stopped/ckpt/step-000000$steps")
+[ "$got" = "$want" ] || fail "bits differ after SIGTERM"
 echo "ok: SIGTERM saves, resume ends in the same bits"
 
 # Two programs never train into one folder.
@@ -59,3 +65,10 @@ printf 'x' | dd of="$newest/model.0000.safetensors" bs=1 seek=5000 conv=notrunc 
 expect 0 "passing over" train whole --resume
 [ "$(digest "$scratch/whole/ckpt/step-000000$steps")" = "$want" ] || fail "bits differ after damage"
 echo "ok: damaged checkpoint passed over, same bits"
+
+# A finished run has nothing to resume, and says so.
+expect 0 "nothing to do" train whole --resume
+
+# When every checkpoint is damaged, nobody starts a run over unasked.
+for dir in "$scratch"/whole/ckpt/step-*; do truncate -s -1 "$dir/state.json"; done
+expect 1 "none of its 2 checkpoints is whole" train whole --resume

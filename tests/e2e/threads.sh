@@ -6,8 +6,8 @@ want=
 for settings in "1 keep" "2 keep" "3 keep" "4 keep" "2 lean"; do
     read -r threads activations <<<"$settings"
     out="$scratch/run-$threads-$activations"
-    tiny train --train.out="$out" --train.steps=3 --train.threads="$threads" \
-        --train.activations="$activations" >"$scratch/log" 2>&1 || { cat "$scratch/log"; fail train; }
+    must train tiny train --train.out="$out" --train.steps=3 --train.threads="$threads" \
+        --train.activations="$activations"
     got=$(digest "$out/ckpt/step-00000003")
     [ -z "$want" ] || [ "$got" = "$want" ] || fail "$settings: other bits"
     want=$got

@@ -1,0 +1,634 @@
+/* ckpt.h: what is saved comes back to the bit; nothing that goes wrong harms what was saved before;
+ * no damage goes unseen. */
+#include "train_fixture.h"
+
+#include "base/check.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "train/ckpt.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- a model with state in it ---- */
+
+struct rig {
+    struct dev *dev;
+    struct glm *glm;
+    struct optim *optim;
+    struct ckpt_state state;
+};
+
+static void rig_open(struct rig *r, const struct glm_config *config)
+{
+    const struct glm_options options = { .dtype = DTYPE_F32,
+                                         .train = true,
+                                         .rows_max = 128,
+                                         .segments_max = 1,
+                                         .targets_max = 1,
+                                         .ranks = 1 };
+    const struct optim_options optim = { 0.9, 0.999, 1e-8, 0, 1 };
+    memset(r, 0, sizeof *r);
+    assert_ok(dev_open(&r->dev, "cpu", 1));
+    assert_ok(glm_create(&r->glm, r->dev, config, &options));
+    assert_ok(optim_create(&r->optim, r->glm, &optim));
+    r->state.model = *config;
+    r->state.lanes = 1;
+    r->state.seed = 42;
+    strcpy(r->state.program, SOULCHAT_VERSION);
+    memset(r->state.corpus_sha256, 'c', SHA256_HEX_SIZE - 1);
+    strcpy(r->state.tokenizer_dir, "models/chatglm");
+    assert_ok(buf_puts(&r->state.settings, "train:\n  steps: 12 # 训练\n"));
+}
+
+static void rig_close(struct rig *r)
+{
+    ckpt_state_clear(&r->state);
+    optim_close(r->optim);
+    glm_close(r->glm);
+    dev_close(r->dev);
+}
+
+/* Step and arenas become functions of `step`; padding is left alone. */
+static void rig_set(struct rig *r, int64_t step)
+{
+    const struct tensor arenas[] = { glm_weights(r->glm), optim_exp_avg(r->optim),
+                                     optim_exp_avg_sq(r->optim) };
+    const struct glm_params *params = glm_params(r->glm);
+    for (int64_t a = 0; a < COUNT_OF(arenas); a++) {
+        for (int64_t i = 0; i < params->count; i++) {
+            float *row = (float *)arenas[a].data + glm_layout(r->glm)->offset[i];
+            const uint64_t stream = (uint64_t)RNG_TEST | (uint64_t)(1000 * step + 10 * i + a) << 8;
+            for (int64_t e = 0; e < params->row[i].count; e++)
+                row[e] = (float)rng_normal(4, stream, (uint64_t)e);
+        }
+    }
+    r->state.step = r->state.updates = step;
+    r->state.samples = r->state.stream_index = 80 * step;
+}
+
+static err_t save(struct rig *r, const char *root, int64_t step, int64_t keep_last)
+{
+    rig_set(r, step);
+    return ckpt_save(micro_path(root), &r->state, r->glm, r->optim, keep_last);
+}
+
+/* ---- folders ---- */
+
+static const char *step_dir(const char *root, int64_t step)
+{
+    static char dir[4][FILE_PATH_MAX];
+    static int turn;
+    char *out = dir[turn++ % 4];
+    assert_ok(ckpt_path(out, micro_path(root), step));
+    return out;
+}
+
+/* The names in a folder, sorted, each followed by a blank. */
+static const char *names_in(const char *root)
+{
+    static char text[4096];
+    struct dirent **names;
+    const int count = scandir(micro_path(root), &names, NULL, alphasort);
+    assert_true(count >= 0);
+    text[0] = '\0';
+    for (int i = 0; i < count; i++) {
+        if (names[i]->d_name[0] != '.') strcat(strcat(text, names[i]->d_name), " ");
+        free(names[i]);
+    }
+    free(names);
+    return text;
+}
+
+static void read_file(struct buf *out, const char *dir, const char *name)
+{
+    char path[FILE_PATH_MAX];
+    assert_ok(path_join(path, dir, name));
+    assert_ok(file_read_all(out, path, 1 << 26));
+}
+
+static const char *const files[] = { "MANIFEST.json", "model.0000.safetensors",
+                                     "optim.0000.safetensors", "state.json" };
+
+static void assert_same_bytes(const char *dir_a, const char *dir_b)
+{
+    for (int64_t i = 0; i < COUNT_OF(files); i++) {
+        struct buf a = { 0 }, b = { 0 };
+        read_file(&a, dir_a, files[i]);
+        read_file(&b, dir_b, files[i]);
+        assert_int_equal(a.size, b.size);
+        assert_memory_equal(a.data, b.data, a.size);
+        buf_clear(&a);
+        buf_clear(&b);
+    }
+}
+
+static void damage(const char *dir, const char *name)
+{
+    char path[FILE_PATH_MAX];
+    struct stat st;
+    assert_ok(path_join(path, dir, name));
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(truncate(path, st.st_size - 1), 0);
+}
+
+/* ---- saving and loading ---- */
+
+static void assert_same_arena(const struct tensor *a, const struct tensor *b)
+{
+    assert_memory_equal(a->data, b->data, (size_t)tensor_count(a) * sizeof(float));
+}
+
+static void test_round_trip(void **state)
+{
+    (void)state;
+    const struct glm_config config = micro_config();
+    struct rig a, b;
+    struct ckpt_state back;
+    bool found = true;
+    char dir[FILE_PATH_MAX];
+    rig_open(&a, &config);
+    rig_open(&b, &config);
+    assert_ok(ckpt_newest(dir, &found, micro_path("trip")));
+    assert_false(found);
+    a.state.updates = 0;
+    assert_ok(save(&a, "trip", 1200, 3));
+    assert_string_equal(names_in("trip/step-00001200"),
+                        "MANIFEST.json model.0000.safetensors optim.0000.safetensors state.json ");
+
+    assert_ok(ckpt_newest(dir, &found, micro_path("trip")));
+    assert_true(found);
+    assert_ok(ckpt_load(dir, b.glm, b.optim));
+    const struct tensor arenas[2][3] = {
+        { glm_weights(a.glm), optim_exp_avg(a.optim), optim_exp_avg_sq(a.optim) },
+        { glm_weights(b.glm), optim_exp_avg(b.optim), optim_exp_avg_sq(b.optim) },
+    };
+    for (int i = 0; i < 3; i++) assert_same_arena(&arenas[0][i], &arenas[1][i]);
+
+    char text[128];
+    assert_ok(ckpt_state_read(&back, dir));
+    assert_int_equal(back.step, 1200);
+    assert_int_equal(back.updates, 1200);
+    assert_int_equal(back.samples, 96000);
+    assert_int_equal(back.stream_index, 96000);
+    assert_int_equal(back.lanes, 1);
+    assert_int_equal(back.seed, 42);
+    assert_string_equal(back.program, SOULCHAT_VERSION);
+    assert_string_equal(back.corpus_sha256, a.state.corpus_sha256);
+    assert_string_equal(back.tokenizer_dir, "models/chatglm");
+    assert_string_equal(back.settings.data, a.state.settings.data);
+    assert_null(glm_config_difference(&back.model, &config, text, sizeof text));
+    ckpt_state_clear(&back);
+
+    /* The same state has the same bytes, wherever and however often it is saved. */
+    assert_ok(save(&a, "again", 1200, 3));
+    assert_same_bytes(step_dir("trip", 1200), step_dir("again", 1200));
+    assert_ok(save(&a, "again", 1200, 3));
+    assert_same_bytes(step_dir("trip", 1200), step_dir("again", 1200));
+    assert_string_equal(names_in("again"), "step-00001200 ");
+    rig_close(&a);
+    rig_close(&b);
+}
+
+static void test_load_into_another_model(void **state)
+{
+    (void)state;
+    struct glm_config config = grain_config();
+    struct rig r, other;
+    rig_open(&r, &config);
+    assert_ok(save(&r, "other", 1, 1));
+    config.ffn_size = 16;
+    rig_open(&other, &config);
+    assert_err(ckpt_load(step_dir("other", 1), other.glm, other.optim), FORMAT, "is f32 [8, 8]");
+    rig_close(&other);
+    config = grain_config();
+    config.layer_count = 2;
+    rig_open(&other, &config);
+    assert_err(ckpt_load(step_dir("other", 1), other.glm, other.optim), FORMAT,
+               "has no tensor transformer.layers.1.");
+    assert_err(ckpt_load(micro_path("other"), other.glm, other.optim), NOTFOUND, "model.0000");
+    assert_ok(save(&other, "two", 1, 1));
+    assert_err(ckpt_load(step_dir("two", 1), r.glm, r.optim), FORMAT, "tensors; this model has");
+    rig_close(&other);
+    rig_close(&r);
+}
+
+/* The published model: every row is in one file, none is above the limit. */
+static void test_parts_of_the_published_model(void **state)
+{
+    (void)state;
+    struct glm_config config = micro_config();
+    struct glm_params params;
+    config.vocab_size = 130528;
+    config.hidden_size = 4096;
+    config.ffn_size = 16384;
+    config.layer_count = 28;
+    config.head_count = config.kv_head_count = 32;
+    assert_ok(glm_params_create(&params, &config));
+    int64_t files_count = 0, total = 0;
+    for (int64_t first = 0, end; first < params.count; first = end, files_count++) {
+        int64_t bytes = 0;
+        end = ckpt_part_end(&params, first);
+        assert_true(end > first && end <= params.count);
+        for (int64_t i = first; i < end; i++) bytes += 4 * params.row[i].count;
+        assert_true(bytes <= CKPT_PART_BYTES_MAX || end == first + 1);
+        if (end < params.count)
+            assert_true(bytes + 4 * params.row[end].count > CKPT_PART_BYTES_MAX);
+        total += bytes;
+    }
+    assert_int_equal(total, 4 * params.element_count);
+    assert_int_equal(files_count, 13); /* 2.14 GB of embedding alone, then 22.5 GB */
+    glm_params_clear(&params);
+}
+
+/* ---- failures ---- */
+
+static bool has_leftover(const char *root) { return strstr(names_in(root), ".tmp") != NULL; }
+
+/* Whether the checkpoint of this very state is in place. */
+static bool is_published(const struct rig *r, const char *root)
+{
+    struct ckpt_state saved;
+    const err_t rc = ckpt_state_read(&saved, step_dir(root, r->state.step));
+    const bool same = rc == ERR_OK && saved.samples == r->state.samples;
+    ckpt_state_clear(&saved);
+    return same;
+}
+
+/* Every step of a save fails once. `resave`: over a checkpoint of the same step. */
+static void check_faults(const char *root, bool resave)
+{
+    const struct glm_config config = grain_config();
+    struct rig r;
+    const int64_t step = resave ? 1 : 2;
+    bool done = false;
+    rig_open(&r, &config);
+    assert_ok(save(&r, "reference", 1, 1));
+    for (int n = 1; !done; n++) {
+        assert_ok(dir_remove(micro_path(root)));
+        assert_ok(save(&r, root, 1, 1));
+        rig_set(&r, step);
+        if (resave) r.state.samples++; /* to tell new from old */
+        fault_arm("", n);
+        const err_t rc = ckpt_save(micro_path(root), &r.state, r.glm, r.optim, 1);
+        done = fault_hits() < n;
+        fault_arm("", 0);
+
+        if (rc != ERR_OK) {
+            /* A buffer that cannot grow is out of memory; everything else names the fault. */
+            if (rc != ERR_NOMEM) assert_err(rc, IO, "injected fault at");
+            assert_ok(ckpt_verify(step_dir(root, 1)));
+            if (!resave) assert_same_bytes(step_dir(root, 1), step_dir("reference", 1));
+        } else {
+            assert_ok(ckpt_verify(step_dir(root, step)));
+        }
+        /* What it replaced is left where the last fsync or the pruning failed, not before. */
+        if (!is_published(&r, root)) assert_false(has_leftover(root));
+        if (done) {
+            assert_int_equal(rc, ERR_OK);
+            assert_string_equal(names_in(root), resave ? "step-00000001 " : "step-00000002 ");
+            assert_true(n > 20); /* else this loop failed nothing */
+        }
+        /* Whatever happened, the next save succeeds and cleans up. */
+        assert_ok(save(&r, root, 3, 1));
+        assert_string_equal(names_in(root), "step-00000003 ");
+    }
+    rig_close(&r);
+}
+
+static void test_every_step_fails_once(void **state)
+{
+    (void)state;
+    check_faults("faulty", false);
+    check_faults("faulty-again", true);
+}
+
+/* A limit on the size of files: the operating system itself refuses to write on. */
+static void test_write_refused(void **state)
+{
+    (void)state;
+    const struct glm_config config = grain_config();
+    struct rig r;
+    struct rlimit before, tight;
+    rig_open(&r, &config);
+    assert_ok(save(&r, "refused", 1, 1));
+    assert_ok(save(&r, "kept", 1, 1));
+    getrlimit(RLIMIT_FSIZE, &before);
+    tight = before;
+    tight.rlim_cur = 3000;
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &tight);
+    const err_t rc = save(&r, "refused", 2, 1);
+    setrlimit(RLIMIT_FSIZE, &before);
+    assert_err(rc, IO, "step-00000002.tmp/model.0000.safetensors");
+    assert_string_equal(names_in("refused"), "step-00000001 ");
+    assert_same_bytes(step_dir("refused", 1), step_dir("kept", 1));
+    rig_close(&r);
+}
+
+static void test_file_in_the_way(void **state)
+{
+    (void)state;
+    const struct glm_config config = grain_config();
+    struct rig r;
+    rig_open(&r, &config);
+    assert_ok(dir_create(micro_path("way")));
+    assert_ok(file_replace(step_dir("way", 2), "x", 1));
+    assert_err(save(&r, "way", 2, 1), IO, "step-00000002");
+    assert_string_equal(names_in("way"), "step-00000002 ");
+    assert_err(save(&r, "way/step-00000002", 1, 1), IO, "a file of this name");
+    rig_close(&r);
+}
+
+/* ---- damage ---- */
+
+/* Change one byte in place, verify, restore. */
+static void flip(const char *path, int64_t at, char mask, char was, const char *dir)
+{
+    FILE *f = fopen(path, "r+b");
+    const char flipped = (char)(was ^ mask);
+    assert_non_null(f);
+    assert_int_equal(pwrite(fileno(f), &flipped, 1, at), 1);
+    const err_t rc = ckpt_verify(dir);
+    if (rc == ERR_OK) fail_msg("%s: byte %lld ^ %#x goes unseen", path, (long long)at, mask & 255);
+    assert_true(rc == ERR_FORMAT || rc == ERR_CHECKSUM || rc == ERR_NOTFOUND ||
+                rc == ERR_UNSUPPORTED);
+    assert_int_equal(pwrite(fileno(f), &was, 1, at), 1);
+    fclose(f);
+}
+
+static void test_every_byte_flipped(void **state)
+{
+    (void)state;
+    const struct glm_config config = grain_config();
+    struct rig r;
+    rig_open(&r, &config);
+    assert_ok(save(&r, "flip", 7, 1));
+    const char *dir = step_dir("flip", 7);
+    for (int64_t i = 0; i < COUNT_OF(files); i++) {
+        struct buf text = { 0 };
+        char path[FILE_PATH_MAX];
+        const bool is_manifest = i == 0; /* no digest covers it: try every bit */
+        assert_ok(path_join(path, dir, files[i]));
+        read_file(&text, dir, files[i]);
+        for (int64_t at = 0; at < (int64_t)text.size; at++)
+            for (int bit = 0; bit < (is_manifest ? 8 : 1); bit++)
+                flip(path, at, (char)(1 << (is_manifest ? bit : at % 8)), text.data[at], dir);
+        buf_clear(&text);
+    }
+    assert_ok(ckpt_verify(dir));
+    rig_close(&r);
+}
+
+static void test_every_length(void **state)
+{
+    (void)state;
+    const struct glm_config config = grain_config();
+    struct rig r;
+    rig_open(&r, &config);
+    assert_ok(save(&r, "cut", 7, 1));
+    const char *dir = step_dir("cut", 7);
+    for (int64_t i = 0; i < COUNT_OF(files); i++) {
+        struct buf text = { 0 };
+        char path[FILE_PATH_MAX];
+        assert_ok(path_join(path, dir, files[i]));
+        read_file(&text, dir, files[i]);
+        /* The manifest's last newline carries nothing. */
+        const int64_t whole = (int64_t)text.size - (i == 0 ? 1 : 0);
+        for (int64_t size = whole - 1; size >= 0; size -= 1 + size / 64) {
+            assert_int_equal(truncate(path, size), 0);
+            assert_err(ckpt_verify(dir), FORMAT, files[i]);
+        }
+        assert_int_equal(unlink(path), 0);
+        assert_err(ckpt_verify(dir), NOTFOUND, files[i]);
+        assert_ok(file_replace(path, text.data, (int64_t)text.size));
+        assert_ok(ckpt_verify(dir));
+        buf_clear(&text);
+    }
+    rig_close(&r);
+}
+
+static void test_step_of_another_state(void **state)
+{
+    (void)state;
+    const struct glm_config config = grain_config();
+    struct rig r;
+    struct ckpt_manifest m;
+    struct buf text = { 0 };
+    char path[FILE_PATH_MAX];
+    rig_open(&r, &config);
+    assert_ok(save(&r, "step", 7, 1));
+    assert_ok(ckpt_manifest_measure(&m, step_dir("step", 7), 8));
+    assert_ok(ckpt_manifest_write(&text, &m));
+    assert_ok(path_join(path, step_dir("step", 7), "MANIFEST.json"));
+    assert_ok(file_replace(path, text.data, (int64_t)text.size));
+    assert_err(ckpt_verify(step_dir("step", 7)), FORMAT, "step 7; its manifest says 8");
+    ckpt_manifest_clear(&m);
+    buf_clear(&text);
+    rig_close(&r);
+}
+
+/* ---- which one ---- */
+
+static void assert_newest(const char *root, int64_t step)
+{
+    char dir[FILE_PATH_MAX];
+    bool found = false;
+    assert_ok(ckpt_newest(dir, &found, micro_path(root)));
+    assert_true(found);
+    assert_string_equal(dir, step_dir(root, step));
+}
+
+static void test_newest(void **state)
+{
+    (void)state;
+    const struct glm_config config = grain_config();
+    struct rig r;
+    char dir[FILE_PATH_MAX];
+    bool found;
+    rig_open(&r, &config);
+    for (int64_t step = 8; step <= 12; step += 2) assert_ok(save(&r, "newest", step, 9));
+    const char *const others[] = { "newest/step-13",  "newest/step-00000014.tmp",
+                                   "newest/step-",    "newest/step-00000015x",
+                                   "newest/stepping", "newest/step-99999999999999999999999" };
+    for (int64_t i = 0; i < COUNT_OF(others); i++) assert_ok(dir_create(micro_path(others[i])));
+    assert_newest("newest", 12);
+    damage(step_dir("newest", 12), "optim.0000.safetensors");
+    assert_newest("newest", 10);
+    assert_ok(dir_remove(step_dir("newest", 10)));
+    assert_ok(dir_create(step_dir("newest", 10))); /* empty */
+    assert_newest("newest", 8);
+    damage(step_dir("newest", 8), "state.json");
+    assert_err(ckpt_newest(dir, &found, micro_path("newest")), FORMAT,
+               "none of its 3 checkpoints is whole");
+    rig_close(&r);
+}
+
+static void test_other_versions(void **state)
+{
+    (void)state;
+    const struct glm_config config = grain_config();
+    struct rig r;
+    struct buf text = { 0 };
+    struct ckpt_state parsed;
+    char path[FILE_PATH_MAX], dir[FILE_PATH_MAX];
+    bool found;
+    rig_open(&r, &config);
+    for (int64_t step = 1; step <= 2; step++) assert_ok(save(&r, "version", step, 9));
+    assert_ok(path_join(path, step_dir("version", 2), "MANIFEST.json"));
+    assert_ok(file_read_all(&text, path, 1 << 20));
+    *(strstr(text.data, "\"version\": 1") + 11) = '2';
+    assert_ok(file_replace(path, text.data, (int64_t)text.size));
+    assert_err(ckpt_newest(dir, &found, micro_path("version")), UNSUPPORTED, "version 2");
+
+    buf_reset(&text);
+    read_file(&text, step_dir("version", 1), "state.json");
+    *(strstr(text.data, "\"sampler_version\": 1") + 19) = '7';
+    assert_err(ckpt_state_parse(&parsed, text.data, (int64_t)text.size, "s"), UNSUPPORTED,
+               "sampler_version 7");
+    ckpt_state_clear(&parsed);
+    buf_clear(&text);
+    rig_close(&r);
+}
+
+static void test_pruning(void **state)
+{
+    (void)state;
+    const struct glm_config config = grain_config();
+    struct rig r;
+    rig_open(&r, &config);
+    for (int64_t step = 1; step <= 5; step++) assert_ok(save(&r, "prune", step, 2));
+    assert_string_equal(names_in("prune"), "step-00000004 step-00000005 ");
+
+    /* A killed program's leftovers go; what is not ours stays. */
+    assert_ok(dir_create(micro_path("prune/step-00000009.tmp/deep")));
+    assert_ok(dir_create(micro_path("prune/best")));
+    assert_ok(save(&r, "prune", 6, 2));
+    assert_string_equal(names_in("prune"), "best step-00000005 step-00000006 ");
+
+    /* A newer one that was passed over must not push out what is saved now. */
+    assert_ok(save(&r, "prune", 20, 2));
+    damage(step_dir("prune", 20), "model.0000.safetensors");
+    assert_newest("prune", 6);
+    assert_ok(save(&r, "prune", 7, 1));
+    assert_string_equal(names_in("prune"), "best step-00000007 step-00000020 ");
+    assert_newest("prune", 7);
+    assert_ok(save(&r, "prune", 20, 1)); /* takes its place */
+    assert_string_equal(names_in("prune"), "best step-00000020 ");
+    assert_ok(ckpt_verify(step_dir("prune", 20)));
+    rig_close(&r);
+}
+
+/* ---- hostile texts ---- */
+
+static void assert_bad_manifest(const char *files_text, const char *part)
+{
+    struct ckpt_manifest m;
+    struct buf text = { 0 };
+    assert_ok(buf_printf(&text, "{\"version\":1,\"step\":3,\"files\":%s}", files_text));
+    assert_err(ckpt_manifest_parse(&m, text.data, (int64_t)text.size, "M"), FORMAT, part);
+    ckpt_manifest_clear(&m);
+    buf_clear(&text);
+}
+
+#define DIGEST "\"sha256\":\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\""
+#define STATE  "\"state.json\":{\"bytes\":1," DIGEST ",\"crc32c\":[5]}"
+
+static void test_bad_manifests(void **state)
+{
+    (void)state;
+    struct ckpt_manifest m;
+    const char good[] = "{\"version\":1,\"step\":3,\"files\":{" STATE "}}";
+    assert_ok(ckpt_manifest_parse(&m, good, sizeof good - 1, "M"));
+    assert_int_equal(m.file_count, 1);
+    assert_int_equal(m.file[0].crc32c[0], 5);
+    ckpt_manifest_clear(&m);
+    assert_bad_manifest("{}", "without state.json");
+    assert_bad_manifest("[1]", "without state.json");
+    assert_bad_manifest("{" STATE ",\"../x\":{\"bytes\":0," DIGEST ",\"crc32c\":[]}}", "\"../x\"");
+    assert_bad_manifest("{" STATE ",\".x\":{\"bytes\":0," DIGEST ",\"crc32c\":[]}}", "\".x\"");
+    assert_bad_manifest("{" STATE ",\"\":{\"bytes\":0," DIGEST ",\"crc32c\":[]}}", "no name");
+    assert_bad_manifest("{" STATE ",\"x\":7}", "x: Expected object");
+    assert_bad_manifest("{" STATE ",\"x\":{\"bytes\":-1," DIGEST ",\"crc32c\":[]}}", "bytes -1");
+    assert_bad_manifest("{" STATE ",\"x\":{\"bytes\":0,\"sha256\":\"0\",\"crc32c\":[]}}", "sha256");
+    assert_bad_manifest("{" STATE ",\"x\":{\"bytes\":1," DIGEST ",\"crc32c\":[]}}", "1 numbers");
+    assert_bad_manifest("{" STATE ",\"x\":{\"bytes\":9223372036854775807," DIGEST
+                        ",\"crc32c\":[1]}}",
+                        "549755813888 numbers");
+    assert_bad_manifest("{" STATE ",\"x\":{\"bytes\":1," DIGEST ",\"crc32c\":[4294967296]}}",
+                        "crc32c[0]");
+    assert_bad_manifest("{" STATE ",\"x\":{\"bytes\":1," DIGEST ",\"crc32c\":[0.5]}}", "crc32c[0]");
+    assert_bad_manifest("{" STATE ",\"x\":{\"bytes\":1," DIGEST ",\"crc32c\":[1],\"y\":1}}", "x: ");
+}
+
+/* state.json with one piece of its text replaced. */
+static void assert_bad_state(const struct buf *good, const char *piece, const char *other,
+                             const char *part)
+{
+    struct ckpt_state s;
+    struct buf text = { 0 };
+    const char *at = strstr(good->data, piece);
+    assert_non_null(at);
+    assert_ok(buf_append(&text, good->data, (size_t)(at - good->data)));
+    assert_ok(buf_puts(&text, other));
+    assert_ok(buf_puts(&text, at + strlen(piece)));
+    assert_err(ckpt_state_parse(&s, text.data, (int64_t)text.size, "S"), FORMAT, part);
+    ckpt_state_clear(&s);
+    buf_clear(&text);
+}
+
+static void test_bad_states(void **state)
+{
+    (void)state;
+    const struct glm_config config = grain_config();
+    struct rig r;
+    struct buf good = { 0 };
+    rig_open(&r, &config);
+    rig_set(&r, 3);
+    assert_ok(ckpt_state_write(&good, &r.state));
+    assert_bad_state(&good, "\"version\": 1", "\"version\": \"1\"", "version is missing");
+    assert_bad_state(&good, "\"step\": 3", "\"step\": -3", "step is -3");
+    assert_bad_state(&good, "\"step\": 3", "\"step\": 2", "updates is 3; expected 0 to 2");
+    assert_bad_state(&good, "\"step\": 3", "\"step\": 3.0", "S: ");
+    assert_bad_state(&good, "\"step\": 3", "\"step\": 99999999999999999999", "S: ");
+    assert_bad_state(&good, "\"step\": 3", "\"step\": 3, \"step\": 3", "duplicate");
+    assert_bad_state(&good, "\"lanes\": 1", "\"lanes\": 0", "lanes is 0");
+    assert_bad_state(&good, "\"seed\": 42", "\"seed\": 42, \"more\": 1", "S: ");
+    assert_bad_state(&good, "\"tied\": true", "\"tied\": false", "tied false; its model_config");
+    assert_bad_state(&good, "\"rotary\": \"fp32", "\"rotary\": \"fp16", "rotary fp16");
+    assert_bad_state(&good, "\"corpus_sha256\": \"", "\"corpus_sha256\": \"0", "64 are expected");
+    assert_bad_state(&good, "hidden_size", "hidden", "hidden_size");
+    strcpy(r.state.tokenizer_dir, "models/\xff");
+    assert_err(ckpt_state_write(&good, &r.state), ARG, "not UTF-8");
+    buf_clear(&good);
+    rig_close(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_load_into_another_model),
+        cmocka_unit_test(test_parts_of_the_published_model),
+        cmocka_unit_test(test_every_step_fails_once),
+        cmocka_unit_test(test_write_refused),
+        cmocka_unit_test(test_file_in_the_way),
+        cmocka_unit_test(test_every_byte_flipped),
+        cmocka_unit_test(test_every_length),
+        cmocka_unit_test(test_step_of_another_state),
+        cmocka_unit_test(test_newest),
+        cmocka_unit_test(test_other_versions),
+        cmocka_unit_test(test_pruning),
+        cmocka_unit_test(test_bad_manifests),
+        cmocka_unit_test(test_bad_states),
+    };
+    assert_ok(log_init("off")); /* some hundred warnings are provoked here */
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

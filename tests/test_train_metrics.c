@@ -1,0 +1,161 @@
+/* metrics.h: lines that are whole, also after a crash and on a full disk. */
+#include "testing.h"
+
+#include "base/buf.h"
+#include "base/fault.h"
+#include "base/file.h"
+#include "train/metrics.h"
+
+#include <float.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+static const char *metrics_path(void)
+{
+    static char path[FILE_PATH_MAX];
+    assert_ok(path_join(path, testing_dir(), "metrics.jsonl"));
+    return path;
+}
+
+static void put(const char *text)
+{
+    assert_ok(file_replace(metrics_path(), text, (int64_t)strlen(text)));
+}
+
+static void assert_text(const char *expected)
+{
+    struct buf text = { 0 };
+    assert_ok(file_read_all(&text, metrics_path(), 1 << 20));
+    assert_string_equal(text.data, expected);
+    buf_clear(&text);
+}
+
+static void test_lines(void **state)
+{
+    (void)state;
+    struct metrics m;
+    const struct metrics_step step = { .step = 12,
+                                       .epoch = 0.25,
+                                       .loss = 2.5,
+                                       .lr = 5e-5,
+                                       .grad_norm = 1.0 / 3.0,
+                                       .clip_scale = 1,
+                                       .seconds = 0.5,
+                                       .samples = 80,
+                                       .stream_first = 880,
+                                       .tokens = 15872,
+                                       .tokens_padded = 16000,
+                                       .trained_tokens = 9000 };
+    put("");
+    assert_ok(metrics_open(&m, metrics_path()));
+    assert_ok(metrics_validation(&m, 0, 7.5, 100));
+    assert_ok(metrics_step(&m, &step));
+    assert_ok(metrics_event(&m, 12, "stop"));
+    metrics_close(&m);
+    assert_int_equal(m.fd, -1);
+    assert_text("{\"step\":0,\"validation_loss\":7.5,\"validation_tokens\":100}\n"
+                "{\"step\":12,\"epoch\":0.25,\"loss\":2.5,\"lr\":5e-05,\"grad_norm\":0.333333333,"
+                "\"clip_scale\":1,\"samples\":80,\"stream_first\":880,\"tokens\":15872,"
+                "\"tokens_padded\":16000,\"trained_tokens\":9000,\"seconds\":0.5}\n"
+                "{\"step\":12,\"event\":\"stop\"}\n");
+}
+
+/* JSON has neither NaN nor infinity, and no number may make a line too long. */
+static void test_extremes(void **state)
+{
+    (void)state;
+    struct metrics m;
+    const struct metrics_step step = { .step = INT64_MAX,
+                                       .epoch = -DBL_MAX,
+                                       .loss = NAN,
+                                       .lr = INFINITY,
+                                       .grad_norm = -INFINITY,
+                                       .clip_scale = -1e-300,
+                                       .seconds = DBL_MAX,
+                                       .samples = INT64_MIN,
+                                       .stream_first = INT64_MIN,
+                                       .tokens = INT64_MIN,
+                                       .tokens_padded = INT64_MIN,
+                                       .trained_tokens = INT64_MIN };
+    put("");
+    assert_ok(metrics_open(&m, metrics_path()));
+    assert_ok(metrics_validation(&m, 1, NAN, 0));
+    assert_ok(metrics_step(&m, &step));
+    metrics_close(&m);
+    struct buf text = { 0 };
+    assert_ok(file_read_all(&text, metrics_path(), 1 << 20));
+    assert_non_null(strstr(text.data, "{\"step\":1,\"validation_loss\":null,"));
+    assert_non_null(strstr(text.data, "\"loss\":null,\"lr\":null,\"grad_norm\":null,"));
+    assert_null(strstr(text.data, "nan"));
+    assert_null(strstr(text.data, "inf"));
+    buf_clear(&text);
+}
+
+/* A program that was killed inside a line. */
+static void test_cut_line(void **state)
+{
+    (void)state;
+    struct metrics m;
+    put("{\"step\":1}\n{\"step\":2,\"lo");
+    assert_ok(metrics_open(&m, metrics_path()));
+    assert_ok(metrics_event(&m, 1, "resume"));
+    assert_ok(metrics_event(&m, 2, "stop"));
+    metrics_close(&m);
+    assert_text("{\"step\":1}\n{\"step\":2,\"lo\n{\"step\":1,\"event\":\"resume\"}\n"
+                "{\"step\":2,\"event\":\"stop\"}\n");
+}
+
+/* The size limit of a process stands for a full disk: the first write is cut, the next one fails.
+ */
+static void test_full_disk(void **state)
+{
+    (void)state;
+    struct metrics m;
+    struct rlimit before, tight;
+    put("");
+    assert_ok(metrics_open(&m, metrics_path()));
+    assert_ok(metrics_event(&m, 1, "a"));
+    getrlimit(RLIMIT_FSIZE, &before);
+    tight = before;
+    tight.rlim_cur = 30; /* 23 bytes are there */
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &tight);
+    const err_t rc = metrics_event(&m, 2, "b");
+    const err_t again = metrics_event(&m, 3, "c");
+    setrlimit(RLIMIT_FSIZE, &before);
+    assert_err(rc, IO, "");
+    assert_err(again, IO, "metrics.jsonl");
+    assert_ok(metrics_event(&m, 4, "d"));
+    metrics_close(&m);
+    assert_text("{\"step\":1,\"event\":\"a\"}\n{\"step\"\n{\"step\":4,\"event\":\"d\"}\n");
+}
+
+static void test_errors(void **state)
+{
+    (void)state;
+    struct metrics m;
+    assert_err(metrics_open(&m, testing_dir()), IO, "open");
+    assert_int_equal(m.fd, -1);
+    metrics_close(&m);
+    put("");
+    assert_ok(metrics_open(&m, metrics_path()));
+    fault_arm("metrics.write", 1);
+    assert_err(metrics_event(&m, 1, "a"), IO, "injected fault");
+    fault_arm("", 0);
+    assert_ok(metrics_event(&m, 2, "b"));
+    metrics_close(&m);
+    assert_text("{\"step\":2,\"event\":\"b\"}\n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lines),    cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_cut_line), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_errors),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,289 @@
+/* step.h: a step's loss, gradients and update do not depend on how it is cut up, and are what a
+ * sample-by-sample computation says. */
+#include "train_fixture.h"
+
+#include "base/num.h"
+#include "base/stop.h"
+#include "train/step.h"
+#include "train/validate.h"
+
+#include <malloc.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CORPUS "step-corpus"
+
+/* State after `steps` steps of 12 samples. */
+struct outcome {
+    double loss[4], norm[4];
+    double *grads, *weights; /* grads: of the last step */
+    int64_t count, micro_batches;
+};
+
+static void run_steps(struct outcome *out, const char *device, const char *micro_tokens,
+                      const char *lanes, int64_t steps)
+{
+    struct run run;
+    struct step_memory memory = { 0 };
+    struct step_result result;
+    struct cfg *cfg = micro_cfg(CORPUS, "unused");
+    micro_set(cfg, "batch.size", "12");
+    micro_set(cfg, "batch.micro_tokens", micro_tokens);
+    micro_set(cfg, "batch.lanes", lanes);
+    /* The update of a weight is lr * g / (|g| + eps): a difference d of its gradient moves it by
+     * lr * d / eps at most. Such an eps keeps rounding errors of gradients small in weights. */
+    micro_set(cfg, "train.adam_eps", "1e-3");
+    micro_run_open(&run, cfg, device);
+    out->micro_batches = 0;
+    for (int64_t step = 0; step < steps; step++) {
+        assert_ok(step_run(&run, &memory, &result, step));
+        run.state.updates++;
+        out->loss[step] = result.loss;
+        out->norm[step] = result.grad_norm;
+        for (int64_t lane = 0; lane < run.batch.lanes; lane++)
+            out->micro_batches += result.plan.micro_count[lane];
+    }
+    const struct tensor weights = glm_weights(run.glm);
+    out->grads = micro_copy(run.glm, &run.lanes.buffer[0], &out->count);
+    out->weights = micro_copy(run.glm, &weights, &out->count);
+    step_memory_clear(&memory);
+    micro_run_close(&run);
+    cfg_close(cfg);
+}
+
+static void outcome_clear(struct outcome *o)
+{
+    free(o->grads);
+    free(o->weights);
+}
+
+static double largest_error(const double *a, const double *b, int64_t count)
+{
+    double error = 0.0, largest = 0.0;
+    for (int64_t i = 0; i < count; i++) {
+        error = fmax(error, fabs(a[i] - b[i]));
+        largest = fmax(largest, fabs(b[i]));
+    }
+    return error / largest;
+}
+
+/* Micro-batches of at most 128 rows or all at once, 1 to 12 lanes: 12 cuts of the same samples. */
+static void check_cuts(const char *device, double loss_bound, double bound)
+{
+    static const char *const rows[] = { "2048", "256", "128" }, *const lanes[] = { "1", "2", "5",
+                                                                                   "12" };
+    enum { STEPS = 3 };
+    struct outcome want, got;
+    run_steps(&want, device, rows[0], lanes[0], STEPS);
+    assert_int_equal(want.micro_batches, STEPS);
+    for (size_t i = 0; i < 3; i++) {
+        for (size_t j = 0; j < 4; j++) {
+            run_steps(&got, device, rows[i], lanes[j], STEPS);
+            if (i + j > 0) assert_true(got.micro_batches > STEPS);
+            for (int64_t s = 0; s < STEPS; s++)
+                if (fabs(got.loss[s] - want.loss[s]) > loss_bound * want.loss[s])
+                    fail_msg("%s rows, %s lanes, step %d: loss %.17g, not %.17g", rows[i], lanes[j],
+                             (int)s, got.loss[s], want.loss[s]);
+            const double grads = largest_error(got.grads, want.grads, got.count);
+            const double weights = largest_error(got.weights, want.weights, got.count);
+            if (grads > bound || weights > bound)
+                fail_msg("%s rows, %s lanes: gradients %.2g, weights %.2g", rows[i], lanes[j],
+                         grads, weights);
+            outcome_clear(&got);
+        }
+    }
+    outcome_clear(&want);
+}
+
+static void test_cuts_agree_in_float64(void **state)
+{
+    (void)state;
+    check_cuts("ref", 1e-12, 1e-12);
+}
+
+static void test_cuts_agree_in_float32(void **state)
+{
+    (void)state;
+    check_cuts("cpu", 1e-6, 1e-5);
+}
+
+/* The same cut has the same bits. */
+static void test_repeatable(void **state)
+{
+    (void)state;
+    struct outcome a, b;
+    run_steps(&a, "cpu", "256", "3", 3);
+    run_steps(&b, "cpu", "256", "3", 3);
+    assert_memory_equal(a.loss, b.loss, 3 * sizeof a.loss[0]);
+    assert_memory_equal(a.grads, b.grads, (size_t)a.count * sizeof *a.grads);
+    assert_memory_equal(a.weights, b.weights, (size_t)a.count * sizeof *a.weights);
+    outcome_clear(&a);
+    outcome_clear(&b);
+}
+
+/* nll of one sample, alone in its micro-batch, and its trained tokens. */
+static double sample_nll(struct run *run, int64_t sample, int64_t *targets)
+{
+    struct micro_batch alone = { 0 };
+    double sum = 0.0;
+    assert_ok(micro_batch_from_samples(&alone, run->train_set, &sample, 1, LOSS_MEAN_TOKEN, true));
+    const struct glm_batch batch = glm_batch_from_micro(&alone);
+    double *nll = calloc((size_t)alone.target_count, sizeof *nll);
+    assert_ok(glm_eval_micro(run->glm, &batch, nll));
+    for (int64_t i = 0; i < alone.target_count; i++) sum += nll[i];
+    *targets = alone.target_count;
+    free(nll);
+    micro_batch_clear(&alone);
+    return sum;
+}
+
+/* The loss of step `step` with the present weights; counts how often each sample is in it. */
+static double plain_loss(struct run *run, int64_t step, int64_t *uses)
+{
+    struct step_plan plan;
+    struct micro_batch micro = { 0 };
+    double sum = 0.0;
+    int64_t tokens = 0, samples = 0;
+    assert_ok(batcher_plan(run->batcher, &plan, step));
+    for (int64_t m = 0; m < plan.micro_count[0]; m++) {
+        assert_ok(batcher_fill(run->batcher, &micro, 0, m));
+        for (int64_t i = 0; i < micro.segment_count; i++) {
+            int64_t targets;
+            const double nll = sample_nll(run, micro.samples[i], &targets);
+            sum += run->batch.loss_mean == LOSS_MEAN_TOKEN ? nll : nll / (double)targets;
+            tokens += targets;
+            samples++;
+            uses[micro.samples[i]]++;
+        }
+    }
+    micro_batch_clear(&micro);
+    return sum / (double)(run->batch.loss_mean == LOSS_MEAN_TOKEN ? tokens : samples);
+}
+
+/* Steps run on over the ends of epochs; what they report is the plain computation's loss. Weights
+ * of targets are float32: 2^-24 of each nll. */
+static void check_losses(const char *loss_mean)
+{
+    struct run run;
+    struct step_memory memory = { 0 };
+    struct step_result result;
+    struct cfg *cfg = micro_cfg(CORPUS, "unused");
+    micro_set(cfg, "batch.size", "8");
+    micro_set(cfg, "batch.loss_mean", loss_mean);
+    micro_run_open(&run, cfg, "ref");
+    const int64_t count = sample_set_count(run.train_set);
+    int64_t *uses = calloc((size_t)count, sizeof *uses), consumed = 0;
+    assert_true(count % 8 != 0);
+    for (int64_t step = 0; consumed < 2 * count + 1; step++, consumed += 8) {
+        const double want = plain_loss(&run, step, uses);
+        assert_ok(step_run(&run, &memory, &result, step));
+        run.state.updates++;
+        assert_int_equal(result.plan.stream_first, consumed);
+        assert_true(fabs(result.loss - want) <= 1.2e-7 * want);
+    }
+    for (int64_t i = 0; i < count; i++)
+        assert_true(uses[i] == consumed / count || uses[i] == consumed / count + 1);
+    free(uses);
+    step_memory_clear(&memory);
+    micro_run_close(&run);
+    cfg_close(cfg);
+}
+
+static void test_loss_is_that_of_its_samples(void **state)
+{
+    (void)state;
+    check_losses("token");
+    check_losses("sample");
+}
+
+/* After the first steps neither device nor host memory grows. */
+static void test_no_growth(void **state)
+{
+    (void)state;
+    struct run run;
+    struct step_memory memory = { 0 };
+    struct step_result result;
+    struct cfg *cfg = micro_cfg(CORPUS, "unused");
+    micro_set(cfg, "batch.lanes", "2");
+    micro_run_open(&run, cfg, "cpu");
+    assert_ok(step_run(&run, &memory, &result, 0));
+    const int64_t allocations = run.dev->stats.alloc_count;
+    int64_t step = 1;
+    while (step < 20) assert_ok(step_run(&run, &memory, &result, step++));
+    const size_t bytes = mallinfo2().uordblks;
+    while (step < 60) assert_ok(step_run(&run, &memory, &result, step++));
+    assert_true(mallinfo2().uordblks <= bytes);
+    assert_int_equal(run.dev->stats.alloc_count, allocations);
+    step_memory_clear(&memory);
+    micro_run_close(&run);
+    cfg_close(cfg);
+}
+
+/* A step that cannot be applied changes nothing, and the next one is as if it had not been. */
+static void test_given_up_steps(void **state)
+{
+    (void)state;
+    struct run run;
+    struct step_memory memory = { 0 };
+    struct step_result result;
+    int64_t count;
+    struct cfg *cfg = micro_cfg(CORPUS, "unused");
+    micro_set(cfg, "batch.lanes", "3");
+    micro_run_open(&run, cfg, "cpu");
+    const struct tensor weights = glm_weights(run.glm), m = optim_exp_avg(run.optim);
+    double *before = micro_copy(run.glm, &weights, &count);
+
+    stop_request(SIGTERM);
+    assert_err(step_run(&run, &memory, &result, 0), INTERRUPTED, "stopped");
+    stop_reset();
+
+    float *gamma =
+        (float *)weights.data +
+        glm_layout(run.glm)->offset[glm_params_find(glm_params(run.glm), GLM_FINAL_GAMMA, -1)];
+    const float kept = gamma[3];
+    gamma[3] = NAN;
+    assert_err(step_run(&run, &memory, &result, 0), NUMERIC, "step 1: loss");
+    gamma[3] = kept;
+    double *after = micro_copy(run.glm, &weights, &count);
+    double *exp_avg = micro_copy(run.glm, &m, &count);
+    assert_memory_equal(before, after, (size_t)count * sizeof *before);
+    for (int64_t i = 0; i < count; i++) assert_true(exp_avg[i] == 0.0);
+
+    struct outcome want;
+    run_steps(&want, "cpu", "256", "3", 1);
+    cfg_close(cfg);
+    step_memory_clear(&memory);
+    micro_run_close(&run);
+
+    cfg = micro_cfg(CORPUS, "unused");
+    micro_set(cfg, "batch.size", "12");
+    micro_set(cfg, "batch.lanes", "3");
+    micro_run_open(&run, cfg, "cpu");
+    stop_request(SIGTERM);
+    assert_err(step_run(&run, &memory, &result, 0), INTERRUPTED, "stopped");
+    stop_reset();
+    assert_ok(step_run(&run, &memory, &result, 0));
+    assert_true(result.loss == want.loss[0] && result.grad_norm == want.norm[0]);
+    outcome_clear(&want);
+    double *all[] = { before, after, exp_avg };
+    for (size_t i = 0; i < 3; i++) free(all[i]);
+    step_memory_clear(&memory);
+    micro_run_close(&run);
+    cfg_close(cfg);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cuts_agree_in_float64),
+        cmocka_unit_test(test_cuts_agree_in_float32),
+        cmocka_unit_test(test_repeatable),
+        cmocka_unit_test(test_loss_is_that_of_its_samples),
+        cmocka_unit_test(test_no_growth),
+        cmocka_unit_test(test_given_up_steps),
+    };
+    micro_corpus(CORPUS, 15, 0);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

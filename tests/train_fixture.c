@@ -1,0 +1,202 @@
+#include "train_fixture.h"
+
+#include "base/check.h"
+#include "batch_fixture.h"
+#include "data/settings.h"
+#include "data/settings_batch.h"
+#include "model/settings.h"
+#include "ref_ops.h"
+#include "train/settings.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *micro_path(const char *name)
+{
+    static char path[8][FILE_PATH_MAX];
+    static int turn;
+    char *out = path[turn++ % 8];
+    assert_ok(path_join(out, testing_dir(), name));
+    return out;
+}
+
+struct glm_config micro_config(void)
+{
+    return (struct glm_config){
+        .family = GLM_CHATGLM,
+        .vocab_size = 1000,
+        .hidden_size = 32,
+        .layer_count = 2,
+        .head_count = 4,
+        .kv_head_count = 4,
+        .ffn_size = 64,
+        .position_max = 256,
+        .norm_eps = 1e-5,
+        .residual_alpha = GLM_RESIDUAL_ALPHA,
+        .tied = true,
+        .rotary = GLM_ROTARY_FP32_ANGLE,
+        .pad_id = 3,
+        .mask_id = 900,
+        .gmask_id = 901,
+        .bos_id = 904,
+        .eos_id = 905,
+    };
+}
+
+struct glm_config grain_config(void)
+{
+    struct glm_config config = micro_config();
+    config.vocab_size = 16;
+    config.hidden_size = config.ffn_size = 8;
+    config.layer_count = config.head_count = config.kv_head_count = 1;
+    config.mask_id = 10;
+    config.gmask_id = 11;
+    config.bos_id = 12;
+    config.eos_id = 13;
+    return config;
+}
+
+const char *micro_model(const char *name, const struct glm_config *config)
+{
+    const char *dir = micro_path(name);
+    struct buf text = { 0 };
+    char path[FILE_PATH_MAX];
+    assert_ok(glm_config_write(&text, config, "float32"));
+    assert_ok(dir_create(dir));
+    assert_ok(path_join(path, dir, "config.json"));
+    assert_ok(file_replace(path, text.data, (int64_t)text.size));
+    buf_clear(&text);
+    return dir;
+}
+
+/* Turns of dialogue d: client and counsellor in turn, lengths that differ from sample to sample. */
+static int64_t make_turns(struct fixture_turn turns[6], int64_t d, int32_t longer)
+{
+    const int64_t samples = 1 + d % 3;
+    for (int64_t s = 0; s < samples; s++) {
+        const int32_t length = (int32_t)(4 + (5 * d + 3 * s) % 9) + longer;
+        turns[2 * s] = (struct fixture_turn){ ROLE_CLIENT, length, 0, -1 };
+        turns[2 * s + 1] = (struct fixture_turn){ ROLE_COUNSELLOR, length + 2, 0, length };
+    }
+    return 2 * samples;
+}
+
+void micro_corpus(const char *name, int64_t train_count, int64_t validation_count)
+{
+    enum { DIALOGUES_MAX = 64 };
+    static struct fixture_turn turns[DIALOGUES_MAX][6];
+    struct fixture_dialogue dialogues[DIALOGUES_MAX];
+    const int64_t count = train_count + validation_count;
+    ASSERT(count <= DIALOGUES_MAX);
+    for (int64_t d = 0; d < count; d++) {
+        const bool trains = d < train_count;
+        dialogues[d].split = trains ? SPLIT_TRAIN : SPLIT_VALIDATION;
+        dialogues[d].turn_count = make_turns(turns[d], d, trains ? 0 : 8);
+        dialogues[d].turns = turns[d];
+    }
+    shards_close(fixture_open(name, TOK_CHATGLM, dialogues, count));
+}
+
+void micro_set(struct cfg *cfg, const char *key, const char *value)
+{
+    assert_ok(cfg_set(cfg, key, value, "test"));
+}
+
+struct cfg *micro_cfg(const char *corpus, const char *out)
+{
+    const struct cfg_table tables[] = { data_settings, batch_settings, model_settings,
+                                        train_settings };
+    const struct glm_config config = micro_config();
+    struct cfg *cfg;
+    assert_ok(cfg_create(&cfg, tables, COUNT_OF(tables)));
+    micro_set(cfg, "data.dir", micro_path(corpus));
+    micro_set(cfg, "model.dir", micro_model("model", &config));
+    micro_set(cfg, "model.init", "random");
+    micro_set(cfg, "batch.size", "4");
+    micro_set(cfg, "batch.micro_tokens", "256");
+    micro_set(cfg, "batch.max_input", "128");
+    micro_set(cfg, "batch.max_target", "64");
+    micro_set(cfg, "train.out", micro_path(out));
+    micro_set(cfg, "train.threads", "1");
+    micro_set(cfg, "train.schedule", "constant");
+    micro_set(cfg, "train.lr", "1e-3");
+    return cfg;
+}
+
+static void open_data(struct run *run)
+{
+    const struct sample_limits limits = { cfg_int(run->cfg, "batch.max_input"),
+                                          cfg_int(run->cfg, "batch.max_target"), TARGET_DROP };
+    assert_ok(shards_open(&run->shards, cfg_str(run->cfg, "data.dir"), true));
+    assert_ok(sample_set_open(&run->train_set, run->shards, SPLIT_TRAIN, &limits));
+    assert_ok(batch_spec_from_cfg(&run->batch, run->cfg));
+    assert_ok(batcher_open(&run->batcher, run->train_set, &run->batch));
+    run->bounds = batcher_bounds(run->batcher);
+}
+
+void micro_run_open(struct run *run, struct cfg *cfg, const char *device)
+{
+    const bool is_ref = strcmp(device, "ref") == 0;
+    const struct glm_config config = micro_config();
+    const struct optim_options optim = optim_options_from_cfg(cfg);
+    memset(run, 0, sizeof *run);
+    run->cfg = cfg;
+    run->metrics.fd = run->lock_fd = -1;
+    open_data(run);
+    const struct glm_options options = {
+        .dtype = is_ref ? DTYPE_F64 : DTYPE_F32,
+        .train = true,
+        .activations = GLM_KEEP_ALL,
+        .rows_max = run->bounds.rows,
+        .segments_max = run->bounds.segments,
+        .targets_max = run->bounds.targets,
+        .ranks = 1,
+    };
+    if (is_ref) {
+        run->dev = calloc(1, sizeof *run->dev);
+        assert_non_null(run->dev);
+        dev_init_host(run->dev, &ops_ref, 1);
+    } else {
+        assert_ok(dev_open(&run->dev, device, (int)cfg_int(cfg, "train.threads")));
+    }
+    assert_ok(glm_create(&run->glm, run->dev, &config, &options));
+    assert_ok(glm_init(run->glm, 1));
+    assert_ok(optim_create(&run->optim, run->glm, &optim));
+    assert_ok(lanes_init(&run->lanes, run->dev, run->batch.lanes,
+                         glm_layout(run->glm)->element_count, options.dtype));
+    run->total_steps = 1000;
+    assert_ok(sched_from_cfg(&run->sched, cfg, run->total_steps));
+}
+
+void micro_run_close(struct run *run)
+{
+    struct dev *ref = run->dev != NULL && run->dev->ops == &ops_ref ? run->dev : NULL;
+    if (ref == NULL) {
+        run_close(run);
+        return;
+    }
+    lanes_clear(&run->lanes);
+    optim_close(run->optim);
+    glm_close(run->glm);
+    free(ref); /* dev_init_host's; what follows closes the rest */
+    run->dev = NULL;
+    run->optim = NULL;
+    run->glm = NULL;
+    run_close(run);
+}
+
+double *micro_copy(const struct glm *glm, const struct tensor *arena, int64_t *count)
+{
+    const struct glm_params *params = glm_params(glm);
+    double *out = malloc((size_t)params->element_count * sizeof *out);
+    assert_non_null(out);
+    *count = 0;
+    for (int64_t i = 0; i < params->count; i++) {
+        const struct tensor t =
+            glm_param_tensor(params, glm_layout(glm), i, arena->data, arena->dtype);
+        for (int64_t e = 0; e < params->row[i].count; e++) out[(*count)++] = ref_get(&t, e);
+    }
+    assert_int_equal(*count, params->element_count);
+    return out;
+}
