@@ -87,7 +87,7 @@ static err_t check_matrices(const struct glm_options *o)
     const dtype_t W = o->weight_dtype;
     if (W == DTYPE_F32 || W == o->dtype) return ERR_OK;
     if ((W != DTYPE_F16 && W != DTYPE_BF16) || o->dtype != DTYPE_F32)
-        RAISE(DTYPE, "matrices in %s for a model that computes in %s; f32, f16 and bf16 go with f32",
+        RAISE(DTYPE, "matrices in %s for a model that computes in %s; with f32 go f32, f16, bf16",
               dtype_name(W), dtype_name(o->dtype));
     if (o->train)
         RAISE(DTYPE, "matrices in %s can be read but not trained; use f32", dtype_name(W));
