@@ -49,10 +49,15 @@ static void format_rate(char out[24], double rate)
     snprintf(out, 24, "%.*f%s", shown < 1 ? 2 : shown < 10 ? 1 : 0, shown, suffix);
 }
 
+static double rate_of(const struct progress *p, double elapsed_s)
+{
+    return elapsed_s > 0 ? (double)(p->done - p->done_before) / elapsed_s : 0;
+}
+
 void progress_format(char out[PROGRESS_LINE_MAX], const struct progress *p, double now_s)
 {
     const double elapsed = now_s - p->time_begin_s;
-    const double rate = elapsed > 0 ? (double)p->done / elapsed : 0;
+    const double rate = rate_of(p, elapsed);
     char rate_text[24], time_text[24];
     format_rate(rate_text, rate);
     if (p->total > 0) {
@@ -92,6 +97,11 @@ static void cut_to_width(char *line)
     line[end] = '\0';
 }
 
+void progress_resume(struct progress *p, int64_t done_before)
+{
+    p->done = p->done_before = done_before;
+}
+
 void progress_update(struct progress *p, int64_t done, const char *fmt, ...)
 {
     p->done = done;
@@ -123,7 +133,8 @@ void progress_end(struct progress *p)
     const double elapsed = time_now_s() - p->time_begin_s;
     char time_text[24], rate_text[24];
     time_format(time_text, elapsed);
-    format_rate(rate_text, elapsed > 0 ? (double)p->done / elapsed : 0);
+    format_rate(rate_text, rate_of(p, elapsed));
     if (p->is_tty) log_status(NULL);
-    LOG_I(p->what, "%lld %s in %s, %s/s", (long long)p->done, p->unit, time_text, rate_text);
+    LOG_I(p->what, "%lld %s in %s, %s/s", (long long)(p->done - p->done_before), p->unit,
+          time_text, rate_text);
 }

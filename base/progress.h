@@ -27,12 +27,15 @@ struct progress {
     const char *what; /* borrowed until progress_end */
     const char *unit;
     int64_t total, done;
+    int64_t done_before; /* done by an earlier start: takes no part in the rate */
     double time_begin_s, time_drawn_s;
     bool is_tty;
 };
 
 /* 0 <= total; 0 = unknown. */
 void progress_begin(struct progress *p, const char *what, const char *unit, int64_t total);
+/* Work that goes on where an earlier start left it: call after progress_begin. */
+void progress_resume(struct progress *p, int64_t done_before);
 /* `fmt` adds figures of the caller's; NULL adds none. */
 void progress_update(struct progress *p, int64_t done, const char *fmt, ...) PRINTF_LIKE(3, 4);
 void progress_end(struct progress *p);

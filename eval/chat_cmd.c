@@ -1,36 +1,52 @@
-/* soulchat chat: a conversation in the terminal, streamed. */
+/* soulchat chat: a conversation in the terminal, streamed. In a pipe: a line in, a reply out. */
 #include "eval/commands.h"
 
-#include "base/progress.h"
+#include "base/check.h"
 #include "base/stop.h"
+#include "eval/console.h"
 #include "eval/gen.h"
+#include "eval/question.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#define LINE_BYTES_MAX (4 << 20) /* what follows on the same line is left out */
+
+static const char HELP[] = "/reset begins a new conversation, /help shows this, /quit or Ctrl-D "
+                           "ends; Ctrl-C stops a reply.\n";
+
 static const struct cli_spec spec = {
     .command = "chat",
-    .purpose = "Talk with a trained model in the terminal.",
+    .purpose = "Talk with a trained model in the terminal; from a pipe, each line is a turn and "
+               "only replies are printed.",
     .example = "soulchat chat --generate.model=runs/tiny\n"
                "printf '我最近总是失眠\\n' | soulchat chat --generate.model=runs/tiny",
     .sections = "generate|data",
 };
 
-struct conversation {
+struct chat {
+    struct gen *gen;
     struct turn_text *turns; /* texts are owned */
     int64_t count, capacity;
+    struct question question;
+    struct buf line;
+    uint64_t replies; /* so far: each has a random stream of its own */
+    bool is_terminal; /* a person types */
 };
 
-static void conversation_reset(struct conversation *c)
+/* ---- the conversation so far ---- */
+
+static void forget(struct chat *c)
 {
     for (int64_t i = 0; i < c->count; i++) free((char *)c->turns[i].text);
     c->count = 0;
 }
 
-static err_t conversation_add(struct conversation *c, enum role role, const char *text, size_t size)
+static err_t remember(struct chat *c, enum role role, const struct buf *text)
 {
     if (c->count == c->capacity) {
         const int64_t capacity = 2 * c->capacity + 16;
@@ -39,87 +55,167 @@ static err_t conversation_add(struct conversation *c, enum role role, const char
         c->turns = larger;
         c->capacity = capacity;
     }
-    char *copy = strndup(size > 0 ? text : "", size);
-    if (copy == NULL) RAISE(NOMEM, "chat: no memory for a turn of %zu bytes", size);
-    c->turns[c->count++] = (struct turn_text){ role, copy, (int64_t)strlen(copy) };
+    char *copy = malloc(text->size + 1);
+    if (copy == NULL) RAISE(NOMEM, "chat: no memory for a turn of %zu bytes", text->size);
+    if (text->size > 0) memcpy(copy, text->data, text->size);
+    copy[text->size] = '\0';
+    c->turns[c->count++] = (struct turn_text){ role, copy, (int64_t)text->size };
     return ERR_OK;
 }
 
-static err_t print_piece(void *user, const char *text, int64_t size)
+/* ---- the person's line ---- */
+
+/* At the prompt Ctrl-C leaves. */
+static err_t stop_if_asked(void)
 {
-    (void)user;
-    if (fwrite(text, 1, (size_t)size, stdout) != (size_t)size || fflush(stdout) != 0)
-        RAISE(IO, "write to the terminal: %s", strerror(errno));
+    if (stop_requested()) RAISE(INTERRUPTED, "the chat was stopped");
     return ERR_OK;
 }
 
-static err_t answer(struct gen *gen, struct conversation *c, const struct cfg *cfg, uint64_t index)
+/* A line without its end, bytes as they are; *found = false at the end of input. The last line may
+ * lack its end. */
+static err_t read_line(struct buf *line, bool *found)
 {
-    err_t rc = ERR_OK;
-    struct buf reply = { 0 };
-    struct gen_stats stats;
-    printf("%s%s", cfg_str(cfg, "data.counsellor_name"), cfg_str(cfg, "data.separator"));
-    TRY_DONE(gen_reply(gen, &reply, &stats, c->turns, c->count, index, print_piece, NULL));
-    printf("\n");
-    fflush(stdout);
-    if (stats.turns_dropped > 0)
-        fprintf(stderr, "(the %lld oldest turns no longer fit and were left out)\n",
-                (long long)stats.turns_dropped);
-    if (stats.stop == GEN_STOP_REQUESTED) stop_reset(); /* Ctrl-C ends this reply, not the chat */
-    TRY_DONE(conversation_add(c, ROLE_COUNSELLOR, reply.data, reply.size));
-done:
-    buf_clear(&reply);
-    return rc;
+    int64_t left_out = 0;
+    buf_reset(line);
+    *found = false;
+    for (;;) {
+        const int c = getc(stdin);
+        if (c == EOF && ferror(stdin) && errno == EINTR) {
+            TRY(stop_if_asked());
+            clearerr(stdin);
+            continue;
+        }
+        if (c == EOF && ferror(stdin)) RAISE(IO, "read standard input: %s", strerror(errno));
+        if (c == EOF && !*found) return ERR_OK;
+        *found = true;
+        if (c == EOF || c == '\n') break;
+        const char byte = (char)c;
+        if (line->size == LINE_BYTES_MAX)
+            left_out++;
+        else
+            TRY(buf_append(line, &byte, 1));
+    }
+    if (left_out > 0)
+        fprintf(stderr, "(only the first %d bytes of this line were read)\n", LINE_BYTES_MAX);
+    return ERR_OK;
 }
 
-/* One line of the person's; false at the end of input, on Ctrl-C at the prompt, and for /quit. */
-static bool read_line(char **line, size_t *capacity, const struct cfg *cfg, bool is_tty)
+static err_t prompt(const struct chat *c, const char *name)
 {
-    if (is_tty) {
-        printf("%s%s", cfg_str(cfg, "data.client_name"), cfg_str(cfg, "data.separator"));
-        fflush(stdout);
-    }
-    ssize_t size = getline(line, capacity, stdin);
-    if (size < 0) return false;
-    while (size > 0 && ((*line)[size - 1] == '\n' || (*line)[size - 1] == '\r'))
-        (*line)[--size] = '\0';
-    return strcmp(*line, "/quit") != 0;
+    if (!c->is_terminal) return ERR_OK;
+    TRY(console_puts(name));
+    return console_puts(gen_names(c->gen)->separator);
 }
 
-static err_t converse(struct gen *gen, struct conversation *c, const struct cfg *cfg)
+/* ---- the reply ---- */
+
+static err_t stream(struct chat *c)
 {
-    err_t rc = ERR_OK;
-    const bool is_tty = isatty(STDIN_FILENO) == 1;
-    char *line = NULL;
-    size_t capacity = 0;
-    if (is_tty)
-        fprintf(stderr, "Replies are generated by a model and are no medical advice. "
-                        "/reset begins anew, /quit or Ctrl-D ends, Ctrl-C stops a reply.\n");
-    for (uint64_t index = 0; read_line(&line, &capacity, cfg, is_tty); index++) {
-        if (strcmp(line, "/reset") == 0) conversation_reset(c);
-        if (strcmp(line, "/reset") == 0 || line[strspn(line, " \t")] == '\0') continue;
-        TRY_DONE(conversation_add(c, ROLE_CLIENT, line, strlen(line)));
-        TRY_DONE(answer(gen, c, cfg, index));
+    const struct gen_reply *reply = gen_reply(c->gen, 0);
+    size_t printed = 0;
+    TRY(gen_begin(c->gen, 0, c->question.turns, c->question.turn_count, c->replies++));
+    while (gen_is_busy(c->gen, 0)) {
+        TRY(stop_requested() ? gen_stop(c->gen, 0) : gen_step(c->gen));
+        if (reply->text.size == printed) continue;
+        TRY(console_write(reply->text.data + printed, (int64_t)(reply->text.size - printed)));
+        printed = reply->text.size;
     }
-    if (is_tty) printf("\n");
-done:
-    free(line);
-    return rc;
+    return console_puts("\n");
+}
+
+static void tell_what_is_odd(const struct gen_reply *reply)
+{
+    if (reply->turns_dropped > 0)
+        fprintf(stderr, "(oldest turns that no longer fit and were left out: %lld)\n",
+                (long long)reply->turns_dropped);
+    if (reply->tokens_cut > 0)
+        fprintf(stderr, "(too long: the first %lld tokens were left out)\n",
+                (long long)reply->tokens_cut);
+    if (reply->text.size == 0 && reply->stop == GEN_STOP_END)
+        fprintf(stderr, "(the model gave an empty reply)\n");
+    if (reply->stop == GEN_STOP_LENGTH) fprintf(stderr, "(cut at generate.max_new_tokens)\n");
+}
+
+static err_t answer(struct chat *c)
+{
+    const struct gen_reply *reply = gen_reply(c->gen, 0);
+    TRY(prompt(c, gen_names(c->gen)->counsellor_name));
+    TRY(stream(c));
+    tell_what_is_odd(reply);
+    if (reply->stop == GEN_STOP_REQUESTED) {
+        if (!c->is_terminal || stop_signal() != SIGINT) return stop_if_asked();
+        stop_reset(); /* Ctrl-C ends this reply, not the chat */
+    }
+    return remember(c, ROLE_COUNSELLOR, &reply->text);
+}
+
+/* ---- commands ---- */
+
+enum line_kind { LINE_QUESTION, LINE_EMPTY, LINE_QUIT, LINE_RESET, LINE_HELP, LINE_UNKNOWN };
+
+/* Tidies the line as well. */
+static enum line_kind line_kind(struct buf *line)
+{
+    static const struct {
+        const char *text;
+        enum line_kind kind;
+    } commands[] = { { "/quit", LINE_QUIT },
+                     { "/exit", LINE_QUIT },
+                     { "/reset", LINE_RESET },
+                     { "/help", LINE_HELP } };
+    if (line->size == 0) return LINE_EMPTY;
+    int64_t size = (int64_t)line->size;
+    const char *text = clean_text(line->data, &size);
+    memmove(line->data, text, (size_t)size);
+    line->size = (size_t)size;
+    if (size == 0) return LINE_EMPTY;
+    for (int64_t i = 0; i < COUNT_OF(commands); i++)
+        if (line->size == strlen(commands[i].text) &&
+            memcmp(line->data, commands[i].text, line->size) == 0)
+            return commands[i].kind;
+    return line->data[0] == '/' ? LINE_UNKNOWN : LINE_QUESTION;
+}
+
+static err_t converse(struct chat *c)
+{
+    bool found = true;
+    if (c->is_terminal)
+        fprintf(stderr, "Replies are generated by a model and are no medical advice.\n%s", HELP);
+    for (;;) {
+        TRY(stop_if_asked());
+        TRY(prompt(c, gen_names(c->gen)->client_name));
+        TRY(read_line(&c->line, &found));
+        if (!found) return c->is_terminal ? console_puts("\n") : ERR_OK;
+        const enum line_kind kind = line_kind(&c->line);
+        if (kind == LINE_QUIT) return ERR_OK;
+        if (kind == LINE_RESET) forget(c);
+        if (kind == LINE_HELP) fputs(HELP, stderr);
+        if (kind == LINE_UNKNOWN) fprintf(stderr, "(no such command) %s", HELP);
+        if (kind != LINE_QUESTION) continue;
+        TRY(remember(c, ROLE_CLIENT, &c->line));
+        TRY(question_set(&c->question, c->turns, c->count));
+        TRY(answer(c));
+    }
 }
 
 err_t cmd_chat(struct cfg *cfg, int argc, char **argv)
 {
+    err_t rc = ERR_OK;
     struct cli_args args;
-    struct gen *gen;
-    struct conversation conversation = { 0 };
+    struct chat chat = { .is_terminal = isatty(STDIN_FILENO) == 1 };
     bool help_shown = false;
     TRY(cli_parse(&args, &help_shown, &spec, cfg, argc, argv));
     if (help_shown) return ERR_OK;
     stop_catch();
-    TRY(gen_open(&gen, cfg));
-    const err_t rc = converse(gen, &conversation, cfg);
-    conversation_reset(&conversation);
-    free(conversation.turns);
-    gen_close(gen);
+    console_open();
+    TRY_DONE(gen_open(&chat.gen, cfg, 1));
+    TRY_DONE(converse(&chat));
+done:
+    forget(&chat);
+    free(chat.turns);
+    question_clear(&chat.question);
+    buf_clear(&chat.line);
+    gen_close(chat.gen);
     return rc;
 }

@@ -2,156 +2,132 @@
 #include "eval/commands.h"
 
 #include "base/log.h"
-#include "base/progress.h"
+#include "base/num.h"
 #include "base/stop.h"
-#include "data/corpus.h"
+#include "eval/answer.h"
+#include "eval/console.h"
 #include "eval/gen.h"
+#include "eval/question.h"
 
 #include <errno.h>
-#include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const struct cli_option options[] = {
     { "text", "TEXT", "answer this one question instead of a file; prints the reply as text" },
-    { "limit", "N", "stop after N conversations" },
+    { "limit", "N", "stop after N replies" },
+    { "skip", "N", "leave out the first N replies, which the output has already" },
     { NULL, NULL, NULL },
 };
 
 static const struct cli_spec spec = {
     .command = "generate",
-    .purpose = "Answer each conversation of a file (any corpus form); a last counsellor's turn is kept as "
-               "\"reference\". One JSON object a line on standard output.",
-    .example = "soulchat generate --generate.model=runs/tiny --text 我最近总是失眠\n"
-               "soulchat generate --generate.model=runs/tiny data/sample/corpus.json > replies.jsonl",
+    .purpose = "Answer each conversation of a file (any corpus form); a last counsellor's turn is "
+               "kept as \"reference\". One JSON object a line on standard output.",
+    .example =
+        "soulchat generate --generate.model=runs/tiny --text 我最近总是失眠\n"
+        "soulchat generate --generate.model=runs/tiny data/sample/corpus.json > replies.jsonl\n"
+        "soulchat generate --generate.model=runs/tiny data/sample/corpus.json "
+        "--skip $(wc -l < replies.jsonl) >> replies.jsonl",
     .positional = "FILE",
     .positional_max = 1,
     .options = options,
     .sections = "generate|data",
 };
 
-static const char *stop_name(enum gen_stop stop)
+/* Print what the reply gained since *printed. */
+static err_t print_new(size_t *printed, const struct gen_reply *reply)
 {
-    static const char *const names[] = { "end", "length", "requested" };
-    return names[stop];
-}
-
-static err_t print_piece(void *user, const char *text, int64_t size)
-{
-    (void)user;
-    if (fwrite(text, 1, (size_t)size, stdout) != (size_t)size || fflush(stdout) != 0)
-        RAISE(IO, "write to standard output: %s", strerror(errno));
+    if (reply->text.size == *printed) return ERR_OK;
+    TRY(console_write(reply->text.data + *printed, (int64_t)(reply->text.size - *printed)));
+    *printed = reply->text.size;
     return ERR_OK;
 }
 
-static err_t answer_text(struct gen *gen, const char *text)
+static err_t stream_reply(struct gen *gen, const struct question *question)
 {
-    const struct turn_text turn = { ROLE_CLIENT, text, (int64_t)strlen(text) };
-    struct buf reply = { 0 };
-    struct gen_stats stats;
-    const err_t rc = gen_reply(gen, &reply, &stats, &turn, 1, 0, print_piece, NULL);
-    buf_clear(&reply);
-    TRY(rc);
-    TRY(print_piece(NULL, "\n", 1));
+    const struct gen_reply *reply = gen_reply(gen, 0);
+    size_t printed = 0;
+    TRY(gen_begin(gen, 0, question->turns, question->turn_count, 0));
+    while (gen_is_busy(gen, 0)) {
+        TRY(stop_requested() ? gen_stop(gen, 0) : gen_step(gen));
+        TRY(print_new(&printed, reply));
+    }
+    TRY(console_puts("\n"));
+    if (reply->tokens_cut > 0)
+        LOG_W("generate", "the question is too long: its first %lld tokens were left out",
+              (long long)reply->tokens_cut);
     LOG_I("generate", "%lld prompt tokens in %.2f s, %lld new tokens in %.2f s (%.1f tokens/s)",
-          (long long)stats.prompt_tokens, stats.prefill_s, (long long)stats.new_tokens,
-          stats.decode_s, (double)stats.new_tokens / stats.decode_s);
-    if (stats.stop == GEN_STOP_REQUESTED) RAISE(INTERRUPTED, "stopped before the reply's end");
+          (long long)reply->prompt_tokens, reply->prefill_s, (long long)reply->new_tokens,
+          reply->decode_s, reply->decode_s > 0 ? (double)reply->new_tokens / reply->decode_s : 0);
+    if (reply->stop == GEN_STOP_REQUESTED) RAISE(INTERRUPTED, "stopped before the reply's end");
     return ERR_OK;
 }
 
-static err_t print_line(const struct dialogue_text *d, const struct buf *reply,
-                        const struct gen_stats *stats, const struct turn_text *reference)
+static err_t answer_text(const struct question *question, const struct cfg *cfg)
 {
-    json_t *line = json_pack("{s:s, s:s%, s:s, s:I, s:I}", "id", d->id, "reply",
-                             reply->size > 0 ? reply->data : "", reply->size, "stop",
-                             stop_name(stats->stop), "prompt_tokens",
-                             (json_int_t)stats->prompt_tokens, "new_tokens",
-                             (json_int_t)stats->new_tokens);
-    if (reference != NULL)
-        json_object_set_new(line, "reference",
-                            json_stringn(reference->text, (size_t)reference->size));
-    char *text = line == NULL ? NULL : json_dumps(line, JSON_COMPACT);
-    json_decref(line);
-    if (text == NULL) RAISE(FORMAT, "%s: the reply is not UTF-8", d->id);
-    const int failed = printf("%s\n", text) < 0 || fflush(stdout) != 0;
-    free(text);
-    if (failed) RAISE(IO, "write to standard output: %s", strerror(errno));
-    return ERR_OK;
-}
-
-static err_t answer_dialogue(struct gen *gen, const struct dialogue_text *d, uint64_t index)
-{
-    err_t rc = ERR_OK;
-    struct buf reply = { 0 };
-    struct gen_stats stats;
-    int64_t count = d->turn_count;
-    const struct turn_text *reference = NULL;
-    if (count > 0 && d->turns[count - 1].role == ROLE_COUNSELLOR) reference = &d->turns[--count];
-    if (count == 0 || d->turns[count - 1].role != ROLE_CLIENT) {
-        LOG_W("generate", "%s: passed over: no client's turn to answer", d->id);
-        return ERR_OK;
-    }
-    TRY_DONE(gen_reply(gen, &reply, &stats, d->turns, count, index, NULL, NULL));
-    if (stats.stop == GEN_STOP_REQUESTED)
-        RAISE_DONE(INTERRUPTED, "stopped inside the reply to %s", d->id);
-    TRY_DONE(print_line(d, &reply, &stats, reference));
-done:
-    buf_clear(&reply);
+    struct gen *gen;
+    TRY(gen_open(&gen, cfg, 1));
+    const err_t rc = stream_reply(gen, question);
+    gen_close(gen);
     return rc;
 }
 
-static err_t answer_file(struct gen *gen, const char *path, int64_t limit)
+static err_t run_text(const char *text, const struct cfg *cfg)
 {
     err_t rc = ERR_OK;
-    struct corpus *corpus;
-    struct dialogue_text dialogue;
-    struct progress progress;
-    bool found = true;
-    int64_t done = 0;
-    TRY(corpus_open(&corpus, path, CORPUS_AUTO, CORPUS_FAIL));
-    progress_begin(&progress, "generate", "replies", limit);
-    while (limit == 0 || done < limit) {
-        TRY_DONE(corpus_next(corpus, &dialogue, &found));
-        if (!found) break;
-        if (stop_requested()) RAISE_DONE(INTERRUPTED, "stopped after %lld replies", (long long)done);
-        TRY_DONE(answer_dialogue(gen, &dialogue, (uint64_t)done));
-        progress_update(&progress, ++done, "%s", "");
-    }
+    const struct turn_text turn = { ROLE_CLIENT, text, (int64_t)strlen(text) };
+    struct question question = { 0 };
+    TRY_DONE(question_set(&question, &turn, 1));
+    if (question.turn_count == 0) RAISE_DONE(USAGE, "--text is empty; expected a question");
+    TRY_DONE(answer_text(&question, cfg));
 done:
-    progress_end(&progress);
-    corpus_close(corpus);
+    question_clear(&question);
     return rc;
 }
 
-static err_t parse_limit(int64_t *limit, const char *text)
+static err_t run_file(const char *path, const struct cfg *cfg, struct answer_options o)
 {
+    struct gen *gen;
+    o.slots = cfg_int(cfg, "generate.batch");
+    if (o.limit > 0) o.slots = min_i64(o.slots, o.limit);
+    TRY(gen_open(&gen, cfg, o.slots));
+    const err_t rc = answer_file(gen, path, cfg, &o);
+    gen_close(gen);
+    return rc;
+}
+
+/* An option that is a count, `min` or more; `absent` where it was not given. */
+static err_t parse_count(int64_t *out, const struct cli_args *args, const char *name, int64_t min,
+                         int64_t absent)
+{
+    const char *text = cli_option(args, &spec, name);
     char *end;
-    *limit = 0;
+    *out = absent;
     if (text == NULL) return ERR_OK;
-    *limit = strtoll(text, &end, 10);
-    if (*limit < 1 || *end != '\0') RAISE(USAGE, "--limit is \"%s\"; expected a number above 0", text);
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || *out < min)
+        RAISE(USAGE, "--%s is \"%s\"; expected a number from %lld on", name, text, (long long)min);
     return ERR_OK;
 }
 
 err_t cmd_generate(struct cfg *cfg, int argc, char **argv)
 {
     struct cli_args args;
-    struct gen *gen;
-    int64_t limit;
+    struct answer_options o = { 0 };
     bool help_shown = false;
     TRY(cli_parse(&args, &help_shown, &spec, cfg, argc, argv));
     if (help_shown) return ERR_OK;
     const char *text = cli_option(&args, &spec, "text");
     if ((text == NULL) == (args.positional_count == 0))
         RAISE(USAGE, "generate takes either a FILE of conversations or --text TEXT");
-    TRY(parse_limit(&limit, cli_option(&args, &spec, "limit")));
+    TRY(parse_count(&o.limit, &args, "limit", 1, 0));
+    TRY(parse_count(&o.skip, &args, "skip", 0, 0));
+    if (text != NULL && (o.limit > 0 || o.skip > 0))
+        RAISE(USAGE, "--limit and --skip are for a FILE of conversations");
 
     stop_catch();
-    TRY(gen_open(&gen, cfg));
-    const err_t rc = text != NULL ? answer_text(gen, text)
-                                  : answer_file(gen, args.positional[0], limit);
-    gen_close(gen);
-    return rc;
+    console_open();
+    return text != NULL ? run_text(text, cfg) : run_file(args.positional[0], cfg, o);
 }

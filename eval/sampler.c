@@ -23,8 +23,9 @@ struct sampler sampler_from_cfg(const struct cfg *cfg, int32_t fallback)
 
 err_t sampler_memory_init(struct sampler_memory *m, int64_t vocab_size)
 {
-    *m = (struct sampler_memory){ malloc((size_t)vocab_size * sizeof *m->prob),
-                                  malloc((size_t)vocab_size * sizeof *m->order), vocab_size };
+    *m = (struct sampler_memory){ .prob = malloc((size_t)vocab_size * sizeof *m->prob),
+                                  .order = malloc((size_t)vocab_size * sizeof *m->order),
+                                  .vocab_size = vocab_size };
     if (m->prob != NULL && m->order != NULL) return ERR_OK;
     sampler_memory_clear(m);
     RAISE(NOMEM, "sampler: no memory for a vocabulary of %lld", (long long)vocab_size);
@@ -86,7 +87,7 @@ static void sift_down(int32_t *heap, int64_t count, int64_t at, const float *pro
     }
 }
 
-/* prob = softmax(logits / temperature), unnormalised; returns the sum. */
+/* prob = softmax(logits / temperature), unnormalised: the greatest is 1. Returns the sum. */
 static double exponentials(float *prob, const float *logits, int64_t count, double temperature)
 {
     const float max = logits[argmax(logits, count)];
@@ -98,7 +99,22 @@ static double exponentials(float *prob, const float *logits, int64_t count, doub
     return sum;
 }
 
-/* Move the most probable token left in the heap behind it, to order[*heap]; returns its probability. */
+/* Nothing is left out: tokens in the order of their ids, no heap. */
+static int32_t draw_from_all(const float *prob, int64_t count, double sum, double uniform)
+{
+    double left = uniform * sum;
+    int64_t last = 0;
+    for (int64_t i = 0; i < count; i++) {
+        if (prob[i] == 0.0f) continue;
+        last = i;
+        left -= (double)prob[i];
+        if (left < 0.0) break;
+    }
+    return (int32_t)last; /* by rounding it may be the last possible one */
+}
+
+/* Move the most probable token left in the heap behind it, to order[*heap]; returns its
+ * probability. */
 static double take(int32_t *order, int64_t *heap, const float *prob)
 {
     const int32_t id = order[0];
@@ -109,20 +125,19 @@ static double take(int32_t *order, int64_t *heap, const float *prob)
 }
 
 /*
- * Draw among the most probable tokens, taken one by one until their mass reaches top_p: the vocabulary is
- * never sorted whole. With top-k, top-p acts on the mass of the k tokens that are left.
+ * Draw among the most probable tokens, taken one by one until their mass reaches top_p: the
+ * vocabulary is never sorted whole. Taken tokens stand at the end of order[], the first one last.
  */
-static int32_t draw(const struct sampler *s, struct sampler_memory *m, int64_t vocab, double sum,
-                    double uniform)
+static int32_t draw_from_top(const struct sampler *s, struct sampler_memory *m, int64_t vocab,
+                             int64_t k, double sum, double uniform)
 {
-    const int64_t k = s->top_k > 0 ? min_i64(s->top_k, vocab) : vocab;
     int32_t *order = m->order;
     int64_t heap = vocab, kept = 0;
     double mass = 0.0;
 
     for (int64_t i = 0; i < vocab; i++) order[i] = (int32_t)i;
     for (int64_t i = vocab / 2; i-- > 0;) sift_down(order, vocab, i, m->prob);
-    if (k < vocab) {
+    if (k < vocab) { /* top-p acts on the mass of the k tokens that are left */
         sum = 0.0;
         while (vocab - heap < k) sum += take(order, &heap, m->prob);
     }
@@ -131,6 +146,8 @@ static int32_t draw(const struct sampler *s, struct sampler_memory *m, int64_t v
         mass += taken ? (double)m->prob[order[vocab - 1 - kept]] : take(order, &heap, m->prob);
         kept++;
     }
+    while (m->prob[order[vocab - kept]] == 0.0f) kept--; /* k beyond what is possible at all */
+
     double left = uniform * mass;
     for (int64_t n = 0; n < kept; n++) {
         const int32_t id = order[vocab - 1 - n];
@@ -145,10 +162,17 @@ int32_t sampler_choose(const struct sampler *s, struct sampler_memory *m, float 
                        uint64_t stream, uint64_t index)
 {
     ASSERT(vocab_valid > 0 && vocab_valid <= m->vocab_size);
-    if (!all_finite(logits, vocab_valid)) return s->fallback;
+    if (!all_finite(logits, vocab_valid)) {
+        m->invalid_rows++;
+        return s->fallback;
+    }
     penalise(logits, vocab_valid, history, history_count, s->repetition_penalty, m->order);
     if (s->greedy) return argmax(logits, vocab_valid);
+
     const double sum = exponentials(m->prob, logits, vocab_valid, s->temperature);
     const double uniform = rng_uniform(s->seed, RNG_SAMPLING | stream << 8, index);
-    return draw(s, m, vocab_valid, sum, uniform);
+    const int64_t k = s->top_k > 0 ? min_i64(s->top_k, vocab_valid) : vocab_valid;
+    if (k == vocab_valid && s->top_p >= 1.0)
+        return draw_from_all(m->prob, vocab_valid, sum, uniform);
+    return draw_from_top(s, m, vocab_valid, k, sum, uniform);
 }

@@ -58,6 +58,20 @@ static void test_format(void **state)
     assert_line(1100, 1000, 11, "110% 1100/1000 lines 100/s eta 0s");
 }
 
+/* What an earlier start did counts towards the percentage and not towards the rate. */
+static void test_resume(void **state)
+{
+    (void)state;
+    char line[PROGRESS_LINE_MAX];
+    struct progress p = { .what = "w", .unit = "steps", .total = 1000 };
+    progress_resume(&p, 600);
+    progress_format(line, &p, 10);
+    assert_string_equal(line, " 60% 600/1000 steps 0.00/s eta ?");
+    p.done = 700;
+    progress_format(line, &p, 10);
+    assert_string_equal(line, " 70% 700/1000 steps 10/s eta 30s");
+}
+
 /* Everything that one run of progress writes to a terminal of 40 columns, or to a pipe. */
 static void record(char *out, size_t size, bool on_terminal, const char *term)
 {
@@ -115,6 +129,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_time),
         cmocka_unit_test(test_format),
+        cmocka_unit_test(test_resume),
         cmocka_unit_test(test_terminal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
