@@ -159,8 +159,9 @@ static void test_initial_weights(void **state)
             assert_memory_equal(a.data, b.data, (size_t)count * sizeof(float));
             continue;
         }
-        for (int64_t e = 0; e < count; e++)
-            assert_int_equal(((const uint16_t *)a.data)[e], f32_to_bf16(((const float *)b.data)[e]));
+        const uint16_t *half = a.data;
+        const float *wide = b.data;
+        for (int64_t e = 0; e < count; e++) assert_int_equal(half[e], f32_to_bf16(wide[e]));
     }
     close_pair(&p);
 }
