@@ -232,6 +232,15 @@ bool dir_exists(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+err_t path_copy(char *out, const char *path)
+{
+    const size_t size = strlen(path);
+    if (size >= FILE_PATH_MAX)
+        RAISE(ARG, "path of %zu bytes, at most %d: %.80s...", size, FILE_PATH_MAX - 1, path);
+    memcpy(out, path, size + 1);
+    return ERR_OK;
+}
+
 err_t path_join(char *out, const char *dir, const char *name)
 {
     const size_t dir_size = strlen(dir);

@@ -82,6 +82,8 @@ MUST_USE err_t dir_sync(const char *path);
 MUST_USE err_t dir_remove(const char *path);
 /* Bytes free for us on the file system of `path` (its nearest existing parent). */
 MUST_USE err_t file_free_space(int64_t *bytes, const char *path);
+/* Copy a path to out[FILE_PATH_MAX]; ERR_ARG when too long. */
+MUST_USE err_t path_copy(char *out, const char *path);
 /* Write dir + "/" + name to out[FILE_PATH_MAX]; ERR_ARG when too long. */
 MUST_USE err_t path_join(char *out, const char *dir, const char *name);
 

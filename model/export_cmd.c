@@ -7,8 +7,8 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "model/commands.h"
-#include "model/hf_checkpoint.h"
 #include "model/hf_folder.h"
+#include "model/model_source.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -33,53 +33,18 @@ static const struct cli_spec spec = {
     .sections = "model|export",
 };
 
-/* What is exported: weights, what they are, and where their tokenizer is ("" = nowhere). */
-struct input {
-    char dir[FILE_PATH_MAX];
-    struct weight_source *source;
-    struct glm_config config;
-    char tokenizer_dir[FILE_PATH_MAX];
-};
-
-static err_t copy_path(char out[FILE_PATH_MAX], const char *path)
+static err_t open_input(struct model_source *in, const char *path, const struct cfg *cfg)
 {
-    if (snprintf(out, FILE_PATH_MAX, "%s", path) >= FILE_PATH_MAX)
-        RAISE(ARG, "path of %zu bytes, at most %d: %.80s...", strlen(path), FILE_PATH_MAX - 1,
-              path);
-    return ERR_OK;
-}
-
-static err_t open_checkpoint(struct input *in)
-{
-    TRY(hf_checkpoint_config(&in->config, in->tokenizer_dir, in->dir));
-    TRY(hf_checkpoint_open(&in->source, in->dir));
+    TRY(model_source_open(in, path));
     if (in->tokenizer_dir[0] != '\0' && !dir_exists(in->tokenizer_dir)) {
         LOG_W("export", "the tokenizer's folder %s is gone; --tokenizer DIR names another",
               in->tokenizer_dir);
         in->tokenizer_dir[0] = '\0';
     }
-    return ERR_OK;
+    return glm_config_apply(&in->config, cfg);
 }
 
-static err_t open_input(struct input *in, const char *path, const struct cfg *cfg)
-{
-    if (!dir_exists(path)) RAISE(NOTFOUND, "%s: no such folder", path);
-    const err_t rc = hf_checkpoint_find(in->dir, path);
-    if (rc == ERR_OK) {
-        TRY(open_checkpoint(in));
-    } else if (rc == ERR_NOTFOUND) {
-        TRY(copy_path(in->dir, path));
-        TRY(copy_path(in->tokenizer_dir, path));
-        TRY(glm_config_read(&in->config, path));
-        TRY(hf_folder_open(&in->source, path));
-    } else {
-        return err_pass(rc, __FILE__, __LINE__, "hf_checkpoint_find");
-    }
-    TRY(glm_config_apply(&in->config, cfg));
-    return ERR_OK;
-}
-
-static err_t print_summary(const struct input *in, const char *out_dir, const char *dtype,
+static err_t print_summary(const struct model_source *in, const char *out_dir, const char *dtype,
                            const struct hf_export_report *r, double seconds, bool as_json)
 {
     if (!as_json) {
@@ -120,7 +85,7 @@ err_t cmd_export(struct cfg *cfg, int argc, char **argv)
     static const dtype_t dtypes[] = { DTYPE_F16, DTYPE_BF16, DTYPE_F32 }; /* as export.dtype */
     err_t rc = ERR_OK;
     struct cli_args args;
-    struct input in = { 0 };
+    struct model_source in = { 0 };
     struct hf_export_report report = { 0 };
     bool help_shown = false;
     const double begin_s = time_now_s();
@@ -133,7 +98,7 @@ err_t cmd_export(struct cfg *cfg, int argc, char **argv)
     TRY_DONE(open_input(&in, args.positional[0], cfg));
     const char *tokenizer = cli_option(&args, &spec, "tokenizer");
     if (tokenizer && !dir_exists(tokenizer)) RAISE_DONE(NOTFOUND, "%s: no such folder", tokenizer);
-    if (tokenizer) TRY_DONE(copy_path(in.tokenizer_dir, tokenizer));
+    if (tokenizer) TRY_DONE(path_copy(in.tokenizer_dir, tokenizer));
     if (in.config.rotary == GLM_ROTARY_FP32_ANGLE)
         LOG_W("export", "this model uses float32 rotary angles; the published code in half "
                         "precision rounds them to float16, so run it in float32 there");
@@ -146,11 +111,11 @@ err_t cmd_export(struct cfg *cfg, int argc, char **argv)
         .show_progress = true,
         .report = &report,
     };
-    TRY_DONE(hf_folder_write(args.positional[1], &in.config, in.source, &how));
+    TRY_DONE(hf_folder_write(args.positional[1], &in.config, in.weights, &how));
     TRY_DONE(warn_without_code(args.positional[1]));
     TRY_DONE(print_summary(&in, args.positional[1], cfg_str(cfg, "export.dtype"), &report,
                            time_now_s() - begin_s, cli_option(&args, &spec, "json") != NULL));
 done:
-    weight_source_close(in.source);
+    model_source_close(&in);
     return rc;
 }

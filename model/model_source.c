@@ -3,21 +3,12 @@
 #include "model/hf_checkpoint.h"
 #include "model/hf_folder.h"
 
-#include <stdio.h>
 #include <string.h>
-
-static err_t copy_path(char out[FILE_PATH_MAX], const char *path)
-{
-    if (snprintf(out, FILE_PATH_MAX, "%s", path) >= FILE_PATH_MAX)
-        RAISE(ARG, "path of %zu bytes, at most %d: %.80s...", strlen(path), FILE_PATH_MAX - 1,
-              path);
-    return ERR_OK;
-}
 
 static err_t open_folder(struct model_source *s, const char *path)
 {
-    TRY(copy_path(s->dir, path));
-    TRY(copy_path(s->tokenizer_dir, path));
+    TRY(path_copy(s->dir, path));
+    TRY(path_copy(s->tokenizer_dir, path));
     TRY(glm_config_read(&s->config, path));
     return hf_folder_open(&s->weights, path);
 }

@@ -17,6 +17,7 @@
 #define PROBE_S      1.0
 
 static const struct cli_option options[] = {
+    { "device", "NAME", "the device to measure, as train.device" },
     { "json", NULL, "print one JSON object instead of the table" },
     { NULL, NULL, NULL },
 };
@@ -25,7 +26,7 @@ static const struct cli_spec spec = {
     .command = "bench",
     .purpose = "Measure training steps (forward, backward, norm, AdamW) of a random model.",
     .example = "soulchat bench step\n"
-               "soulchat bench step --bench.hidden=1024 --bench.layers=4 --train.threads=2 --json",
+               "soulchat bench step --device cpu --bench.hidden=1024 --train.threads=2 --json",
     .positional = "step",
     .positional_max = 1,
     .options = options,
@@ -220,6 +221,8 @@ err_t cmd_bench(struct cfg *cfg, int argc, char **argv)
     if (args.positional_count != 1 || strcmp(args.positional[0], "step") != 0)
         RAISE(USAGE, "bench measures \"step\"; found \"%s\"",
               args.positional_count > 0 ? args.positional[0] : "");
+    const char *device = cli_option(&args, &spec, "device");
+    if (device != NULL) TRY(cfg_set(cfg, "train.device", device, "--device"));
     memset(&bench, 0, sizeof bench);
     memset(&result, 0, sizeof result);
     err_t rc = open_model(&bench, cfg);
