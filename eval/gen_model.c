@@ -69,6 +69,15 @@ static err_t check_tokenizer(const struct tok *tok, const struct glm_config *con
     return ERR_OK;
 }
 
+/* auto changes no value: 16-bit files keep their dtype, everything else is f32. */
+static dtype_t weight_dtype(const struct cfg *cfg, const struct weight_source *weights)
+{
+    static const dtype_t dtypes[] = { DTYPE_COUNT, DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
+    const int64_t chosen = cfg_enum(cfg, "generate.weights");
+    ASSERT(chosen >= 0 && chosen < COUNT_OF(dtypes));
+    return chosen == 0 ? weight_source_matrix_dtype(weights) : dtypes[chosen];
+}
+
 static err_t open_network(struct gen_model *m, const struct cfg *cfg, struct model_source *source,
                           int64_t slots)
 {
@@ -80,6 +89,7 @@ static err_t open_network(struct gen_model *m, const struct cfg *cfg, struct mod
     TRY(dev_open(&m->dev, cfg_str(cfg, "generate.device"), (int)cfg_int(cfg, "generate.threads")));
     const struct glm_options options = {
         .dtype = DTYPE_F32,
+        .weight_dtype = weight_dtype(cfg, source->weights),
         .rows_max = max_i64(m->prompt_rows, slots),
         .segments_max = 1,
         .targets_max = 1,

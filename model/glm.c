@@ -62,6 +62,22 @@ done:
     return rc;
 }
 
+err_t glm_place_weights(struct glm *glm)
+{
+    const struct glm_options *o = &glm->options;
+    const dtype_t matrix = o->weight_dtype == DTYPE_F32 ? o->dtype : o->weight_dtype;
+    TRY(glm_params_create(&glm->params, &glm->config));
+    TRY(glm_layout_create(&glm->layout, &glm->params, o->ranks));
+    return glm_storage_create(&glm->storage, &glm->params, &glm->layout, matrix, o->dtype);
+}
+
+void glm_forget_weights(struct glm *glm)
+{
+    glm_storage_clear(&glm->storage);
+    glm_layout_clear(&glm->layout);
+    glm_params_clear(&glm->params);
+}
+
 err_t glm_create(struct glm **out, struct dev *dev, const struct glm_config *config,
                  const struct glm_options *options)
 {
@@ -73,8 +89,7 @@ err_t glm_create(struct glm **out, struct dev *dev, const struct glm_config *con
     glm->config = *config;
     glm->options = *options;
     TRY_DONE(glm_plan_create(&glm->plan, dev, config, options));
-    TRY_DONE(glm_params_create(&glm->params, config));
-    TRY_DONE(glm_layout_create(&glm->layout, &glm->params, options->ranks));
+    TRY_DONE(glm_place_weights(glm));
     TRY_DONE(allocate(glm));
     TRY_DONE(make_rotary(glm));
     *out = glm;
@@ -89,43 +104,45 @@ void glm_close(struct glm *glm)
     free(glm->staging);
     for (int klass = GLM_BUF_CLASSES - 1; klass >= 0; klass--)
         dev_free(glm->dev, glm->memory[klass]);
-    glm_layout_clear(&glm->layout);
-    glm_params_clear(&glm->params);
+    glm_forget_weights(glm);
     free(glm);
 }
 
-/* Elements first .. of one parameter, given as float32, into the arena. */
+/* Elements first .. of one parameter, given as float32, to where they lie. */
 static err_t put_chunk(struct glm *glm, int64_t index, int64_t first, const float *values,
-                       double *wide, int64_t count)
+                       void *space, int64_t count)
 {
-    const dtype_t T = glm->options.dtype;
-    char *to =
-        (char *)glm->memory[GLM_BUF_WEIGHTS] + (glm->layout.offset[index] + first) * dtype_bytes(T);
-    if (T == DTYPE_F32) return dev_upload(glm->dev, to, values, count * 4);
-    ASSERT(T == DTYPE_F64);
-    for (int64_t i = 0; i < count; i++) wide[i] = (double)values[i];
-    return dev_upload(glm->dev, to, wide, count * 8);
+    const struct tensor t = glm_weight(glm, index);
+    char *to = (char *)t.data + first * dtype_bytes(t.dtype);
+    if (t.dtype == DTYPE_F64) {
+        double *wide = space;
+        for (int64_t i = 0; i < count; i++) wide[i] = (double)values[i];
+    } else {
+        const int64_t out_of_range = weight_round(space, t.dtype, values, count);
+        ASSERT(out_of_range < 0);
+    }
+    return dev_upload(glm->dev, to, space, count * dtype_bytes(t.dtype));
 }
 
 err_t glm_init(struct glm *glm, uint64_t seed)
 {
     err_t rc = ERR_OK;
     float *values = malloc(INIT_CHUNK * sizeof *values);
-    double *wide = malloc(INIT_CHUNK * sizeof *wide);
-    if (values == NULL || wide == NULL) RAISE_DONE(NOMEM, "initial weights: host chunk");
+    void *space = malloc(INIT_CHUNK * sizeof(double)); /* the widest dtype */
+    if (values == NULL || space == NULL) RAISE_DONE(NOMEM, "initial weights: host chunk");
     for (int64_t i = 0; i < glm->params.count; i++) {
         const int64_t total = glm->params.row[i].count;
         for (int64_t first = 0; first < total; first += INIT_CHUNK) {
             const int64_t count = min_i64(INIT_CHUNK, total - first);
             glm_param_init(values, &glm->params, &glm->config, i, seed, first, count);
-            TRY_DONE(put_chunk(glm, i, first, values, wide, count));
+            TRY_DONE(put_chunk(glm, i, first, values, space, count));
             TRY_DONE(dev_sync(glm->dev)); /* before the host chunk is used again */
         }
     }
     glm->rows_ready = 0;
 done:
     free(values);
-    free(wide);
+    free(space);
     return rc;
 }
 
@@ -136,6 +153,12 @@ struct dev *glm_dev(const struct glm *glm) { return glm->dev; }
 
 struct tensor glm_weights(const struct glm *glm)
 {
+    ASSERT(glm->storage.matrix == glm->storage.vector);
     return tensor_1d(glm->memory[GLM_BUF_WEIGHTS], glm->options.dtype, glm->layout.element_count,
                      "weights");
+}
+
+struct tensor glm_weight(const struct glm *glm, int64_t index)
+{
+    return glm_storage_tensor(&glm->params, &glm->storage, index, glm->memory[GLM_BUF_WEIGHTS]);
 }

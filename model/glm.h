@@ -31,6 +31,9 @@ enum glm_activations {
 
 struct glm_options {
     dtype_t dtype; /* of activations and weights: F32 (cpu), F64 (reference table) */
+    /* Of matrices: F16 or BF16 keeps them as published files have them, half the memory, with dtype
+     * F32 and without train; norms and biases stay in dtype. F32, the value left out: as dtype. */
+    dtype_t weight_dtype;
     bool train;    /* room for a backward pass */
     enum glm_activations activations;
     int64_t rows_max;     /* tokens of one micro-batch or prompt */
@@ -64,20 +67,24 @@ MUST_USE err_t glm_create(struct glm **out, struct dev *dev, const struct glm_co
                           const struct glm_options *options);
 void glm_close(struct glm *glm);
 
-/* Random initial weights, a pure function of the seed. */
+/* Random initial weights, a pure function of the seed; rounded to weight_dtype. */
 MUST_USE err_t glm_init(struct glm *glm, uint64_t seed);
 /* Every tensor of the table from a source (weights.h); missing, extra, misshapen tensors are errors
  * that name them. For a tied model whose files hold both names, both must be equal: ERR_FORMAT with
  * the first differing row and the setting model.tie. Rotary frequencies in the files are ignored,
- * as the reference does. */
+ * as the reference does. A tensor stored in the dtype it has here is copied bit by bit; a wider one
+ * is rounded, ERR_NUMERIC where a value becomes infinite. */
 MUST_USE err_t glm_load(struct glm *glm, struct weight_source *source);
 
 const struct glm_config *glm_config(const struct glm *glm);
 const struct glm_params *glm_params(const struct glm *glm);
 const struct glm_layout *glm_layout(const struct glm *glm);
 struct dev *glm_dev(const struct glm *glm);
-/* The flat arena of weights [layout.element_count], dtype options.dtype; borrowed. */
+/* The flat arena of weights [layout.element_count], dtype options.dtype; borrowed. Not of a model
+ * with 16-bit matrices, whose weights are no one array: ASSERT. */
 struct tensor glm_weights(const struct glm *glm);
+/* Row `index` of the parameter table, in its own dtype; borrowed. */
+struct tensor glm_weight(const struct glm *glm, int64_t index);
 
 /* Forward pass and loss, no gradients. nll[target_count] (host, float64): -log p(label) of each
  * target, unweighted. */

@@ -33,9 +33,8 @@ struct layer {
 static void role_views(struct tensor w[GLM_ROLE_COUNT], struct tensor dw[GLM_ROLE_COUNT],
                        const struct glm_pass *p, int64_t l)
 {
-    const struct glm *glm = p->glm;
-    glm_tensors(w, glm, glm->memory[GLM_BUF_WEIGHTS], glm->options.dtype, l);
-    if (p->grads != NULL) glm_tensors(dw, glm, p->grads->data, p->grads->dtype, l);
+    glm_weights_by_role(w, p->glm, l);
+    if (p->grads != NULL) glm_grads_by_role(dw, p->glm, p->grads, l);
 }
 
 static struct norm norm1_view(const struct glm_pass *p, int64_t l)

@@ -21,22 +21,29 @@ struct glm {
     struct glm_config config;
     struct glm_options options;
     struct glm_params params;
-    struct glm_layout layout;
+    struct glm_layout layout; /* of gradients, and of weights in one dtype */
+    struct glm_storage storage; /* of the weights */
     struct glm_plan plan;
     void *memory[GLM_BUF_CLASSES]; /* on the device; NULL in a sketch that only measures scratch */
     void *staging;                 /* host; a row of logits, a hidden state, or all losses */
     int64_t rows_ready; /* rows of the last forward pass that can be looked at; 0: none */
 };
 
+/* The table of parameters, the layout and the storage, from config and options; clear them also
+ * after a failure. */
+MUST_USE err_t glm_place_weights(struct glm *glm);
+void glm_forget_weights(struct glm *glm);
+
 /* The first `rows` rows of copy `copy` of a planned buffer. A buffer with one copy serves every
  * layer. */
 struct tensor glm_view(const struct glm *glm, enum glm_buffer_id id, int64_t copy, int64_t rows);
 
-/* The tensors of a layer (or, with layer = layer_count, of the end) and the global ones, by role,
- * inside an arena laid out like the weights. GLM_HEAD of a tied model is its embedding. Absent ones
- * have dims = 0. */
-void glm_tensors(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm, void *arena,
-                 dtype_t dtype, int64_t layer);
+/* The weights of a layer (or, with layer = layer_count, of the end) and the global ones, by role;
+ * and their gradients inside the arena `grads`. GLM_HEAD of a tied model is its embedding. Absent
+ * ones have dims = 0. */
+void glm_weights_by_role(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm, int64_t layer);
+void glm_grads_by_role(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm,
+                       const struct tensor *grads, int64_t layer);
 
 /* One key/value cache of all layers; see glm_decode.c. */
 struct glm_cache;

@@ -58,7 +58,8 @@ static err_t check_twins(const struct glm_param *row, struct weight_source *sour
 static err_t load_row(struct glm *glm, struct weight_source *source, int64_t index, char *buffer)
 {
     const struct glm_param *row = &glm->params.row[index];
-    const dtype_t T = glm->options.dtype;
+    const struct tensor to = glm_weight(glm, index);
+    const int64_t size = dtype_bytes(to.dtype);
     const bool is_tied = row->name_tied[0] != '\0';
     int64_t found = weight_source_find(source, row->name);
     const int64_t twin = is_tied ? weight_source_find(source, row->name_tied) : -1;
@@ -69,11 +70,10 @@ static err_t load_row(struct glm *glm, struct weight_source *source, int64_t ind
     TRY(check_shape(row, &info));
     if (twin >= 0 && twin != found) TRY(check_twins(row, source, found, twin));
 
-    char *to = (char *)glm->memory[GLM_BUF_WEIGHTS] + glm->layout.offset[index] * dtype_bytes(T);
     for (int64_t e = 0; e < row->count; e += LOAD_CHUNK) {
         const int64_t count = min_i64(LOAD_CHUNK, row->count - e);
-        TRY(weight_source_read_as(source, buffer, T, found, e, count));
-        TRY(dev_upload(glm->dev, to + e * dtype_bytes(T), buffer, count * dtype_bytes(T)));
+        TRY(weight_source_read_as(source, buffer, to.dtype, found, e, count));
+        TRY(dev_upload(glm->dev, (char *)to.data + e * size, buffer, count * size));
         TRY(dev_sync(glm->dev)); /* before the buffer is used again */
     }
     return ERR_OK;

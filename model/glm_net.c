@@ -21,13 +21,23 @@ struct tensor glm_view(const struct glm *glm, enum glm_buffer_id id, int64_t cop
     return tensor_2d(data, b->dtype, rows, b->cols, b->name);
 }
 
-void glm_tensors(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm, void *arena,
-                 dtype_t dtype, int64_t layer)
+void glm_weights_by_role(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm, int64_t layer)
+{
+    for (int role = 0; role < GLM_ROLE_COUNT; role++) {
+        const int64_t i = glm_params_find(&glm->params, (enum glm_role)role, layer);
+        out[role] = i < 0 ? (struct tensor){ 0 } : glm_weight(glm, i);
+    }
+    if (glm->config.tied) out[GLM_HEAD] = out[GLM_EMBED];
+}
+
+void glm_grads_by_role(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm,
+                       const struct tensor *grads, int64_t layer)
 {
     for (int role = 0; role < GLM_ROLE_COUNT; role++) {
         const int64_t i = glm_params_find(&glm->params, (enum glm_role)role, layer);
         out[role] = i < 0 ? (struct tensor){ 0 }
-                          : glm_param_tensor(&glm->params, &glm->layout, i, arena, dtype);
+                          : glm_param_tensor(&glm->params, &glm->layout, i, grads->data,
+                                             grads->dtype);
     }
     if (glm->config.tied) out[GLM_HEAD] = out[GLM_EMBED];
 }
@@ -56,14 +66,14 @@ static int64_t end_of(const struct glm_pass *p) { return p->glm->config.layer_co
 static struct tensor weight_of(const struct glm_pass *p, enum glm_role role)
 {
     struct tensor w[GLM_ROLE_COUNT];
-    glm_tensors(w, p->glm, p->glm->memory[GLM_BUF_WEIGHTS], p->glm->options.dtype, end_of(p));
+    glm_weights_by_role(w, p->glm, end_of(p));
     return w[role];
 }
 
 static struct tensor grad_of(const struct glm_pass *p, enum glm_role role)
 {
     struct tensor dw[GLM_ROLE_COUNT];
-    glm_tensors(dw, p->glm, p->grads->data, p->grads->dtype, end_of(p));
+    glm_grads_by_role(dw, p->glm, p->grads, end_of(p));
     return dw[role];
 }
 

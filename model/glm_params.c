@@ -208,14 +208,59 @@ void glm_layout_clear(struct glm_layout *l)
     *l = (struct glm_layout){ 0 };
 }
 
+static struct tensor row_tensor(const struct glm_param *row, void *base, int64_t offset,
+                                dtype_t dtype)
+{
+    void *data = base ? (char *)base + offset : NULL;
+    if (row->dims == 1) return tensor_1d(data, dtype, row->dim[0], row->name);
+    return tensor_2d(data, dtype, row->dim[0], row->dim[1], row->name);
+}
+
 struct tensor glm_param_tensor(const struct glm_params *p, const struct glm_layout *l,
                                int64_t index, void *base, dtype_t dtype)
 {
     ASSERT(index >= 0 && index < p->count);
+    return row_tensor(&p->row[index], base, l->offset[index] * dtype_bytes(dtype), dtype);
+}
+
+static dtype_t stored_dtype(const struct glm_storage *s, const struct glm_param *row)
+{
+    return row->dims == 1 ? s->vector : s->matrix;
+}
+
+err_t glm_storage_create(struct glm_storage *out, const struct glm_params *p,
+                         const struct glm_layout *l, dtype_t matrix, dtype_t vector)
+{
+    int64_t end = 0;
+    *out = (struct glm_storage){ .matrix = matrix, .vector = vector };
+    out->offset = calloc((size_t)p->count, sizeof *out->offset);
+    if (out->offset == NULL) RAISE(NOMEM, "storage of %lld parameters", (long long)p->count);
+    for (int64_t i = 0; i < p->count; i++) {
+        const int64_t next = i + 1 < p->count ? l->offset[i + 1] : l->element_count;
+        int64_t bytes;
+        out->offset[i] = end;
+        if (!checked_mul(&bytes, next - l->offset[i], dtype_bytes(stored_dtype(out, &p->row[i]))) ||
+            !checked_add(&end, end, bytes)) {
+            glm_storage_clear(out);
+            RAISE(ARG, "the bytes of the weights overflow at %s", p->row[i].name);
+        }
+    }
+    out->bytes = end;
+    return ERR_OK;
+}
+
+void glm_storage_clear(struct glm_storage *s)
+{
+    free(s->offset);
+    *s = (struct glm_storage){ 0 };
+}
+
+struct tensor glm_storage_tensor(const struct glm_params *p, const struct glm_storage *s,
+                                 int64_t index, void *base)
+{
+    ASSERT(index >= 0 && index < p->count);
     const struct glm_param *row = &p->row[index];
-    void *data = base ? (char *)base + l->offset[index] * dtype_bytes(dtype) : NULL;
-    if (row->dims == 1) return tensor_1d(data, dtype, row->dim[0], row->name);
-    return tensor_2d(data, dtype, row->dim[0], row->dim[1], row->name);
+    return row_tensor(row, base, s->offset[index], stored_dtype(s, row));
 }
 
 /* Is element e of a qkv matrix in a v row? Rows come per head as q, k, v of D each. */

@@ -2,11 +2,12 @@
  * glm_params.h - the table of parameters: every trained tensor once, with its names in files,
  * shape, unit, decay, initialisation; and the layout that places tensors in a flat arena.
  *
- * Weights, gradients and optimizer states are flat arenas of one dtype each. The table deals out
- * tensors; a layout gives offsets. Tensors are grouped into units (embedding, each layer, final)
- * that are padded to ranks * 16,384 elements, so that any number of ranks can own equal slices.
- * Inside a unit every tensor begins at a multiple of 32 elements. Padding holds zeros and takes
- * part in nothing.
+ * Gradients, optimizer states and the weights of a training model are flat arenas of one dtype
+ * each. The table deals out tensors; a layout gives offsets. Tensors are grouped into units
+ * (embedding, each layer, final) that are padded to ranks * 16,384 elements, so that any number of
+ * ranks can own equal slices. Inside a unit every tensor begins at a multiple of 32 elements.
+ * Padding holds zeros and takes part in nothing. Weights that are only read may have matrices
+ * narrower than vectors: a storage places them, in bytes.
  */
 #ifndef MODEL_GLM_PARAMS_H
 #define MODEL_GLM_PARAMS_H
@@ -91,6 +92,24 @@ void glm_layout_clear(struct glm_layout *l);
 /* Row `index` as a tensor inside the arena at `base` (of dtype `dtype`). */
 struct tensor glm_param_tensor(const struct glm_params *p, const struct glm_layout *l,
                                int64_t index, void *base, dtype_t dtype);
+
+/*
+ * Where the weights lie: each row, with the padding behind it, takes its elements of the layout at
+ * the width of its own dtype. With one dtype for all, a storage is the layout counted in bytes.
+ */
+struct glm_storage {
+    dtype_t matrix, vector; /* of rows with two dimensions, with one */
+    int64_t *offset;        /* [params.count] bytes, multiples of 64 */
+    int64_t bytes;
+};
+/* ERR_ARG: the bytes overflow. */
+MUST_USE err_t glm_storage_create(struct glm_storage *out, const struct glm_params *p,
+                                  const struct glm_layout *l, dtype_t matrix, dtype_t vector);
+void glm_storage_clear(struct glm_storage *s);
+
+/* Row `index` as a tensor inside the memory at `base`; NULL gives one without data. */
+struct tensor glm_storage_tensor(const struct glm_params *p, const struct glm_storage *s,
+                                 int64_t index, void *base);
 
 /*
  * Initial values of one row, as float32, elements first .. first+count-1: a pure function of

@@ -24,7 +24,7 @@ enum extent {
     X_V,
     X_P,
     X_PAIRS,
-    X_ARENA,
+    X_STORAGE,
     X_COUNT
 };
 
@@ -50,7 +50,7 @@ struct rule {
 };
 
 static const struct rule rules[GLM_B_COUNT] = {
-    [GLM_B_WEIGHTS] = { "weights", GLM_BUF_WEIGHTS, NUM_T, X_ARENA, X_NONE, ONE },
+    [GLM_B_WEIGHTS] = { "weights", GLM_BUF_WEIGHTS, NUM_U8, X_STORAGE, X_NONE, ONE },
     [GLM_B_HIDDEN] = { "hidden", GLM_BUF_ACTIVATIONS, NUM_T, X_R, X_C, NORMS },
     [GLM_B_MEAN1] = { "mean1", GLM_BUF_ACTIVATIONS, NUM_A, X_R, X_NONE, NORMS },
     [GLM_B_RSTD1] = { "rstd1", GLM_BUF_ACTIVATIONS, NUM_A, X_R, X_NONE, NORMS },
@@ -82,10 +82,23 @@ static const struct rule rules[GLM_B_COUNT] = {
     [GLM_B_SCRATCH] = { "scratch", GLM_BUF_SCRATCH, NUM_U8, X_ONE, X_NONE, ONE },
 };
 
+static err_t check_matrices(const struct glm_options *o)
+{
+    const dtype_t W = o->weight_dtype;
+    if (W == DTYPE_F32 || W == o->dtype) return ERR_OK;
+    if ((W != DTYPE_F16 && W != DTYPE_BF16) || o->dtype != DTYPE_F32)
+        RAISE(DTYPE, "matrices in %s for a model that computes in %s; with f32 go f32, f16, bf16",
+              dtype_name(W), dtype_name(o->dtype));
+    if (o->train)
+        RAISE(DTYPE, "matrices in %s can be read but not trained; use f32", dtype_name(W));
+    return ERR_OK;
+}
+
 static err_t check_options(const struct glm_options *o)
 {
     if (o->dtype != DTYPE_F32 && o->dtype != DTYPE_F64)
         RAISE(DTYPE, "a model computes in f32 (or f64 in tests); found %s", dtype_name(o->dtype));
+    TRY(check_matrices(o));
     if (o->rows_max < 1 || o->segments_max < 1 || o->targets_max < 1 || o->ranks < 1)
         RAISE(ARG,
               "model options must be positive: rows_max %lld, segments_max %lld, "
@@ -99,7 +112,7 @@ static err_t check_options(const struct glm_options *o)
 }
 
 static void fill_extents(int64_t extent[X_COUNT], const struct glm_config *c,
-                         const struct glm_options *o, const struct glm_layout *layout)
+                         const struct glm_options *o, const struct glm_storage *storage)
 {
     extent[X_NONE] = 0;
     extent[X_ONE] = 1;
@@ -114,7 +127,7 @@ static void fill_extents(int64_t extent[X_COUNT], const struct glm_config *c,
     extent[X_V] = c->vocab_size;
     extent[X_P] = max_i64(c->position_max, o->rows_max);
     extent[X_PAIRS] = c->hidden_size / c->head_count / 4;
-    extent[X_ARENA] = layout->element_count;
+    extent[X_STORAGE] = storage->bytes;
 }
 
 static int64_t copy_count(enum copies copies, const struct glm_config *c,
@@ -158,7 +171,7 @@ static err_t place_buffer(struct glm_plan *plan, enum glm_buffer_id id, int64_t 
 
 /* Everything but scratch, which depends on the shapes of all the rest. */
 static err_t place_buffers(struct glm_plan *plan, const struct glm_config *c,
-                           const struct glm_options *o, const struct glm_layout *layout)
+                           const struct glm_options *o, const struct glm_storage *storage)
 {
     const dtype_t number[NUM_COUNT] = {
         [NUM_T] = o->dtype,    [NUM_A] = dtype_accumulator(o->dtype),
@@ -166,7 +179,7 @@ static err_t place_buffers(struct glm_plan *plan, const struct glm_config *c,
         [NUM_U8] = DTYPE_U8,
     };
     int64_t extent[X_COUNT];
-    fill_extents(extent, c, o, layout);
+    fill_extents(extent, c, o, storage);
     for (int id = 0; id < GLM_B_SCRATCH; id++) {
         const struct rule *rule = &rules[id];
         TRY(place_buffer(plan, (enum glm_buffer_id)id, extent[rule->rows], extent[rule->cols],
@@ -185,17 +198,15 @@ err_t glm_plan_create(struct glm_plan *out, struct dev *dev, const struct glm_co
     const double C = (double)config->hidden_size, F = (double)config->ffn_size;
 
     TRY(check_options(options));
-    TRY_DONE(glm_params_create(&sketch.params, config));
-    TRY_DONE(glm_layout_create(&sketch.layout, &sketch.params, options->ranks));
-    TRY_DONE(place_buffers(plan, config, options, &sketch.layout));
+    TRY_DONE(glm_place_weights(&sketch));
+    TRY_DONE(place_buffers(plan, config, options, &sketch.storage));
     TRY_DONE(glm_measure_scratch(&scratch_bytes, &sketch));
     TRY_DONE(place_buffer(plan, GLM_B_SCRATCH, scratch_bytes, 0, DTYPE_U8, 1));
     plan->count = GLM_B_COUNT;
     plan->forward_flop_per_row = 2.0 * (4.0 * C * C + 2.0 * C * F) * (double)config->layer_count;
     *out = *plan;
 done:
-    glm_layout_clear(&sketch.layout);
-    glm_params_clear(&sketch.params);
+    glm_forget_weights(&sketch);
     return rc;
 }
 

@@ -34,7 +34,7 @@ enum glm_buffer_class {
  * options.dtype, A its accumulator dtype. Copies: see the table in glm_plan.c.
  */
 enum glm_buffer_id {
-    GLM_B_WEIGHTS,     /* [layout.element_count] T  the flat arena */
+    GLM_B_WEIGHTS,     /* [storage.bytes] u8  all weights, each in its own dtype */
     GLM_B_HIDDEN,      /* [R, C]  T  input of norm l: the embedding, then each layer's output */
     GLM_B_MEAN1,       /* [R]     A  of norm l, the final norm included */
     GLM_B_RSTD1,       /* [R]     A */
@@ -88,7 +88,7 @@ struct glm_plan {
 };
 
 /* Scratch sizes depend on the device's operators. ERR_ARG: sizes that are not positive or overflow;
- * ERR_DTYPE: options.dtype; ERR_UNSUPPORTED: the family. */
+ * ERR_DTYPE: options.dtype or weight_dtype; ERR_UNSUPPORTED: the family. */
 MUST_USE err_t glm_plan_create(struct glm_plan *out, struct dev *dev,
                                const struct glm_config *config, const struct glm_options *options);
 const char *glm_buffer_class_name(enum glm_buffer_class klass);

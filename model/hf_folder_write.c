@@ -20,7 +20,6 @@
 #define FILE_BYTES_DEFAULT 2000000000
 #define SMALL_FILE_BYTES   ((int64_t)64 << 20) /* tokenizer models are some MB */
 #define ROTARY_BASE        10000.0f
-#define F16_MAX            65504.0f
 
 /* ---- values ---- */
 
@@ -41,24 +40,16 @@ static err_t pack(void *out, const struct hf_item *item, const float *values, in
                   int64_t first)
 {
     const dtype_t dtype = item->entry.dtype;
-    uint16_t *half = out;
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count; i++)
         if (!isfinite(values[i]))
             RAISE(NUMERIC, "%s: element %lld is %g", item->name, (long long)(first + i),
                   (double)values[i]);
-        if (dtype == DTYPE_F16) {
-            half[i] = f32_to_f16(values[i]);
-            if ((half[i] & 0x7fff) == 0x7c00)
-                RAISE(NUMERIC, "%s: element %lld is %g, beyond float16's %g; export as bf16 or f32",
-                      item->name, (long long)(first + i), (double)values[i], (double)F16_MAX);
-        } else if (dtype == DTYPE_BF16) {
-            half[i] = f32_to_bf16(values[i]);
-            if ((half[i] & 0x7fff) == 0x7f80)
-                RAISE(NUMERIC, "%s: element %lld is %g, beyond bfloat16; export as f32", item->name,
-                      (long long)(first + i), (double)values[i]);
-        }
-    }
-    if (dtype == DTYPE_F32) memcpy(out, values, (size_t)count * sizeof *values);
+    const int64_t beyond = weight_round(out, dtype, values, count);
+    if (beyond >= 0)
+        RAISE(NUMERIC, "%s: element %lld is %g, beyond %s", item->name, (long long)(first + beyond),
+              (double)values[beyond],
+              dtype == DTYPE_F16 ? "float16's 65504; export as bf16 or f32"
+                                 : "bfloat16; export as f32");
     return ERR_OK;
 }
 

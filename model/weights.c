@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/num.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -84,15 +85,54 @@ static const struct {
     [DTYPE_F64] = { f32_from_f64, f64_from_f64 },
 };
 
+static bool is_infinite_16(uint16_t half, dtype_t dtype)
+{
+    return (half & 0x7fffu) == (dtype == DTYPE_F16 ? 0x7c00u : 0x7f80u);
+}
+
+int64_t weight_round(void *out, dtype_t dtype, const float *values, int64_t count)
+{
+    uint16_t *half = out;
+    int64_t first = -1;
+    if (dtype == DTYPE_F32) {
+        memcpy(out, values, (size_t)count * sizeof *values);
+        return -1;
+    }
+    ASSERT(dtype == DTYPE_F16 || dtype == DTYPE_BF16);
+    for (int64_t i = count - 1; i >= 0; i--) {
+        half[i] = dtype == DTYPE_F16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]);
+        if (is_infinite_16(half[i], dtype) && isfinite(values[i])) first = i;
+    }
+    return first;
+}
+
+/* Block by block to f32 and from there to 16 bits. */
+static err_t read_rounded(struct weight_source *s, void *out, dtype_t dtype, int64_t index,
+                          int64_t first, int64_t count)
+{
+    const struct weight_info info = weight_source_info(s, index);
+    float wide[BLOCK_BYTES / sizeof(float)];
+    for (int64_t done = 0; done < count; done += COUNT_OF(wide)) {
+        const int64_t n = min_i64(COUNT_OF(wide), count - done);
+        TRY(weight_source_read_as(s, wide, DTYPE_F32, index, first + done, n));
+        const int64_t at = weight_round((uint16_t *)out + done, dtype, wide, n);
+        if (at >= 0)
+            RAISE(NUMERIC, "%s: element %lld is %g, beyond %s; f32 holds it", info.name,
+                  (long long)(first + done + at), (double)wide[at], dtype_name(dtype));
+    }
+    return ERR_OK;
+}
+
 err_t weight_source_read_as(struct weight_source *s, void *out, dtype_t dtype, int64_t index,
                             int64_t first, int64_t count)
 {
-    ASSERT(dtype == DTYPE_F32 || dtype == DTYPE_F64);
+    ASSERT(dtype == DTYPE_F32 || dtype == DTYPE_F64 || dtype == DTYPE_F16 || dtype == DTYPE_BF16);
     const struct weight_info info = weight_source_info(s, index);
     if (info.dtype == dtype || info.dtype == DTYPE_COUNT) {
         TRY(weight_source_read(s, out, index, first, count));
         return ERR_OK;
     }
+    if (dtype_bytes(dtype) == 2) return read_rounded(s, out, dtype, index, first, count);
     const convert_fn convert =
         dtype == DTYPE_F32 ? converts[info.dtype].to_f32 : converts[info.dtype].to_f64;
     if (!convert)
@@ -107,6 +147,21 @@ err_t weight_source_read_as(struct weight_source *s, void *out, dtype_t dtype, i
         convert((uint8_t *)out + done * dtype_bytes(dtype), raw, n);
     }
     return ERR_OK;
+}
+
+dtype_t weight_source_matrix_dtype(const struct weight_source *s)
+{
+    const int64_t count = weight_source_count(s);
+    dtype_t common = DTYPE_F32;
+    bool found = false;
+    for (int64_t i = 0; i < count; i++) {
+        const struct weight_info info = weight_source_info(s, i);
+        if (info.dims != 2) continue;
+        if (found && info.dtype != common) return DTYPE_F32;
+        common = info.dtype;
+        found = true;
+    }
+    return common == DTYPE_F16 || common == DTYPE_BF16 ? common : DTYPE_F32;
 }
 
 /* ---- comparison ---- */

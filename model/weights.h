@@ -54,9 +54,17 @@ int64_t weight_source_find(const struct weight_source *s, const char *name);
  * ASSERTs that index and range exist. */
 MUST_USE err_t weight_source_read(struct weight_source *s, void *out, int64_t index, int64_t first,
                                   int64_t count);
-/* The same widened or rounded to f32 or f64 (`dtype`). ERR_DTYPE for integer tensors too. */
+/* The same widened or rounded to f32, f64, f16 or bf16 (`dtype`); what is stored in `dtype` comes
+ * bit by bit, f64 goes to 16 bits by way of f32. ERR_DTYPE for integer tensors too; ERR_NUMERIC for
+ * a number beyond f16 or bf16, naming the tensor and the element. */
 MUST_USE err_t weight_source_read_as(struct weight_source *s, void *out, dtype_t dtype,
                                      int64_t index, int64_t first, int64_t count);
+/* Round f32 values to f16 or bf16, ties to even, or copy them to f32. Returns the first index at
+ * which a finite value became infinite, -1 when none did. */
+MUST_USE int64_t weight_round(void *out, dtype_t dtype, const float *values, int64_t count);
+/* The 16-bit dtype that all tensors of two dimensions have, else F32: in which inference can keep
+ * matrices without changing a value. */
+dtype_t weight_source_matrix_dtype(const struct weight_source *s);
 /*
  * Compare two tensors of a source block by block: *row = the first index of dim[0] at which they
  * differ, -1 when they are equal. Same dtype: by bytes; else by value (widened to f64; a NaN

@@ -1,5 +1,6 @@
 #include "model_fixture.h"
 
+#include "base/num.h"
 #include "base/rng.h"
 #include "ref_ops.h"
 
@@ -42,6 +43,11 @@ struct glm_options tiny_options(int64_t rows)
     };
 }
 
+dtype_t rig_dtype(const char *device)
+{
+    return strcmp(device, "ref") == 0 ? DTYPE_F64 : DTYPE_F32;
+}
+
 void rig_open(struct rig *rig, const char *device, int threads, const struct glm_config *config,
               const struct glm_options *options)
 {
@@ -55,7 +61,7 @@ void rig_open(struct rig *rig, const char *device, int threads, const struct glm
     } else {
         assert_ok(dev_open(&rig->dev, device, threads));
     }
-    o.dtype = is_ref ? DTYPE_F64 : DTYPE_F32;
+    o.dtype = rig_dtype(device);
     assert_ok(glm_create(&rig->glm, rig->dev, config, &o));
     const int64_t count = glm_layout(rig->glm)->element_count;
     assert_ok(dev_alloc(rig->dev, &grads, count * dtype_bytes(o.dtype), "gradients"));
@@ -82,21 +88,23 @@ static double random_weight(const struct glm_param *row, int64_t i, int64_t e, u
 void rig_randomize(struct rig *rig, uint64_t seed)
 {
     const struct glm_params *p = glm_params(rig->glm);
-    const struct tensor w = glm_weights(rig->glm);
     for (int64_t i = 0; i < p->count; i++) {
         const int64_t count = p->row[i].count;
-        struct tensor t = glm_param_tensor(p, glm_layout(rig->glm), i, w.data, w.dtype);
+        const struct tensor t = glm_weight(rig->glm, i);
         double *f64 = malloc((size_t)count * sizeof *f64);
         float *f32 = malloc((size_t)count * sizeof *f32);
+        void *rounded = malloc((size_t)count * sizeof *f32);
         for (int64_t e = 0; e < count; e++) {
-            /* The same values in both precisions. */
+            /* The same values in f32 and f64. */
             f32[e] = (float)random_weight(&p->row[i], i, e, seed);
             f64[e] = (double)f32[e];
         }
-        const void *from = w.dtype == DTYPE_F64 ? (void *)f64 : (void *)f32;
-        assert_ok(dev_upload(rig->dev, t.data, from, count * dtype_bytes(w.dtype)));
+        if (t.dtype != DTYPE_F64) assert_true(weight_round(rounded, t.dtype, f32, count) < 0);
+        const void *from = t.dtype == DTYPE_F64 ? f64 : rounded;
+        assert_ok(dev_upload(rig->dev, t.data, from, count * dtype_bytes(t.dtype)));
         free(f64);
         free(f32);
+        free(rounded);
     }
 }
 
@@ -106,17 +114,31 @@ void rig_zero_grads(struct rig *rig)
     assert_ok(dev_zero(rig->dev, rig->grads.data, bytes));
 }
 
+static double element(const void *values, dtype_t dtype, int64_t i)
+{
+    double x = 0;
+    float narrow = 0;
+    uint16_t half = 0;
+    if (dtype == DTYPE_F64) {
+        memcpy(&x, (const char *)values + i * 8, 8);
+        return x;
+    }
+    if (dtype == DTYPE_F32) {
+        memcpy(&narrow, (const char *)values + i * 4, 4);
+        return (double)narrow;
+    }
+    assert_true(dtype == DTYPE_F16 || dtype == DTYPE_BF16);
+    memcpy(&half, (const char *)values + i * 2, 2);
+    return (double)(dtype == DTYPE_F16 ? f16_to_f32(half) : bf16_to_f32(half));
+}
+
 double *rig_copy(const struct rig *rig, const struct tensor *arena)
 {
     const int64_t count = tensor_count(arena);
     double *out = malloc((size_t)count * sizeof *out);
     assert_ok(dev_download(rig->dev, out, arena->data, count * dtype_bytes(arena->dtype)));
-    if (arena->dtype == DTYPE_F32) /* backwards, so that nothing is overwritten unread */
-        for (int64_t i = count - 1; i >= 0; i--) {
-            float x;
-            memcpy(&x, (char *)out + i * 4, 4);
-            out[i] = (double)x;
-        }
+    for (int64_t i = count - 1; i >= 0; i--) /* backwards, so that nothing is overwritten unread */
+        out[i] = element(out, arena->dtype, i);
     return out;
 }
 

@@ -30,10 +30,12 @@ struct rig {
     struct tensor grads; /* zeroed */
 };
 
+dtype_t rig_dtype(const char *device);
 void rig_open(struct rig *rig, const char *device, int threads, const struct glm_config *config,
               const struct glm_options *options);
 void rig_close(struct rig *rig);
-/* Every parameter gets values that matter: biases are not zero, norms not one. */
+/* Every parameter gets values that matter: biases are not zero, norms not one. Rounded where it is
+ * kept in 16 bits. */
 void rig_randomize(struct rig *rig, uint64_t seed);
 void rig_zero_grads(struct rig *rig);
 /* Copies on the host as float64, layout.element_count values; free them. */

@@ -65,23 +65,24 @@ static void prefill(struct glm_cache *cache, double *out, int64_t slot, const st
     widen(out, logits);
 }
 
-static void open_rig(struct rig *rig, const char *device)
+static void open_rig(struct rig *rig, const char *device, dtype_t weights)
 {
     const struct glm_config config = tiny_config(true);
     struct glm_options options = tiny_options(48);
     options.train = false;
+    options.weight_dtype = weights;
     rig_open(rig, device, 2, &config, &options);
     rig_randomize(rig, 12);
 }
 
 /* Greedy, each step compared with the full forward pass. logits[STEPS][VOCAB] when wanted. */
-static void check_greedy(const char *device, double bar, int64_t prompt_len)
+static void check_greedy(const char *device, dtype_t weights, double bar, int64_t prompt_len)
 {
     struct rig rig;
     struct glm_cache *cache;
     struct text t = prompt_of(1, prompt_len);
     double cached[VOCAB], full[VOCAB];
-    open_rig(&rig, device);
+    open_rig(&rig, device, weights);
     assert_ok(glm_cache_create(&cache, rig.glm, 2, 40));
     prefill(cache, cached, 1, &t);
     for (int64_t step = 0; step < STEPS; step++) {
@@ -105,13 +106,15 @@ static void test_greedy(void **state)
 {
     (void)state;
     for (int64_t len = 2; len <= 20; len += 6) {
-        check_greedy("cpu", 1e-5, len);
-        check_greedy("ref", 1e-6, len); /* logits leave as float32 */
+        check_greedy("cpu", DTYPE_F32, 1e-5, len);
+        check_greedy("cpu", DTYPE_F16, 1e-5, len);
+        check_greedy("cpu", DTYPE_BF16, 1e-5, len);
+        check_greedy("ref", DTYPE_F32, 1e-6, len); /* logits leave as float32 */
     }
 }
 
 /* Several slots of different lengths in one step: what each would get alone. */
-static void check_batch(const char *device, double bar)
+static void check_batch(const char *device, dtype_t weights, double bar)
 {
     enum { SLOTS = 4 };
     static const int64_t lens[SLOTS] = { 3, 17, 8, 2 };
@@ -120,7 +123,7 @@ static void check_batch(const char *device, double bar)
     struct text t[SLOTS];
     double ignored[VOCAB], a[VOCAB], b[VOCAB];
     float logits[SLOTS * VOCAB], one[VOCAB];
-    open_rig(&rig, device);
+    open_rig(&rig, device, weights);
     assert_ok(glm_cache_create(&batched, rig.glm, SLOTS, 40));
     assert_ok(glm_cache_create(&single, rig.glm, 1, 40));
     for (int64_t s = 0; s < SLOTS; s++) {
@@ -162,8 +165,9 @@ static void check_batch(const char *device, double bar)
 static void test_batch(void **state)
 {
     (void)state;
-    check_batch("cpu", 1e-5);
-    check_batch("ref", 0.0); /* row by row: the same bits */
+    check_batch("cpu", DTYPE_F32, 1e-5);
+    check_batch("cpu", DTYPE_F16, 1e-5);
+    check_batch("ref", DTYPE_F32, 0.0); /* row by row: the same bits */
 }
 
 static void test_memory(void **state)
@@ -175,7 +179,7 @@ static void test_memory(void **state)
     double logits[VOCAB];
     float row[VOCAB];
     const int32_t slot = 2;
-    open_rig(&rig, "cpu");
+    open_rig(&rig, "cpu", DTYPE_F32);
     const int64_t before = rig.dev->stats.alloc_bytes;
     assert_ok(glm_cache_create(&cache, rig.glm, 3, 40));
     /* Keys and values: layers x 2 x slots x tokens x hidden x 4 bytes, and little else. */
@@ -200,7 +204,7 @@ static void test_refused(void **state)
     float row[2 * VOCAB];
     const int32_t slot = 0, slots[] = { 0, 0 }, beyond = 2, empty = 1, two[] = { 3, 4 };
     const int32_t bad_id = VOCAB;
-    open_rig(&rig, "cpu");
+    open_rig(&rig, "cpu", DTYPE_F32);
     assert_err(glm_cache_create(&cache, rig.glm, 0, 10), ARG, "must be positive");
     assert_err(glm_cache_create(&cache, rig.glm, 1, 65), ARG, "64 positions");
     assert_null(cache);

@@ -116,12 +116,19 @@ struct load_rig {
     struct memory_source source;
 };
 
-static void open_load(struct load_rig *l, const char *device, bool tied)
+static void open_load_as(struct load_rig *l, const char *device, bool tied, dtype_t weights)
 {
     const struct glm_config config = tiny_config(tied);
-    const struct glm_options options = tiny_options(4);
+    struct glm_options options = tiny_options(4);
+    options.train = weights == DTYPE_F32;
+    options.weight_dtype = weights;
     rig_open(&l->rig, device, 1, &config, &options);
     fill(&l->source, glm_params(l->rig.glm));
+}
+
+static void open_load(struct load_rig *l, const char *device, bool tied)
+{
+    open_load_as(l, device, tied, DTYPE_F32);
 }
 
 static void close_load(struct load_rig *l)
@@ -133,12 +140,13 @@ static void close_load(struct load_rig *l)
 static void check_loaded(const struct load_rig *l)
 {
     const struct glm_params *p = glm_params(l->rig.glm);
-    const struct tensor w = glm_weights(l->rig.glm);
-    double *values = rig_copy(&l->rig, &w);
-    for (int64_t i = 0; i < p->count; i++)
+    for (int64_t i = 0; i < p->count; i++) {
+        const struct tensor w = glm_weight(l->rig.glm, i);
+        double *values = rig_copy(&l->rig, &w);
         for (int64_t e = 0; e < p->row[i].count; e++)
-            assert_true(values[glm_layout(l->rig.glm)->offset[i] + e] == (double)value_at(i, e));
-    free(values);
+            assert_true(values[e] == (double)value_at(i, e));
+        free(values);
+    }
 }
 
 static void test_loads(void **state)
@@ -152,6 +160,56 @@ static void test_loads(void **state)
             check_loaded(&l);
             close_load(&l);
         }
+}
+
+/* Matrices stay in 16 bits, norms and biases are widened, and the values are those of the files. */
+static void test_loads_16_bits(void **state)
+{
+    (void)state;
+    static const dtype_t dtypes[] = { DTYPE_F16, DTYPE_BF16 };
+    for (int64_t d = 0; d < COUNT_OF(dtypes); d++)
+        for (int tied = 0; tied < 2; tied++) {
+            struct load_rig l;
+            open_load_as(&l, "cpu", tied, dtypes[d]);
+            const struct glm_params *p = glm_params(l.rig.glm);
+            for (int64_t i = 0; i < p->count; i++)
+                assert_int_equal(glm_weight(l.rig.glm, i).dtype,
+                                 p->row[i].dims == 2 ? dtypes[d] : DTYPE_F32);
+            assert_ok(glm_load(l.rig.glm, &l.source.base));
+            check_loaded(&l);
+            close_load(&l);
+        }
+}
+
+/* A matrix stored wider is rounded; a number that does not fit is named, and fits elsewhere. */
+static void test_rounds_wider_files(void **state)
+{
+    (void)state;
+    static const char name[] = "transformer.layers.1.attention.dense.weight";
+    static const dtype_t dtypes[] = { DTYPE_F16, DTYPE_BF16, DTYPE_F32 };
+    for (int64_t d = 0; d < COUNT_OF(dtypes); d++) {
+        struct load_rig l;
+        open_load_as(&l, "cpu", true, dtypes[d]);
+        const int64_t row = glm_params_find_name(glm_params(l.rig.glm), name);
+        remove_tensor(&l.source, name);
+        float *values = l.source.data[add(&l.source, name, DTYPE_F32, 2, 24, 24, row)];
+        values[5] = 0x1.0002p0f; /* rounds to 1 */
+        assert_ok(glm_load(l.rig.glm, &l.source.base));
+        const struct tensor w = glm_weight(l.rig.glm, row);
+        double *loaded = rig_copy(&l.rig, &w);
+        assert_true(loaded[5] == (dtypes[d] == DTYPE_F32 ? 0x1.0002p0 : 1.0));
+        assert_true(loaded[6] == (double)value_at(row, 6));
+        free(loaded);
+
+        values[575] = -70000.0f;
+        if (dtypes[d] == DTYPE_F16)
+            assert_err(glm_load(l.rig.glm, &l.source.base), NUMERIC,
+                       "transformer.layers.1.attention.dense.weight: element 575 is -70000, "
+                       "beyond f16");
+        else
+            assert_ok(glm_load(l.rig.glm, &l.source.base));
+        close_load(&l);
+    }
 }
 
 /* A tied model needs one of the two names. */
@@ -256,6 +314,7 @@ int main(void)
         cmocka_unit_test(test_loads),        cmocka_unit_test(test_one_name),
         cmocka_unit_test(test_twins_differ), cmocka_unit_test(test_missing),
         cmocka_unit_test(test_extra),        cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_loads_16_bits), cmocka_unit_test(test_rounds_wider_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,6 +141,43 @@ static void test_layout(void **state)
     glm_params_clear(&p);
 }
 
+/* One dtype: the layout in bytes. Two: every row aligned, none over the next. */
+static void test_storage(void **state)
+{
+    (void)state;
+    struct glm_params p;
+    struct glm_layout l;
+    struct glm_storage s;
+    const struct glm_config c = small(false);
+    assert_ok(glm_params_create(&p, &c));
+    assert_ok(glm_layout_create(&l, &p, 3));
+    assert_ok(glm_storage_create(&s, &p, &l, DTYPE_F64, DTYPE_F64));
+    for (int64_t i = 0; i < p.count; i++) assert_true(s.offset[i] == 8 * l.offset[i]);
+    assert_true(s.bytes == 8 * l.element_count);
+    glm_storage_clear(&s);
+
+    assert_ok(glm_storage_create(&s, &p, &l, DTYPE_BF16, DTYPE_F32));
+    char base[1];
+    for (int64_t i = 0; i < p.count; i++) {
+        const struct tensor t = glm_storage_tensor(&p, &s, i, base);
+        const int64_t end = i + 1 < p.count ? s.offset[i + 1] : s.bytes;
+        assert_int_equal(t.dtype, p.row[i].dims == 2 ? DTYPE_BF16 : DTYPE_F32);
+        assert_true(tensor_count(&t) == p.row[i].count);
+        assert_ptr_equal(t.data, base + s.offset[i]);
+        assert_true(s.offset[i] % 64 == 0);
+        assert_true(s.offset[i] + p.row[i].count * dtype_bytes(t.dtype) <= end);
+    }
+    assert_null(glm_storage_tensor(&p, &s, 0, NULL).data);
+    glm_storage_clear(&s);
+
+    l.element_count = INT64_MAX;
+    assert_err(glm_storage_create(&s, &p, &l, DTYPE_F16, DTYPE_F32), ARG, "bytes of the weights");
+    assert_err(glm_storage_create(&s, &p, &l, DTYPE_F16, DTYPE_F16), ARG, "lm_head.weight");
+    assert_null(s.offset);
+    glm_layout_clear(&l);
+    glm_params_clear(&p);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -323,6 +360,7 @@ int main(void)
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_untied_head),
         cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_storage),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_initial_values),
         cmocka_unit_test(test_initial_values_are_pure),

@@ -4,6 +4,7 @@
 #include "testing.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,6 +114,86 @@ static void test_every_conversion(void **state)
     free(f64);
 }
 
+/* Element i of a tensor made of halves, in f32. */
+static float stored(dtype_t dtype, int64_t i)
+{
+    const float half = f16_to_f32(pattern(i));
+    return dtype == DTYPE_F64 ? (float)((double)half + 1e-13) : half;
+}
+
+/* To 16 bits: what is stored so comes bit by bit, everything else is rounded. */
+static void test_to_16_bits(void **state)
+{
+    (void)state;
+    static const dtype_t types[] = { DTYPE_F16, DTYPE_BF16, DTYPE_F32, DTYPE_F64 };
+    uint16_t *out = malloc(COUNT * sizeof *out);
+    assert_non_null(out);
+    for (int t = 0; t < 2; t++) {
+        struct fake same = fake_of(types[t], types[t]);
+        assert_ok(weight_source_read_as(&same.source, out, types[t], 0, 0, COUNT));
+        for (int64_t i = 0; i < COUNT; i++) assert_int_equal(out[i], pattern(i));
+    }
+    for (int t = 0; t < 4; t++) {
+        struct fake f = fake_of(types[t], types[t]);
+        if (types[t] == DTYPE_BF16) continue; /* most of its numbers are beyond f16 */
+        assert_ok(weight_source_read_as(&f.source, out, DTYPE_BF16, 0, 0, COUNT));
+        for (int64_t i = 0; i < COUNT; i++)
+            assert_int_equal(out[i], f32_to_bf16(stored(types[t], i)));
+        assert_ok(weight_source_read_as(&f.source, out, DTYPE_F16, 0, 7, COUNT - 7));
+        for (int64_t i = 7; i < COUNT; i++)
+            assert_int_equal(out[i - 7],
+                             types[t] == DTYPE_F16 ? pattern(i) : f32_to_f16(stored(types[t], i)));
+    }
+    free(out);
+}
+
+static void test_beyond_16_bits(void **state)
+{
+    (void)state;
+    struct fake f = fake_of(DTYPE_BF16, DTYPE_BF16);
+    uint16_t *out = malloc(COUNT * sizeof *out);
+    int64_t first = 50000;
+    char part[64];
+    assert_non_null(out);
+    while (!(isfinite(bf16_to_f32(pattern(first))) && fabsf(bf16_to_f32(pattern(first))) >= 65520))
+        first++;
+    snprintf(part, sizeof part, "a: element %lld is ", (long long)first);
+    assert_err(weight_source_read_as(&f.source, out, DTYPE_F16, 0, 50000, COUNT - 50000), NUMERIC,
+               part);
+    free(out);
+
+    const float values[] = { INFINITY, NAN, -65519.0f, 65520.0f, -1e6f, 0x1.ffp127f, 1.0f };
+    uint16_t half[7];
+    assert_int_equal(weight_round(half, DTYPE_F16, values, 7), 3);
+    assert_int_equal(half[0], 0x7c00);
+    assert_int_equal(half[2], 0xfbff);
+    assert_int_equal(half[6], 0x3c00);
+    assert_int_equal(weight_round(half, DTYPE_F16, values, 3), -1);
+    assert_int_equal(weight_round(half, DTYPE_BF16, values, 7), 5);
+    assert_int_equal(weight_round(half, DTYPE_BF16, values, 5), -1);
+}
+
+static void test_matrix_dtype(void **state)
+{
+    (void)state;
+    static const struct {
+        dtype_t a, b, expected;
+    } rows[] = { { DTYPE_F16, DTYPE_F16, DTYPE_F16 },  { DTYPE_BF16, DTYPE_BF16, DTYPE_BF16 },
+                 { DTYPE_F16, DTYPE_BF16, DTYPE_F32 }, { DTYPE_F32, DTYPE_F16, DTYPE_F32 },
+                 { DTYPE_F64, DTYPE_F64, DTYPE_F32 },  { DTYPE_COUNT, DTYPE_COUNT, DTYPE_F32 } };
+    for (int64_t i = 0; i < COUNT_OF(rows); i++) {
+        struct fake f = fake_of(rows[i].a, rows[i].b);
+        assert_int_equal(weight_source_matrix_dtype(&f.source), rows[i].expected);
+        f.info[1].dims = 1; /* vectors have no say */
+        f.info[1].dtype = DTYPE_F64;
+        const dtype_t alone = rows[i].a == DTYPE_BF16 || rows[i].a == DTYPE_F16 ? rows[i].a
+                                                                                : DTYPE_F32;
+        assert_int_equal(weight_source_matrix_dtype(&f.source), alone);
+        f.count = 0;
+        assert_int_equal(weight_source_matrix_dtype(&f.source), DTYPE_F32);
+    }
+}
+
 static void test_types_that_do_not_convert(void **state)
 {
     (void)state;
@@ -120,6 +201,8 @@ static void test_types_that_do_not_convert(void **state)
     double out[3];
     assert_err(weight_source_read_as(&f.source, out, DTYPE_F64, 2, 0, 3), DTYPE, "int is i32");
     assert_err(weight_source_read_as(&f.source, out, DTYPE_F32, 3, 0, 3), DTYPE, "odd is stored");
+    assert_err(weight_source_read_as(&f.source, out, DTYPE_F16, 2, 0, 3), DTYPE, "int is i32");
+    assert_err(weight_source_read_as(&f.source, out, DTYPE_BF16, 3, 0, 3), DTYPE, "odd is stored");
     assert_err(weight_source_read(&f.source, out, 3, 0, 3), DTYPE, "odd is stored");
 }
 
@@ -187,6 +270,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_every_conversion),
+        cmocka_unit_test(test_to_16_bits),
+        cmocka_unit_test(test_beyond_16_bits),
+        cmocka_unit_test(test_matrix_dtype),
         cmocka_unit_test(test_types_that_do_not_convert),
         cmocka_unit_test(test_compare),
         cmocka_unit_test(test_compare_by_value),
