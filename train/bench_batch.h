@@ -1,6 +1,6 @@
 /*
- * bench_batch.h - a micro-batch like those of real dialogues, from a formula: benchmarks here and in
- * PyTorch (tests/peer/) work on the same one.
+ * bench_batch.h - a micro-batch like those of real dialogues, from a formula: benchmarks here and
+ * in PyTorch (tests/peer/) work on the same one.
  *
  * Segments cycle through six (prompt, reply) lengths whose mean, 315 rows with 52 trained, is that
  * of SMILE:

@@ -1,4 +1,4 @@
-/* soulchat bench: the speed of whole training steps, beside a ceiling measured in the same run. */
+/* soulchat bench: the speed of training steps, beside the ceiling measured in the same run. */
 #include "train/commands.h"
 
 #include "base/progress.h"
