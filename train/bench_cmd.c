@@ -1,4 +1,4 @@
-/* soulchat bench: the speed of whole training steps, beside the ceiling measured in the same run. */
+/* soulchat bench: the speed of training steps, beside the ceiling measured in the same run. */
 #include "train/commands.h"
 
 #include "base/progress.h"
@@ -227,7 +227,8 @@ err_t cmd_bench(struct cfg *cfg, int argc, char **argv)
     memset(&result, 0, sizeof result);
     err_t rc = open_model(&bench, cfg);
     if (rc == ERR_OK) rc = measure(&bench, &result);
-    if (rc == ERR_OK) (cli_option(&args, &spec, "json") ? print_json : print_table)(&bench, &result);
+    const bool as_json = cli_option(&args, &spec, "json") != NULL;
+    if (rc == ERR_OK) (as_json ? print_json : print_table)(&bench, &result);
     close_model(&bench);
     return rc;
 }
