@@ -13,7 +13,8 @@
 
 #include <stdbool.h>
 
-void stop_catch(void);       /* handle SIGINT and SIGTERM from now on; idempotent */
+/* Handle SIGINT and SIGTERM from now on. Called by the main thread; idempotent. */
+void stop_catch(void);
 bool stop_requested(void);
 int stop_signal(void);       /* the signal that came, 0 if none */
 void stop_request(int signal); /* as if the signal had come: for tests */

@@ -1,0 +1,56 @@
+/* stop.h: a signal is remembered, and its handler keeps off the stack of the work it interrupts. */
+#include "testing.h"
+
+#include "base/stop.h"
+
+#include <signal.h>
+
+static void test_request(void **state)
+{
+    (void)state;
+    assert_false(stop_requested());
+    stop_request(SIGINT);
+    assert_true(stop_requested());
+    assert_int_equal(stop_signal(), SIGINT);
+    stop_reset();
+    assert_false(stop_requested());
+    assert_int_equal(stop_signal(), 0);
+}
+
+static void test_signal(void **state)
+{
+    (void)state;
+    static const int signals[] = { SIGINT, SIGTERM };
+    stop_catch();
+    stop_catch();
+    for (int i = 0; i < 2; i++) {
+        raise(signals[i]);
+        assert_true(stop_requested());
+        assert_int_equal(stop_signal(), signals[i]);
+        stop_reset();
+    }
+}
+
+static void test_own_stack(void **state)
+{
+    (void)state;
+    stack_t stack;
+    struct sigaction action;
+    stop_catch();
+    assert_int_equal(sigaltstack(NULL, &stack), 0);
+    assert_int_equal(stack.ss_flags, 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(sigaction(i == 0 ? SIGINT : SIGTERM, NULL, &action), 0);
+        assert_true((action.sa_flags & SA_ONSTACK) != 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_request),
+        cmocka_unit_test(test_signal),
+        cmocka_unit_test(test_own_stack),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
