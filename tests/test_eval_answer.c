@@ -27,8 +27,8 @@ static void write_corpus(const char *path)
     for (int i = 0; i < CONVERSATIONS; i++) {
         static const char *const last[] = {
             "{\"role\":\"user\",\"content\":\"第%d次 失眠\"}",
-            "{\"role\":\"user\",\"content\":\"第%d次\"},{\"role\":\"assistant\",\"content\":\" "
-            "嗯\"}",
+            ("{\"role\":\"user\",\"content\":\"第%d次\"},"
+             "{\"role\":\"assistant\",\"content\":\" 嗯\"}"),
             "{\"role\":\"assistant\",\"content\":\"%d\"}",
         };
         fprintf(f, "{\"id\":\"c%d\",\"topic\":\"\",\"messages\":[", i);
