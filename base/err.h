@@ -84,12 +84,20 @@ err_t err_adopt(const struct err_record *rec);
 /* "ERR_SHAPE" and so on; never NULL, also for values outside the enum. */
 const char *err_name(err_t code);
 
-#define RAISE(code, ...) return err_raise(ERR_##code, __FILE__, __LINE__, __VA_ARGS__)
+/* The code is returned as a constant, so that the compiler sees which path failed. */
+#define RAISE(code, ...)                                                                        \
+    do {                                                                                        \
+        err_raise(ERR_##code, __FILE__, __LINE__, __VA_ARGS__);                                 \
+        return ERR_##code;                                                                      \
+    } while (0)
 
 #define TRY(call)                                                                               \
     do {                                                                                        \
         err_t try_rc_ = (call);                                                                 \
-        if (try_rc_ != ERR_OK) return err_pass(try_rc_, __FILE__, __LINE__, #call);             \
+        if (try_rc_ != ERR_OK) {                                                                \
+            err_pass(try_rc_, __FILE__, __LINE__, #call);                                       \
+            return try_rc_;                                                                     \
+        }                                                                                       \
     } while (0)
 
 /* For functions that hold resources: they need a local `err_t rc` and a label `done`. */
@@ -104,7 +112,8 @@ const char *err_name(err_t code);
 
 #define RAISE_DONE(code, ...)                                                                   \
     do {                                                                                        \
-        rc = err_raise(ERR_##code, __FILE__, __LINE__, __VA_ARGS__);                            \
+        err_raise(ERR_##code, __FILE__, __LINE__, __VA_ARGS__);                                 \
+        rc = ERR_##code;                                                                        \
         goto done;                                                                              \
     } while (0)
 

@@ -3,7 +3,8 @@ add_library(soulchat_options INTERFACE)
 target_compile_definitions(soulchat_options INTERFACE _GNU_SOURCE
                            SOULCHAT_VERSION="${PROJECT_VERSION}")
 target_compile_options(soulchat_options INTERFACE
-  -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wwrite-strings -Wundef
+  -Wall -Wextra -Wshadow -Wpointer-arith -Wwrite-strings -Wundef
+  $<$<BOOL:${SOULCHAT_WERROR}>:-Werror>
   $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes -Wmissing-prototypes -Wvla>
   -fno-math-errno -fno-omit-frame-pointer)
 # clang warns where it cannot follow `omp simd`, which in instrumented code is no defect.
