@@ -25,8 +25,9 @@ $soulchat train --config configs/tiny.yaml --resume
 say "Export as a Hugging Face folder (runs/tiny-hf)"
 $soulchat export runs/tiny runs/tiny-hf --export.replace=true
 
+# A million parameters learn the sample corpus by heart and little else, so: a question from it.
 say "Ask it something"
-question=我最近总是失眠，躺在床上脑子停不下来。
+question=晚上躺在床上我总忍不住刷手机，一刷就到凌晨，第二天后悔得要命。
 echo "用户：$question"
 printf '心理咨询师：'
 $soulchat generate --config configs/tiny.yaml --generate.model=runs/tiny-hf --text "$question"
