@@ -133,30 +133,13 @@ done:
     return rc;
 }
 
-static err_t open_parsed(struct weight_source **out, struct weight_file *f)
-{
-    const err_t rc = parse(f);
-    if (rc != ERR_OK) {
-        weight_file_close(f);
-        return rc;
-    }
-    *out = &f->source;
-    return ERR_OK;
-}
-
 err_t torch_zip_source_open(struct weight_source **out, const char *path)
 {
-    struct weight_file *f;
-    TRY(weight_file_open(&f, path));
-    TRY(open_parsed(out, f));
-    return ERR_OK;
+    return weight_file_open(out, path, parse);
 }
 
 err_t torch_zip_source_open_memory(struct weight_source **out, const void *bytes, int64_t size,
                                    const char *name)
 {
-    struct weight_file *f;
-    TRY(weight_file_open_memory(&f, bytes, size, name));
-    TRY(open_parsed(out, f));
-    return ERR_OK;
+    return weight_file_open_memory(out, bytes, size, name, parse);
 }

@@ -30,41 +30,7 @@ static err_t create(struct weight_file **out)
     return ERR_OK;
 }
 
-err_t weight_file_open(struct weight_file **out, const char *path)
-{
-    err_t rc = ERR_OK;
-    struct weight_file *f = NULL;
-    TRY(create(&f));
-    TRY_DONE(file_reader_open(&f->reader, path));
-    f->name = f->reader.path;
-    f->size = f->reader.size;
-    TRY_DONE(refuse_lfs_pointer(f));
-    *out = f;
-    return ERR_OK;
-done:
-    weight_file_close(f);
-    return rc;
-}
-
-err_t weight_file_open_memory(struct weight_file **out, const void *bytes, int64_t size,
-                              const char *name)
-{
-    ASSERT(size >= 0);
-    err_t rc = ERR_OK;
-    struct weight_file *f = NULL;
-    TRY(create(&f));
-    f->memory = bytes;
-    f->name = name;
-    f->size = size;
-    TRY_DONE(refuse_lfs_pointer(f));
-    *out = f;
-    return ERR_OK;
-done:
-    weight_file_close(f);
-    return rc;
-}
-
-void weight_file_close(struct weight_file *f)
+static void close_file(struct weight_file *f)
 {
     if (!f) return;
     if (!f->memory) file_reader_close(&f->reader);
@@ -73,6 +39,46 @@ void weight_file_close(struct weight_file *f)
     free(f->by_name);
     free(f->span_bytes);
     free(f);
+}
+
+/* Parse an opened file; one that does not parse is closed. */
+static err_t finish_open(struct weight_source **out, struct weight_file *f,
+                         weight_file_parse parse)
+{
+    err_t rc = refuse_lfs_pointer(f);
+    if (rc == ERR_OK) rc = parse(f);
+    if (rc != ERR_OK) {
+        close_file(f);
+        return rc;
+    }
+    *out = &f->source;
+    return ERR_OK;
+}
+
+err_t weight_file_open(struct weight_source **out, const char *path, weight_file_parse parse)
+{
+    struct weight_file *f = NULL;
+    TRY(create(&f));
+    const err_t rc = file_reader_open(&f->reader, path);
+    if (rc != ERR_OK) {
+        close_file(f);
+        return rc;
+    }
+    f->name = f->reader.path;
+    f->size = f->reader.size;
+    return finish_open(out, f, parse);
+}
+
+err_t weight_file_open_memory(struct weight_source **out, const void *bytes, int64_t size,
+                              const char *name, weight_file_parse parse)
+{
+    struct weight_file *f = NULL;
+    ASSERT(size >= 0);
+    TRY(create(&f));
+    f->memory = bytes;
+    f->name = name;
+    f->size = size;
+    return finish_open(out, f, parse);
 }
 
 err_t weight_file_read(struct weight_file *f, void *out, int64_t offset, int64_t size)
@@ -267,7 +273,7 @@ static err_t file_read(struct weight_source *s, void *out, int64_t index, int64_
     return ERR_OK;
 }
 
-static void file_close(struct weight_source *s) { weight_file_close((struct weight_file *)s); }
+static void file_close(struct weight_source *s) { close_file((struct weight_file *)s); }
 
 static const struct weight_source_ops file_ops = {
     .count = file_count,

@@ -3,10 +3,12 @@
  * table of tensors found in them, and the weight_source interface on top. A reader (safetensors.c,
  * torch_zip.c) validates its format, adds one row per tensor and finishes the table:
  *
- *     TRY(weight_file_open(&f, path));
- *     ... TRY_DONE(weight_file_add(f, &row)); ...
- *     TRY_DONE(weight_file_finish(f));
- *     *out = &f->source;
+ *     static err_t parse(struct weight_file *f)
+ *     {
+ *         ... TRY(weight_file_add(f, &row)); ...
+ *         return weight_file_finish(f);
+ *     }
+ *     return weight_file_open(out, path, parse);
  *
  * Internal to model/.
  */
@@ -51,11 +53,15 @@ struct weight_file {
     int64_t span_row; /* -1: none */
 };
 
-/* Yours; weight_file_close it. ERR_NOTFOUND, ERR_IO; ERR_FORMAT for a Git LFS pointer. */
-MUST_USE err_t weight_file_open(struct weight_file **out, const char *path);
-MUST_USE err_t weight_file_open_memory(struct weight_file **out, const void *bytes, int64_t size,
-                                       const char *name);
-void weight_file_close(struct weight_file *f); /* NULL allowed */
+/* Reads what is in the bytes: one row per tensor, then weight_file_finish. */
+typedef err_t (*weight_file_parse)(struct weight_file *f);
+
+/* Open and parse. *out is yours; weight_source_close it. ERR_NOTFOUND, ERR_IO; ERR_FORMAT for a Git
+ * LFS pointer; what `parse` says. */
+MUST_USE err_t weight_file_open(struct weight_source **out, const char *path,
+                                weight_file_parse parse);
+MUST_USE err_t weight_file_open_memory(struct weight_source **out, const void *bytes, int64_t size,
+                                       const char *name, weight_file_parse parse);
 
 /* Exactly these bytes, or ERR_FORMAT when they lie beyond the end. offset, size >= 0. */
 MUST_USE err_t weight_file_read(struct weight_file *f, void *out, int64_t offset, int64_t size);
