@@ -67,7 +67,7 @@ err_t glm_place_weights(struct glm *glm)
     const struct glm_options *o = &glm->options;
     const dtype_t matrix = o->weight_dtype == DTYPE_F32 ? o->dtype : o->weight_dtype;
     TRY(glm_params_create(&glm->params, &glm->config));
-    TRY(glm_layout_create(&glm->layout, &glm->params, o->ranks));
+    TRY(glm_layout_create(&glm->layout, &glm->params, o->ranks, o->vocab_multiple));
     return glm_storage_create(&glm->storage, &glm->params, &glm->layout, matrix, o->dtype);
 }
 

@@ -40,6 +40,9 @@ struct glm_options {
     int64_t segments_max; /* samples of one micro-batch */
     int64_t targets_max;  /* trained tokens of one micro-batch */
     int64_t ranks;        /* layouts are padded for this many; 1 */
+    /* Zero rows follow the vocabulary up to a multiple of this, for kernels that want one; 0: none.
+     * They are in no file, norm, decay or softmax. */
+    int64_t vocab_multiple;
 };
 
 /*

@@ -168,16 +168,29 @@ int64_t glm_params_find_name(const struct glm_params *p, const char *name)
     return -1;
 }
 
-static err_t place_rows(struct glm_layout *l, const struct glm_params *p, int64_t unit_step)
+/* Elements of a row's place: its own, and the zero rows that follow a vocabulary. */
+static bool stored_count(int64_t *out, const struct glm_param *row, int64_t vocab_multiple)
+{
+    const bool is_padded = (row->role == GLM_EMBED || row->role == GLM_HEAD) && vocab_multiple > 1;
+    *out = row->count;
+    if (!is_padded) return true;
+    if (row->dim[0] > INT64_MAX - vocab_multiple) return false;
+    return checked_mul(out, align_up(row->dim[0], vocab_multiple), row->dim[1]);
+}
+
+static err_t place_rows(struct glm_layout *l, const struct glm_params *p, int64_t unit_step,
+                        int64_t vocab_multiple)
 {
     int64_t end = 0;
     for (int64_t i = 0; i < p->count; i++) {
         const struct glm_param *row = &p->row[i];
         const bool opens_unit = i == 0 || row->unit != p->row[i - 1].unit;
+        int64_t count;
         end = align_up(end, opens_unit ? unit_step : TENSOR_STEP);
         if (opens_unit) l->unit_offset[row->unit] = end;
         l->offset[i] = end;
-        if (!checked_add(&end, end, row->count) || end > INT64_MAX - unit_step)
+        if (!stored_count(&count, row, vocab_multiple) || !checked_add(&end, end, count) ||
+            end > INT64_MAX - unit_step)
             RAISE(ARG, "the arena of parameters overflows at %s", row->name);
     }
     l->element_count = align_up(end, unit_step);
@@ -185,17 +198,21 @@ static err_t place_rows(struct glm_layout *l, const struct glm_params *p, int64_
     return ERR_OK;
 }
 
-err_t glm_layout_create(struct glm_layout *out, const struct glm_params *p, int64_t ranks)
+err_t glm_layout_create(struct glm_layout *out, const struct glm_params *p, int64_t ranks,
+                        int64_t vocab_multiple)
 {
     err_t rc = ERR_OK;
     *out = (struct glm_layout){ 0 };
     if (ranks < 1 || ranks > INT64_MAX / GLM_UNIT_STEP / 2)
         RAISE(ARG, "a layout is padded for at least one rank, found %lld", (long long)ranks);
+    if (vocab_multiple < 0)
+        RAISE(ARG, "rows of a vocabulary come in multiples of %lld; expected 0 or more",
+              (long long)vocab_multiple);
     out->offset = calloc((size_t)p->count, sizeof *out->offset);
     out->unit_offset = calloc((size_t)p->unit_count + 1, sizeof *out->unit_offset);
     if (out->offset == NULL || out->unit_offset == NULL)
         RAISE_DONE(NOMEM, "layout of %lld parameters", (long long)p->count);
-    TRY_DONE(place_rows(out, p, ranks * GLM_UNIT_STEP));
+    TRY_DONE(place_rows(out, p, ranks * GLM_UNIT_STEP, vocab_multiple));
 done:
     if (rc != ERR_OK) glm_layout_clear(out);
     return rc;

@@ -86,7 +86,10 @@ struct glm_layout {
     int64_t *unit_offset;  /* [unit_count + 1] */
     int64_t element_count; /* with padding */
 };
-MUST_USE err_t glm_layout_create(struct glm_layout *out, const struct glm_params *p, int64_t ranks);
+/* `vocab_multiple`: embedding and head get zero rows up to a multiple of this many; 0: none.
+ * ERR_ARG: ranks < 1, a negative multiple, or an arena beyond 63 bits. */
+MUST_USE err_t glm_layout_create(struct glm_layout *out, const struct glm_params *p, int64_t ranks,
+                                 int64_t vocab_multiple);
 void glm_layout_clear(struct glm_layout *l);
 
 /* Row `index` as a tensor inside the arena at `base` (of dtype `dtype`). */

@@ -117,7 +117,7 @@ static void test_layout(void **state)
     for (int64_t ranks = 1; ranks <= 12; ranks++) {
         struct glm_layout l;
         const int64_t step = ranks * GLM_UNIT_STEP;
-        assert_ok(glm_layout_create(&l, &p, ranks));
+        assert_ok(glm_layout_create(&l, &p, ranks, 0));
         for (int64_t i = 0; i < p.count; i++) {
             const int64_t unit = p.row[i].unit;
             assert_true(l.offset[i] % 32 == 0);
@@ -136,8 +136,35 @@ static void test_layout(void **state)
         glm_layout_clear(&l);
     }
     struct glm_layout l;
-    assert_err(glm_layout_create(&l, &p, 0), ARG, "at least one rank");
-    assert_err(glm_layout_create(&l, &p, INT64_MAX), ARG, "at least one rank");
+    assert_err(glm_layout_create(&l, &p, 0, 0), ARG, "at least one rank");
+    assert_err(glm_layout_create(&l, &p, INT64_MAX, 0), ARG, "at least one rank");
+    assert_err(glm_layout_create(&l, &p, 1, -1), ARG, "multiples of -1");
+    assert_err(glm_layout_create(&l, &p, 1, INT64_MAX), ARG, "overflows at");
+    glm_params_clear(&p);
+}
+
+/* Padding rows move what follows them and nothing else. */
+static void test_vocabulary_padding(void **state)
+{
+    (void)state;
+    struct glm_params p;
+    struct glm_layout plain, padded;
+    struct glm_config c = small(true);
+    c.tied = false;
+    c.vocab_size = 1280;
+    assert_ok(glm_params_create(&p, &c));
+    assert_ok(glm_layout_create(&plain, &p, 1, 0));
+    assert_ok(glm_layout_create(&padded, &p, 1, 1344));
+    const int64_t extra = 64 * c.hidden_size;
+    const int64_t head = glm_params_find(&p, GLM_HEAD, -1);
+    assert_true(padded.unit_offset[1] >= (1280 + 64) * c.hidden_size);
+    assert_true(padded.element_count - padded.offset[head] >= p.row[head].count + extra);
+    assert_true(padded.unit_offset[1] >= plain.unit_offset[1]);
+    for (int64_t i = 1; i < head; i++)
+        assert_true(padded.offset[i] - padded.unit_offset[1] ==
+                    plain.offset[i] - plain.unit_offset[1]);
+    glm_layout_clear(&plain);
+    glm_layout_clear(&padded);
     glm_params_clear(&p);
 }
 
@@ -150,7 +177,7 @@ static void test_storage(void **state)
     struct glm_storage s;
     const struct glm_config c = small(false);
     assert_ok(glm_params_create(&p, &c));
-    assert_ok(glm_layout_create(&l, &p, 3));
+    assert_ok(glm_layout_create(&l, &p, 3, 0));
     assert_ok(glm_storage_create(&s, &p, &l, DTYPE_F64, DTYPE_F64));
     for (int64_t i = 0; i < p.count; i++) assert_true(s.offset[i] == 8 * l.offset[i]);
     assert_true(s.bytes == 8 * l.element_count);
@@ -360,6 +387,7 @@ int main(void)
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_untied_head),
         cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_vocabulary_padding),
         cmocka_unit_test(test_storage),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_initial_values),

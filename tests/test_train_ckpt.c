@@ -26,14 +26,16 @@ struct rig {
     struct ckpt_state state;
 };
 
-static void rig_open(struct rig *r, const struct glm_config *config)
+static void rig_open_padded(struct rig *r, const struct glm_config *config, int64_t ranks,
+                            int64_t vocab_multiple)
 {
     const struct glm_options options = { .dtype = DTYPE_F32,
                                          .train = true,
                                          .rows_max = 128,
                                          .segments_max = 1,
                                          .targets_max = 1,
-                                         .ranks = 1 };
+                                         .ranks = ranks,
+                                         .vocab_multiple = vocab_multiple };
     const struct optim_options optim = { 0.9, 0.999, 1e-8, 0, 1 };
     memset(r, 0, sizeof *r);
     assert_ok(dev_open(&r->dev, "cpu", 1));
@@ -46,6 +48,11 @@ static void rig_open(struct rig *r, const struct glm_config *config)
     memset(r->state.corpus_sha256, 'c', SHA256_HEX_SIZE - 1);
     strcpy(r->state.tokenizer_dir, "models/chatglm");
     assert_ok(buf_puts(&r->state.settings, "train:\n  steps: 12 # 训练\n"));
+}
+
+static void rig_open(struct rig *r, const struct glm_config *config)
+{
+    rig_open_padded(r, config, 1, 0);
 }
 
 static void rig_close(struct rig *r)
@@ -195,6 +202,30 @@ static void test_round_trip(void **state)
     assert_string_equal(names_in("again"), "step-00001200 ");
     rig_close(&a);
     rig_close(&b);
+}
+
+/* However the arenas are padded, a state has one set of files, and every padding can load it. */
+static void test_layouts_share_one_format(void **state)
+{
+    (void)state;
+    static const int64_t paddings[][2] = { { 1, 0 }, { 3, 0 }, { 4, 0 }, { 1, 64 }, { 3, 64 } };
+    const struct glm_config config = micro_config();
+    char root[COUNT_OF(paddings)][16];
+    for (int64_t i = 0; i < COUNT_OF(paddings); i++) {
+        struct rig from, to;
+        const int64_t *next = paddings[(i + 1) % COUNT_OF(paddings)];
+        snprintf(root[i], sizeof root[i], "layout%d", (int)i);
+        rig_open_padded(&from, &config, paddings[i][0], paddings[i][1]);
+        assert_ok(save(&from, root[i], 7, 1));
+        assert_same_bytes(step_dir(root[0], 7), step_dir(root[i], 7));
+
+        rig_open_padded(&to, &config, next[0], next[1]);
+        assert_ok(ckpt_load(step_dir(root[i], 7), to.glm, to.optim));
+        assert_ok(ckpt_save(micro_path("relaid"), &from.state, to.glm, to.optim, 1));
+        assert_same_bytes(step_dir(root[0], 7), step_dir("relaid", 7));
+        rig_close(&from);
+        rig_close(&to);
+    }
 }
 
 static void test_load_into_another_model(void **state)
@@ -615,6 +646,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_layouts_share_one_format),
         cmocka_unit_test(test_load_into_another_model),
         cmocka_unit_test(test_parts_of_the_published_model),
         cmocka_unit_test(test_every_step_fails_once),
