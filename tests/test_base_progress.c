@@ -98,9 +98,23 @@ static void record(char *out, size_t size, bool on_terminal, const char *term)
     close(ends[0]);
 }
 
+/* Some containers have no pseudo-terminals. */
+static bool has_terminals(void)
+{
+    int ends[2];
+    if (openpty(&ends[0], &ends[1], NULL, NULL, NULL) != 0) return false;
+    close(ends[0]);
+    close(ends[1]);
+    return true;
+}
+
 static void test_terminal(void **state)
 {
     (void)state;
+    if (!has_terminals()) {
+        print_message("no pseudo-terminal can be opened here\n");
+        skip();
+    }
     char text[4096];
     record(text, sizeof text, true, "xterm");
     const char *line = strstr(text, "\r\033[Kprepare   0% 1/200 dialogues ");
