@@ -106,6 +106,43 @@ static void test_lean(void **state)
     check_lean("ref");
 }
 
+/* Padding for ranks and of the vocabulary changes no bit of loss or gradients, and stays zero. */
+static void test_padded_layout(void **state)
+{
+    (void)state;
+    const struct glm_config config = tiny_config(false);
+    struct rig rig[2];
+    struct batch batch;
+    double *grads[2], loss[2];
+    int64_t inside = 0, nonzero = 0;
+    batch_make(&batch, samples, COUNT_OF(samples), 4);
+    for (int padded = 0; padded < 2; padded++) {
+        struct glm_options options = tiny_options(32);
+        options.ranks = padded ? 3 : 1;
+        options.vocab_multiple = padded ? 64 : 0;
+        rig_open(&rig[padded], "cpu", 2, &config, &options);
+        rig_randomize(&rig[padded], 5);
+        loss[padded] = rig_train(&rig[padded], &batch.glm);
+        grads[padded] = rig_copy(&rig[padded], &rig[padded].grads);
+    }
+    assert_true(loss[0] == loss[1]);
+    const struct glm_params *params = glm_params(rig[0].glm);
+    const struct glm_layout *plain = glm_layout(rig[0].glm), *wide = glm_layout(rig[1].glm);
+    assert_true(wide->element_count > plain->element_count);
+    for (int64_t i = 0; i < params->count; i++) {
+        const double *a = grads[0] + plain->offset[i], *b = grads[1] + wide->offset[i];
+        assert_memory_equal(a, b, (size_t)params->row[i].count * sizeof *a);
+        for (int64_t e = 0; e < params->row[i].count; e++) inside += b[e] != 0.0;
+    }
+    for (int64_t e = 0; e < wide->element_count; e++) nonzero += grads[1][e] != 0.0;
+    assert_int_equal(nonzero, inside);
+    for (int padded = 0; padded < 2; padded++) {
+        free(grads[padded]);
+        rig_close(&rig[padded]);
+    }
+    batch_clear(&batch);
+}
+
 /* The CPU backend in float32 against the reference in float64, through the whole network. */
 static void test_cpu_against_ref(void **state)
 {
@@ -316,7 +353,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_first_loss),  cmocka_unit_test(test_init),
-        cmocka_unit_test(test_lean),        cmocka_unit_test(test_cpu_against_ref),
+        cmocka_unit_test(test_lean),        cmocka_unit_test(test_padded_layout),
+        cmocka_unit_test(test_cpu_against_ref),
         cmocka_unit_test(test_eval_only),   cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_wrong_grads), cmocka_unit_test(test_no_targets),
         cmocka_unit_test(test_looking),     cmocka_unit_test(test_family),
