@@ -21,7 +21,7 @@ struct glm {
     struct glm_config config;
     struct glm_options options;
     struct glm_params params;
-    struct glm_layout layout; /* of gradients, and of weights in one dtype */
+    struct glm_layout layout;   /* of gradients, and of weights in one dtype */
     struct glm_storage storage; /* of the weights */
     struct glm_plan plan;
     void *memory[GLM_BUF_CLASSES]; /* on the device; NULL in a sketch that only measures scratch */

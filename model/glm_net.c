@@ -35,9 +35,9 @@ void glm_grads_by_role(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm,
 {
     for (int role = 0; role < GLM_ROLE_COUNT; role++) {
         const int64_t i = glm_params_find(&glm->params, (enum glm_role)role, layer);
-        out[role] = i < 0 ? (struct tensor){ 0 }
-                          : glm_param_tensor(&glm->params, &glm->layout, i, grads->data,
-                                             grads->dtype);
+        out[role] =
+            i < 0 ? (struct tensor){ 0 }
+                  : glm_param_tensor(&glm->params, &glm->layout, i, grads->data, grads->dtype);
     }
     if (glm->config.tied) out[GLM_HEAD] = out[GLM_EMBED];
 }

@@ -43,10 +43,7 @@ struct glm_options tiny_options(int64_t rows)
     };
 }
 
-dtype_t rig_dtype(const char *device)
-{
-    return strcmp(device, "ref") == 0 ? DTYPE_F64 : DTYPE_F32;
-}
+dtype_t rig_dtype(const char *device) { return strcmp(device, "ref") == 0 ? DTYPE_F64 : DTYPE_F32; }
 
 void rig_open(struct rig *rig, const char *device, int threads, const struct glm_config *config,
               const struct glm_options *options)

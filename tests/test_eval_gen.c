@@ -11,6 +11,7 @@
 #include "data/chat.h"
 #include "data/utf8.h"
 #include "eval/gen.h"
+#include "eval/gen_model.h"
 #include "eval/question.h"
 #include "eval/role_names.h"
 #include "model/glm.h"
@@ -366,6 +367,29 @@ static void test_refused(void **state)
     cfg_close(cfg);
 }
 
+/* auto is what the files hold, here f32; the others are rounded to. */
+static void test_weights(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *setting;
+        dtype_t dtype;
+    } rows[] = {
+        { "auto", DTYPE_F32 }, { "f32", DTYPE_F32 }, { "f16", DTYPE_F16 }, { "bf16", DTYPE_BF16 }
+    };
+    const char *dir = gen_path("weights");
+    gen_model_write(dir, &(struct gen_weights){ 0 });
+    struct cfg *cfg = gen_cfg(dir);
+    for (int64_t i = 0; i < COUNT_OF(rows); i++) {
+        struct gen_model model;
+        gen_set(cfg, "generate.weights", rows[i].setting);
+        assert_ok(gen_model_open(&model, cfg, 1));
+        assert_int_equal(glm_weight(model.glm, 0).dtype, rows[i].dtype);
+        gen_model_close(&model);
+    }
+    cfg_close(cfg);
+}
+
 /* ---- questions ---- */
 
 static void assert_turn(const struct turn_text *t, enum role role, const char *text)
@@ -475,7 +499,7 @@ int main(void)
         cmocka_unit_test(test_ends),       cmocka_unit_test(test_full),
         cmocka_unit_test(test_not_finite), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_question),   cmocka_unit_test(test_any_text),
-        cmocka_unit_test(test_role_names),
+        cmocka_unit_test(test_role_names), cmocka_unit_test(test_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

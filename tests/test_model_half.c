@@ -74,8 +74,7 @@ static void check_forward(dtype_t format, int64_t rows, bool tied)
     batch_make(&batch, &sample, 1, 0);
     double *half = results(&p.half, &batch), *wide = results(&p.wide, &batch);
     const int64_t count = rows * VOCAB;
-    if (rows <= 8)
-        assert_memory_equal(half, wide, (size_t)(count + 1) * sizeof *half);
+    if (rows <= 8) assert_memory_equal(half, wide, (size_t)(count + 1) * sizeof *half);
     assert_true(largest_error(half, wide, count) <= 2e-6);
     assert_true(largest_error(half + count, wide + count, 1) <= 2e-6);
     free(half);

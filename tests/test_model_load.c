@@ -311,9 +311,9 @@ static void test_shapes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_loads),        cmocka_unit_test(test_one_name),
-        cmocka_unit_test(test_twins_differ), cmocka_unit_test(test_missing),
-        cmocka_unit_test(test_extra),        cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_loads),         cmocka_unit_test(test_one_name),
+        cmocka_unit_test(test_twins_differ),  cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_extra),         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_loads_16_bits), cmocka_unit_test(test_rounds_wider_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,10 +14,8 @@ struct plan_case {
 };
 
 static const struct plan_case cases[] = {
-    { true, true, GLM_KEEP_ALL, DTYPE_F32 },
-    { true, false, GLM_LEAN, DTYPE_F32 },
-    { false, true, GLM_KEEP_ALL, DTYPE_F32 },
-    { false, true, GLM_KEEP_ALL, DTYPE_F16 },
+    { true, true, GLM_KEEP_ALL, DTYPE_F32 },    { true, false, GLM_LEAN, DTYPE_F32 },
+    { false, true, GLM_KEEP_ALL, DTYPE_F32 },   { false, true, GLM_KEEP_ALL, DTYPE_F16 },
     { false, false, GLM_KEEP_ALL, DTYPE_BF16 },
 };
 

@@ -186,8 +186,8 @@ static void test_matrix_dtype(void **state)
         assert_int_equal(weight_source_matrix_dtype(&f.source), rows[i].expected);
         f.info[1].dims = 1; /* vectors have no say */
         f.info[1].dtype = DTYPE_F64;
-        const dtype_t alone = rows[i].a == DTYPE_BF16 || rows[i].a == DTYPE_F16 ? rows[i].a
-                                                                                : DTYPE_F32;
+        const dtype_t alone =
+            rows[i].a == DTYPE_BF16 || rows[i].a == DTYPE_F16 ? rows[i].a : DTYPE_F32;
         assert_int_equal(weight_source_matrix_dtype(&f.source), alone);
         f.count = 0;
         assert_int_equal(weight_source_matrix_dtype(&f.source), DTYPE_F32);
@@ -268,14 +268,10 @@ static void test_shape_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_find),
-        cmocka_unit_test(test_every_conversion),
-        cmocka_unit_test(test_to_16_bits),
-        cmocka_unit_test(test_beyond_16_bits),
-        cmocka_unit_test(test_matrix_dtype),
-        cmocka_unit_test(test_types_that_do_not_convert),
-        cmocka_unit_test(test_compare),
-        cmocka_unit_test(test_compare_by_value),
+        cmocka_unit_test(test_find),         cmocka_unit_test(test_every_conversion),
+        cmocka_unit_test(test_to_16_bits),   cmocka_unit_test(test_beyond_16_bits),
+        cmocka_unit_test(test_matrix_dtype), cmocka_unit_test(test_types_that_do_not_convert),
+        cmocka_unit_test(test_compare),      cmocka_unit_test(test_compare_by_value),
         cmocka_unit_test(test_shape_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
