@@ -81,14 +81,44 @@ struct ops_table {
     err_t (*probe_gemm)(double *flop_per_s, struct dev *dev, int64_t n, double seconds);
 };
 
-/* Memory and stream of a backend. Sizes in bytes; `what` names the buffer in messages. */
+/* Queues of one device: each runs its work in order, beside the others; events order them. */
+enum dev_queue {
+    DEV_COMPUTE, /* operators, dev_upload, dev_download, dev_zero */
+    DEV_IN,      /* copies to the device beside computation */
+    DEV_OUT,     /* copies from it */
+    DEV_QUEUES
+};
+
+/* A point in a queue's work. */
+struct dev_event;
+
+/* Memory and queues of a backend; the dev_* functions below say what each promises. Sizes in bytes;
+ * `what` names the buffer in messages. */
 struct dev_memory {
     err_t (*alloc)(struct dev *dev, void **out, int64_t bytes, const char *what);
     void (*free)(struct dev *dev, void *data);
+    err_t (*host_alloc)(struct dev *dev, void **out, int64_t bytes, const char *what);
+    void (*host_free)(struct dev *dev, void *data);
     err_t (*upload)(struct dev *dev, void *to_dev, const void *from_host, int64_t bytes);
     err_t (*download)(struct dev *dev, void *to_host, const void *from_dev, int64_t bytes);
+    err_t (*copy)(struct dev *dev, enum dev_queue queue, void *to, const void *from,
+                  int64_t bytes);
     err_t (*zero)(struct dev *dev, void *data, int64_t bytes);
     err_t (*sync)(struct dev *dev);
+    err_t (*event_create)(struct dev *dev, struct dev_event **out);
+    void (*event_destroy)(struct dev *dev, struct dev_event *event);
+    err_t (*event_record)(struct dev *dev, struct dev_event *event, enum dev_queue queue);
+    err_t (*event_wait)(struct dev *dev, struct dev_event *event, enum dev_queue queue);
+    err_t (*event_sync)(struct dev *dev, struct dev_event *event);
+};
+
+/* What a device is: for messages, plans and benchmark reports. */
+struct dev_info {
+    char name[80];              /* "NVIDIA H200", or the processor's */
+    int64_t memory_bytes;       /* in all */
+    int64_t memory_free_bytes;  /* when it was opened */
+    int capability;             /* 90 for compute capability 9.0; 0: not a GPU */
+    int multiprocessors;        /* 0: not a GPU */
 };
 
 /* What a device has done so far; benchmarks and the no-allocation test read it. */
@@ -103,16 +133,20 @@ struct dev_stats {
 struct dev {
     const struct ops_table *ops;
     const struct dev_memory *memory;
-    void *stream; /* cudaStream_t on cuda, NULL on the host */
-    int threads;  /* OpenMP threads on the host, >= 1 */
+    const struct backend *backend; /* backend.h; NULL: compiled in */
+    void *state;                   /* the backend's own */
+    int threads;                   /* OpenMP threads on the host, >= 1 */
+    struct dev_info info;
     struct dev_stats stats;
 };
 
 /*
- * "cpu"; "cuda" or "cuda:N" where that backend was built. threads = 0: all cores this process may
- * use.
+ * "cpu"; "cuda" or "cuda:N"; "emu", the CUDA backend's own kernels run on the host, slowly, for
+ * tests. All but "cpu" are libraries of their own, loaded here (backend.h).
+ * threads = 0: all cores this process may use.
  * Yours; dev_close it (NULL allowed) after everything allocated on it was freed.
- * ERR_UNSUPPORTED: not in this build; ERR_CUDA: no such device; ERR_USAGE: another name.
+ * ERR_UNSUPPORTED: not in this build; ERR_CUDA: no such device, or one that is too old;
+ * ERR_USAGE: another name.
  */
 MUST_USE err_t dev_open(struct dev **out, const char *name, int threads);
 void dev_close(struct dev *dev);
@@ -123,10 +157,31 @@ void dev_init_host(struct dev *dev, const struct ops_table *ops, int threads);
 /* Zeroed, 64-byte aligned. ERR_NOMEM: "<what>: <bytes> bytes wanted, ...". */
 MUST_USE err_t dev_alloc(struct dev *dev, void **out, int64_t bytes, const char *what);
 void dev_free(struct dev *dev, void *data); /* NULL allowed */
+/* Host memory that copies can reach beside computation (page-locked); zeroed. */
+MUST_USE err_t dev_host_alloc(struct dev *dev, void **out, int64_t bytes, const char *what);
+void dev_host_free(struct dev *dev, void *data); /* NULL allowed */
+
+/* To the device, in the compute queue's order; the host memory may be reused at once. */
 MUST_USE err_t dev_upload(struct dev *dev, void *to_dev, const void *from_host, int64_t bytes);
+/* To the host; waits until the bytes are there. */
 MUST_USE err_t dev_download(struct dev *dev, void *to_host, const void *from_dev, int64_t bytes);
+/* Queue a copy between device and device, or device and dev_host_alloc's memory, either way. Both
+ * sides stay untouched until an event says that it is done. */
+MUST_USE err_t dev_copy(struct dev *dev, enum dev_queue queue, void *to, const void *from,
+                        int64_t bytes);
 MUST_USE err_t dev_zero(struct dev *dev, void *data, int64_t bytes);
+/* Wait for all queues. Failures of queued work appear here at the latest. */
 MUST_USE err_t dev_sync(struct dev *dev);
+
+/* Yours; destroy it before the device is closed (NULL allowed). */
+MUST_USE err_t dev_event_create(struct dev *dev, struct dev_event **out);
+void dev_event_destroy(struct dev *dev, struct dev_event *event);
+/* The event now stands for everything queued in `queue` so far; it may be recorded again. */
+MUST_USE err_t dev_event_record(struct dev *dev, struct dev_event *event, enum dev_queue queue);
+/* What is queued in `queue` from now on starts after the event. Never recorded: no wait. */
+MUST_USE err_t dev_event_wait(struct dev *dev, struct dev_event *event, enum dev_queue queue);
+/* The host waits for the event. */
+MUST_USE err_t dev_event_sync(struct dev *dev, struct dev_event *event);
 
 extern const struct ops_table ops_cpu;
 

@@ -149,7 +149,14 @@ done:
 const struct glm_config *glm_config(const struct glm *glm) { return &glm->config; }
 const struct glm_params *glm_params(const struct glm *glm) { return &glm->params; }
 const struct glm_layout *glm_layout(const struct glm *glm) { return &glm->layout; }
+const struct glm_layout *glm_grad_layout(const struct glm *glm) { return &glm->layout; }
 struct dev *glm_dev(const struct glm *glm) { return glm->dev; }
+
+dtype_t glm_grad_dtype(const struct glm *glm)
+{
+    return glm->options.grad_dtype != DTYPE_F32 ? glm->options.grad_dtype
+                                                : dtype_accumulator(glm->options.dtype);
+}
 
 struct tensor glm_weights(const struct glm *glm)
 {

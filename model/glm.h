@@ -27,10 +27,20 @@
 enum glm_activations {
     GLM_KEEP_ALL, /* every activation the backward pass reads is kept */
     GLM_LEAN,     /* norm outputs and GELU outputs are recomputed: same bits, less memory */
+    GLM_RECOMPUTE, /* only each layer's input is kept; the layer's forward pass runs again */
+};
+
+/* Where gradients live. */
+enum glm_grad_keep {
+    GLM_GRADS_ALL,      /* one arena for all units: micro-batches and lanes can be added up */
+    GLM_GRADS_RELEASED, /* layers take turns in two slots: each unit's gradient is consumed by
+                           glm_grads.unit_done before the slot is used again */
 };
 
 struct glm_options {
-    dtype_t dtype; /* of activations and weights: F32 (cpu), F64 (reference table) */
+    dtype_t dtype; /* of activations and weights: F32, BF16 (cuda, emu), F64 (reference table) */
+    dtype_t grad_dtype; /* BF16, with dtype BF16; F32, the value left out: accumulator(dtype) */
+    enum glm_grad_keep grad_keep;
     /* Of matrices: F16 or BF16 keeps them as published files have them, half the memory, with dtype
      * F32 and without train; norms and biases stay in dtype. F32, the value left out: as dtype. */
     dtype_t weight_dtype;
@@ -82,6 +92,9 @@ MUST_USE err_t glm_load(struct glm *glm, struct weight_source *source);
 const struct glm_config *glm_config(const struct glm *glm);
 const struct glm_params *glm_params(const struct glm *glm);
 const struct glm_layout *glm_layout(const struct glm *glm);
+/* Of the gradients. The same as the weights' with GLM_GRADS_ALL; else layers share offsets. */
+const struct glm_layout *glm_grad_layout(const struct glm *glm);
+dtype_t glm_grad_dtype(const struct glm *glm);
 struct dev *glm_dev(const struct glm *glm);
 /* The flat arena of weights [layout.element_count], dtype options.dtype; borrowed. Not of a model
  * with 16-bit matrices, whose weights are no one array: ASSERT. */
@@ -92,11 +105,39 @@ struct tensor glm_weight(const struct glm *glm, int64_t index);
 /* Forward pass and loss, no gradients. nll[target_count] (host, float64): -log p(label) of each
  * target, unweighted. */
 MUST_USE err_t glm_eval_micro(struct glm *glm, const struct glm_batch *batch, double *nll);
-/* Forward and backward; gradients of sum_i weights[i]*nll[i] are ADDED to `grads`, a flat arena on
- * the device with the layout of the weights and dtype accumulator(dtype). A batch without targets
- * adds nothing. */
-MUST_USE err_t glm_train_micro(struct glm *glm, const struct glm_batch *batch, struct tensor *grads,
-                               double *nll);
+/*
+ * Where the gradients of a pass go. `arena` is flat, on the device, of the model's grad_dtype, and
+ * laid out as glm_grad_layout says.
+ *
+ * The two hooks, where set, are called while the pass is being queued, on the caller's thread, in
+ * the order of the device's work: unit_begin just before the first operator that adds to a unit of
+ * the parameter table, unit_done just after the last. What they queue runs in that place. Backward
+ * order: final, layers from the last to the first, embedding; the tied head's gradient begins the
+ * embedding's unit first of all. With GLM_GRADS_RELEASED unit_begin must make the unit's gradient
+ * zero and unit_done must consume it. An error of a hook ends the pass with that error.
+ */
+struct glm_grads {
+    struct tensor arena;
+    err_t (*unit_begin)(void *context, int64_t unit);
+    err_t (*unit_done)(void *context, int64_t unit);
+    void *context;
+};
+
+/* Forward and backward; gradients of sum_i weights[i]*nll[i] are ADDED to grads. A batch without
+ * targets adds nothing and calls no hook. The same as begin and end below. */
+MUST_USE err_t glm_train_micro(struct glm *glm, const struct glm_batch *batch,
+                               const struct glm_grads *grads, double *nll);
+
+/*
+ * The same without waiting for the device, so that the next micro-batch is prepared meanwhile:
+ * begin queues it (the batch may change as soon as it returns) and gives a ticket; end waits for
+ * that micro-batch's losses. Tickets are ended in the order they were begun; at most GLM_TICKETS
+ * may be open. After an error of begin no ticket is open.
+ */
+#define GLM_TICKETS 2
+MUST_USE err_t glm_train_begin(struct glm *glm, int *ticket, const struct glm_batch *batch,
+                               const struct glm_grads *grads);
+MUST_USE err_t glm_train_end(struct glm *glm, int ticket, double *nll);
 
 /* After glm_eval_micro, for tests and inspection: output of block l [rows, C] and logits
  * [row_count, V] of given rows, copied to the host as float64. Hidden states are kept with

@@ -34,7 +34,7 @@ static void role_views(struct tensor w[GLM_ROLE_COUNT], struct tensor dw[GLM_ROL
                        const struct glm_pass *p, int64_t l)
 {
     glm_weights_by_role(w, p->glm, l);
-    if (p->grads != NULL) glm_grads_by_role(dw, p->glm, p->grads, l);
+    if (p->grads != NULL) glm_grads_by_role(dw, p->glm, &p->grads->arena, l);
 }
 
 static struct norm norm1_view(const struct glm_pass *p, int64_t l)

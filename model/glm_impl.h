@@ -66,7 +66,7 @@ struct glm_pass {
     struct tensor segments; /* PASS_BATCH, PASS_PREFILL */
     const struct attn_segment *segments_host;
     struct tensor order, target_rows, labels, weights, nll; /* PASS_BATCH */
-    const struct tensor *grads;                             /* the arena, for a backward pass */
+    const struct glm_grads *grads;                          /* for a backward pass */
     struct glm_cache *cache;                                /* PASS_PREFILL, PASS_DECODE */
     int64_t slot;                                           /* PASS_PREFILL */
     struct tensor slots, lens;                              /* PASS_DECODE */

@@ -161,17 +161,24 @@ err_t glm_eval_micro(struct glm *glm, const struct glm_batch *batch, double *nll
     return ERR_OK;
 }
 
-err_t glm_train_micro(struct glm *glm, const struct glm_batch *batch, struct tensor *grads,
+static err_t check_grads(const struct glm *glm, const struct glm_grads *grads)
+{
+    const struct tensor *arena = &grads->arena;
+    if (arena->dtype != glm_grad_dtype(glm))
+        RAISE(DTYPE, "gradients are %s; expected %s", dtype_name(arena->dtype),
+              dtype_name(glm_grad_dtype(glm)));
+    if (tensor_count(arena) != glm_grad_layout(glm)->element_count)
+        RAISE(SHAPE, "gradients: %lld elements; the model's have %lld",
+              (long long)tensor_count(arena), (long long)glm_grad_layout(glm)->element_count);
+    return ERR_OK;
+}
+
+err_t glm_train_micro(struct glm *glm, const struct glm_batch *batch, const struct glm_grads *grads,
                       double *nll)
 {
     glm->rows_ready = 0;
     TRY(check_batch(glm, batch, true));
-    if (grads->dtype != dtype_accumulator(glm->options.dtype))
-        RAISE(DTYPE, "gradients are %s; expected %s", dtype_name(grads->dtype),
-              dtype_name(dtype_accumulator(glm->options.dtype)));
-    if (tensor_count(grads) != glm->layout.element_count)
-        RAISE(SHAPE, "gradients: %lld elements; the weights have %lld",
-              (long long)tensor_count(grads), (long long)glm->layout.element_count);
+    TRY(check_grads(glm, grads));
     if (batch->target_count == 0) return ERR_OK; /* nothing trained, nothing added */
 
     struct glm_pass p = glm_pass_begin(glm, PASS_BATCH, batch->rows);

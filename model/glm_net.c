@@ -73,7 +73,7 @@ static struct tensor weight_of(const struct glm_pass *p, enum glm_role role)
 static struct tensor grad_of(const struct glm_pass *p, enum glm_role role)
 {
     struct tensor dw[GLM_ROLE_COUNT];
-    glm_grads_by_role(dw, p->glm, p->grads, end_of(p));
+    glm_grads_by_role(dw, p->glm, &p->grads->arena, end_of(p));
     return dw[role];
 }
 
@@ -135,7 +135,7 @@ err_t glm_measure_scratch(int64_t *bytes, struct glm *sketch)
     const struct glm_options *o = &sketch->options;
     /* One segment of all rows, each of which sees all: nothing asks for more. */
     const struct attn_segment whole = { 0, (int32_t)o->rows_max, (int32_t)o->rows_max };
-    const struct tensor grads = { .dtype = dtype_accumulator(o->dtype) };
+    const struct glm_grads grads = { .arena.dtype = glm_grad_dtype(sketch) };
     struct tensor logits = glm_view(sketch, GLM_B_LOGITS, 0, 1);
     struct glm_pass p = glm_pass_begin(sketch, PASS_BATCH, o->rows_max);
     p.measure = true;

@@ -158,7 +158,7 @@ double rig_eval(struct rig *rig, const struct glm_batch *batch)
 double rig_train(struct rig *rig, const struct glm_batch *batch)
 {
     double *nll = calloc((size_t)batch->target_count + 1, sizeof *nll);
-    assert_ok(glm_train_micro(rig->glm, batch, &rig->grads, nll));
+    assert_ok(glm_train_micro(rig->glm, batch, &(struct glm_grads){ .arena = rig->grads }, nll));
     const double loss = weighted_sum(batch, nll);
     free(nll);
     return loss;

@@ -334,7 +334,8 @@ static err_t check_training(struct report *r, struct parity *p)
         const enum quantity loss_q = step == 0 ? Q_LOSS : Q_ADAMW;
         const enum quantity norm_q = step == 0 ? Q_GRAD_NORM : Q_ADAMW;
         TRY_DONE(dev_zero(p->dev, p->grads.data, bytes));
-        TRY_DONE(glm_train_micro(p->glm, &p->batch, &p->grads, p->nll));
+        TRY_DONE(
+            glm_train_micro(p->glm, &p->batch, &(struct glm_grads){ .arena = p->grads }, p->nll));
         TRY_DONE(gradient_norm(&norm, &a, p));
         if (step == 0) {
             TRY_DONE(compare_arena(r, Q_GRAD, p, &p->grads, "grad", SMALL_TENSOR));

@@ -14,7 +14,9 @@ static void test_names(void **state)
     struct dev *dev;
     assert_err(dev_open(&dev, "cuda", 1), UNSUPPORTED, "cuda");
     assert_null(dev);
-    assert_err(dev_open(&dev, "cuda:3", 1), UNSUPPORTED, "cuda:3");
+    assert_err(dev_open(&dev, "cuda:3", 1), UNSUPPORTED, "libsoulchat_cuda.so");
+    assert_err(dev_open(&dev, "cuda:x", 1), USAGE, "cuda:x");
+    assert_err(dev_open(&dev, "cpu:1", 1), USAGE, "cpu:1");
     assert_err(dev_open(&dev, "gpu", 1), USAGE, "\"gpu\"");
     assert_err(dev_open(&dev, "cpu", -1), USAGE, "-1");
     assert_ok(dev_open(&dev, "cpu", 0));

@@ -184,7 +184,9 @@ static void test_eval_only(void **state)
     assert_true(rig_eval(&full, &batch.glm) == rig_eval(&eval, &batch.glm));
 
     double nll[32], hidden[32 * 24];
-    assert_err(glm_train_micro(eval.glm, &batch.glm, &eval.grads, nll), ARG, "without room");
+    assert_err(
+        glm_train_micro(eval.glm, &batch.glm, &(struct glm_grads){ .arena = eval.grads }, nll), ARG,
+        "without room");
     rig_eval(&eval, &batch.glm);
     assert_err(glm_hidden(eval.glm, hidden, 0), ARG, "room for training");
     batch_clear(&batch);
@@ -256,7 +258,8 @@ static void test_hostile(void **state)
         struct batch batch;
         batch_make(&batch, samples, COUNT_OF(samples), 0);
         hostile[i].spoil(&batch);
-        assert_err(glm_train_micro(rig.glm, &batch.glm, &rig.grads, nll), ARG, hostile[i].part);
+        const struct glm_grads grads = { .arena = rig.grads };
+        assert_err(glm_train_micro(rig.glm, &batch.glm, &grads, nll), ARG, hostile[i].part);
         batch_clear(&batch);
     }
     const float *grads = rig.grads.data; /* the host's own memory */
@@ -274,12 +277,12 @@ static void test_wrong_grads(void **state)
     double nll[32];
     rig_open(&rig, "cpu", 1, &config, &options);
     batch_make(&batch, samples, COUNT_OF(samples), 0);
-    struct tensor grads = rig.grads;
-    grads.dtype = DTYPE_F64;
+    struct glm_grads grads = { .arena = rig.grads };
+    grads.arena.dtype = DTYPE_F64;
     assert_err(glm_train_micro(rig.glm, &batch.glm, &grads, nll), DTYPE, "expected f32");
-    grads = rig.grads;
-    grads.dim[0]--;
-    assert_err(glm_train_micro(rig.glm, &batch.glm, &grads, nll), SHAPE, "the weights have");
+    grads.arena = rig.grads;
+    grads.arena.dim[0]--;
+    assert_err(glm_train_micro(rig.glm, &batch.glm, &grads, nll), SHAPE, "the model's have");
     batch_clear(&batch);
     rig_close(&rig);
 }
@@ -352,12 +355,17 @@ static void test_family(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_first_loss),  cmocka_unit_test(test_init),
-        cmocka_unit_test(test_lean),        cmocka_unit_test(test_padded_layout),
+        cmocka_unit_test(test_first_loss),
+        cmocka_unit_test(test_init),
+        cmocka_unit_test(test_lean),
+        cmocka_unit_test(test_padded_layout),
         cmocka_unit_test(test_cpu_against_ref),
-        cmocka_unit_test(test_eval_only),   cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_wrong_grads), cmocka_unit_test(test_no_targets),
-        cmocka_unit_test(test_looking),     cmocka_unit_test(test_family),
+        cmocka_unit_test(test_eval_only),
+        cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_wrong_grads),
+        cmocka_unit_test(test_no_targets),
+        cmocka_unit_test(test_looking),
+        cmocka_unit_test(test_family),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

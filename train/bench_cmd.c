@@ -129,7 +129,7 @@ static err_t run_step(struct bench *b, double *loss, int64_t update)
 {
     double norm;
     TRY(dev_zero(b->dev, b->grads.data, tensor_count(&b->grads) * dtype_bytes(b->grads.dtype)));
-    TRY(glm_train_micro(b->glm, &b->batch, &b->grads, b->nll));
+    TRY(glm_train_micro(b->glm, &b->batch, &(struct glm_grads){ .arena = b->grads }, b->nll));
     TRY(optim_grad_norm(b->optim, &norm, &b->grads));
     TRY(optim_step(b->optim, &b->grads, 1e-4, optim_clip_scale(b->optim, norm), update));
     TRY(dev_sync(b->dev));

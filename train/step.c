@@ -43,8 +43,8 @@ static void collect_losses(struct step_memory *m)
 
 static err_t run_lane(struct run *run, struct step_memory *m, int64_t lane, int64_t micro_count)
 {
-    struct tensor grads;
-    TRY(lanes_begin(&run->lanes, &grads));
+    struct glm_grads grads = { 0 };
+    TRY(lanes_begin(&run->lanes, &grads.arena));
     for (int64_t i = 0; i < micro_count; i++) {
         if (stop_requested()) RAISE(INTERRUPTED, "stopped inside a step");
         TRY(batcher_fill(run->batcher, &m->micro, lane, i));

@@ -73,11 +73,33 @@ static void host_free(struct dev *dev, void *data)
     free(block);
 }
 
-static err_t host_copy(struct dev *dev, void *to, const void *from, int64_t bytes)
+static err_t host_page_alloc(struct dev *dev, void **out, int64_t bytes, const char *what)
+{
+    (void)dev;
+    *out = NULL;
+    if (fault_point("dev.host_alloc") == ERR_OK) *out = calloc(1, (size_t)max_i64(bytes, 1));
+    if (*out == NULL) RAISE(NOMEM, "%s: %" PRId64 " bytes of host memory wanted", what, bytes);
+    return ERR_OK;
+}
+
+static void host_page_free(struct dev *dev, void *data)
+{
+    (void)dev;
+    free(data);
+}
+
+static err_t host_transfer(struct dev *dev, void *to, const void *from, int64_t bytes)
 {
     (void)dev;
     if (bytes > 0) memcpy(to, from, (size_t)bytes);
     return ERR_OK;
+}
+
+static err_t host_copy(struct dev *dev, enum dev_queue queue, void *to, const void *from,
+                       int64_t bytes)
+{
+    (void)queue;
+    return host_transfer(dev, to, from, bytes);
 }
 
 static err_t host_sync(struct dev *dev)
@@ -86,11 +108,49 @@ static err_t host_sync(struct dev *dev)
     return ERR_OK;
 }
 
+/* Work is done when its call returns, so an event has nothing to remember. */
+static err_t host_event_create(struct dev *dev, struct dev_event **out)
+{
+    (void)dev;
+    *out = malloc(1);
+    if (*out == NULL) RAISE(NOMEM, "event: 1 byte wanted");
+    return ERR_OK;
+}
+
+static void host_event_destroy(struct dev *dev, struct dev_event *event)
+{
+    (void)dev;
+    free(event);
+}
+
+static err_t host_event_order(struct dev *dev, struct dev_event *event, enum dev_queue queue)
+{
+    (void)dev;
+    (void)event;
+    (void)queue;
+    return ERR_OK;
+}
+
+static err_t host_event_sync(struct dev *dev, struct dev_event *event)
+{
+    (void)dev;
+    (void)event;
+    return ERR_OK;
+}
+
 const struct dev_memory host_memory = {
     .alloc = host_alloc,
     .free = host_free,
-    .upload = host_copy,
-    .download = host_copy,
+    .host_alloc = host_page_alloc,
+    .host_free = host_page_free,
+    .upload = host_transfer,
+    .download = host_transfer,
+    .copy = host_copy,
     .zero = host_zero,
     .sync = host_sync,
+    .event_create = host_event_create,
+    .event_destroy = host_event_destroy,
+    .event_record = host_event_order,
+    .event_wait = host_event_order,
+    .event_sync = host_event_sync,
 };
