@@ -46,21 +46,56 @@ int64_t op_sumsq_chunks_scratch_bytes(const struct dev *dev, const struct sumsq_
  * Source:   Loshchilov, Hutter 2019, arXiv:1711.05101, algorithm 2; eps placed as torch.optim.AdamW
  *           does (after the bias correction).
  * Numerics: elementwise in the accumulator dtype; scalar factors computed in float64, then rounded.
- *           With `master`, the update acts on master (f32) and w receives the rounded copy.
- * Cost:     per element 3 reads + 3 writes of f32 without master (28 B); bandwidth bound.
+ *           With `master`, the update acts on master and weight receives its rounded copy.
+ * Cost:     per element, bytes: f32 without master 28; bf16 weight and gradient with master 28, with
+ *           f32 gradient 30; bf16 without master 22, with 8-bit moments 10.03; bandwidth bound.
  */
+
+/* How the moments of a segment are stored. */
+enum adamw_state {
+    ADAMW_STATE_FULL,   /* exp_avg, exp_avg_sq: an element each, in the accumulator dtype */
+    ADAMW_STATE_BLOCK8, /* a byte each, and one f32 scale per ADAMW_BLOCK elements */
+};
+
+/*
+ * Block-wise dynamic quantization (Dettmers, Lewis, Shleifer, Zettlemoyer 2022, arXiv:2110.02861,
+ * section 2): a moment is adamw_code_*[byte] * absmax[block], absmax being the largest magnitude in
+ * the block. The update reads the block's moments, computes in f32, uses the new moments for the
+ * weight, and stores the nearest codes (the lower one where two are equally near). exp_avg has
+ * signed codes, exp_avg_sq unsigned ones; both contain 0 and 1 (exactly), and increase strictly.
+ * Zeroed memory means moments of 0: byte 0 stands for 0.
+ */
+#define ADAMW_BLOCK 256
+extern const float adamw_code_signed[256], adamw_code_unsigned[256];
+
+/* How a bf16 weight without master is rounded. */
+enum adamw_rounding {
+    ADAMW_ROUND_NEAREST,
+    /* Up with the probability of the part cut off; random bits are a pure function of (seed,
+     * update, segment.tensor, logical element), whatever the layout. */
+    ADAMW_ROUND_STOCHASTIC,
+};
+
 struct adamw_segment {
     int64_t weight_offset, grad_offset; /* elements of the arenas below */
-    int64_t state_offset;               /* of both moments, and of master */
+    int64_t state_offset; /* FULL: of both moments and of master; BLOCK8: of both codes, a multiple
+                             of ADAMW_BLOCK; its scales begin at state_offset / ADAMW_BLOCK */
     int64_t count;
     bool decay;
+    enum adamw_state state;
+    uint32_t tensor; /* which tensor of the table, and the first element's index in it: the key of
+                        stochastic rounding */
+    int64_t element;
 };
 
 struct adamw_segments_args {
-    struct tensor *weight;      /* [n]  T */
-    struct tensor *master;      /* [n]  f32; NULL: weight is its own master */
-    struct tensor *exp_avg;     /* [n]  accumulator dtype of T */
-    struct tensor *exp_avg_sq;  /* [n]  accumulator dtype of T */
+    struct tensor *weight;      /* [n]  T: f32, bf16 or f64 */
+    struct tensor *master;      /* [n]  f32, for T = bf16; NULL: weight is its own master. BLOCK8
+                                   segments have none */
+    struct tensor *exp_avg;     /* [n]  accumulator dtype of T; NULL: no FULL segment */
+    struct tensor *exp_avg_sq;  /* as exp_avg */
+    struct tensor *exp_avg_codes, *exp_avg_sq_codes;   /* [n8]  u8; NULL: no BLOCK8 segment */
+    struct tensor *exp_avg_absmax, *exp_avg_sq_absmax; /* [n8 / ADAMW_BLOCK]  f32; likewise */
     const struct tensor *grad;  /* [n]  T or accumulator dtype */
     const struct adamw_segment *segments;
     int64_t segment_count;
@@ -70,6 +105,8 @@ struct adamw_segments_args {
     double weight_decay;        /* >= 0 */
     double grad_scale;          /* finite; the clipping factor */
     int64_t update;             /* t >= 1 */
+    enum adamw_rounding rounding; /* STOCHASTIC only with T = bf16 and without master */
+    uint64_t seed;                /* of stochastic rounding */
 };
 MUST_USE err_t op_adamw_segments(struct dev *dev, const struct adamw_segments_args *args);
 int64_t op_adamw_segments_scratch_bytes(const struct dev *dev,
