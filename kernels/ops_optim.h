@@ -63,7 +63,7 @@ enum adamw_state {
  * the block. The update reads the block's moments, computes in f32, uses the new moments for the
  * weight, and stores the nearest codes (the lower one where two are equally near). exp_avg has
  * signed codes, exp_avg_sq unsigned ones; both contain 0 and 1 (exactly), and increase strictly.
- * Zeroed memory means moments of 0: byte 0 stands for 0.
+ * Zeroed memory means moments of 0: every scale is 0.
  */
 #define ADAMW_BLOCK 256
 extern const float adamw_code_signed[256], adamw_code_unsigned[256];

@@ -47,8 +47,12 @@ static int64_t deal_segments(struct optim *o)
     int64_t chunk = 0;
     for (int64_t i = 0; i < params->count; i++) {
         const int64_t offset = layout->offset[i], count = params->row[i].count;
-        o->updates[i] =
-            (struct adamw_segment){ offset, offset, offset, count, params->row[i].decay };
+        o->updates[i] = (struct adamw_segment){ .weight_offset = offset,
+                                                .grad_offset = offset,
+                                                .state_offset = offset,
+                                                .count = count,
+                                                .decay = params->row[i].decay,
+                                                .tensor = (uint32_t)i };
         o->norms[i] = (struct sumsq_segment){ offset, count, chunk };
         chunk += div_ceil(count, SUMSQ_CHUNK);
     }
