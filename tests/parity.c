@@ -258,8 +258,12 @@ static err_t adamw_begin(struct adamw *a, struct parity *p)
     if (a->segments == NULL || a->sums == NULL) RAISE(NOMEM, "AdamW segments");
     for (int64_t i = 0; i < params->count; i++) {
         const struct glm_param *row = &params->row[i];
-        a->segments[i] =
-            (struct adamw_segment){ offset[i], offset[i], offset[i], row->count, row->decay };
+        a->segments[i] = (struct adamw_segment){ .weight_offset = offset[i],
+                                                 .grad_offset = offset[i],
+                                                 .state_offset = offset[i],
+                                                 .count = row->count,
+                                                 .decay = row->decay,
+                                                 .tensor = (uint32_t)i };
         a->sums[i] = (struct sumsq_segment){ offset[i], row->count, a->chunk_count };
         a->chunk_count += div_ceil(row->count, SUMSQ_CHUNK);
     }

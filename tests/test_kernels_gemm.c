@@ -72,8 +72,12 @@ static void product_open(struct product *p, struct dev *dev, struct shape s, con
 {
     const bool ta = form[0] == 'T', tb = form[1] == 'T';
     const int64_t gap = 3;
-    *p = (struct product){ .g = { .a_transposed = ta, .b_transposed = tb, .m = s.m, .n = s.n,
-                                  .k = s.k, .b_dtype = b_dtype } };
+    *p = (struct product){ .g = { .a_transposed = ta,
+                                  .b_transposed = tb,
+                                  .m = s.m,
+                                  .n = s.n,
+                                  .k = s.k,
+                                  .b_dtype = b_dtype } };
     p->g.lda = (ta ? s.m : s.k) + gap;
     p->g.ldb = (tb ? s.k : s.n) + gap;
     p->g.ldc = s.n + gap;
@@ -130,8 +134,8 @@ static void check_exact(struct product *p, struct dev *dev, const char *form)
     for (int64_t i = 0; i < p->g.m; i++)
         for (int64_t j = 0; j < p->g.ldc; j++) {
             const double got = (double)p->c[i * p->g.ldc + j];
-            const double expected = j < p->g.n ? expected_at(p, i, j)
-                                               : (double)p->c_before[i * p->g.ldc + j];
+            const double expected =
+                j < p->g.n ? expected_at(p, i, j) : (double)p->c_before[i * p->g.ldc + j];
             if (got != expected)
                 fail_msg("%s %lldx%lldx%lld %s%s: [%lld,%lld] = %g, expected %g", form,
                          (long long)p->g.m, (long long)p->g.n, (long long)p->g.k,
@@ -280,10 +284,9 @@ static void test_finish(void **state)
             assert_ok(gemm_f32(dev, &p.g));
             for (int64_t i = 0; i < p.g.m; i++)
                 for (int64_t j = 0; j < p.g.n; j++)
-                    assert_true((double)((float *)visits.data)[i * p.g.n + j]
-                                == expected_at(&p, i, j) + 1);
-            if (in_scratch)
-                assert_memory_equal(p.c, p.c_before, (size_t)p.c_count * sizeof(float));
+                    assert_true((double)((float *)visits.data)[i * p.g.n + j] ==
+                                expected_at(&p, i, j) + 1);
+            if (in_scratch) assert_memory_equal(p.c, p.c_before, (size_t)p.c_count * sizeof(float));
             free(p.g.scratch.data);
             free(visits.data);
             product_close(&p);
@@ -421,21 +424,33 @@ static void test_adamw_pieces(void **state)
     int64_t piece_count = 0;
     for (int64_t at = 0; at < COUNT; piece_count++) {
         const int64_t count = min_i64(1 + piece_count * 13 % 211, COUNT - at);
-        pieces[piece_count] = (struct adamw_segment){ at, at, at, count, true };
+        pieces[piece_count] = (struct adamw_segment){ .weight_offset = at,
+                                                      .grad_offset = at,
+                                                      .state_offset = at,
+                                                      .count = count,
+                                                      .decay = true };
         at += count;
         assert_true(piece_count + 1 < COUNT_OF(pieces));
     }
-    const struct adamw_segment all = { 0, 0, 0, COUNT, true };
+    const struct adamw_segment all = { .count = COUNT, .decay = true };
     for (int run = 0; run < 2; run++) {
         float **arena = run == 0 ? whole : cut;
         struct tensor t[ARENAS];
         for (int i = 0; i < ARENAS; i++) t[i] = tensor_1d(arena[i], DTYPE_F32, COUNT, "arena");
         const struct adamw_segments_args args = {
-            .weight = &t[0], .grad = &t[1], .exp_avg = &t[2], .exp_avg_sq = &t[3],
+            .weight = &t[0],
+            .grad = &t[1],
+            .exp_avg = &t[2],
+            .exp_avg_sq = &t[3],
             .segments = run == 0 ? &all : pieces,
             .segment_count = run == 0 ? 1 : piece_count,
-            .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8,
-            .weight_decay = 0.1, .grad_scale = 0.7, .update = 3,
+            .lr = 1e-3,
+            .beta1 = 0.9,
+            .beta2 = 0.95,
+            .eps = 1e-8,
+            .weight_decay = 0.1,
+            .grad_scale = 0.7,
+            .update = 3,
         };
         assert_ok(op_adamw_segments(dev, &args));
     }
@@ -464,11 +479,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_thread), /* first */
-        cmocka_unit_test(test_exact),      cmocka_unit_test(test_error),
-        cmocka_unit_test(test_threads),    cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_few_rows),   cmocka_unit_test(test_finish),
-        cmocka_unit_test(test_tiles),      cmocka_unit_test(test_exp),
-        cmocka_unit_test(test_widen),      cmocka_unit_test(test_act_pieces),
+        cmocka_unit_test(test_exact),        cmocka_unit_test(test_error),
+        cmocka_unit_test(test_threads),      cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_few_rows),     cmocka_unit_test(test_finish),
+        cmocka_unit_test(test_tiles),        cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_widen),        cmocka_unit_test(test_act_pieces),
         cmocka_unit_test(test_adamw_pieces),
     };
     return cmocka_run_group_tests(tests, open_dev, close_dev);
