@@ -92,27 +92,31 @@ struct adamw_case {
     bool master;
 };
 
+#define SEGMENT(weight, grad, state, n, decays)                                                 \
+    { .weight_offset = weight, .grad_offset = grad, .state_offset = state, .count = n,          \
+      .decay = decays }
+
 static const struct adamw_case adamw_cases[] = {
-    { "small", 12, 10, 11, 2, { { 0, 3, 5, 6, true }, { 8, 0, 1, 3, false } },
+    { "small", 12, 10, 11, 2, { SEGMENT(0, 3, 5, 6, true), SEGMENT(8, 0, 1, 3, false) },
       1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1, 1, false },
     { "no segments", 12, 10, 11, 0, { { 0 } }, 1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1, 1, false },
-    { "empty segment", 12, 10, 11, 2, { { 12, 10, 11, 0, true }, { 1, 2, 3, 1, true } },
+    { "empty segment", 12, 10, 11, 2, { SEGMENT(12, 10, 11, 0, true), SEGMENT(1, 2, 3, 1, true) },
       1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1, 7, false },
-    { "clipped", 4099, 4097, 4100, 1, { { 1, 0, 3, 4097, true } },
+    { "clipped", 4099, 4097, 4100, 1, { SEGMENT(1, 0, 3, 4097, true) },
       5e-5, 0.9, 0.95, 1e-8, 0.1, 0.0123, 80, 1000, false },
-    { "first update", 1025, 1025, 1025, 1, { { 0, 0, 0, 1025, true } },
+    { "first update", 1025, 1025, 1025, 1, { SEGMENT(0, 0, 0, 1025, true) },
       1e-3, 0.9, 0.999, 1e-8, 0.01, 1, 1, 1, false },
-    { "late update", 1025, 1025, 1025, 1, { { 0, 0, 0, 1025, false } },
+    { "late update", 1025, 1025, 1025, 1, { SEGMENT(0, 0, 0, 1025, false) },
       1e-3, 0.9, 0.999, 1e-8, 0, 1, 1, 100000000, false },
-    { "rate zero", 65, 65, 65, 1, { { 0, 0, 0, 65, true } },
+    { "rate zero", 65, 65, 65, 1, { SEGMENT(0, 0, 0, 65, true) },
       0, 0.9, 0.95, 1e-8, 0.1, 1, 1, 2, false },
-    { "no momentum", 65, 65, 65, 1, { { 0, 0, 0, 65, true } },
+    { "no momentum", 65, 65, 65, 1, { SEGMENT(0, 0, 0, 65, true) },
       1e-2, 0, 0, 1e-8, 0.1, 1, 1, 2, false },
-    { "large gradients", 65, 65, 65, 1, { { 0, 0, 0, 65, true } },
+    { "large gradients", 65, 65, 65, 1, { SEGMENT(0, 0, 0, 65, true) },
       1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1e3, 3, false },
-    { "tiny gradients", 65, 65, 65, 1, { { 0, 0, 0, 65, true } },
+    { "tiny gradients", 65, 65, 65, 1, { SEGMENT(0, 0, 0, 65, true) },
       1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1e-25, 3, false },
-    { "master", 70, 70, 70, 2, { { 3, 0, 1, 33, true }, { 40, 33, 36, 30, false } },
+    { "master", 70, 70, 70, 2, { SEGMENT(3, 0, 1, 33, true), SEGMENT(40, 33, 36, 30, false) },
       1e-2, 0.9, 0.95, 1e-8, 0.1, 1, 1, 3, true },
 };
 
@@ -206,7 +210,7 @@ static void test_adamw_first_step(void **state)
     struct dev ref = env->ref;
     struct tensor tw = tensor_1d(&w, DTYPE_F64, 1, "w"), tm = tensor_1d(&m, DTYPE_F64, 1, "m");
     struct tensor tv = tensor_1d(&v, DTYPE_F64, 1, "v"), tg = tensor_1d(&g, DTYPE_F64, 1, "g");
-    const struct adamw_segment segment = { 0, 0, 0, 1, true };
+    const struct adamw_segment segment = SEGMENT(0, 0, 0, 1, true);
     assert_ok(ops_ref.adamw_segments(
         &ref, &(struct adamw_segments_args){ .weight = &tw, .exp_avg = &tm, .exp_avg_sq = &tv,
                                              .grad = &tg, .segments = &segment,
