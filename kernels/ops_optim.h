@@ -48,7 +48,8 @@ int64_t op_sumsq_chunks_scratch_bytes(const struct dev *dev, const struct sumsq_
  * Numerics: elementwise in the accumulator dtype; scalar factors computed in float64, then rounded.
  *           With `master`, the update acts on master and weight receives its rounded copy.
  * Cost:     per element, bytes: f32 without master 28; bf16 weight and gradient with master 28,
- *           with f32 gradient 30; bf16 without master 22, with 8-bit moments 10.03; bandwidth bound.
+ *           with f32 gradient 30; bf16 without master 22, with 8-bit moments 10.03; bandwidth
+ *           bound.
  */
 
 /* How the moments of a segment are stored. */

@@ -506,7 +506,7 @@ static void bench_optim(struct bench *b)
     struct tensor m = take_1d(b, n, "exp_avg"), v = take_1d(b, n, "exp_avg_sq");
     struct tensor out = tensor_1d(take(b, 2 * n / SUMSQ_CHUNK), DTYPE_F64, n / SUMSQ_CHUNK, "out");
     memset(v.data, 0, (size_t)n * sizeof(float));
-    const struct adamw_segment all = { 0, 0, 0, n, true };
+    const struct adamw_segment all = { .count = n, .decay = true };
     struct adamw_segments_args adamw = { .weight = &weight, .exp_avg = &m, .exp_avg_sq = &v,
                                          .grad = &grad, .segments = &all, .segment_count = 1,
                                          .lr = 1e-5, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8,
