@@ -156,3 +156,16 @@ err_t dev_event_sync(struct dev *dev, struct dev_event *event)
     ASSERT(event != NULL);
     return dev->memory->event_sync(dev, event);
 }
+
+struct trace_span dev_span_begin(struct dev *dev, const char *name)
+{
+    const struct trace_span span = trace_begin(name);
+    if (span.name != NULL && dev->memory->span_begin != NULL) dev->memory->span_begin(dev, name);
+    return span;
+}
+
+void dev_span_end(struct dev *dev, struct trace_span *span)
+{
+    if (span->name != NULL && dev->memory->span_end != NULL) dev->memory->span_end(dev);
+    trace_end(span);
+}
