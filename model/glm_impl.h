@@ -13,7 +13,6 @@
 #ifndef MODEL_GLM_IMPL_H
 #define MODEL_GLM_IMPL_H
 
-#include "base/trace.h"
 #include "kernels/dev.h"
 #include "model/glm.h"
 #include "model/glm_plan.h"
@@ -90,22 +89,15 @@ struct glm_pass {
  * Run operator `op` with these arguments, or, in a pass that measures, ask for its scratch. The
  * plan and the computation are the same lines of code, so the plan cannot forget an operator.
  */
-#define RUN(p, op, ...)                                                                         \
-    ((p)->measure                                                                               \
-         ? glm_pass_measured((p), op_##op##_scratch_bytes((p)->dev,                             \
-                                                          &(struct op##_args){ __VA_ARGS__ }))  \
-         : op_##op((p)->dev, &(struct op##_args){ __VA_ARGS__ }))
+#define RUN(p, op, ...)                                                                            \
+    ((p)->measure ? glm_pass_measured((p), op_##op##_scratch_bytes(                                \
+                                               (p)->dev, &(struct op##_args){ __VA_ARGS__ }))      \
+                  : op_##op((p)->dev, &(struct op##_args){ __VA_ARGS__ }))
 
 static inline err_t glm_pass_measured(struct glm_pass *p, int64_t scratch_bytes)
 {
     if (scratch_bytes > p->scratch.bytes) p->scratch.bytes = scratch_bytes;
     return ERR_OK;
-}
-
-/* A span of the step's timeline; nothing in a pass that measures. End it with trace_end. */
-static inline struct trace_span glm_span(const struct glm_pass *p, const char *name)
-{
-    return p->measure ? (struct trace_span){ 0 } : trace_begin(name);
 }
 
 /* ---- glm_micro.c ---- */

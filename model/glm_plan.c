@@ -28,9 +28,9 @@ enum extent {
     X_COUNT
 };
 
-/* How many copies a buffer has: one, one per layer, or one per norm (the layers' first norms and the
- * final one). What the backward pass reads is kept per layer; the modes differ in what they compute
- * again instead. */
+/* How many copies a buffer has: one, one per layer, or one per norm (the layers' first norms and
+ * the final one). What the backward pass reads is kept per layer; the modes differ in what they
+ * compute again instead. */
 enum copies {
     ONE,            /* always one */
     TRAINED,        /* one when training, else none */

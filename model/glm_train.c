@@ -2,6 +2,7 @@
 #include "model/glm.h"
 
 #include "base/num.h"
+#include "base/trace.h"
 #include "model/glm_impl.h"
 
 #include <stdlib.h>
@@ -78,13 +79,15 @@ err_t glm_train_begin(struct glm *glm, int *ticket, const struct glm_batch *batc
     if (glm->tickets_begun - glm->tickets_ended >= GLM_TICKETS)
         RAISE(ARG, "%d micro-batches are in flight; end one before the next begins", GLM_TICKETS);
 
-    struct trace_span span = trace_begin("micro_begin");
-    if (batch->target_count > 0) /* else nothing is trained, nothing added */
-        TRY(queue_micro(glm, &glm->ticket[index], batch, grads));
     glm->ticket[index].target_count = batch->target_count;
+    if (batch->target_count > 0) { /* else nothing is trained, nothing added */
+        struct trace_span span = dev_span_begin(glm->dev, "micro_batch");
+        const err_t rc = queue_micro(glm, &glm->ticket[index], batch, grads);
+        dev_span_end(glm->dev, &span);
+        TRY(rc);
+    }
     glm->tickets_begun++;
     *ticket = index;
-    trace_end(&span);
     return ERR_OK;
 }
 
@@ -95,13 +98,14 @@ err_t glm_train_end(struct glm *glm, int ticket, double *nll)
     if (glm->tickets_begun == glm->tickets_ended || ticket != oldest)
         RAISE(ARG, "ticket %d is not the oldest micro-batch in flight", ticket);
 
-    struct trace_span span = trace_begin("micro_wait");
     const struct glm_ticket *t = &glm->ticket[ticket];
     glm->tickets_ended++; /* also when the device has failed: nothing more will come */
     if (t->target_count == 0) return ERR_OK;
-    TRY(dev_event_sync(glm->dev, t->done));
-    glm_widen(nll, t->nll, dtype, t->target_count);
+    struct trace_span span = trace_begin("wait_for_losses"); /* of the host: the device is busy */
+    const err_t rc = dev_event_sync(glm->dev, t->done);
     trace_end(&span);
+    TRY(rc);
+    glm_widen(nll, t->nll, dtype, t->target_count);
     return ERR_OK;
 }
 

@@ -3,9 +3,9 @@
  *
  * Bars: both paths add the same products in another order; 1e-5 of the largest logit in float32,
  * 1e-12 in float64. In bf16 by the reference operators both are float64 sums rounded at the same
- * places, so bits are equal. Other kernels in bf16 may round the two paths differently: an RMS error
- * of 0.6 % each against exact results (the parity test), three times that at the worst logit, for
- * both paths together 2^-5.
+ * places, so bits are equal. Other kernels in bf16 may round the two paths differently: an RMS
+ * error of 0.6 % each against exact results (the parity test), three times that at the worst logit,
+ * for both paths together 2^-5.
  */
 #include "model_fixture.h"
 

@@ -310,7 +310,8 @@ static void test_dtype_of_device(void **state)
     struct glm *glm;
     options.dtype = DTYPE_BF16;
     assert_ok(dev_open(&dev, "cpu", 1));
-    assert_err(glm_create(&glm, dev, &config, &options), UNSUPPORTED, "cpu backend computes in f32");
+    assert_err(glm_create(&glm, dev, &config, &options), UNSUPPORTED,
+               "cpu backend computes in f32");
     assert_null(glm);
     assert_int_equal(dev->stats.alloc_count, 0);
     dev_close(dev);
@@ -333,16 +334,11 @@ static void test_family(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_first_loss),
-        cmocka_unit_test(test_init),
-        cmocka_unit_test(test_padded_layout),
-        cmocka_unit_test(test_cpu_against_ref),
-        cmocka_unit_test(test_eval_only),
-        cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_wrong_grads),
-        cmocka_unit_test(test_no_targets),
-        cmocka_unit_test(test_looking),
-        cmocka_unit_test(test_family),
+        cmocka_unit_test(test_first_loss),      cmocka_unit_test(test_init),
+        cmocka_unit_test(test_padded_layout),   cmocka_unit_test(test_cpu_against_ref),
+        cmocka_unit_test(test_eval_only),       cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_wrong_grads),     cmocka_unit_test(test_no_targets),
+        cmocka_unit_test(test_looking),         cmocka_unit_test(test_family),
         cmocka_unit_test(test_dtype_of_device),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,9 +15,9 @@ struct plan_case {
 };
 
 static const struct plan_case cases[] = {
-    { true, true, GLM_KEEP_ALL, DTYPE_F32 },    { true, false, GLM_LEAN, DTYPE_F32 },
-    { true, true, GLM_RECOMPUTE, DTYPE_F32 },   { false, true, GLM_KEEP_ALL, DTYPE_F32 },
-    { false, true, GLM_KEEP_ALL, DTYPE_F16 },   { false, false, GLM_KEEP_ALL, DTYPE_BF16 },
+    { true, true, GLM_KEEP_ALL, DTYPE_F32 },  { true, false, GLM_LEAN, DTYPE_F32 },
+    { true, true, GLM_RECOMPUTE, DTYPE_F32 }, { false, true, GLM_KEEP_ALL, DTYPE_F32 },
+    { false, true, GLM_KEEP_ALL, DTYPE_F16 }, { false, false, GLM_KEEP_ALL, DTYPE_BF16 },
 };
 
 static const char *const devices[] = { "cpu", "ref", "ref16", "emu", "emu16" };
@@ -155,16 +155,15 @@ static void test_recompute_is_smaller(void **state)
     assert_ok(plan_of(&again, &config, options));
     options.train = false;
     assert_ok(plan_of(&eval, &config, options));
-    const int64_t row = 16 * 4; /* rows x bytes */
-    const int64_t elements = 72 + 24 + 24 + 40; /* qkv, attn, h1, u */
+    const int64_t row = 16 * 4;                                          /* rows x bytes */
+    const int64_t elements = 72 + 24 + 24 + 40;                          /* qkv, attn, h1, u */
     const int64_t statistics = 6 * (2 * row + 16 * 3 * 4) + 7 * 2 * row; /* norm 2, lse; norm 1 */
     assert_int_equal(lean.bytes - again.bytes, 6 * row * elements + statistics);
     assert_int_equal(again.buffer[GLM_B_HIDDEN].copies, 8);
     for (int id = GLM_B_MEAN1; id <= GLM_B_G; id++) assert_int_equal(again.buffer[id].copies, 1);
     /* Beyond inference: the inputs, u, and the gradients dh, dy, dqkv; order; other scratch. */
     const int64_t more = 7 * row * 24 + row * 40 + row * (24 + 24 + 72) + row;
-    const int64_t scratch =
-        again.buffer[GLM_B_SCRATCH].bytes - eval.buffer[GLM_B_SCRATCH].bytes;
+    const int64_t scratch = again.buffer[GLM_B_SCRATCH].bytes - eval.buffer[GLM_B_SCRATCH].bytes;
     assert_int_equal(again.bytes - eval.bytes, more + scratch);
 }
 

@@ -1,9 +1,10 @@
 /* Passes with gradients: units and their hooks, gradients that are released, layers that are
- * recomputed, micro-batches in flight. */
+ * recomputed, micro-batches in flight, the timeline of a step. */
 #include "model_fixture.h"
 
-#include "ref_ops.h"
+#include "base/trace.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -538,6 +539,102 @@ static void test_begin_does_not_wait(void **state)
     rig_close(&rig);
 }
 
+/* ---- the timeline ---- */
+
+#define SPANS_MAX 256
+
+struct span {
+    char name[32];
+    double begin_us, end_us;
+};
+
+/* How many spans of this name there are, and how many of them lie inside one of the outer name. */
+static void count_spans(int *all, int *inside, const struct span *spans, int count,
+                        const char *name, const char *outer)
+{
+    const double slack = 0.002; /* times are written in thousandths of a microsecond */
+    *all = *inside = 0;
+    for (int i = 0; i < count; i++) {
+        if (strcmp(spans[i].name, name) != 0) continue;
+        bool found = false;
+        for (int k = 0; k < count && !found; k++)
+            found = strcmp(spans[k].name, outer) == 0 &&
+                    spans[k].begin_us <= spans[i].begin_us + slack &&
+                    spans[k].end_us >= spans[i].end_us - slack;
+        *all += 1;
+        *inside += found;
+    }
+}
+
+static int read_spans(struct span spans[SPANS_MAX], const char *path)
+{
+    int count = 0;
+    char line[256];
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file) != NULL) {
+        struct span s = { .begin_us = 0 };
+        double duration_us;
+        if (sscanf(line, "{\"name\":\"%31[a-z_]\",\"ph\":\"X\",\"ts\":%lf,\"dur\":%lf", s.name,
+                   &s.begin_us, &duration_us) != 3)
+            continue;
+        assert_true(count < SPANS_MAX);
+        s.end_us = s.begin_us + duration_us;
+        spans[count++] = s;
+    }
+    fclose(file);
+    return count;
+}
+
+/* Operators lie in layers, layers in passes, passes in micro-batches. */
+static void test_timeline(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *outer;
+        int count;
+    } expected[] = {
+        { "forward", "micro_batch", 1 },
+        { "backward", "micro_batch", 1 },
+        { "embedding", "forward", 1 },
+        { "layer", "forward", 3 },
+        { "head", "backward", 1 },
+        { "layer_bwd", "backward", 3 },
+        { "layer_again", "layer_bwd", 3 },
+        { "embedding_bwd", "backward", 1 },
+        { "embed_fwd", "embedding", 1 },
+        { "embed_bwd", "embedding_bwd", 1 },
+        { "linear_ce", "head", 1 },
+        { "attn_bwd", "layer_bwd", 3 },
+        { "wait_for_losses", "whole_test", 1 },
+    };
+    const struct glm_config config = three_layers(true);
+    struct glm_options options = tiny_options(ROWS);
+    struct span spans[SPANS_MAX];
+    struct rig rig;
+    struct batch batch;
+    char path[256];
+    snprintf(path, sizeof path, "%s/trace.json", testing_dir());
+    options.activations = GLM_RECOMPUTE;
+    assert_ok(trace_open(path));
+    struct trace_span whole = trace_begin("whole_test");
+    rig_open(&rig, "cpu", 1, &config, &options); /* planning leaves no spans */
+    rig_randomize(&rig, 5);
+    batch_make(&batch, samples, COUNT_OF(samples), 0);
+    rig_train(&rig, &batch.glm);
+    trace_end(&whole);
+    trace_close();
+    const int count = read_spans(spans, path);
+    for (int64_t i = 0; i < COUNT_OF(expected); i++) {
+        int all, inside;
+        count_spans(&all, &inside, spans, count, expected[i].name, expected[i].outer);
+        assert_int_equal(all, expected[i].count);
+        assert_int_equal(inside, expected[i].count);
+    }
+    batch_clear(&batch);
+    rig_close(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -550,6 +647,7 @@ int main(void)
         cmocka_unit_test(test_tickets),
         cmocka_unit_test(test_ticket_order),
         cmocka_unit_test(test_begin_does_not_wait),
+        cmocka_unit_test(test_timeline),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
