@@ -17,10 +17,10 @@
 #include "model/glm.h"
 #include "model/glm_plan.h"
 
-/* A micro-batch in flight. */
+/* A micro-batch in flight. Its image is page-locked and laid out as the device's batch buffers:
+ * what is on its way there, and the losses on their way back. */
 struct glm_ticket {
-    void *nll;                     /* [targets_max] of the accumulator dtype, page-locked */
-    struct attn_segment *segments; /* [segments_max] what operators may read until it is done */
+    char *image; /* [plan.class_bytes[GLM_BUF_BATCH]] */
     struct dev_event *done;
     int64_t target_count;
 };
@@ -74,6 +74,7 @@ struct glm_pass {
     enum glm_pass_kind kind;
     bool measure; /* run nothing: let scratch.bytes grow to what the operators ask for */
     struct scratch scratch;
+    struct glm_ticket *ticket; /* the batch goes by way of its image; NULL: by dev_upload */
     int64_t rows;
     struct tensor ids, pos, block, cos, sin;
     struct tensor segments; /* PASS_BATCH, PASS_PREFILL */

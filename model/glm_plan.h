@@ -86,7 +86,7 @@ struct glm_plan {
     int64_t bytes; /* in all */
     /* Not in `bytes`, since the caller allocates it: one gradient arena (glm_grad_layout). */
     int64_t grad_elements, grad_bytes;
-    int64_t host_bytes;          /* page-locked, for losses in flight */
+    int64_t host_bytes;          /* page-locked, for micro-batches in flight */
     double forward_flop_per_row; /* matrix products of one row without attention and head */
 };
 

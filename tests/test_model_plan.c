@@ -184,7 +184,7 @@ static void test_gradients(void **state)
     assert_int_equal(all.grad_elements - released.grad_elements, 5 * layer);
     assert_int_equal(all.grad_bytes, 4 * all.grad_elements);
     assert_int_equal(all.bytes, released.bytes);
-    assert_int_equal(all.host_bytes, 2 * 16 * 4);
+    assert_int_equal(all.host_bytes, 2 * all.class_bytes[GLM_BUF_BATCH]);
     options.dtype = options.grad_dtype = DTYPE_BF16;
     assert_ok(plan_of(&half, &config, options));
     assert_int_equal(half.grad_bytes, 2 * released.grad_elements);
