@@ -1,6 +1,9 @@
 /* The model as its callers see it: initial loss, what is refused, what may be looked at. */
 #include "model_fixture.h"
 
+#include "base/fault.h"
+#include "model/glm_plan.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -317,6 +320,31 @@ static void test_dtype_of_device(void **state)
     dev_close(dev);
 }
 
+/* Every allocation in its turn fails: an error that names it, and nothing stays allocated. */
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    const struct glm_config config = tiny_config(true);
+    const struct glm_options options = tiny_options(32);
+    struct dev *dev;
+    struct glm *glm = NULL;
+    int failures = 0;
+    assert_ok(dev_open(&dev, "cpu", 1));
+    for (int n = 1; glm == NULL; n++) {
+        fault_arm("dev.", n);
+        const err_t rc = glm_create(&glm, dev, &config, &options);
+        fault_arm("", 0);
+        if (rc == ERR_OK) break;
+        assert_int_equal(rc, ERR_NOMEM);
+        assert_null(glm);
+        assert_int_equal(dev->stats.alloc_bytes, 0);
+        failures++;
+    }
+    assert_int_equal(failures, GLM_BUF_CLASSES + GLM_TICKETS);
+    glm_close(glm);
+    dev_close(dev);
+}
+
 static void test_family(void **state)
 {
     (void)state;
@@ -340,6 +368,7 @@ int main(void)
         cmocka_unit_test(test_wrong_grads),     cmocka_unit_test(test_no_targets),
         cmocka_unit_test(test_looking),         cmocka_unit_test(test_family),
         cmocka_unit_test(test_dtype_of_device),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
