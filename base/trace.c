@@ -42,8 +42,8 @@ bool trace_is_on(void) { return trace.file != NULL; }
 static void write_span(long tid, const char *name, double begin_s, double end_s)
 {
     fprintf(trace.file,
-            "{\"name\":\"%s\",\"ph\":\"X\",\"ts\":%.3f,\"dur\":%.3f,\"pid\":%d,\"tid\":%ld},\n", name,
-            (begin_s - trace.time_zero_s) * 1e6, (end_s - begin_s) * 1e6, (int)getpid(), tid);
+            "{\"name\":\"%s\",\"ph\":\"X\",\"ts\":%.3f,\"dur\":%.3f,\"pid\":%d,\"tid\":%ld},\n",
+            name, (begin_s - trace.time_zero_s) * 1e6, (end_s - begin_s) * 1e6, (int)getpid(), tid);
 }
 
 struct trace_span trace_begin(const char *name)

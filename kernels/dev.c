@@ -16,6 +16,7 @@ void dev_init_host(struct dev *dev, const struct ops_table *ops, int threads)
         .memory = &host_memory,
         .threads = threads > 0 ? threads : host_thread_count(),
     };
+    host_describe(&dev->info);
 }
 
 /* "cuda:3" is device 3 of backend "cuda"; without a number, device 0. */
