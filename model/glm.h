@@ -170,7 +170,7 @@ MUST_USE err_t glm_train_end(struct glm *glm, int ticket, double *nll);
 
 /* After glm_eval_micro, for tests and inspection: output of block l [rows, C] and logits
  * [row_count, V] of given rows, copied to the host as float64. Hidden states are kept with
- * options.train (lean or not): otherwise ERR_ARG. */
+ * options.train, whatever options.activations: otherwise ERR_ARG. */
 MUST_USE err_t glm_hidden(struct glm *glm, double *out, int64_t layer);
 MUST_USE err_t glm_logits(struct glm *glm, double *out, const int32_t *rows, int64_t row_count);
 
