@@ -2,13 +2,11 @@
 #include "train_fixture.h"
 
 #include "lazy_dev.h"
-#include "ref_ops.h"
+#include "state_rig.h"
 
 #include "base/check.h"
 #include "base/num.h"
-#include "base/rng.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,131 +177,19 @@ static void test_plans_that_cannot_be(void **state)
     glm_params_clear(&params);
 }
 
-/* ---- an optimizer over a table, without a model ---- */
-
-struct rig {
-    struct dev *dev;
-    struct glm_params params;
-    struct glm_layout layout;
-    struct tensor weights, grads;
-    struct optim *optim;
-};
-
-static struct tensor alloc_flat(struct dev *dev, dtype_t dtype, int64_t count)
-{
-    void *data;
-    assert_ok(dev_alloc(dev, &data, count * dtype_bytes(dtype), "arena"));
-    return tensor_1d(data, dtype, count, "arena");
-}
-
-static void rig_open(struct rig *r, struct dev *dev, const struct optim_format *format)
-{
-    const struct glm_config config = micro_config();
-    const struct optim_options options = { .beta1 = 0.9,
-                                           .beta2 = 0.95,
-                                           .eps = 1e-8,
-                                           .weight_decay = 0.1,
-                                           .master = format->master,
-                                           .moments = format->moments,
-                                           .place = format->place,
-                                           .rounding = ADAMW_ROUND_STOCHASTIC,
-                                           .seed = 5,
-                                           .slice_elements = format->slice_elements };
-    memset(r, 0, sizeof *r);
-    r->dev = dev;
-    assert_ok(glm_params_create(&r->params, &config));
-    assert_ok(glm_layout_create(&r->layout, &r->params, 1, 0));
-    r->weights = alloc_flat(dev, format->weights, r->layout.element_count);
-    r->grads = alloc_flat(dev, DTYPE_F32, r->layout.element_count);
-    const struct optim_target target = { dev, &r->params, &r->layout, &r->layout, r->weights };
-    assert_ok(optim_create_on(&r->optim, &target, &options));
-}
-
-static void rig_close(struct rig *r)
-{
-    if (dev_sync(r->dev) != ERR_OK) print_message("closed after: %s\n", err_last()->text);
-    optim_close(r->optim);
-    dev_free(r->dev, r->weights.data);
-    dev_free(r->dev, r->grads.data);
-    glm_layout_clear(&r->layout);
-    glm_params_clear(&r->params);
-    if (lazy_dev_is(r->dev)) lazy_dev_close(r->dev);
-    else dev_close(r->dev);
-}
-
-static struct dev *cpu(void)
-{
-    struct dev *dev;
-    assert_ok(dev_open(&dev, "cpu", 1));
-    return dev;
-}
-
-static err_t put_random(struct rig *r, const struct tensor *t, int64_t key)
-{
-    const int64_t count = tensor_count(t), bytes = count * dtype_bytes(t->dtype);
-    void *host = malloc((size_t)bytes);
-    const struct tensor view = tensor_1d(host, t->dtype, count, "host");
-    for (int64_t i = 0; i < count; i++)
-        ref_put(&view, i, 0.1 * rng_normal(2, RNG_TEST | (uint64_t)key << 8, (uint64_t)i));
-    const err_t rc = dev_upload(r->dev, t->data, host, bytes);
-    free(host);
-    return rc;
-}
-
-/* Twenty updates; some whole, some unit by unit in the order of a backward pass. */
-static err_t train(struct rig *r)
-{
-    TRY(put_random(r, &r->weights, 0));
-    for (int64_t update = 1; update <= 20; update++) {
-        TRY(put_random(r, &r->grads, update));
-        if (update % 5 == 3) {
-            for (int64_t unit = r->params.unit_count - 1; unit >= 0; unit--)
-                TRY(optim_unit_step(r->optim, &r->grads, unit, 1e-3, 0.9, update));
-            continue;
-        }
-        if (update % 2 == 0) TRY(optim_prefetch(r->optim));
-        TRY(optim_step(r->optim, &r->grads, 1e-3, 0.9, update));
-    }
-    return dev_sync(r->dev);
-}
-
-/* Weights and all parts of the state as one array. */
-static double *all_of(struct rig *r, int64_t *count)
-{
-    const int64_t n = tensor_count(&r->weights), bytes = n * dtype_bytes(r->weights.dtype);
-    double *out = malloc((size_t)(n + OPTIM_PARTS * r->params.element_count) * sizeof *out);
-    void *host = malloc((size_t)bytes);
-    assert_true(out != NULL && host != NULL);
-    assert_ok(dev_download(r->dev, host, r->weights.data, bytes));
-    const struct tensor view = tensor_1d(host, r->weights.dtype, n, "host");
-    for (*count = 0; *count < n; (*count)++) out[*count] = ref_get(&view, *count);
-    free(host);
-    for (int part = 0; part < OPTIM_PARTS; part++) {
-        int64_t more;
-        double *values = micro_state(r->optim, (enum optim_part)part, &more);
-        memcpy(out + *count, values, (size_t)more * sizeof *out);
-        *count += more;
-        free(values);
-    }
-    return out;
-}
-
-static bool same(struct rig *a, struct rig *b)
-{
-    int64_t count_a, count_b;
-    double *in_a = all_of(a, &count_a), *in_b = all_of(b, &count_b);
-    assert_int_equal(count_a, count_b);
-    const bool equal = memcmp(in_a, in_b, (size_t)count_a * sizeof *in_a) == 0;
-    free(in_a);
-    free(in_b);
-    return equal;
-}
+/* ---- places ---- */
 
 static struct optim_format on_host(struct optim_format format, int64_t slice_elements)
 {
     format.place = OPTIM_ON_HOST;
     format.slice_elements = slice_elements;
     return format;
+}
+
+static err_t train_all(struct state_rig *r)
+{
+    TRY(state_rig_fill(r));
+    return state_rig_train(r, 1, 20);
 }
 
 /* F64 is the reference table's, which is no device with queues. */
@@ -314,17 +200,17 @@ static void test_places_have_the_same_bits(void **state)
     (void)state;
     static const int64_t sizes[] = { 1024, 8192, 0 };
     for (int64_t f = 0; f < FORMATS; f++) {
-        struct rig want, got;
-        rig_open(&want, cpu(), &formats[f]);
-        assert_ok(train(&want));
+        struct state_rig want, got;
+        state_rig_open(&want, state_rig_cpu(), &formats[f]);
+        assert_ok(train_all(&want));
         for (int64_t s = 0; s < COUNT_OF(sizes); s++) {
             const struct optim_format host = on_host(formats[f], sizes[s]);
-            rig_open(&got, cpu(), &host);
-            assert_ok(train(&got));
-            if (!same(&want, &got)) fail_msg("format %d, slices of %d", (int)f, (int)sizes[s]);
-            rig_close(&got);
+            state_rig_open(&got, state_rig_cpu(), &host);
+            assert_ok(train_all(&got));
+            if (!state_rig_same(&want, &got)) fail_msg("format %d, slices of %d", (int)f, (int)sizes[s]);
+            state_rig_close(&got);
         }
-        rig_close(&want);
+        state_rig_close(&want);
     }
 }
 
@@ -333,18 +219,18 @@ static void test_queues_in_any_order(void **state)
 {
     (void)state;
     for (int64_t f = 0; f < FORMATS; f++) {
-        struct rig want, got;
+        struct state_rig want, got;
         const struct optim_format host = on_host(formats[f], 4096);
-        rig_open(&want, cpu(), &formats[f]);
-        assert_ok(train(&want));
+        state_rig_open(&want, state_rig_cpu(), &formats[f]);
+        assert_ok(train_all(&want));
         for (uint64_t seed = 0; seed < 4; seed++) {
-            rig_open(&got, lazy_dev_open(seed), &host);
-            assert_ok(train(&got));
-            if (!same(&want, &got)) fail_msg("format %d, seed %d", (int)f, (int)seed);
+            state_rig_open(&got, lazy_dev_open(seed), &host);
+            assert_ok(train_all(&got));
+            if (!state_rig_same(&want, &got)) fail_msg("format %d, seed %d", (int)f, (int)seed);
             assert_true(lazy_dev_late(got.dev) > 100);
-            rig_close(&got);
+            state_rig_close(&got);
         }
-        rig_close(&want);
+        state_rig_close(&want);
     }
 }
 
@@ -353,21 +239,21 @@ static void test_queues_that_do_not_wait(void **state)
 {
     (void)state;
     const struct optim_format host = on_host(formats[0], 4096);
-    struct rig want, got;
-    rig_open(&want, cpu(), &formats[0]);
-    assert_ok(train(&want));
+    struct state_rig want, got;
+    state_rig_open(&want, state_rig_cpu(), &formats[0]);
+    assert_ok(train_all(&want));
     for (int queue = 0; queue < DEV_QUEUES; queue++) {
         bool noticed = false;
         for (uint64_t seed = 0; seed < 4; seed++) {
-            rig_open(&got, lazy_dev_open(seed), &host);
+            state_rig_open(&got, lazy_dev_open(seed), &host);
             lazy_dev_deafen(got.dev, (enum dev_queue)queue);
-            assert_ok(train(&got));
-            noticed = noticed || !same(&want, &got);
-            rig_close(&got);
+            assert_ok(train_all(&got));
+            noticed = noticed || !state_rig_same(&want, &got);
+            state_rig_close(&got);
         }
         if (!noticed) fail_msg("queue %d waits for nothing, and nothing changes", queue);
     }
-    rig_close(&want);
+    state_rig_close(&want);
 }
 
 /* Whatever fails in a queue comes out as its error, and closing afterwards is safe. */
@@ -376,11 +262,11 @@ static void test_queued_work_that_fails(void **state)
     (void)state;
     const struct optim_format host = on_host(formats[0], 8192);
     for (int64_t n = 1; n < 60; n += 7) {
-        struct rig r;
-        rig_open(&r, lazy_dev_open((uint64_t)n), &host);
+        struct state_rig r;
+        state_rig_open(&r, lazy_dev_open((uint64_t)n), &host);
         lazy_dev_fail(r.dev, n);
-        assert_err(train(&r), CUDA, "queued earlier failed");
-        rig_close(&r);
+        assert_err(train_all(&r), CUDA, "queued earlier failed");
+        state_rig_close(&r);
     }
 }
 
@@ -390,9 +276,9 @@ static void test_state_in_parts(void **state)
 {
     (void)state;
     for (int64_t f = 0; f < FORMATS; f++) {
-        struct rig r;
+        struct state_rig r;
         const struct optim_format host = on_host(formats[f], 1024);
-        rig_open(&r, cpu(), &host);
+        state_rig_open(&r, state_rig_cpu(), &host);
         const int64_t row = glm_params_find(&r.params, GLM_FC1_WEIGHT, 1);
         const bool coded = formats[f].moments == OPTIM_MOMENTS_8BIT;
         const enum optim_part part = coded ? OPTIM_EXP_AVG_ABSMAX : OPTIM_EXP_AVG;
@@ -413,7 +299,7 @@ static void test_state_in_parts(void **state)
         for (int64_t i = 0; i < all; i++) sum += everything[i];
         assert_true(sum == 0.5 * (double)(count * count)); /* nothing else was written */
         free(everything);
-        rig_close(&r);
+        state_rig_close(&r);
     }
 }
 
@@ -422,18 +308,18 @@ static void test_bytes_are_what_is_allocated(void **state)
     (void)state;
     for (int64_t f = 0; f < FORMATS; f++) {
         for (int place = 0; place < OPTIM_PLACES; place++) {
-            struct rig r;
+            struct state_rig r;
             struct optim_format format = formats[f];
             format.place = (enum optim_place)place;
-            rig_open(&r, cpu(), &format);
+            state_rig_open(&r, state_rig_cpu(), &format);
             const int64_t arenas = r.layout.element_count *
                                    (dtype_bytes(format.weights) + dtype_bytes(DTYPE_F32));
             assert_int_equal(r.dev->stats.alloc_bytes - arenas,
                              optim_plan_of(r.optim)->bytes[OPTIM_ON_DEVICE]);
             const int64_t allocations = r.dev->stats.alloc_count;
-            assert_ok(train(&r));
+            assert_ok(train_all(&r));
             assert_int_equal(r.dev->stats.alloc_count, allocations);
-            rig_close(&r);
+            state_rig_close(&r);
         }
     }
 }
