@@ -58,13 +58,18 @@ struct dev *state_rig_cpu(void)
     return dev;
 }
 
+/* Normal numbers in every row; padding stays 0. */
 static err_t put_random(struct state_rig *r, const struct tensor *t, int64_t key)
 {
-    const int64_t count = tensor_count(t), bytes = count * dtype_bytes(t->dtype);
-    void *host = malloc((size_t)bytes);
-    const struct tensor view = tensor_1d(host, t->dtype, count, "host");
-    for (int64_t i = 0; i < count; i++)
-        ref_put(&view, i, 0.1 * rng_normal(2, RNG_TEST | (uint64_t)key << 8, (uint64_t)i));
+    const int64_t bytes = tensor_count(t) * dtype_bytes(t->dtype);
+    void *host = calloc(1, (size_t)bytes);
+    const struct tensor view = tensor_1d(host, t->dtype, tensor_count(t), "host");
+    assert_non_null(host);
+    for (int64_t i = 0; i < r->params.count; i++) {
+        const int64_t first = r->layout.offset[i];
+        for (int64_t e = first; e < first + r->params.row[i].count; e++)
+            ref_put(&view, e, 0.1 * rng_normal(2, RNG_TEST | (uint64_t)key << 8, (uint64_t)e));
+    }
     const err_t rc = dev_upload(r->dev, t->data, host, bytes);
     free(host);
     return rc;
