@@ -11,7 +11,7 @@
 /* Centre of cell i of n in a decade that ends at `top`; below zero the order is reversed. */
 #define CENTRE(top, n, i) ((top) * (0.1 + 0.9 * ((i) + 0.5) / (n)))
 #define UP(top, n, i)     (float)CENTRE(top, n, i)
-#define DOWN(top, n, i)   (float)-CENTRE(top, n, (n) - 1 - (i))
+#define DOWN(top, n, i)   (float)-CENTRE(top, n, (n)-1 - (i))
 
 /* Cells i, i+1, ... */
 #define CELLS_1(one, top, n, i)   one(top, n, i)
@@ -24,22 +24,14 @@
 #define CELLS_128(one, top, n, i) CELLS_64(one, top, n, i), CELLS_64(one, top, n, (i) + 64)
 
 const float adamw_code_signed[] = {
-    CELLS_64(DOWN, 1e0, 64, 0),
-    CELLS_32(DOWN, 1e-1, 32, 0),
-    CELLS_16(DOWN, 1e-2, 16, 0),
-    CELLS_8(DOWN, 1e-3, 8, 0),
-    CELLS_4(DOWN, 1e-4, 4, 0),
-    CELLS_2(DOWN, 1e-5, 2, 0),
-    CELLS_1(DOWN, 1e-6, 1, 0),
-    0.0f,
-    CELLS_1(UP, 1e-6, 1, 0),
-    CELLS_2(UP, 1e-5, 2, 0),
-    CELLS_4(UP, 1e-4, 4, 0),
-    CELLS_8(UP, 1e-3, 8, 0),
-    CELLS_16(UP, 1e-2, 16, 0),
-    CELLS_32(UP, 1e-1, 32, 0),
-    CELLS_64(UP, 1e0, 64, 0),
-    1.0f,
+    CELLS_64(DOWN, 1e0, 64, 0),  CELLS_32(DOWN, 1e-1, 32, 0),
+    CELLS_16(DOWN, 1e-2, 16, 0), CELLS_8(DOWN, 1e-3, 8, 0),
+    CELLS_4(DOWN, 1e-4, 4, 0),   CELLS_2(DOWN, 1e-5, 2, 0),
+    CELLS_1(DOWN, 1e-6, 1, 0),   0.0f,
+    CELLS_1(UP, 1e-6, 1, 0),     CELLS_2(UP, 1e-5, 2, 0),
+    CELLS_4(UP, 1e-4, 4, 0),     CELLS_8(UP, 1e-3, 8, 0),
+    CELLS_16(UP, 1e-2, 16, 0),   CELLS_32(UP, 1e-1, 32, 0),
+    CELLS_64(UP, 1e0, 64, 0),    1.0f,
 };
 
 const float adamw_code_unsigned[] = {

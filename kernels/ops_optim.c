@@ -53,8 +53,7 @@ static err_t check_adamw_scalars(const struct adamw_segments_args *a)
     TRY(check_finite(a->grad_scale, "grad_scale"));
     TRY(check_positive(a->eps, "eps"));
     if (a->lr < 0) RAISE(ARG, "lr = %g; expected 0 or more", a->lr);
-    if (a->weight_decay < 0)
-        RAISE(ARG, "weight_decay = %g; expected 0 or more", a->weight_decay);
+    if (a->weight_decay < 0) RAISE(ARG, "weight_decay = %g; expected 0 or more", a->weight_decay);
     if (!(a->beta1 >= 0 && a->beta1 < 1)) RAISE(ARG, "beta1 = %g; expected [0, 1)", a->beta1);
     if (!(a->beta2 >= 0 && a->beta2 < 1)) RAISE(ARG, "beta2 = %g; expected [0, 1)", a->beta2);
     if (a->update < 1) RAISE(ARG, "update = %" PRId64 "; expected 1 or more", a->update);

@@ -61,7 +61,7 @@ struct lazy {
     uint64_t seed, draws;
     int64_t clock, late;
     bool deaf[DEV_QUEUES];
-    int64_t fail_in; /* queued operations until the one that fails; 0: none does */
+    int64_t fail_in;   /* queued operations until the one that fails; 0: none does */
     struct dev memory; /* plain host memory, which blocks are taken from */
 };
 
@@ -140,10 +140,10 @@ static err_t lazy_update(struct dev *dev, const struct adamw_segments_args *a)
     struct call *c = calloc(1, sizeof *c);
     ASSERT(c != NULL);
     c->args = *a;
-    struct tensor **place[] = { &c->args.weight,           &c->args.master,
-                                &c->args.exp_avg,          &c->args.exp_avg_sq,
-                                &c->args.exp_avg_codes,    &c->args.exp_avg_sq_codes,
-                                &c->args.exp_avg_absmax,   &c->args.exp_avg_sq_absmax };
+    struct tensor **place[] = { &c->args.weight,         &c->args.master,
+                                &c->args.exp_avg,        &c->args.exp_avg_sq,
+                                &c->args.exp_avg_codes,  &c->args.exp_avg_sq_codes,
+                                &c->args.exp_avg_absmax, &c->args.exp_avg_sq_absmax };
     for (int64_t i = 0; i < COUNT_OF(place); i++) {
         if (*place[i] == NULL) continue;
         c->tensor[i] = **place[i];

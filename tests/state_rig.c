@@ -47,8 +47,10 @@ void state_rig_close(struct state_rig *r)
     dev_free(r->dev, r->grads.data);
     glm_layout_clear(&r->layout);
     glm_params_clear(&r->params);
-    if (lazy_dev_is(r->dev)) lazy_dev_close(r->dev);
-    else dev_close(r->dev);
+    if (lazy_dev_is(r->dev))
+        lazy_dev_close(r->dev);
+    else
+        dev_close(r->dev);
 }
 
 struct dev *state_rig_cpu(void)

@@ -80,8 +80,10 @@ static void put(struct rig *r, enum arena which, const double *values)
     void *host = calloc(1, (size_t)bytes);
     const struct tensor view = tensor_1d(host, t->dtype, count, "host");
     for (int64_t i = 0; i < count; i++) {
-        if (t->dtype == DTYPE_U8) ((uint8_t *)host)[i] = (uint8_t)values[i];
-        else ref_put(&view, i, values[i]);
+        if (t->dtype == DTYPE_U8)
+            ((uint8_t *)host)[i] = (uint8_t)values[i];
+        else
+            ref_put(&view, i, values[i]);
     }
     assert_ok(dev_upload(r->dev, t->data, host, bytes));
     free(host);
@@ -123,7 +125,8 @@ static void fill(struct rig *r)
         for (int64_t i = 0; i < N; i++)
             value[i] = (double)(rng_u64(3, RNG_TEST | (uint64_t)a << 8, (uint64_t)i) % 256);
         put(r, (enum arena)a, value);
-        for (int64_t b = 0; b < BLOCKS; b++) value[b] = ldexp(1.0 + 0.1 * (double)b, 10 - 8 * (int)b);
+        for (int64_t b = 0; b < BLOCKS; b++)
+            value[b] = ldexp(1.0 + 0.1 * (double)b, 10 - 8 * (int)b);
         put(r, (enum arena)(a + ABSMAX - CODES), value);
     }
     for (int a = AVG; a <= AVG_SQ; a++) {
@@ -296,8 +299,8 @@ static void compare_codes(const struct outcome *got, const struct outcome *want,
     /* The middles' neighbourhoods, 255 * 2 * 6 * 2^-24 of [-1, 1], hold 1e-4 of all numbers. */
     assert_true(others <= N / 100);
     for (int64_t b = 0; b < BLOCKS; b++)
-        assert_true(fabs(got->absmax[k][b] - want->absmax[k][b])
-                    <= (exact ? 0.0 : 4 * 0x1p-24 * want->absmax[k][b]));
+        assert_true(fabs(got->absmax[k][b] - want->absmax[k][b]) <=
+                    (exact ? 0.0 : 4 * 0x1p-24 * want->absmax[k][b]));
 }
 
 static void check_parity(struct ops_env *env, dtype_t T)
@@ -384,8 +387,10 @@ static void check_cuts(struct ops_env *env, dtype_t T)
             rigs[i]->args.rounding = ADAMW_ROUND_STOCHASTIC;
             rigs[i]->args.seed = 0x123456789abcdef;
         }
-        if (eight_bit) cut(&parts, blocks, COUNT_OF(blocks));
-        else cut(&parts, eights, COUNT_OF(eights));
+        if (eight_bit)
+            cut(&parts, blocks, COUNT_OF(blocks));
+        else
+            cut(&parts, eights, COUNT_OF(eights));
         for (int64_t update = 1; update <= 3; update++) {
             whole.args.update = parts.args.update = update;
             assert_ok(op_adamw_segments(env->dev, &whole.args));

@@ -250,16 +250,19 @@ static void test_load_into_another_model(void **state)
     assert_ok(save(&r, "other", 1, 1));
     config.ffn_size = 16;
     rig_open(&other, &config);
-    assert_err(ckpt_load(step_dir("other", 1), &other.state.formats, other.optim), FORMAT, "is f32 [8, 8]");
+    assert_err(ckpt_load(step_dir("other", 1), &other.state.formats, other.optim), FORMAT,
+               "is f32 [8, 8]");
     rig_close(&other);
     config = grain_config();
     config.layer_count = 2;
     rig_open(&other, &config);
     assert_err(ckpt_load(step_dir("other", 1), &other.state.formats, other.optim), FORMAT,
                "has no tensor transformer.layers.1.");
-    assert_err(ckpt_load(micro_path("other"), &other.state.formats, other.optim), NOTFOUND, "model.0000");
+    assert_err(ckpt_load(micro_path("other"), &other.state.formats, other.optim), NOTFOUND,
+               "model.0000");
     assert_ok(save(&other, "two", 1, 1));
-    assert_err(ckpt_load(step_dir("two", 1), &r.state.formats, r.optim), FORMAT, "tensors; this model has");
+    assert_err(ckpt_load(step_dir("two", 1), &r.state.formats, r.optim), FORMAT,
+               "tensors; this model has");
     rig_close(&other);
     rig_close(&r);
 }

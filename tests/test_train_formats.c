@@ -71,15 +71,15 @@ static void test_resolved(void **state)
     assert_true(f.state.moments == OPTIM_MOMENTS_F32 && f.state.place == OPTIM_ON_DEVICE);
     assert_true(f.grad_keep == GLM_GRADS_ALL && !f.clip_by_previous);
 
-    assert_ok(resolve(&f, &(struct settings){ { "train.device", "cuda", "train.precision",
-                                                "bf16" } }));
+    assert_ok(
+        resolve(&f, &(struct settings){ { "train.device", "cuda", "train.precision", "bf16" } }));
     assert_true(f.precision == DTYPE_BF16 && f.state.weights == DTYPE_BF16 && f.state.master);
     assert_ok(resolve(&f, &(struct settings){ { "train.device", "cuda", "train.precision", "bf16",
                                                 "train.moments", "8bit" } }));
     assert_true(!f.state.master && f.state.moments == OPTIM_MOMENTS_8BIT);
-    assert_ok(resolve(&f, &(struct settings){ { "train.device", "cuda", "train.precision", "bf16",
-                                                "train.master", "off", "train.grad_dtype",
-                                                "bf16" } }));
+    assert_ok(
+        resolve(&f, &(struct settings){ { "train.device", "cuda", "train.precision", "bf16",
+                                          "train.master", "off", "train.grad_dtype", "bf16" } }));
     assert_true(!f.state.master && f.grad_dtype == DTYPE_BF16);
     assert_ok(resolve(&f, &(struct settings){ { "train.update", "backward", "train.clip_norm_from",
                                                 "previous", "train.activations", "recompute",
@@ -104,7 +104,8 @@ static void test_resumes(void **state)
     assert_ok(formats_check_resume(&master, &bf16, "run"));
     assert_ok(formats_check_resume(&f32, &bf16, "run"));
     assert_err(formats_check_resume(&bf16, &f32, "run"), USAGE, "train.precision is bf16 without");
-    assert_err(formats_check_resume(&bf16, &master, "run"), USAGE, "keeps float32 values (a master");
+    assert_err(formats_check_resume(&bf16, &master, "run"), USAGE,
+               "keeps float32 values (a master");
     assert_err(formats_check_resume(&f32_coded, &f32, "run"), USAGE,
                "train.moments is 8bit; the run in run keeps its moments in f32");
     assert_err(formats_check_resume(&f32, &f32_coded, "run"), USAGE, "keeps its moments in 8bit");

@@ -169,8 +169,8 @@ static void test_plans_that_cannot_be(void **state)
     expect_no_plan(&params, (struct optim_format){ .weights = DTYPE_F32, .master = true },
                    "a master of f32");
     expect_no_plan(&params,
-                   (struct optim_format){ .weights = DTYPE_BF16, .master = true,
-                                          .moments = OPTIM_MOMENTS_8BIT },
+                   (struct optim_format){
+                       .weights = DTYPE_BF16, .master = true, .moments = OPTIM_MOMENTS_8BIT },
                    "beside 8-bit");
     expect_no_plan(&params, (struct optim_format){ .weights = DTYPE_F32, .slice_elements = 1023 },
                    "at least 1024");
@@ -207,7 +207,8 @@ static void test_places_have_the_same_bits(void **state)
             const struct optim_format host = on_host(formats[f], sizes[s]);
             state_rig_open(&got, state_rig_cpu(), &host);
             assert_ok(train_all(&got));
-            if (!state_rig_same(&want, &got)) fail_msg("format %d, slices of %d", (int)f, (int)sizes[s]);
+            if (!state_rig_same(&want, &got))
+                fail_msg("format %d, slices of %d", (int)f, (int)sizes[s]);
             state_rig_close(&got);
         }
         state_rig_close(&want);
@@ -234,7 +235,8 @@ static void test_queues_in_any_order(void **state)
     }
 }
 
-/* A queue that does not wait is noticed by the test above: in each of the three something is needed. */
+/* A queue that does not wait is noticed by the test above: in each of the three something is
+ * needed. */
 static void test_queues_that_do_not_wait(void **state)
 {
     (void)state;
@@ -287,8 +289,8 @@ static void test_state_in_parts(void **state)
         float values[2048], back[2048];
         for (int64_t i = 0; i < count; i++) values[i] = (float)i + 0.5f;
         for (int64_t at = 0; at < count; at += 3) /* in threes, over the ends of pieces */
-            assert_ok(optim_write_state(r.optim, part, row, at, values + at,
-                                        min_i64(3, count - at)));
+            assert_ok(
+                optim_write_state(r.optim, part, row, at, values + at, min_i64(3, count - at)));
         assert_ok(optim_read_state(r.optim, back, part, row, 0, count));
         assert_memory_equal(values, back, (size_t)count * sizeof *values);
         assert_ok(optim_read_state(r.optim, back, part, row, count / 2, 4));
@@ -312,8 +314,8 @@ static void test_bytes_are_what_is_allocated(void **state)
             struct optim_format format = formats[f];
             format.place = (enum optim_place)place;
             state_rig_open(&r, state_rig_cpu(), &format);
-            const int64_t arenas = r.layout.element_count *
-                                   (dtype_bytes(format.weights) + dtype_bytes(DTYPE_F32));
+            const int64_t arenas =
+                r.layout.element_count * (dtype_bytes(format.weights) + dtype_bytes(DTYPE_F32));
             assert_int_equal(r.dev->stats.alloc_bytes - arenas,
                              optim_plan_of(r.optim)->bytes[OPTIM_ON_DEVICE]);
             const int64_t allocations = r.dev->stats.alloc_count;

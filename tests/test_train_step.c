@@ -341,14 +341,16 @@ static void test_late_queues(void **state)
     static const char *const moments[] = { "f32", "8bit" };
     for (int m = 0; m < 2; m++) {
         struct trace want, got;
-        trace_steps(&want, "cpu", SETTINGS("batch.size", "12", "batch.lanes", "3", "batch.micro_tokens",
-                                           "128", "train.moments", moments[m]));
+        trace_steps(&want, "cpu",
+                    SETTINGS("batch.size", "12", "batch.lanes", "3", "batch.micro_tokens", "128",
+                             "train.moments", moments[m]));
         for (int seed = 0; seed < 4; seed++) {
             char device[16];
             snprintf(device, sizeof device, "lazy:%d", seed);
             trace_steps(&got, device,
-                        SETTINGS("batch.size", "12", "batch.lanes", "3", "batch.micro_tokens", "128",
-                                 "train.moments", moments[m], "train.moments_place", "host"));
+                        SETTINGS("batch.size", "12", "batch.lanes", "3", "batch.micro_tokens",
+                                 "128", "train.moments", moments[m], "train.moments_place",
+                                 "host"));
             if (!same_trace(&want, &got)) fail_msg("%s moments, seed %d", moments[m], seed);
             trace_clear(&got);
         }
@@ -364,8 +366,9 @@ static void test_updates_in_the_backward_pass(void **state)
     static const char *const devices[] = { "cpu", "lazy:0", "lazy:5" };
     for (int m = 0; m < 2; m++) {
         struct trace want, got;
-        trace_steps(&want, "cpu", SETTINGS("train.max_grad_norm", "0", "batch.micro_tokens", "2048",
-                                           "train.moments", moments[m]));
+        trace_steps(&want, "cpu",
+                    SETTINGS("train.max_grad_norm", "0", "batch.micro_tokens", "2048",
+                             "train.moments", moments[m]));
         for (int i = 0; i < 6; i++) {
             trace_steps(&got, devices[i / 2],
                         SETTINGS("train.max_grad_norm", "0", "batch.micro_tokens", "2048",
@@ -415,9 +418,9 @@ static void test_released_steps_that_cannot_be(void **state)
     static const enum glm_role roles[] = { GLM_FINAL_GAMMA, GLM_EMBED, GLM_QKV_WEIGHT };
     for (int64_t i = 0; i < 3; i++) {
         const int64_t layer = roles[i] == GLM_QKV_WEIGHT ? 0 : -1;
-        float *weight = (float *)weights.data +
-                        glm_layout(run.glm)
-                            ->offset[glm_params_find(glm_params(run.glm), roles[i], layer)];
+        float *weight =
+            (float *)weights.data +
+            glm_layout(run.glm)->offset[glm_params_find(glm_params(run.glm), roles[i], layer)];
         const float kept = weight[3];
         double *before = micro_copy(run.glm, &weights, &count);
         weight[3] = NAN;

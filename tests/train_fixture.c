@@ -189,8 +189,10 @@ void micro_run_close(struct run *run)
     lanes_clear(&run->lanes);
     optim_close(run->optim);
     glm_close(run->glm);
-    if (is_lazy) lazy_dev_close(dev);
-    else free(dev); /* dev_init_host's */
+    if (is_lazy)
+        lazy_dev_close(dev);
+    else
+        free(dev);   /* dev_init_host's */
     run->dev = NULL; /* what follows closes the rest */
     run->optim = NULL;
     run->glm = NULL;

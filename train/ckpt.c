@@ -205,8 +205,7 @@ static err_t count_file(struct part_visit *visit, const struct part_file *f)
     return ERR_OK;
 }
 
-static err_t check_free_space(const char *root, const struct ckpt_state *state,
-                              struct optim *optim)
+static err_t check_free_space(const char *root, const struct ckpt_state *state, struct optim *optim)
 {
     struct part_visit visit = { .file = count_file, .optim = optim };
     int64_t free_bytes;
@@ -362,8 +361,7 @@ static err_t put_stored_weights(struct part_visit *visit, int64_t row, int64_t f
         for (int64_t i = 0; i < count; i++) wide[i] = bf16_to_f32(half[i]);
     else
         memcpy(wide, visit->piece, (size_t)count * sizeof *wide);
-    if (fills_master)
-        TRY(optim_write_state(visit->optim, OPTIM_MASTER, row, first, wide, count));
+    if (fills_master) TRY(optim_write_state(visit->optim, OPTIM_MASTER, row, first, wide, count));
     if (dtype == now->weights) return ERR_OK;
     if (now->weights == DTYPE_F32) return put_weights(target, row, first, wide, count);
     uint16_t *rounded = (uint16_t *)(void *)visit->piece;
@@ -376,8 +374,7 @@ static err_t put_piece(struct part_visit *visit, const struct item *item, dtype_
                        int64_t first, int64_t count)
 {
     const struct optim_format *now = &optim_plan_of(visit->optim)->format;
-    if (item->part == WEIGHT_PART)
-        return put_stored_weights(visit, item->row, first, dtype, count);
+    if (item->part == WEIGHT_PART) return put_stored_weights(visit, item->row, first, dtype, count);
     if (item->part == OPTIM_MASTER && !now->master)
         return put_weights(optim_target(visit->optim), item->row, first, visit->piece, count);
     return optim_write_state(visit->optim, (enum optim_part)item->part, item->row, first,

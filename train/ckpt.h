@@ -61,8 +61,8 @@ struct ckpt_state {
     int64_t samples;      /* samples consumed */
     int64_t stream_index; /* where the next step begins in the sample stream; tokens mode: -1 */
     int64_t lanes, seed;  /* batch.lanes and batch.seed of the run */
-    struct stored_formats formats; /* f32 throughout where the file says nothing */
-    double grad_norm; /* of the last step, where the next is clipped by it; else 0 */
+    struct stored_formats formats;  /* f32 throughout where the file says nothing */
+    double grad_norm;               /* of the last step, where the next is clipped by it; else 0 */
     char program[CKPT_PROGRAM_MAX]; /* version of the program that wrote it */
     char corpus_sha256[SHA256_HEX_SIZE];
     char tokenizer_dir[FILE_PATH_MAX]; /* for export; may be "" */

@@ -27,20 +27,18 @@ err_t ckpt_state_write(struct buf *out, const struct ckpt_state *s)
     TRY_DONE(glm_config_write(&model, &s->model, "float32"));
     root = json_pack(
         "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s:o, s:s, s:b, s:s%, s:s%}",
-        "version",
-        CKPT_VERSION, "program", s->program, "step", (json_int_t)s->step, "updates",
+        "version", CKPT_VERSION, "program", s->program, "step", (json_int_t)s->step, "updates",
         (json_int_t)s->updates, "samples", (json_int_t)s->samples, "stream_index",
         (json_int_t)s->stream_index, "lanes", (json_int_t)s->lanes, "seed", (json_int_t)s->seed,
-        "sampler_version", CKPT_SAMPLER_VERSION, "corpus_sha256", s->corpus_sha256,
-        "tokenizer_dir", s->tokenizer_dir, "formats", write_formats(&s->formats), "rotary", glm_rotary_name(s->model.rotary), "tied",
-        (int)s->model.tied, "model_config", model.data, model.size, "settings",
-        s->settings.size > 0 ? s->settings.data : "", s->settings.size);
+        "sampler_version", CKPT_SAMPLER_VERSION, "corpus_sha256", s->corpus_sha256, "tokenizer_dir",
+        s->tokenizer_dir, "formats", write_formats(&s->formats), "rotary",
+        glm_rotary_name(s->model.rotary), "tied", (int)s->model.tied, "model_config", model.data,
+        model.size, "settings", s->settings.size > 0 ? s->settings.data : "", s->settings.size);
     if (root != NULL && s->grad_norm > 0.0 &&
         json_object_set_new(root, "grad_norm", json_real(s->grad_norm)) != 0)
         RAISE_DONE(NOMEM, STATE_NAME ": no memory for its text");
     text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(1));
-    if (text == NULL)
-        RAISE_DONE(ARG, STATE_NAME ": model.dir or another setting is not UTF-8");
+    if (text == NULL) RAISE_DONE(ARG, STATE_NAME ": model.dir or another setting is not UTF-8");
     TRY_DONE(buf_puts(out, text));
 done:
     free(text);
@@ -144,13 +142,15 @@ static err_t parse(struct ckpt_state *s, json_t *root, const char *name)
     json_error_t error;
     TRY(check_version(root, "version", CKPT_VERSION, name));
     TRY(check_version(root, "sampler_version", CKPT_SAMPLER_VERSION, name));
-    if (json_unpack_ex(
-            root, &error, 0,
-            "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s?o, s?o, s:s, s:b, s:s, s:s !}",
-            "version", &version, "program", &program, "step", &step, "updates", &updates,
-            "samples", &samples, "stream_index", &stream_index, "lanes", &lanes, "seed", &seed,
-            "sampler_version", &sampler, "corpus_sha256", &corpus, "tokenizer_dir", &tokenizer,
-            "formats", &formats, "grad_norm", &grad_norm, "rotary", &rotary, "tied", &tied, "model_config", &model, "settings", &settings) != 0)
+    if (json_unpack_ex(root, &error, 0,
+                       "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s?o, s?o, s:s, "
+                       "s:b, s:s, s:s !}",
+                       "version", &version, "program", &program, "step", &step, "updates", &updates,
+                       "samples", &samples, "stream_index", &stream_index, "lanes", &lanes, "seed",
+                       &seed, "sampler_version", &sampler, "corpus_sha256", &corpus,
+                       "tokenizer_dir", &tokenizer, "formats", &formats, "grad_norm", &grad_norm,
+                       "rotary", &rotary, "tied", &tied, "model_config", &model, "settings",
+                       &settings) != 0)
         RAISE(FORMAT, "%s: %s", name, error.text);
     s->step = step;
     s->updates = updates;

@@ -12,10 +12,10 @@ struct optim {
     struct optim_target target;
     struct optim_options options;
     struct optim_plan plan;
-    char *state;              /* all slices, on the device or the host, as plan.format.place */
-    struct optim_stage stage; /* state on the host: its way to the device and back */
-    struct tensor chunk_sums; /* [chunks] f64, on the device */
-    double *chunk_sums_host;  /* [chunks] page-locked */
+    char *state;                   /* all slices, on the device or the host, as plan.format.place */
+    struct optim_stage stage;      /* state on the host: its way to the device and back */
+    struct tensor chunk_sums;      /* [chunks] f64, on the device */
+    double *chunk_sums_host;       /* [chunks] page-locked */
     struct adamw_segment *updates; /* [pieces] */
     struct sumsq_segment *norms;   /* [rows of the table] */
     int64_t *unit_row;             /* [units + 1] first row of each unit */
@@ -200,8 +200,7 @@ err_t optim_unit_is_finite(struct optim *o, bool *out, int64_t unit)
     int64_t begin, count;
     TRY(fetch_sums(o, &begin, &count, o->unit_row[unit], o->unit_row[unit + 1]));
     *out = true;
-    for (int64_t i = begin; i < begin + count; i++)
-        *out = *out && isfinite(o->chunk_sums_host[i]);
+    for (int64_t i = begin; i < begin + count; i++) *out = *out && isfinite(o->chunk_sums_host[i]);
     return ERR_OK;
 }
 

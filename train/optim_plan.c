@@ -110,9 +110,9 @@ static void slice_end(struct optim_plan *p)
     for (int part = 0; part < OPTIM_PARTS; part++) {
         const enum adamw_state state = parts[part].state;
         const int64_t elements = state == ADAMW_STATE_FULL ? full : coded;
-        s->part_count[part] =
-            has_part(&p->format, (enum optim_part)part, state) ? elements / parts[part].elements_per
-                                                               : 0;
+        s->part_count[part] = has_part(&p->format, (enum optim_part)part, state)
+                                  ? elements / parts[part].elements_per
+                                  : 0;
         s->part_offset[part] = s->bytes;
         s->bytes += align_up(s->part_count[part] *
                                  dtype_bytes(optim_part_dtype(&p->format, (enum optim_part)part)),

@@ -64,10 +64,10 @@ struct optim_piece {
 
 struct optim_slice {
     int64_t unit;
-    int64_t piece_first, piece_end;    /* of plan.piece */
-    int64_t offset, bytes;             /* of all its state */
-    int64_t part_count[OPTIM_PARTS];   /* elements; 0: absent */
-    int64_t part_offset[OPTIM_PARTS];  /* bytes from the slice's begin, multiples of 64 */
+    int64_t piece_first, piece_end;   /* of plan.piece */
+    int64_t offset, bytes;            /* of all its state */
+    int64_t part_count[OPTIM_PARTS];  /* elements; 0: absent */
+    int64_t part_offset[OPTIM_PARTS]; /* bytes from the slice's begin, multiples of 64 */
 };
 
 struct optim_plan {

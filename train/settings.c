@@ -20,7 +20,8 @@ static const struct cfg_row rows[] = {
     { "train.moments", CFG_ENUM, "f32", 0, 0, "f32|8bit",
       "AdamW's moments; 8bit = block-wise codes for the matrices of layers" },
     { "train.moments_place", CFG_ENUM, "device", 0, 0, "device|host",
-      "host = moments and master in page-locked host memory, brought in piece by piece: same bits" },
+      "host = moments and master in page-locked host memory, brought in piece by piece: same "
+      "bits" },
     { "train.update", CFG_ENUM, "step", 0, 0, "step|backward",
       "backward = each layer as soon as its gradient is ready, one micro-batch a step, so that "
       "gradients of two layers are kept instead of all" },

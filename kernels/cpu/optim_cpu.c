@@ -66,11 +66,11 @@ err_t sumsq_chunks_cpu(struct dev *dev, const struct sumsq_chunks_args *a)
 
 /* Scalars of one update, computed in double and rounded once. */
 struct adamw_scalars {
-    float decay;              /* 1 - lr*weight_decay */
-    float beta1, rest1;       /* beta1, 1 - beta1 */
+    float decay;        /* 1 - lr*weight_decay */
+    float beta1, rest1; /* beta1, 1 - beta1 */
     float beta2, rest2;
-    float step;               /* lr / (1 - beta1^t) */
-    float root;               /* 1 / sqrt(1 - beta2^t) */
+    float step; /* lr / (1 - beta1^t) */
+    float root; /* 1 / sqrt(1 - beta2^t) */
     float eps, grad_scale;
 };
 
@@ -203,9 +203,10 @@ static void store_run(const struct adamw_views *r, const struct adamw_call *call
     const struct adamw_segments_args *a = call->args;
     const int64_t state = seg->state_offset + at, weight = seg->weight_offset + at;
     if (seg->state == ADAMW_STATE_BLOCK8) {
-        encode_run(a->exp_avg_codes, a->exp_avg_absmax, r->m, call->bounds.signed_codes, state, count);
-        encode_run(a->exp_avg_sq_codes, a->exp_avg_sq_absmax, r->v, call->bounds.unsigned_codes, state,
+        encode_run(a->exp_avg_codes, a->exp_avg_absmax, r->m, call->bounds.signed_codes, state,
                    count);
+        encode_run(a->exp_avg_sq_codes, a->exp_avg_sq_absmax, r->v, call->bounds.unsigned_codes,
+                   state, count);
     }
     if (a->weight->dtype == DTYPE_F32) {
         float *w = (float *)a->weight->data + weight;

@@ -5,7 +5,8 @@
 prepare
 steps=6
 train() {
-    tiny train --train.out="$scratch/$1" --train.steps=$steps --train.save_every=3 --batch.size=2 "${@:2}"
+    tiny train --train.out="$scratch/$1" --train.steps=$steps --train.save_every=3 \
+        --batch.size=2 "${@:2}"
 }
 # same NAME OTHER: their last checkpoints are equal.
 same() {
