@@ -412,7 +412,11 @@ int ops_main(const char *family, const struct CMUnitTest *tests, size_t count)
     static const struct backend {
         const char *dev;
         dtype_t dtype;
-    } backends[] = { { "cpu", DTYPE_F32 }, { "cuda", DTYPE_F32 }, { "cuda", DTYPE_BF16 } };
+    } backends[] = { { "cpu", DTYPE_F32 },
+                     { "emu", DTYPE_F32 },
+                     { "emu", DTYPE_BF16 },
+                     { "cuda", DTYPE_F32 },
+                     { "cuda", DTYPE_BF16 } };
     int failed = 0;
     for (size_t b = 0; b < COUNT_OF(backends); b++) {
         struct ops_env env = { .dtype = backends[b].dtype };
