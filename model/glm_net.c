@@ -172,7 +172,8 @@ static err_t embed_bwd(struct glm_pass *p)
     struct trace_span span = glm_span(p, "embedding_bwd");
     struct tensor dtable = grad_of(p, GLM_EMBED);
     if (!p->glm->config.tied) TRY(unit_begin(p, 0));
-    TRY(RUN(p, embed_bwd, .dtable_acc = &dtable, .dy = &dh, .ids = &p->ids, .order = &p->order));
+    TRY(RUN(p, embed_bwd, .dtable_acc = &dtable, .dy = &dh, .ids = &p->ids, .order = &p->order,
+            .scratch = p->scratch));
     TRY(unit_done(p, 0));
     trace_end(&span);
     return ERR_OK;
