@@ -185,7 +185,8 @@ static err_t embedding_bwd(struct glm_pass *p, int64_t l)
     const struct tensor dh = glm_view(p->glm, GLM_B_DH, 0, p->rows);
     struct tensor dtable = grad_of(p, GLM_EMBED);
     if (!p->glm->config.tied) TRY(unit_begin(p, 0));
-    TRY(RUN(p, embed_bwd, .dtable_acc = &dtable, .dy = &dh, .ids = &p->ids, .order = &p->order));
+    TRY(RUN(p, embed_bwd, .dtable_acc = &dtable, .dy = &dh, .ids = &p->ids, .order = &p->order,
+            .scratch = p->scratch));
     return unit_done(p, 0);
 }
 

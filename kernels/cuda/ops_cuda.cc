@@ -3,7 +3,19 @@
 
 extern const struct ops_table ops_cuda = {
     .name = "cuda",
+    .embed_fwd = embed_fwd_cuda,
+    .embed_bwd = embed_bwd_cuda,
+    .embed_bwd_scratch = embed_bwd_scratch_cuda,
     .residual_norm_fwd = residual_norm_fwd_cuda,
+    .residual_norm_bwd = residual_norm_bwd_cuda,
+    .residual_norm_bwd_scratch = residual_norm_bwd_scratch_cuda,
+    .act_fwd = act_fwd_cuda,
+    .rotary = rotary_cuda,
+    .kv_store = kv_store_cuda,
+    .sumsq_chunks = sumsq_chunks_cuda,
+    .adamw_segments = adamw_segments_cuda,
+    .cast = cast_cuda,
+    .add = add_cuda,
 };
 
 err_t cuda_require_compute(const struct tensor *t)

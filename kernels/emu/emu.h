@@ -27,6 +27,7 @@
 #define __constant__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct dim3 {
     unsigned x, y, z;
@@ -110,6 +111,7 @@ template <class A> A __shfl_up_sync(unsigned, A x, unsigned step)
 }
 
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+inline float __fdividef(float a, float b) { return a / b; }
 template <class A> A __ldg(const A *p) { return *p; }
 inline unsigned __float_as_uint(float x)
 {
