@@ -4,6 +4,13 @@
 extern const struct ops_table ops_cuda = {
     .name = "cuda",
     .residual_norm_fwd = residual_norm_fwd_cuda,
+    .linear_fwd = linear_fwd_cuda,
+    .linear_fwd_scratch = linear_fwd_scratch_cuda,
+    .linear_bwd = linear_bwd_cuda,
+    .linear_bwd_scratch = linear_bwd_scratch_cuda,
+    .linear_ce = linear_ce_cuda,
+    .linear_ce_scratch = linear_ce_scratch_cuda,
+    .probe_gemm = probe_gemm_cuda,
 };
 
 err_t cuda_require_compute(const struct tensor *t)
