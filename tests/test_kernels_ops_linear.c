@@ -11,16 +11,28 @@
  * sigma of that is k = 4 with scale = t*sqrt(n).
  *   gelu   the slope is below 1.13, and some six roundings of values as large as five sigma
  *   swiglu each factor carries its error times the other factor: twice five sigma
+ *
+ * And k of what a 16-bit T adds where the contract rounds on the way, k * eps_T * scale, with
+ * values up to seven times their rms, as normal values are in tables of this size:
+ *   gelu        pre of rms spread/sqrt(2), rounded, times the slope of 1.13
+ *   swiglu      both factors so, the largest product of two being 25 times their rms squared
+ *   gelu_bwd    dy w rounded, times the slope
+ *   swiglu_bwd  dy w rounded, times u2, times a slope of 1.1
  */
 static const struct {
     double sum, gelu, swiglu;
 } k = { 4, 12, 40 };
+static const struct {
+    double gelu, swiglu, gelu_bwd, swiglu_bwd;
+} k_stored = { 6, 14, 8, 28 };
 
 /* Weights are kept near 1/sqrt(K) so that activations see values around `magnitude`. */
 static double weight_scale(const struct linear_case *c) { return 1.0 / sqrt((double)c->K); }
 
+/* Only f32 layers take weights in another format. */
 static dtype_t weight_dtype(enum weight_format w, dtype_t T)
 {
+    if (T == DTYPE_BF16) return T;
     return w == W_F16 ? DTYPE_F16 : w == W_BF16 ? DTYPE_BF16 : T;
 }
 
@@ -68,6 +80,9 @@ static void describe_fwd(struct ops_call *call, int64_t index)
     if (c->integers) return;
     if (c->keeps_pre) ops_bound(call, &call->o[PRE], k.sum, c->K + 1, 2 * c->magnitude);
     bound_act(call, y, c->act, c->K + 1, 2 * c->magnitude);
+    const double spread = 2 * c->magnitude;
+    if (c->act == ACT_GELU_TANH) ops_bound_stored(call, y, k_stored.gelu, spread);
+    if (c->act == ACT_SWIGLU) ops_bound_stored(call, y, k_stored.swiglu, spread * spread);
 }
 
 static err_t invoke_fwd(struct dev *dev, const struct ops_call *call, struct tensor *const t[],
@@ -90,9 +105,15 @@ static void bound_slope(const struct ops_call *call, struct operand *dx,
                         const struct linear_case *c, double spread)
 {
     if (c->act == ACT_NONE) ops_bound(call, dx, k.sum, c->N, spread);
-    if (c->act == ACT_GELU_TANH) ops_bound(call, dx, k.gelu, c->N, spread);
-    if (c->act == ACT_SWIGLU)
-        ops_bound(call, dx, k.swiglu, c->N, spread * fmax(1.0, c->magnitude));
+    const double wide = spread * fmax(1.0, c->magnitude);
+    if (c->act == ACT_GELU_TANH) {
+        ops_bound(call, dx, k.gelu, c->N, spread);
+        ops_bound_stored(call, dx, k_stored.gelu_bwd, spread);
+    }
+    if (c->act == ACT_SWIGLU) {
+        ops_bound(call, dx, k.swiglu, c->N, wide);
+        ops_bound_stored(call, dx, k_stored.swiglu_bwd, wide);
+    }
 }
 
 static void describe_bwd(struct ops_call *call, int64_t index)

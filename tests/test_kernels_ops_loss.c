@@ -15,10 +15,13 @@
  *   nll  twice a logit's error, and the rounding of the log-sum-exp; n = C
  *   dx   probabilities sum to one and carry twice a logit's error relatively; times w; n = C
  *   dw   the same times x for each of N targets, which do not conspire; n = C*N
+ * Where T has 16 bits dz is rounded to it, k * eps_T * scale:
+ *   dx   the sum over words of |dz| is twice a weight of five, times a w of five sigma
+ *   dw   each of N targets contributes weight * x at most; ten sigma of a uniform rounding error
  */
 static const struct {
     double nll, dx, dw;
-} k = { 10, 10, 10 };
+} k = { 10, 10, 10 }, k_stored = { 0, 50, 6 };
 
 enum { NLL, DX, DW, X, W, ROWS, LABELS, WEIGHTS, CE_COUNT };
 
@@ -48,7 +51,8 @@ static void describe(struct ops_call *call, int64_t index)
     struct operand *nll = ops_operand(call, NLL, ROLE_OUT, "nll", sum, c->N, 0);
     struct operand *x = ops_operand(call, X, ROLE_IN, "x", T, c->R, c->C);
     struct operand *w = ops_operand(call, W, ROLE_IN, "w",
-                                    c->w == W_F16    ? DTYPE_F16
+                                    T == DTYPE_BF16  ? T
+                                    : c->w == W_F16  ? DTYPE_F16
                                     : c->w == W_BF16 ? DTYPE_BF16
                                                      : T,
                                     c->V, c->C);
@@ -67,11 +71,13 @@ static void describe(struct ops_call *call, int64_t index)
     if (c->wants_dx) {
         struct operand *dx = ops_operand(call, DX, ROLE_OUT, "dx", T, c->R, c->C);
         ops_bound(call, dx, k.dx, c->C, 5 * w_rms * size);
+        ops_bound_stored(call, dx, k_stored.dx, w_rms);
     }
     if (c->wants_dw) {
         struct operand *dw = ops_operand(call, DW, ROLE_ACC, "dw_acc", sum, c->V, c->C);
         ops_fill_normal(dw, 1.0);
         ops_bound(call, dw, k.dw, c->C * c->N, s * size);
+        ops_bound_stored(call, dw, k_stored.dw, sqrt((double)c->N) * c->magnitude);
     }
 }
 

@@ -4,7 +4,7 @@
  */
 #include "kernels/cuda/linear_rows.h"
 
-#include "kernels/cuda/gelu.cuh"
+#include "kernels/cuda/act.cuh"
 #include "kernels/cuda/num.cuh"
 #include "kernels/cuda/ops_cuda.h"
 
@@ -40,9 +40,9 @@ static bool fits(int width, int64_t cols, int64_t ld0, int64_t ld1, int64_t ld2)
 
 /* ---- activations ---- */
 
-template <int ACT> __device__ __forceinline__ float apply(float u)
+template <class T, int ACT> __device__ __forceinline__ float apply(float u)
 {
-    return ACT == ACT_GELU_TANH ? gelu_tanh(u) : u;
+    return ACT == ACT_GELU_TANH ? act_gelu<T>(u) : u;
 }
 
 template <class T, int ACT, int W>
@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(THREADS)
         const int64_t c = at.col + (int64_t)p * THREADS * W;
         if (c >= N) break;
 #pragma unroll
-        for (int i = 0; i < W; i++) u[p].v[i] = from_float<T>(apply<ACT>(to_float(u[p].v[i])));
+        for (int i = 0; i < W; i++) u[p].v[i] = from_float<T>(apply<T, ACT>(to_float(u[p].v[i])));
         store_pack(y + at.row * ldy + c, u[p]);
     }
 }
@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(THREADS)
         const pack<T, W> u2 = load_pack<W>(pre + at.row * ldpre + N + c);
 #pragma unroll
         for (int i = 0; i < W; i++)
-            u1.v[i] = from_float<T>(silu(to_float(u1.v[i])) * to_float(u2.v[i]));
+            u1.v[i] = from_float<T>(act_swiglu<T>(to_float(u1.v[i]), to_float(u2.v[i])));
         store_pack(y + at.row * ldy + c, u1);
     }
 }
@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(THREADS)
 #pragma unroll
         for (int i = 0; i < W; i++)
             d[p].v[i] =
-                from_float<T>(to_float(d[p].v[i]) * gelu_tanh_slope(to_float(u[p].v[i])));
+                from_float<T>(to_float(d[p].v[i]) * act_gelu_slope<T>(to_float(u[p].v[i])));
         store_pack(dx + at.row * lddx + c, d[p]);
     }
 }
@@ -155,10 +155,11 @@ __global__ void __launch_bounds__(THREADS)
         pack<T, W> u2 = load_pack<W>(pre + at.row * ldpre + K + c);
 #pragma unroll
         for (int i = 0; i < W; i++) {
-            const silu_parts s = silu_both(to_float(u1.v[i]));
             const float di = to_float(d.v[i]);
-            u1.v[i] = from_float<T>(di * to_float(u2.v[i]) * s.slope);
-            u2.v[i] = from_float<T>(di * s.value);
+            const act_swiglu_slopes s =
+                act_swiglu_slopes_of<T>(to_float(u1.v[i]), to_float(u2.v[i]));
+            u1.v[i] = from_float<T>(di * s.u1);
+            u2.v[i] = from_float<T>(di * s.u2);
         }
         store_pack(dx + at.row * lddx + c, u1);
         store_pack(dx + at.row * lddx + K + c, u2);

@@ -22,8 +22,8 @@
 #define CHUNK_MAX    4096
 
 #define COPY_THREADS 256
-#define CE_THREADS   1024
-#define CE_WIDTH     8 /* logits of a thread at a time: 32 bytes, 16 as bf16 */
+#define CE_WIDTH     8    /* logits of a thread at a time: 32 bytes, 16 as bf16 */
+#define CE_THREADS   1024 /* of a row of 8192 or more words */
 
 /* ---- rows of targets ---- */
 
@@ -96,7 +96,7 @@ __device__ __forceinline__ void take(softmax_part *part, const pack<float, CE_WI
 __device__ __forceinline__ softmax_part whole_row(const float *z, int64_t count, float *shared)
 {
     softmax_part part = { -3.4e38f, 0.0f }; /* finite: -inf - -inf would be NaN */
-    for (int64_t c = (int64_t)threadIdx.x * CE_WIDTH; c < count; c += CE_THREADS * CE_WIDTH)
+    for (int64_t c = (int64_t)threadIdx.x * CE_WIDTH; c < count; c += blockDim.x * CE_WIDTH)
         take(&part, load_pack<CE_WIDTH>(z + c), count - c);
     const float max = block_max(part.max, shared);
     return { max, block_sum(part.sum * expf(part.max - max), shared) };
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(CE_THREADS)
     if (!gradient) return;
 
     const float weight = weights[blockIdx.x], factor = weight / all.sum;
-    for (int64_t tile = 0; tile < count; tile += CE_THREADS * CE_WIDTH) {
+    for (int64_t tile = 0; tile < count; tile += blockDim.x * CE_WIDTH) {
         const int64_t c = tile + (int64_t)threadIdx.x * CE_WIDTH;
         pack<float, CE_WIDTH> in = {};
         pack<T, CE_WIDTH> out;
@@ -211,7 +211,9 @@ static err_t logits_product(struct dev *dev, const struct ce *f)
 template <class T> static err_t ce_of(struct dev *dev, const struct ce *f)
 {
     const struct linear_ce_args *a = f->a;
-    return gpu_launch(dev, "ce_rows", ce_rows<T>, dim3((unsigned)f->count), dim3(CE_THREADS), 0,
+    const int64_t threads = align_up(div_ceil(a->vocab_valid, CE_WIDTH), WARP_SIZE);
+    return gpu_launch(dev, "ce_rows", ce_rows<T>, dim3((unsigned)f->count),
+                      dim3((unsigned)min_i64(threads, CE_THREADS)), 0,
                       (float *)a->nll->data + f->first, f->logits, f->ld,
                       (const int32_t *)a->labels->data + f->first,
                       (const float *)a->weights->data + f->first, a->vocab_valid,

@@ -7,8 +7,8 @@
 
 #include "base/check.h"
 #include "base/fault.h"
+#include "kernels/cuda/act.cuh"
 #include "kernels/cuda/dev_cuda.h"
-#include "kernels/cuda/gelu.cuh"
 #include "kernels/cuda/gemm_tune.h"
 #include "kernels/cuda/num.cuh"
 
@@ -52,7 +52,7 @@ static float finished(const struct gemm *g, int64_t row, int64_t col, float sum)
     if (g->accumulate) return load(g->d, g->out_dtype, row * g->ldd + col) + sum;
     if (g->epilogue == GEMM_BIAS) return sum + load(g->bias, g->out_dtype, col);
     if (g->epilogue == GEMM_DGELU)
-        return sum * gelu_tanh_slope(load(g->pre, g->out_dtype, row * g->ldpre + col));
+        return sum * act_gelu_slope<bf16>(load(g->pre, g->out_dtype, row * g->ldpre + col));
     return sum;
 }
 
