@@ -77,7 +77,7 @@ struct ops_table {
     int64_t (*op##_scratch)(const struct dev *dev, const struct op##_args *args); /* NULL: 0 */
     OPS_LIST(X)
 #undef X
-    /* The backend's best float32 product, see probe.h; NULL: none. */
+    /* The backend's best product, see probe.h; NULL: none. */
     err_t (*probe_gemm)(double *flop_per_s, struct dev *dev, int64_t n, double seconds);
 };
 

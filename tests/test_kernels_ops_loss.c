@@ -169,12 +169,49 @@ static void test_refusals(void **state)
     ops_check_refusals(*state, &ce, 7, NULL, 0);
 }
 
+/* More targets never ask for less, over several chunks. */
+static void test_scratch(void **state)
+{
+    const struct ops_env *env = *state;
+    int64_t bytes = 0;
+    for (int64_t N = 0; N < 3000; N++) {
+        struct tensor x = tensor_2d(NULL, env->dtype, 3000, 8, "x");
+        struct tensor w = tensor_2d(NULL, env->dtype, 40, 8, "w");
+        struct tensor rows = tensor_1d(NULL, DTYPE_I32, N, "rows");
+        const int64_t now = op_linear_ce_scratch_bytes(
+            env->dev,
+            &(struct linear_ce_args){ .x = &x, .w = &w, .rows = &rows, .vocab_valid = 37 });
+        assert_true(now >= bytes);
+        bytes = now;
+    }
+}
+
+/* A label or row that is none shows as NaN in its own nll and in no other; checked by the host
+ * where it runs there (ASSERT). */
+static void test_wrong_target(void **state)
+{
+    struct ops_env *env = *state;
+    if (env->host) return;
+    struct ops_call call = ops_describe(&ce, env->dtype, 5);
+    const struct ce_case *c = call.row;
+    call.o[LABELS].value[2] = (double)c->Vv;
+    call.o[LABELS].value[3] = -1;
+    call.o[ROWS].value[c->N - 1] = (double)c->R;
+    struct ops_laid laid;
+    ops_run(&laid, env->dev, &call);
+    for (int64_t i = 0; i < c->N; i++)
+        assert_int_equal(isnan(ops_result(&laid, NLL, i)), i == 2 || i == 3 || i == c->N - 1);
+    ops_clear(&laid);
+    ops_call_clear(&call);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),   cmocka_unit_test(test_gradient),
         cmocka_unit_test(test_ignores), cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_scratch),
+        cmocka_unit_test(test_wrong_target),
     };
     return ops_main("loss", tests, COUNT_OF(tests));
 }
