@@ -16,6 +16,13 @@ extern const struct ops_table ops_cuda = {
     .adamw_segments = adamw_segments_cuda,
     .cast = cast_cuda,
     .add = add_cuda,
+    .linear_fwd = linear_fwd_cuda,
+    .linear_fwd_scratch = linear_fwd_scratch_cuda,
+    .linear_bwd = linear_bwd_cuda,
+    .linear_bwd_scratch = linear_bwd_scratch_cuda,
+    .linear_ce = linear_ce_cuda,
+    .linear_ce_scratch = linear_ce_scratch_cuda,
+    .probe_gemm = probe_gemm_cuda,
 };
 
 err_t cuda_require_compute(const struct tensor *t)
