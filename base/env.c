@@ -16,6 +16,7 @@ static const struct env_row rows[] = {
     { "SOULCHAT_FAULT", "make the n-th step of a kind fail, in test builds: file.write:3" },
     { "SOULCHAT_ARENA", "\"malloc\": one allocation for each object, for valgrind" },
     { "SOULCHAT_EMU_SEED", "order in which the emulated GPU runs threads, for tests: 7" },
+    { "SOULCHAT_ATTENTION", "attention of a GPU by this way alone: plain, mma or cudnn" },
     { "SOULCHAT_SHARED", "folder of reference material for tests: ../shared" },
 };
 
