@@ -18,6 +18,7 @@ static const struct env_row rows[] = {
     { "SOULCHAT_TUNE", "file that keeps the GPU's product algorithms, or off: gemm.tune" },
     { "SOULCHAT_FUSE", "what the GPU's products do besides multiplying, to measure it: dgelu" },
     { "SOULCHAT_EMU_SEED", "order in which the emulated GPU runs threads, for tests: 7" },
+    { "SOULCHAT_ATTENTION", "attention of a GPU by this way alone: plain, mma or cudnn" },
     { "SOULCHAT_SHARED", "folder of reference material for tests: ../shared" },
 };
 

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/num.h"
 #include "kernels/backend.h"
+#include "kernels/cuda/attn.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/ops_cuda.h"
 
@@ -211,7 +212,8 @@ static err_t backend_open(struct dev *dev, int index)
     dev->state = cuda;
     dev->ops = &ops_cuda;
     dev->memory = &memory_cuda;
-    rc = open_parts(dev);
+    rc = attn_read_switch(dev);
+    if (rc == ERR_OK) rc = open_parts(dev);
     if (rc != ERR_OK) backend_close(dev);
     return rc;
 }

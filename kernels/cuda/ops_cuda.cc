@@ -23,6 +23,12 @@ extern const struct ops_table ops_cuda = {
     .linear_ce = linear_ce_cuda,
     .linear_ce_scratch = linear_ce_scratch_cuda,
     .probe_gemm = probe_gemm_cuda,
+    .attn_fwd = attn_fwd_cuda,
+    .attn_fwd_scratch = attn_fwd_scratch_cuda,
+    .attn_bwd = attn_bwd_cuda,
+    .attn_bwd_scratch = attn_bwd_scratch_cuda,
+    .decode_attn = decode_attn_cuda,
+    .decode_attn_scratch = decode_attn_scratch_cuda,
 };
 
 err_t cuda_require_compute(const struct tensor *t)
