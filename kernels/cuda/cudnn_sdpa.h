@@ -77,7 +77,7 @@ MUST_USE err_t cudnn_sdpa_run(const struct cudnn_sdpa_plan *plan,
                               void *const operands[CUDNN_SDPA_OPERANDS], float scale,
                               void *workspace, void *stream);
 
-#define CUDNN_SDPA_PLANS_MAX 64
+#define CUDNN_SDPA_PLANS_MAX 128
 
 /* Plans by shape. */
 struct cudnn_sdpa_cache {
