@@ -5,6 +5,7 @@
 #include "base/num.h"
 #include "kernels/cuda/cudnn_pack.h"
 #include "kernels/cuda/cudnn_sdpa.h"
+#include "kernels/cuda/gpu.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -157,6 +158,13 @@ static struct cudnn_sdpa_shape shape_of(const struct attn_cudnn *c, const struct
     return shape;
 }
 
+/* What is set aside for the workspace of any group of R rows. */
+static int64_t workspace_bytes_max(int64_t R, const struct cudnn_pack_limits *limits)
+{
+    if (limits->score_bytes_max == 0) return WORKSPACE_BYTES;
+    return WORKSPACE_BYTES + cudnn_pack_score_bytes_max(R, limits);
+}
+
 static err_t append_launch(struct attn_cudnn *c, const struct launch *launch)
 {
     if (c->launch_count == c->launch_room) {
@@ -179,10 +187,7 @@ static err_t prepare_group(struct attn_cudnn *c, const struct request *r,
     const struct cudnn_sdpa_shape shape = shape_of(c, r, group);
     struct launch launch = { *group, NULL, (int64_t)c->blocks.size };
     TRY(cudnn_sdpa_find(&launch.plan, &c->cache, &c->target, &shape));
-    const int64_t workspace_max =
-        WORKSPACE_BYTES + (r->limits.score_bytes_max > 0
-                               ? cudnn_pack_score_bytes_max(r->qkv->dim[0], &r->limits)
-                               : 0);
+    const int64_t workspace_max = workspace_bytes_max(r->qkv->dim[0], &r->limits);
     if (launch.plan->plan.workspace_bytes > workspace_max)
         RAISE(UNSUPPORTED, "cuDNN attention wants %" PRId64 " bytes of workspace; %" PRId64
               " are set aside", launch.plan->plan.workspace_bytes, workspace_max);
@@ -236,22 +241,20 @@ static err_t carve_begin(struct carver *carver, const struct scratch *scratch, i
 
 static int64_t carved(int64_t bytes) { return align_up(bytes, SCRATCH_ALIGN) + SCRATCH_ALIGN; }
 
-static err_t upload_blocks(const struct attn_cudnn *c, void *to_dev,
-                           const struct attn_cudnn_queue *queue)
+static err_t upload_blocks(struct dev *dev, void *to_dev, const struct attn_cudnn *c)
 {
     if (c->blocks.size == 0) return ERR_OK;
-    return queue->upload(queue->context, to_dev, c->blocks.data, (int64_t)c->blocks.size);
+    return dev->memory->upload(dev, to_dev, c->blocks.data, (int64_t)c->blocks.size);
 }
 
 /* Rows of t that belong to no segment become 0. */
-static err_t zero_padding(const struct tensor *t, const struct attn_segment *segments, int64_t S,
-                          const struct attn_cudnn_queue *queue)
+static err_t zero_padding(struct dev *dev, const struct tensor *t,
+                          const struct attn_segment *segments, int64_t S)
 {
     const int64_t row_bytes = t->dim[1] * dtype_bytes(t->dtype);
     int64_t row = 0, end = 0, s = 0;
     while (cudnn_pack_next_padding(&row, &end, &s, segments, S, t->dim[0]))
-        TRY(queue->zero(queue->context, (char *)t->data + row * row_bytes,
-                        (end - row) * row_bytes));
+        TRY(dev->memory->zero(dev, (char *)t->data + row * row_bytes, (end - row) * row_bytes));
     return ERR_OK;
 }
 
@@ -260,18 +263,42 @@ static void *column(const struct tensor *t, int64_t offset)
     return (char *)t->data + offset * dtype_bytes(t->dtype);
 }
 
-/* The arrays of a launch, in the uploaded blocks. */
-static void bind_block(void **operands, const struct launch *launch, char *blocks)
+/* What launches of one operator call bind; those of the blocks change from launch to launch. */
+struct binding {
+    void *operands[CUDNN_SDPA_OPERANDS];
+    char *blocks;    /* on the device */
+    void *workspace;
+    char *dkv;       /* backward: [dk | dv] of a CONTEXT group */
+};
+
+static void bind_qkv(struct binding *b, const struct tensor *qkv, const struct qkv_layout *layout,
+                     const struct tensor *out, const struct tensor *lse)
 {
-    const struct cudnn_block b = cudnn_pack_block(launch->group.batch);
-    char *block = blocks + launch->block;
-    operands[CUDNN_SDPA_AT_Q] = block + b.at_q;
-    operands[CUDNN_SDPA_AT_KV] = block + b.at_kv;
-    operands[CUDNN_SDPA_AT_O] = block + b.at_out;
-    operands[CUDNN_SDPA_AT_LSE] = block + b.at_lse;
-    operands[CUDNN_SDPA_AT_DKV] = block + b.at_dkv;
-    operands[CUDNN_SDPA_QUERY_COUNT] = block + b.query_count;
-    operands[CUDNN_SDPA_KEY_COUNT] = block + b.key_count;
+    b->operands[CUDNN_SDPA_Q] = column(qkv, layout->q_offset);
+    b->operands[CUDNN_SDPA_K] = column(qkv, layout->k_offset);
+    b->operands[CUDNN_SDPA_V] = column(qkv, layout->v_offset);
+    b->operands[CUDNN_SDPA_O] = out->data;
+    b->operands[CUDNN_SDPA_LSE] = lse->data;
+}
+
+static void bind_block(struct binding *b, const struct launch *launch)
+{
+    const struct cudnn_block layout = cudnn_pack_block(launch->group.batch);
+    char *block = b->blocks + launch->block;
+    b->operands[CUDNN_SDPA_AT_Q] = block + layout.at_q;
+    b->operands[CUDNN_SDPA_AT_KV] = block + layout.at_kv;
+    b->operands[CUDNN_SDPA_AT_O] = block + layout.at_out;
+    b->operands[CUDNN_SDPA_AT_LSE] = block + layout.at_lse;
+    b->operands[CUDNN_SDPA_AT_DKV] = block + layout.at_dkv;
+    b->operands[CUDNN_SDPA_QUERY_COUNT] = block + layout.query_count;
+    b->operands[CUDNN_SDPA_KEY_COUNT] = block + layout.key_count;
+}
+
+static err_t run(const struct attn_cudnn *c, struct dev *dev, const struct launch *launch,
+                 const struct binding *b, double scale)
+{
+    return cudnn_sdpa_run(launch->plan, &c->target, b->operands, (float)scale, b->workspace,
+                          gpu_of(dev)->queue[DEV_COMPUTE]);
 }
 
 int64_t attn_cudnn_fwd_scratch_bytes(const struct attn_cudnn *c, const struct attn_fwd_args *args)
@@ -280,31 +307,25 @@ int64_t attn_cudnn_fwd_scratch_bytes(const struct attn_cudnn *c, const struct at
     return carved(cudnn_pack_blocks_bytes_max(args->qkv->dim[0])) + carved(WORKSPACE_BYTES);
 }
 
-err_t attn_cudnn_fwd(struct attn_cudnn *c, const struct attn_fwd_args *args,
-                     const struct attn_cudnn_queue *queue)
+err_t attn_cudnn_fwd(struct attn_cudnn *c, struct dev *dev, const struct attn_fwd_args *args)
 {
     const int64_t S = args->segments->dim[0];
     const struct request request = { args->qkv, &args->layout, args->segments_host, S, false,
                                      limits_of(c, args->layout.heads, false) };
     struct carver scratch;
+    struct binding b = {};
     TRY(prepare(c, &request));
     TRY(carve_begin(&scratch, &args->scratch, attn_cudnn_fwd_scratch_bytes(c, args)));
-    char *blocks = (char *)carve(&scratch, (int64_t)c->blocks.size);
-    void *workspace = carve(&scratch, WORKSPACE_BYTES);
+    b.blocks = (char *)carve(&scratch, cudnn_pack_blocks_bytes_max(args->qkv->dim[0]));
+    b.workspace = carve(&scratch, WORKSPACE_BYTES);
+    bind_qkv(&b, args->qkv, &args->layout, args->out, args->lse);
 
-    TRY(zero_padding(args->out, args->segments_host, S, queue));
-    TRY(zero_padding(args->lse, args->segments_host, S, queue));
-    TRY(upload_blocks(c, blocks, queue));
-    void *operands[CUDNN_SDPA_OPERANDS] = {};
-    operands[CUDNN_SDPA_Q] = column(args->qkv, args->layout.q_offset);
-    operands[CUDNN_SDPA_K] = column(args->qkv, args->layout.k_offset);
-    operands[CUDNN_SDPA_V] = column(args->qkv, args->layout.v_offset);
-    operands[CUDNN_SDPA_O] = args->out->data;
-    operands[CUDNN_SDPA_LSE] = args->lse->data;
+    TRY(zero_padding(dev, args->out, args->segments_host, S));
+    TRY(zero_padding(dev, args->lse, args->segments_host, S));
+    TRY(upload_blocks(dev, b.blocks, c));
     for (int64_t i = 0; i < c->launch_count; i++) {
-        bind_block(operands, &c->launches[i], blocks);
-        TRY(cudnn_sdpa_run(c->launches[i].plan, &c->target, operands, (float)args->scale, workspace,
-                           queue->stream));
+        bind_block(&b, &c->launches[i]);
+        TRY(run(c, dev, &c->launches[i], &b, args->scale));
     }
     return ERR_OK;
 }
@@ -323,8 +344,7 @@ static struct bwd_scratch bwd_scratch_of(const struct attn_cudnn *c,
     b.blocks = cudnn_pack_blocks_bytes_max(R);
     b.softmax_sum = R * H * (int64_t)sizeof(float);
     b.dq_sum = c->deterministic ? 0 : R * H * D * (int64_t)sizeof(float);
-    b.workspace =
-        WORKSPACE_BYTES + (c->deterministic ? cudnn_pack_score_bytes_max(R, &limits) : 0);
+    b.workspace = workspace_bytes_max(R, &limits);
     b.dkv = min_i64(R, CUDNN_PACK_ROWS_MAX) * 2 * H * D * dtype_bytes(DTYPE_BF16);
     return b;
 }
@@ -336,79 +356,67 @@ int64_t attn_cudnn_bwd_scratch_bytes(const struct attn_cudnn *c, const struct at
            carved(b.dkv);
 }
 
-/* dk and dv of one CONTEXT group, set aside in dkv, into dqkv. */
-static err_t add_context(const struct attn_bwd_args *args, const struct launch *launch,
-                         char *blocks, const void *dkv, void *stream)
+/* dk and dv of one CONTEXT group, set aside in b->dkv, into dqkv. */
+static err_t add_context(struct dev *dev, const struct attn_bwd_args *args,
+                         const struct launch *launch, const struct binding *b)
 {
-    const struct cudnn_block b = cudnn_pack_block(launch->group.batch);
-    const char *block = blocks + launch->block;
+    const struct cudnn_block layout = cudnn_pack_block(launch->group.batch);
+    const char *block = b->blocks + launch->block;
     struct attn_cudnn_context context;
     context.dk = column(args->dqkv, args->layout.k_offset);
     context.dv = column(args->dqkv, args->layout.v_offset);
-    context.dkv = dkv;
+    context.dkv = b->dkv;
     context.heads = args->layout.heads;
     context.head_dim = args->layout.head_dim;
     context.row_stride = args->dqkv->dim[1];
     context.head_stride = args->layout.k_stride;
-    context.at_kv = (const int64_t *)(block + b.at_kv);
-    context.at_dkv = (const int64_t *)(block + b.at_dkv);
-    context.key_count = (const int32_t *)(block + b.key_count);
-    context.alone = (const int32_t *)(block + b.alone);
+    context.at_kv = (const int64_t *)(block + layout.at_kv);
+    context.at_dkv = (const int64_t *)(block + layout.at_dkv);
+    context.key_count = (const int32_t *)(block + layout.key_count);
+    context.alone = (const int32_t *)(block + layout.alone);
     context.count = launch->group.count;
     context.keys_max = launch->group.keys;
-    return attn_cudnn_add_context(&context, stream);
+    return attn_cudnn_add_context(dev, &context);
 }
 
-static void bind_bwd(void **operands, const struct attn_bwd_args *args)
-{
-    operands[CUDNN_SDPA_Q] = column(args->qkv, args->layout.q_offset);
-    operands[CUDNN_SDPA_K] = column(args->qkv, args->layout.k_offset);
-    operands[CUDNN_SDPA_V] = column(args->qkv, args->layout.v_offset);
-    operands[CUDNN_SDPA_O] = args->out->data;
-    operands[CUDNN_SDPA_LSE] = args->lse->data;
-    operands[CUDNN_SDPA_DOUT] = args->dout->data;
-    operands[CUDNN_SDPA_DQ] = column(args->dqkv, args->layout.q_offset);
-}
-
-/* One launch with its own dk and dv: in place for TARGET, set aside for CONTEXT. */
-static err_t launch_bwd(struct attn_cudnn *c, const struct attn_bwd_args *args,
-                        const struct launch *launch, void **operands, char *blocks, char *dkv,
-                        void *workspace, const struct attn_cudnn_queue *queue)
+/* One launch with its own dk and dv: in place for TARGET, set aside and added for CONTEXT. */
+static err_t run_bwd(const struct attn_cudnn *c, struct dev *dev, const struct attn_bwd_args *args,
+                     const struct launch *launch, struct binding *b)
 {
     const bool in_place = launch->group.call == CUDNN_PACK_TARGET;
     const int64_t width = args->layout.heads * args->layout.head_dim;
-    bind_block(operands, launch, blocks);
-    operands[CUDNN_SDPA_DK] = in_place ? column(args->dqkv, args->layout.k_offset) : dkv;
-    operands[CUDNN_SDPA_DV] = in_place ? column(args->dqkv, args->layout.v_offset)
-                                       : dkv + width * dtype_bytes(DTYPE_BF16);
+    bind_block(b, launch);
+    b->operands[CUDNN_SDPA_DK] = in_place ? column(args->dqkv, args->layout.k_offset) : b->dkv;
+    b->operands[CUDNN_SDPA_DV] = in_place ? column(args->dqkv, args->layout.v_offset)
+                                          : b->dkv + width * dtype_bytes(DTYPE_BF16);
     if (c->lib.version < VERSION_CLEAN)
-        TRY(queue->zero(queue->context, workspace, launch->plan->plan.workspace_bytes));
-    TRY(cudnn_sdpa_run(launch->plan, &c->target, operands, (float)args->scale, workspace,
-                       queue->stream));
-    return in_place ? ERR_OK : add_context(args, launch, blocks, dkv, queue->stream);
+        TRY(dev->memory->zero(dev, b->workspace, launch->plan->plan.workspace_bytes));
+    TRY(run(c, dev, launch, b, args->scale));
+    return in_place ? ERR_OK : add_context(dev, args, launch, b);
 }
 
-err_t attn_cudnn_bwd(struct attn_cudnn *c, const struct attn_bwd_args *args,
-                     const struct attn_cudnn_queue *queue)
+err_t attn_cudnn_bwd(struct attn_cudnn *c, struct dev *dev, const struct attn_bwd_args *args)
 {
     const int64_t S = args->segments->dim[0];
     const struct request request = { args->qkv, &args->layout, args->segments_host, S, true,
                                      limits_of(c, args->layout.heads, true) };
     const struct bwd_scratch bytes = bwd_scratch_of(c, args);
     struct carver scratch;
+    struct binding b = {};
     TRY(prepare(c, &request));
     TRY(carve_begin(&scratch, &args->scratch, attn_cudnn_bwd_scratch_bytes(c, args)));
-    void *operands[CUDNN_SDPA_OPERANDS] = {};
-    char *blocks = (char *)carve(&scratch, bytes.blocks);
-    operands[CUDNN_SDPA_SOFTMAX_SUM] = carve(&scratch, bytes.softmax_sum);
-    operands[CUDNN_SDPA_DQ_SUM] = carve(&scratch, bytes.dq_sum);
-    void *workspace = carve(&scratch, bytes.workspace);
-    char *dkv = (char *)carve(&scratch, bytes.dkv);
+    b.blocks = (char *)carve(&scratch, bytes.blocks);
+    b.operands[CUDNN_SDPA_SOFTMAX_SUM] = carve(&scratch, bytes.softmax_sum);
+    b.operands[CUDNN_SDPA_DQ_SUM] = carve(&scratch, bytes.dq_sum);
+    b.workspace = carve(&scratch, bytes.workspace);
+    b.dkv = (char *)carve(&scratch, bytes.dkv);
+    bind_qkv(&b, args->qkv, &args->layout, args->out, args->lse);
+    b.operands[CUDNN_SDPA_DOUT] = args->dout->data;
+    b.operands[CUDNN_SDPA_DQ] = column(args->dqkv, args->layout.q_offset);
 
-    TRY(zero_padding(args->dqkv, args->segments_host, S, queue));
-    TRY(upload_blocks(c, blocks, queue));
-    bind_bwd(operands, args);
+    TRY(zero_padding(dev, args->dqkv, args->segments_host, S));
+    TRY(upload_blocks(dev, b.blocks, c));
     for (int64_t i = 0; i < c->launch_count; i++)
-        TRY(launch_bwd(c, args, &c->launches[i], operands, blocks, dkv, workspace, queue));
+        TRY(run_bwd(c, dev, args, &c->launches[i], &b));
     return ERR_OK;
 }

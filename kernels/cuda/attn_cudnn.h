@@ -3,7 +3,7 @@
  * cuDNN can do them. Exact, as two calls over parts of the same packed arrays (cudnn_pack.h).
  *
  *     TRY(attn_cudnn_open(&cudnn, &(struct attn_cudnn_options){ .capability = 90 }));
- *     rc = attn_cudnn_fwd(cudnn, args, &queue);
+ *     rc = attn_cudnn_fwd(cudnn, dev, args);
  *     if (rc == ERR_UNSUPPORTED) rc = ...;            // our own kernel; the message says why
  *     attn_cudnn_close(cudnn);
  *
@@ -37,15 +37,6 @@ struct attn_cudnn_options {
     int64_t score_bytes_max;  /* of the deterministic one's workspace; 0: 512 MiB */
 };
 
-/* Where work is queued: a cudaStream_t and, in its order, copying and clearing. */
-struct attn_cudnn_queue {
-    void *stream;
-    void *context; /* handed to the two below */
-    /* The host memory may be reused at once. */
-    err_t (*upload)(void *context, void *to_dev, const void *from_host, int64_t bytes);
-    err_t (*zero)(void *context, void *to_dev, int64_t bytes);
-};
-
 /* For the current device. ERR_UNSUPPORTED: no cuDNN, a version or device that cannot; ERR_CUDA. */
 MUST_USE err_t attn_cudnn_open(struct attn_cudnn **out, const struct attn_cudnn_options *options);
 /* NULL allowed; nothing it has queued may still run. */
@@ -54,11 +45,12 @@ void attn_cudnn_close(struct attn_cudnn *c);
 /* Append a line on the library, and one for each plan built so far: its shape and engine. */
 MUST_USE err_t attn_cudnn_describe(struct buf *out, const struct attn_cudnn *c);
 
-/* The arguments are those that op_attn_fwd and op_attn_bwd have checked. */
-MUST_USE err_t attn_cudnn_fwd(struct attn_cudnn *c, const struct attn_fwd_args *args,
-                              const struct attn_cudnn_queue *queue);
-MUST_USE err_t attn_cudnn_bwd(struct attn_cudnn *c, const struct attn_bwd_args *args,
-                              const struct attn_cudnn_queue *queue);
+/* Queued in the compute queue of `dev`, which is the device of attn_cudnn_open. The arguments are
+ * those that op_attn_fwd and op_attn_bwd have checked. */
+MUST_USE err_t attn_cudnn_fwd(struct attn_cudnn *c, struct dev *dev,
+                              const struct attn_fwd_args *args);
+MUST_USE err_t attn_cudnn_bwd(struct attn_cudnn *c, struct dev *dev,
+                              const struct attn_bwd_args *args);
 
 /* Functions of the rows, heads and options alone, not of the segments; more rows, more bytes. */
 int64_t attn_cudnn_fwd_scratch_bytes(const struct attn_cudnn *c, const struct attn_fwd_args *args);
@@ -81,7 +73,7 @@ struct attn_cudnn_context {
     int64_t count;              /* samples, at most 65535 */
     int64_t keys_max;           /* rows of a sample at most */
 };
-MUST_USE err_t attn_cudnn_add_context(const struct attn_cudnn_context *args, void *stream);
+MUST_USE err_t attn_cudnn_add_context(struct dev *dev, const struct attn_cudnn_context *args);
 
 #ifdef __cplusplus
 }
