@@ -39,3 +39,24 @@ target_link_libraries(cudnn_plans PRIVATE cudnn_driver)
 add_test(NAME cudnn_plans
          COMMAND cudnn_plans ${SOULCHAT_CUDNN_LIBRARY} ${CMAKE_CURRENT_SOURCE_DIR}/cudnn_h200.json)
 set_tests_properties(cudnn_plans PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+
+# The whole operator, with a library that computes what the graphs say, on host memory.
+add_library(cudnn_pretend MODULE cudnn_pretend.cc)
+set_target_properties(cudnn_pretend PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+target_include_directories(cudnn_pretend SYSTEM PRIVATE ${SOULCHAT_CUDNN_INCLUDE_DIRS})
+target_include_directories(cudnn_pretend PRIVATE
+  $<TARGET_PROPERTY:soulchat_kernels,INTERFACE_INCLUDE_DIRECTORIES>
+  $<TARGET_PROPERTY:soulchat_base,INTERFACE_INCLUDE_DIRECTORIES>)
+target_compile_options(cudnn_pretend PRIVATE -O2)
+target_link_libraries(cudnn_pretend PRIVATE soulchat_options)
+
+set(attn_cudnn_kernels ${CMAKE_BINARY_DIR}/emu/attn_cudnn_kernels.cc) # by kernels/backends.cmake
+set_source_files_properties(${attn_cudnn_kernels} PROPERTIES GENERATED ON
+                            COMPILE_DEFINITIONS SOULCHAT_EMU)
+file(GLOB emu_sources ${CMAKE_SOURCE_DIR}/kernels/emu/emu.cc
+     ${CMAKE_SOURCE_DIR}/kernels/emu/fiber.cc)
+cudnn_test(cudnn_attn cudnn_attn_test.cc ${cudnn_graph_sources} ${attn_cudnn_kernels}
+           ${CMAKE_SOURCE_DIR}/kernels/cuda/attn_cudnn.cc ${emu_sources})
+add_dependencies(cudnn_attn cudnn_pretend)
+add_test(NAME cudnn_attn COMMAND cudnn_attn $<TARGET_FILE:cudnn_pretend>)
+set_tests_properties(cudnn_attn PROPERTIES TIMEOUT 300)
