@@ -48,8 +48,8 @@ static float uniform(uint64_t *seed)
 /* Prefixes of no, one, some and all rows; padding at the front, between and behind. */
 static void init(struct problem *p, const struct qkv_layout *layout)
 {
-    p->segments = { { 2, 1, 1 },      { 3, 0, 1 },      { 4, 0, 5 },     { 12, 62, 63 },
-                    { 75, 64, 64 },   { 139, 1, 65 },   { 204, 90, 127 }, { 331, 0, 128 },
+    p->segments = { { 2, 1, 1 },       { 3, 0, 1 },      { 4, 0, 5 },      { 12, 62, 63 },
+                    { 75, 64, 64 },    { 139, 1, 65 },   { 204, 90, 127 }, { 331, 0, 128 },
                     { 459, 128, 129 }, { 590, 150, 192 } };
     p->R = 790;
     p->layout = *layout;
@@ -104,10 +104,10 @@ static void set_up(struct setting *s, struct problem *p)
     s->dout = matrix(p->dout.data(), DTYPE_BF16, p->R, H * D, "dout");
     s->lse = matrix(p->lse.data(), DTYPE_F32, p->R, H, "lse");
     s->segments = matrix(p->segments.data(), DTYPE_I32, (int64_t)p->segments.size(), 3, "segments");
-    s->fwd = { &s->out,     &s->lse, &s->qkv, p->layout, &s->segments, p->segments.data(),
-               scale, { NULL, 0 } };
-    s->bwd = { &s->dqkv,  &s->dout,    &s->out,           &s->lse, &s->qkv,
-               p->layout, &s->segments, p->segments.data(), scale,   { NULL, 0 } };
+    s->fwd = { &s->out, &s->lse,    &s->qkv, p->layout, &s->segments, p->segments.data(),
+               scale,   { NULL, 0 } };
+    s->bwd = { &s->dqkv,     &s->dout,           &s->out, &s->lse,    &s->qkv, p->layout,
+               &s->segments, p->segments.data(), scale,   { NULL, 0 } };
 }
 
 /* Scratch of the size asked for, full of NaN, with a margin that must stay. */

@@ -9,30 +9,30 @@
 #define STUB_LIBRARY 34
 
 /* What cuDNN looks for by name when it is loaded, and does not get far with. */
-#define ABSENT(X)                                                                               \
-    X(cuInit)                                                                                   \
-    X(cuDeviceGet)                                                                              \
-    X(cuDeviceGetCount)                                                                         \
-    X(cuGetProcAddress)                                                                         \
-    X(cuCtxGetCurrent)                                                                          \
-    X(cuCtxGetLimit)                                                                            \
-    X(cuCtxPopCurrent)                                                                          \
-    X(cuCtxPushCurrent)                                                                         \
-    X(cuStreamGetCtx)                                                                           \
-    X(cuLinkCreate)                                                                             \
-    X(cuLinkAddData)                                                                            \
-    X(cuLinkComplete)                                                                           \
-    X(cuLinkDestroy)                                                                            \
-    X(cuLaunchKernel)                                                                           \
-    X(cuLaunchKernelEx)                                                                         \
-    X(cuLaunchCooperativeKernel)                                                                \
-    X(cuLibraryLoadFromFile)                                                                    \
-    X(cuKernelGetAttribute)                                                                     \
-    X(cuKernelSetAttribute)                                                                     \
+#define ABSENT(X)                                                                                  \
+    X(cuInit)                                                                                      \
+    X(cuDeviceGet)                                                                                 \
+    X(cuDeviceGetCount)                                                                            \
+    X(cuGetProcAddress)                                                                            \
+    X(cuCtxGetCurrent)                                                                             \
+    X(cuCtxGetLimit)                                                                               \
+    X(cuCtxPopCurrent)                                                                             \
+    X(cuCtxPushCurrent)                                                                            \
+    X(cuStreamGetCtx)                                                                              \
+    X(cuLinkCreate)                                                                                \
+    X(cuLinkAddData)                                                                               \
+    X(cuLinkComplete)                                                                              \
+    X(cuLinkDestroy)                                                                               \
+    X(cuLaunchKernel)                                                                              \
+    X(cuLaunchKernelEx)                                                                            \
+    X(cuLaunchCooperativeKernel)                                                                   \
+    X(cuLibraryLoadFromFile)                                                                       \
+    X(cuKernelGetAttribute)                                                                        \
+    X(cuKernelSetAttribute)                                                                        \
     X(cuOccupancyMaxPotentialClusterSize)
 
-#define X(name)                                                                                 \
-    int name(void);                                                                             \
+#define X(name)                                                                                    \
+    int name(void);                                                                                \
     int name(void) { return STUB_LIBRARY; }
 ABSENT(X)
 #undef X

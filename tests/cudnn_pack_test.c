@@ -14,10 +14,10 @@ static void test_buckets(void **state)
 {
     (void)state;
     static const int64_t lens[][2] = {
-        { 1, 256 },     { 63, 256 },    { 64, 256 },    { 65, 256 },   { 127, 256 },
-        { 128, 256 },   { 129, 256 },   { 192, 256 },   { 256, 256 },  { 257, 512 },
+        { 1, 256 },     { 63, 256 },    { 64, 256 },    { 65, 256 },    { 127, 256 },
+        { 128, 256 },   { 129, 256 },   { 192, 256 },   { 256, 256 },   { 257, 512 },
         { 512, 512 },   { 513, 1024 },  { 704, 1024 },  { 1024, 1024 }, { 1025, 2048 },
-        { 2048, 2048 }, { 2049, 4096 }, { 4096, 4096 }, { 4097, 0 },   { 16384, 0 },
+        { 2048, 2048 }, { 2049, 4096 }, { 4096, 4096 }, { 4097, 0 },    { 16384, 0 },
     };
     for (int64_t i = 0; i < COUNT_OF(lens); i++)
         assert_int_equal(cudnn_pack_len_bucket(lens[i][0]), lens[i][1]);
@@ -41,8 +41,8 @@ static void test_buckets(void **state)
 /* Lengths at and around the tiles of the engines, prefixes of 0, of a part and of all; rows 3..4,
  * and those behind the last segment, are padding. */
 static const struct attn_segment mixed[] = {
-    { 0, 1, 1 },       { 1, 0, 2 },       { 5, 62, 63 },     { 68, 64, 64 },   { 132, 1, 65 },
-    { 197, 127, 127 }, { 324, 100, 128 }, { 452, 0, 129 },   { 581, 128, 192 }, { 773, 703, 704 },
+    { 0, 1, 1 },       { 1, 0, 2 },       { 5, 62, 63 },   { 68, 64, 64 },    { 132, 1, 65 },
+    { 197, 127, 127 }, { 324, 100, 128 }, { 452, 0, 129 }, { 581, 128, 192 }, { 773, 703, 704 },
 };
 #define MIXED_S 10
 
@@ -147,8 +147,8 @@ static void test_groups_split(void **state)
 {
     (void)state;
     static const struct attn_segment segments[] = {
-        { 0, 100, 200 },      { 200, 100, 200 },   { 400, 100, 200 },
-        { 600, 1500, 2048 },  { 2648, 0, 2000 },   { 4648, 1200, 1201 },
+        { 0, 100, 200 },     { 200, 100, 200 }, { 400, 100, 200 },
+        { 600, 1500, 2048 }, { 2648, 0, 2000 }, { 4648, 1200, 1201 },
     };
     const struct cudnn_pack_limits limits = { (int64_t)512 << 20, 32, 0 };
     static const int64_t ends[] = { 3, 6 }, counts[] = { 3, 2 }, batches[] = { 4, 2 };
@@ -207,8 +207,8 @@ static void test_padding(void **state)
     assert_int_equal(i, 3);
 
     end = s = 0;
-    assert_false(cudnn_pack_next_padding(&row, &end, &s, (const struct attn_segment[]){ { 0, 1, 4 } },
-                                         1, 4));
+    assert_false(cudnn_pack_next_padding(&row, &end, &s,
+                                         (const struct attn_segment[]){ { 0, 1, 4 } }, 1, 4));
     end = s = 0;
     assert_true(cudnn_pack_next_padding(&row, &end, &s, NULL, 0, 4));
     assert_int_equal(end - row, 4);

@@ -65,7 +65,9 @@ static void check_plan(const struct fixture *f, const struct cudnn_sdpa_shape *s
 static void check_direction(const struct fixture *f, bool backward)
 {
     static const int64_t corners[][3] = {
-        { 4, 256, 256 }, { 2, 2048, 2048 }, { 64, 256, 4096 },
+        { 4, 256, 256 },
+        { 2, 2048, 2048 },
+        { 64, 256, 4096 },
     };
     for (int64_t head_dim = 64; head_dim <= 128; head_dim *= 2) {
         char choice[96] = "";

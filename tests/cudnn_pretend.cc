@@ -44,13 +44,16 @@ size_t element_bytes(cudnnBackendAttributeType_t type)
 {
     switch (type) {
     case CUDNN_TYPE_BOOLEAN:
-    case CUDNN_TYPE_CHAR: return 1;
+    case CUDNN_TYPE_CHAR:
+        return 1;
     case CUDNN_TYPE_HANDLE:
     case CUDNN_TYPE_INT64:
     case CUDNN_TYPE_DOUBLE:
     case CUDNN_TYPE_VOID_PTR:
-    case CUDNN_TYPE_BACKEND_DESCRIPTOR: return 8;
-    default: return 4;
+    case CUDNN_TYPE_BACKEND_DESCRIPTOR:
+        return 8;
+    default:
+        return 4;
     }
 }
 
@@ -158,18 +161,30 @@ size_t broadcast(const tensor_view &t, int64_t h, int64_t x, int64_t y)
 double apply(cudnnPointwiseMode_t mode, double x, double b, double t)
 {
     switch (mode) {
-    case CUDNN_POINTWISE_ADD: return x + b;
-    case CUDNN_POINTWISE_SUB: return x - b;
-    case CUDNN_POINTWISE_MUL: return x * b;
-    case CUDNN_POINTWISE_DIV: return x / b;
-    case CUDNN_POINTWISE_EXP: return exp(x);
-    case CUDNN_POINTWISE_LOG: return log(x);
-    case CUDNN_POINTWISE_IDENTITY: return x;
-    case CUDNN_POINTWISE_CMP_LT: return x < b;
-    case CUDNN_POINTWISE_CMP_GE: return x >= b;
-    case CUDNN_POINTWISE_LOGICAL_AND: return x != 0 && b != 0;
-    case CUDNN_POINTWISE_BINARY_SELECT: return t != 0 ? x : b;
-    default: return NAN;
+    case CUDNN_POINTWISE_ADD:
+        return x + b;
+    case CUDNN_POINTWISE_SUB:
+        return x - b;
+    case CUDNN_POINTWISE_MUL:
+        return x * b;
+    case CUDNN_POINTWISE_DIV:
+        return x / b;
+    case CUDNN_POINTWISE_EXP:
+        return exp(x);
+    case CUDNN_POINTWISE_LOG:
+        return log(x);
+    case CUDNN_POINTWISE_IDENTITY:
+        return x;
+    case CUDNN_POINTWISE_CMP_LT:
+        return x < b;
+    case CUDNN_POINTWISE_CMP_GE:
+        return x >= b;
+    case CUDNN_POINTWISE_LOGICAL_AND:
+        return x != 0 && b != 0;
+    case CUDNN_POINTWISE_BINARY_SELECT:
+        return t != 0 ? x : b;
+    default:
+        return NAN;
     }
 }
 
@@ -253,10 +268,18 @@ void run_reshape(sample &s, const descriptor *op)
 void run_operation(sample &s, const descriptor *op)
 {
     switch (op->type) {
-    case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR: run_pointwise(s, op); break;
-    case CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR: run_reduction(s, op); break;
-    case CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR: run_matmul(s, op); break;
-    default: run_reshape(s, op); break;
+    case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR:
+        run_pointwise(s, op);
+        break;
+    case CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR:
+        run_reduction(s, op);
+        break;
+    case CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR:
+        run_matmul(s, op);
+        break;
+    default:
+        run_reshape(s, op);
+        break;
     }
 }
 
@@ -364,14 +387,14 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, cudnnBackendDescriptor_t plan,
     const bool backward = memory.count(CUDNN_SDPA_DOUT) != 0;
 
     /* This version computes nonsense on workspace that was not cleared. */
-    const char *workspace = *(char *const *)p->attributes.at(CUDNN_ATTR_VARIANT_PACK_WORKSPACE)
-                                 .data();
+    const char *workspace =
+        *(char *const *)p->attributes.at(CUDNN_ATTR_VARIANT_PACK_WORKSPACE).data();
     const int64_t bytes = backward ? workspace_bytes((const descriptor *)plan) : 0;
     for (int64_t i = 0; i < bytes; i++)
         if (workspace[i] != 0) return CUDNN_STATUS_BAD_PARAM;
 
-    const tensor_view counts(operations[backward ? 3 : 0]->link(
-        CUDNN_ATTR_OPERATION_MATMUL_GEMM_M_OVERRIDE_DESC));
+    const tensor_view counts(
+        operations[backward ? 3 : 0]->link(CUDNN_ATTR_OPERATION_MATMUL_GEMM_M_OVERRIDE_DESC));
     for (int64_t b = 0; b < counts.dim[0]; b++) {
         if (((const int32_t *)memory.at(CUDNN_SDPA_QUERY_COUNT))[b] == 0) continue;
         sample s = { b, memory };

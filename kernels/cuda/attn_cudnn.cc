@@ -11,13 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCRATCH_ALIGN     256
-#define SCORE_BYTES_MAX   ((int64_t)512 << 20)
+#define SCRATCH_ALIGN   256
+#define SCORE_BYTES_MAX ((int64_t)512 << 20)
 /* What plans want beside their scores; 17 KiB in the versions that were measured. */
-#define WORKSPACE_BYTES   ((int64_t)1 << 20)
+#define WORKSPACE_BYTES ((int64_t)1 << 20)
 /* From here on the ragged backward kernels of compute capability 9.0 no longer read workspace that
  * they have not written. */
-#define VERSION_CLEAN     91800
+#define VERSION_CLEAN 91800
 
 /* One call of a plan. */
 struct launch {
@@ -78,11 +78,11 @@ err_t attn_cudnn_describe(struct buf *out, const struct attn_cudnn *c)
     for (int64_t i = 0; i < c->cache.count; i++) {
         const struct cudnn_sdpa_plan *p = &c->cache.plans[i];
         TRY(buf_printf(out,
-                       "  %s%s batch %" PRId64 ", queries %" PRId64 ", keys %" PRId64 ": %s, %" PRId64
-                       " bytes of workspace\n",
-                       p->shape.backward ? "bwd" : "fwd", p->shape.diagonal ? " target" : " context",
-                       p->shape.batch, p->shape.queries, p->shape.keys, p->plan.choice,
-                       p->plan.workspace_bytes));
+                       "  %s%s batch %" PRId64 ", queries %" PRId64 ", keys %" PRId64
+                       ": %s, %" PRId64 " bytes of workspace\n",
+                       p->shape.backward ? "bwd" : "fwd",
+                       p->shape.diagonal ? " target" : " context", p->shape.batch, p->shape.queries,
+                       p->shape.keys, p->plan.choice, p->plan.workspace_bytes));
     }
     return ERR_OK;
 }
@@ -169,8 +169,7 @@ static err_t append_launch(struct attn_cudnn *c, const struct launch *launch)
 {
     if (c->launch_count == c->launch_room) {
         const int64_t room = max_i64(16, 2 * c->launch_room);
-        struct launch *grown =
-            (struct launch *)realloc(c->launches, (size_t)room * sizeof *grown);
+        struct launch *grown = (struct launch *)realloc(c->launches, (size_t)room * sizeof *grown);
         if (grown == NULL) RAISE(NOMEM, "cuDNN attention: %" PRId64 " calls", room);
         c->launches = grown;
         c->launch_room = room;
@@ -189,8 +188,9 @@ static err_t prepare_group(struct attn_cudnn *c, const struct request *r,
     TRY(cudnn_sdpa_find(&launch.plan, &c->cache, &c->target, &shape));
     const int64_t workspace_max = workspace_bytes_max(r->qkv->dim[0], &r->limits);
     if (launch.plan->plan.workspace_bytes > workspace_max)
-        RAISE(UNSUPPORTED, "cuDNN attention wants %" PRId64 " bytes of workspace; %" PRId64
-              " are set aside", launch.plan->plan.workspace_bytes, workspace_max);
+        RAISE(UNSUPPORTED,
+              "cuDNN attention wants %" PRId64 " bytes of workspace; %" PRId64 " are set aside",
+              launch.plan->plan.workspace_bytes, workspace_max);
 
     const struct cudnn_pack_rows rows = { shape.qkv_row_stride, H * D, H, shape.dkv_row_stride,
                                           !shape.diagonal };
@@ -234,7 +234,8 @@ static void *carve(struct carver *carver, int64_t bytes)
 static err_t carve_begin(struct carver *carver, const struct scratch *scratch, int64_t wanted)
 {
     if (scratch->bytes < wanted)
-        RAISE(ARG, "scratch: %" PRId64 " bytes; expected at least %" PRId64, scratch->bytes, wanted);
+        RAISE(ARG, "scratch: %" PRId64 " bytes; expected at least %" PRId64, scratch->bytes,
+              wanted);
     *carver = { (char *)scratch->data, (char *)scratch->data + scratch->bytes };
     return ERR_OK;
 }
@@ -266,9 +267,9 @@ static void *column(const struct tensor *t, int64_t offset)
 /* What launches of one operator call bind; those of the blocks change from launch to launch. */
 struct binding {
     void *operands[CUDNN_SDPA_OPERANDS];
-    char *blocks;    /* on the device */
+    char *blocks; /* on the device */
     void *workspace;
-    char *dkv;       /* backward: [dk | dv] of a CONTEXT group */
+    char *dkv; /* backward: [dk | dv] of a CONTEXT group */
 };
 
 static void bind_qkv(struct binding *b, const struct tensor *qkv, const struct qkv_layout *layout,
@@ -310,8 +311,10 @@ int64_t attn_cudnn_fwd_scratch_bytes(const struct attn_cudnn *c, const struct at
 err_t attn_cudnn_fwd(struct attn_cudnn *c, struct dev *dev, const struct attn_fwd_args *args)
 {
     const int64_t S = args->segments->dim[0];
-    const struct request request = { args->qkv, &args->layout, args->segments_host, S, false,
-                                     limits_of(c, args->layout.heads, false) };
+    const struct request request = {
+        args->qkv, &args->layout, args->segments_host,
+        S,         false,         limits_of(c, args->layout.heads, false)
+    };
     struct carver scratch;
     struct binding b = {};
     TRY(prepare(c, &request));
@@ -398,8 +401,10 @@ static err_t run_bwd(const struct attn_cudnn *c, struct dev *dev, const struct a
 err_t attn_cudnn_bwd(struct attn_cudnn *c, struct dev *dev, const struct attn_bwd_args *args)
 {
     const int64_t S = args->segments->dim[0];
-    const struct request request = { args->qkv, &args->layout, args->segments_host, S, true,
-                                     limits_of(c, args->layout.heads, true) };
+    const struct request request = {
+        args->qkv, &args->layout, args->segments_host,
+        S,         true,          limits_of(c, args->layout.heads, true)
+    };
     const struct bwd_scratch bytes = bwd_scratch_of(c, args);
     struct carver scratch;
     struct binding b = {};
@@ -416,7 +421,6 @@ err_t attn_cudnn_bwd(struct attn_cudnn *c, struct dev *dev, const struct attn_bw
 
     TRY(zero_padding(dev, args->dqkv, args->segments_host, S));
     TRY(upload_blocks(dev, b.blocks, c));
-    for (int64_t i = 0; i < c->launch_count; i++)
-        TRY(run_bwd(c, dev, args, &c->launches[i], &b));
+    for (int64_t i = 0; i < c->launch_count; i++) TRY(run_bwd(c, dev, args, &c->launches[i], &b));
     return ERR_OK;
 }

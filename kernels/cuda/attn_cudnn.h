@@ -31,10 +31,10 @@ struct attn_cudnn;
 struct buf;
 
 struct attn_cudnn_options {
-    const char *library;      /* NULL: libcudnn.so.9 where the loader looks */
-    int capability;           /* of the device: 90 */
-    bool nondeterministic;    /* a backward pass whose dq may differ in the last bits each time */
-    int64_t score_bytes_max;  /* of the deterministic one's workspace; 0: 512 MiB */
+    const char *library;     /* NULL: libcudnn.so.9 where the loader looks */
+    int capability;          /* of the device: 90 */
+    bool nondeterministic;   /* a backward pass whose dq may differ in the last bits each time */
+    int64_t score_bytes_max; /* of the deterministic one's workspace; 0: 512 MiB */
 };
 
 /* For the current device. ERR_UNSUPPORTED: no cuDNN, a version or device that cannot; ERR_CUDA. */
@@ -61,17 +61,17 @@ int64_t attn_cudnn_bwd_scratch_bytes(const struct attn_cudnn *c, const struct at
  * TARGET call wrote there, or stored where it wrote nothing.
  */
 struct attn_cudnn_context {
-    void *dk, *dv;              /* bf16 at row 0, group 0 of dqkv, changed in place */
-    const void *dkv;            /* bf16, rows of [dk of H*D | dv of H*D] */
-    int64_t heads, head_dim;    /* head_dim a multiple of 8 */
-    int64_t row_stride;         /* elements from row to row of dqkv */
-    int64_t head_stride;        /* and from head to head */
-    const int64_t *at_kv;       /* [count] on the device: first element of a sample in dqkv */
-    const int64_t *at_dkv;      /* [count] on the device: and in dkv */
-    const int32_t *key_count;   /* [count] on the device: rows of a sample */
-    const int32_t *alone;       /* [count] on the device: store, do not add */
-    int64_t count;              /* samples, at most 65535 */
-    int64_t keys_max;           /* rows of a sample at most */
+    void *dk, *dv;            /* bf16 at row 0, group 0 of dqkv, changed in place */
+    const void *dkv;          /* bf16, rows of [dk of H*D | dv of H*D] */
+    int64_t heads, head_dim;  /* head_dim a multiple of 8 */
+    int64_t row_stride;       /* elements from row to row of dqkv */
+    int64_t head_stride;      /* and from head to head */
+    const int64_t *at_kv;     /* [count] on the device: first element of a sample in dqkv */
+    const int64_t *at_dkv;    /* [count] on the device: and in dkv */
+    const int32_t *key_count; /* [count] on the device: rows of a sample */
+    const int32_t *alone;     /* [count] on the device: store, do not add */
+    int64_t count;            /* samples, at most 65535 */
+    int64_t keys_max;         /* rows of a sample at most */
 };
 MUST_USE err_t attn_cudnn_add_context(struct dev *dev, const struct attn_cudnn_context *args);
 

@@ -25,8 +25,7 @@ static __global__ void __launch_bounds__(CONTEXT_THREADS)
         pack<bf16, W> sum = load_pack<W>(from);
         if (!alone) {
             const pack<bf16, W> old = load_pack<W>(to);
-            for (int j = 0; j < W; j++)
-                sum.v[j] = to_bf16(to_float(old.v[j]) + to_float(sum.v[j]));
+            for (int j = 0; j < W; j++) sum.v[j] = to_bf16(to_float(old.v[j]) + to_float(sum.v[j]));
         }
         store_pack(to, sum);
     }

@@ -13,7 +13,7 @@
 #define CANDIDATES_MAX  8
 #define KNOBS_MAX       16
 /* Virtual tensors count from here, the caller's own stay below. */
-#define UID_VIRTUAL     1000
+#define UID_VIRTUAL 1000
 
 struct cudnn_graph {
     const struct cudnn_target *target;
@@ -199,8 +199,8 @@ err_t cudnn_graph_reduce(struct cudnn_graph *graph, const char *name, cudnnReduc
     return finish_operation(&m);
 }
 
-err_t cudnn_graph_reshape(struct cudnn_graph *graph, const char *name,
-                          const struct cudnn_tensor *y, const struct cudnn_tensor *x)
+err_t cudnn_graph_reshape(struct cudnn_graph *graph, const char *name, const struct cudnn_tensor *y,
+                          const struct cudnn_tensor *x)
 {
     struct making m;
     TRY(make(&m, graph, name, CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR));
@@ -220,11 +220,10 @@ static err_t get(const struct making *m, cudnnBackendAttributeName_t attribute,
 static err_t make_operation_graph(struct making *m, struct cudnn_graph *graph, const char *name)
 {
     TRY(make(m, graph, name, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR));
-    TRY(set(m, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-            graph->operation_count, graph->operations));
+    TRY(set(m, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, graph->operation_count,
+            graph->operations));
     if (graph->target->handle != NULL)
-        TRY(set(m, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1,
-                &graph->target->handle));
+        TRY(set(m, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &graph->target->handle));
     return finish(m);
 }
 
@@ -247,8 +246,8 @@ static err_t ask_heuristics(struct making *candidates, int64_t *count, struct cu
         TRY(make(&candidates[i], graph, name, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR));
         results[i] = candidates[i].descriptor;
     }
-    TRY(get(&m, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, CANDIDATES_MAX,
-            count, results));
+    TRY(get(&m, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, CANDIDATES_MAX, count,
+            results));
     *count = min_i64(*count, CANDIDATES_MAX);
     return ERR_OK;
 }

@@ -64,7 +64,7 @@ struct cudnn_pointwise {
     const char *name;
     cudnnPointwiseMode_t mode;
     cudnnDataType_t math;
-    int64_t axis;                /* of GEN_INDEX */
+    int64_t axis; /* of GEN_INDEX */
     const struct cudnn_tensor *x;
     const struct cudnn_tensor *b; /* NULL: one operand */
     const struct cudnn_tensor *t; /* NULL: two operands */
@@ -114,7 +114,7 @@ struct cudnn_binding {
 
 /* Queue on `stream` (a cudaStream_t). The target must be a real device. */
 MUST_USE err_t cudnn_plan_run(const struct cudnn_plan *plan, const struct cudnn_target *target,
-                              const struct cudnn_binding *bindings, int64_t count,
-                              void *workspace, void *stream);
+                              const struct cudnn_binding *bindings, int64_t count, void *workspace,
+                              void *stream);
 
 #endif

@@ -27,9 +27,9 @@ err_t cudnn_lib_check_version(int64_t version)
 
 static err_t find_functions(struct cudnn_lib *lib, const char *path)
 {
-#define X(name)                                                                                 \
-    lib->name = (decltype(lib->name))dlsym(lib->library, "cudnn" #name);                        \
-    if (lib->name == NULL)                                                                      \
+#define X(name)                                                                                    \
+    lib->name = (decltype(lib->name))dlsym(lib->library, "cudnn" #name);                           \
+    if (lib->name == NULL)                                                                         \
         RAISE(UNSUPPORTED, "%s: no function cudnn" #name "; expected cuDNN 9.10.2 or later", path);
     CUDNN_FUNCTIONS(X)
 #undef X
@@ -103,7 +103,6 @@ err_t cudnn_target_describe(struct cudnn_target *target, const struct cudnn_lib 
 void cudnn_target_close(struct cudnn_target *target)
 {
     if (target->handle != NULL) (void)target->lib->Destroy(target->handle);
-    if (target->properties != NULL)
-        (void)target->lib->BackendDestroyDescriptor(target->properties);
+    if (target->properties != NULL) (void)target->lib->BackendDestroyDescriptor(target->properties);
     memset(target, 0, sizeof *target);
 }

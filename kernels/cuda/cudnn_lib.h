@@ -23,18 +23,18 @@
  * backward graph (a second padding mask); 9.10.0 and 9.10.1 have wrong gradients. */
 #define CUDNN_LIB_VERSION_MIN 91002
 
-#define CUDNN_FUNCTIONS(X)                                                                      \
-    X(GetVersion)                                                                               \
-    X(GetErrorString)                                                                           \
-    X(GetLastErrorString)                                                                       \
-    X(Create)                                                                                   \
-    X(Destroy)                                                                                  \
-    X(SetStream)                                                                                \
-    X(BackendCreateDescriptor)                                                                  \
-    X(BackendDestroyDescriptor)                                                                 \
-    X(BackendFinalize)                                                                          \
-    X(BackendSetAttribute)                                                                      \
-    X(BackendGetAttribute)                                                                      \
+#define CUDNN_FUNCTIONS(X)                                                                         \
+    X(GetVersion)                                                                                  \
+    X(GetErrorString)                                                                              \
+    X(GetLastErrorString)                                                                          \
+    X(Create)                                                                                      \
+    X(Destroy)                                                                                     \
+    X(SetStream)                                                                                   \
+    X(BackendCreateDescriptor)                                                                     \
+    X(BackendDestroyDescriptor)                                                                    \
+    X(BackendFinalize)                                                                             \
+    X(BackendSetAttribute)                                                                         \
+    X(BackendGetAttribute)                                                                         \
     X(BackendExecute)
 
 struct cudnn_lib {
@@ -65,17 +65,17 @@ MUST_USE err_t cudnn_lib_verdict(const struct cudnn_lib *lib, cudnnStatus_t stat
                                  const char *object, const char *call);
 
 /* Every call into the library that can fail goes through here. */
-#define CUDNN_TRY(lib, object, function, ...)                                                   \
-    do {                                                                                        \
-        TRY(fault_point("cudnn." #function));                                                   \
-        TRY(cudnn_lib_verdict((lib), (lib)->function(__VA_ARGS__), (object), #function));       \
+#define CUDNN_TRY(lib, object, function, ...)                                                      \
+    do {                                                                                           \
+        TRY(fault_point("cudnn." #function));                                                      \
+        TRY(cudnn_lib_verdict((lib), (lib)->function(__VA_ARGS__), (object), #function));          \
     } while (0)
 
 /* The device for which plans are built: a real one, by its handle, or one described in words, for
  * which plans can be built as far as loading their code but not run. */
 struct cudnn_target {
-    const struct cudnn_lib *lib; /* borrowed; must live longer */
-    cudnnHandle_t handle;        /* NULL: described */
+    const struct cudnn_lib *lib;         /* borrowed; must live longer */
+    cudnnHandle_t handle;                /* NULL: described */
     cudnnBackendDescriptor_t properties; /* NULL: real */
 };
 

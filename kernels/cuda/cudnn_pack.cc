@@ -125,10 +125,10 @@ struct arrays {
 
 static struct arrays arrays_of(char *bytes, struct cudnn_block b)
 {
-    return { (int64_t *)(bytes + b.at_q),        (int64_t *)(bytes + b.at_kv),
-             (int64_t *)(bytes + b.at_out),      (int64_t *)(bytes + b.at_lse),
-             (int64_t *)(bytes + b.at_dkv),      (int32_t *)(bytes + b.query_count),
-             (int32_t *)(bytes + b.key_count),   (int32_t *)(bytes + b.alone) };
+    return { (int64_t *)(bytes + b.at_q),      (int64_t *)(bytes + b.at_kv),
+             (int64_t *)(bytes + b.at_out),    (int64_t *)(bytes + b.at_lse),
+             (int64_t *)(bytes + b.at_dkv),    (int32_t *)(bytes + b.query_count),
+             (int32_t *)(bytes + b.key_count), (int32_t *)(bytes + b.alone) };
 }
 
 /* Entry i of the offsets: queries from row q, keys from row kv, dk and dv from row dkv. */
@@ -171,18 +171,18 @@ void cudnn_pack_fill(void *block, const struct cudnn_group *group,
  * has at most BATCH_BUCKET_MIN times as many places as samples. */
 int64_t cudnn_pack_blocks_bytes_max(int64_t R)
 {
-    const int64_t place = OFFSET_ARRAYS * (int64_t)sizeof(int64_t) +
-                          COUNT_ARRAYS * (int64_t)sizeof(int32_t);
-    const int64_t group = OFFSET_ARRAYS * ((int64_t)sizeof(int64_t) + BLOCK_ALIGN) +
-                          COUNT_ARRAYS * BLOCK_ALIGN;
+    const int64_t place =
+        OFFSET_ARRAYS * (int64_t)sizeof(int64_t) + COUNT_ARRAYS * (int64_t)sizeof(int32_t);
+    const int64_t group =
+        OFFSET_ARRAYS * ((int64_t)sizeof(int64_t) + BLOCK_ALIGN) + COUNT_ARRAYS * BLOCK_ALIGN;
     return R * (BATCH_BUCKET_MIN * place + group);
 }
 
 int64_t cudnn_pack_score_bytes_max(int64_t R, const struct cudnn_pack_limits *limits)
 {
     const int64_t bucket = cudnn_pack_len_bucket(min_i64(R, CUDNN_PACK_LEN_MAX));
-    const int64_t batch = cudnn_pack_batch_bucket(min_i64(R, CUDNN_PACK_BATCH_MAX),
-                                                  CUDNN_PACK_BATCH_MAX);
+    const int64_t batch =
+        cudnn_pack_batch_bucket(min_i64(R, CUDNN_PACK_BATCH_MAX), CUDNN_PACK_BATCH_MAX);
     const int64_t bytes = batch * score_bytes(limits, bucket, bucket);
     return limits->score_bytes_max == 0 ? bytes : min_i64(bytes, limits->score_bytes_max);
 }

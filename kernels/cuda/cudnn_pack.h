@@ -29,7 +29,7 @@ extern "C" {
 #define CUDNN_PACK_LEN_MAX   4096
 #define CUDNN_PACK_BATCH_MAX 64
 /* Prefix rows of one CONTEXT group of the backward pass: its dk and dv are set aside. */
-#define CUDNN_PACK_ROWS_MAX  CUDNN_PACK_LEN_MAX
+#define CUDNN_PACK_ROWS_MAX CUDNN_PACK_LEN_MAX
 
 enum cudnn_pack_call { CUDNN_PACK_CONTEXT, CUDNN_PACK_TARGET };
 
@@ -43,10 +43,10 @@ struct cudnn_pack_limits {
 
 struct cudnn_group {
     enum cudnn_pack_call call;
-    int64_t segment_first; /* of the micro-batch */
-    int64_t segment_end;   /* those between without a part in this call are skipped */
-    int64_t count;         /* samples, > 0 */
-    int64_t rows;          /* their queries in all */
+    int64_t segment_first;        /* of the micro-batch */
+    int64_t segment_end;          /* those between without a part in this call are skipped */
+    int64_t count;                /* samples, > 0 */
+    int64_t rows;                 /* their queries in all */
     int64_t batch, queries, keys; /* of the plan: count and longest, rounded up */
 };
 
@@ -54,8 +54,7 @@ struct cudnn_group {
 int64_t cudnn_pack_len_bucket(int64_t len);
 
 /* Samples that one call of these (rounded) lengths may take; 0: not even one. */
-int64_t cudnn_pack_batch_max(const struct cudnn_pack_limits *limits, int64_t queries,
-                             int64_t keys);
+int64_t cudnn_pack_batch_max(const struct cudnn_pack_limits *limits, int64_t queries, int64_t keys);
 
 /* 4, 16 or 64, at most batch_max: the first that is not below count. */
 int64_t cudnn_pack_batch_bucket(int64_t count, int64_t batch_max);

@@ -133,8 +133,9 @@ static err_t index_scores(struct cudnn_tensor *out, struct sdpa *s, const char *
                           const struct cudnn_tensor *scores, int64_t axis, cudnnDataType_t math)
 {
     TRY(add_virtual(out, s, name, CUDNN_DATA_INT32, scores->shape));
-    const struct cudnn_pointwise op = { name,   CUDNN_POINTWISE_GEN_INDEX, math, axis, scores, NULL,
-                                        NULL,   out };
+    const struct cudnn_pointwise op = {
+        name, CUDNN_POINTWISE_GEN_INDEX, math, axis, scores, NULL, NULL, out
+    };
     return cudnn_graph_pointwise(s->graph, &op);
 }
 
@@ -212,14 +213,17 @@ static err_t softmax(struct cudnn_tensor *p, struct sdpa *s, const struct cudnn_
     TRY(add_virtual(&sum, s, "sum", CUDNN_DATA_FLOAT, s->rows));
     TRY(cudnn_graph_reduce(s->graph, "sum", CUDNN_REDUCE_TENSOR_ADD, &sum, &e));
     TRY(compute(&log_sum, s, "log sum", CUDNN_POINTWISE_LOG, &sum, NULL));
-    const struct cudnn_pointwise lse = { "lse", CUDNN_POINTWISE_ADD, CUDNN_DATA_FLOAT, 0, &max,
-                                         &log_sum, NULL, &s->operand[CUDNN_SDPA_LSE] };
+    const struct cudnn_pointwise lse = {
+        "lse", CUDNN_POINTWISE_ADD,        CUDNN_DATA_FLOAT, 0, &max, &log_sum,
+        NULL,  &s->operand[CUDNN_SDPA_LSE]
+    };
     TRY(cudnn_graph_pointwise(s->graph, &lse));
 
     /* Rounded to bf16 for the product with v. */
     TRY(add_virtual(p, s, "p", CUDNN_DATA_BFLOAT16, s->scores));
-    const struct cudnn_pointwise divide = { "p", CUDNN_POINTWISE_DIV, CUDNN_DATA_FLOAT, 0, &e, &sum,
-                                            NULL, p };
+    const struct cudnn_pointwise divide = {
+        "p", CUDNN_POINTWISE_DIV, CUDNN_DATA_FLOAT, 0, &e, &sum, NULL, p
+    };
     return cudnn_graph_pointwise(s->graph, &divide);
 }
 
@@ -245,14 +249,24 @@ static err_t sum_dout_out(struct sdpa *s)
     struct cudnn_tensor product, sum;
     const struct cudnn_shape shape = { { B, H, Q, D }, { H * Q * D, Q * D, H * D, 1 } };
     TRY(add_virtual(&product, s, "dout out", CUDNN_DATA_FLOAT, shape));
-    const struct cudnn_pointwise multiply = { "dout out", CUDNN_POINTWISE_MUL, CUDNN_DATA_FLOAT, 0,
+    const struct cudnn_pointwise multiply = { "dout out",
+                                              CUDNN_POINTWISE_MUL,
+                                              CUDNN_DATA_FLOAT,
+                                              0,
                                               &s->operand[CUDNN_SDPA_DOUT],
-                                              &s->operand[CUDNN_SDPA_O], NULL, &product };
+                                              &s->operand[CUDNN_SDPA_O],
+                                              NULL,
+                                              &product };
     TRY(cudnn_graph_pointwise(s->graph, &multiply));
     TRY(add_virtual(&sum, s, "sum dout out", CUDNN_DATA_FLOAT, s->rows));
     TRY(cudnn_graph_reduce(s->graph, "sum dout out", CUDNN_REDUCE_TENSOR_ADD, &sum, &product));
-    const struct cudnn_pointwise store = { "softmax sum", CUDNN_POINTWISE_MUL, CUDNN_DATA_FLOAT, 0,
-                                           &sum, &s->operand[CUDNN_SDPA_ONE], NULL,
+    const struct cudnn_pointwise store = { "softmax sum",
+                                           CUDNN_POINTWISE_MUL,
+                                           CUDNN_DATA_FLOAT,
+                                           0,
+                                           &sum,
+                                           &s->operand[CUDNN_SDPA_ONE],
+                                           NULL,
                                            &s->operand[CUDNN_SDPA_SOFTMAX_SUM] };
     return cudnn_graph_pointwise(s->graph, &store);
 }
@@ -272,18 +286,21 @@ static err_t multiply_dq(struct sdpa *s, const struct cudnn_tensor *ds)
 {
     const struct cudnn_tensor *x = s->operand;
     struct cudnn_tensor k;
-    const struct cudnn_tensor_spec spec = { "k again", CUDNN_TENSOR_VIRTUAL, 0, CUDNN_DATA_FLOAT,
+    const struct cudnn_tensor_spec spec = { "k again",
+                                            CUDNN_TENSOR_VIRTUAL,
+                                            0,
+                                            CUDNN_DATA_FLOAT,
                                             cudnn_shape_transposed(x[CUDNN_SDPA_K].shape),
                                             &x[CUDNN_SDPA_AT_KV] };
     TRY(cudnn_graph_tensor(&k, s->graph, &spec));
     TRY(cudnn_graph_reshape(s->graph, "k again", &k, &x[CUDNN_SDPA_K]));
-    const enum cudnn_sdpa_operand to =
-        s->shape->deterministic ? CUDNN_SDPA_DQ : CUDNN_SDPA_DQ_SUM;
+    const enum cudnn_sdpa_operand to = s->shape->deterministic ? CUDNN_SDPA_DQ : CUDNN_SDPA_DQ_SUM;
     TRY(multiply_out(s, "dq", &x[to], ds, &k, CUDNN_SDPA_QUERY_COUNT, CUDNN_SDPA_KEY_COUNT));
     if (s->shape->deterministic) return ERR_OK;
-    const struct cudnn_pointwise round = { "dq rounded", CUDNN_POINTWISE_IDENTITY, CUDNN_DATA_FLOAT,
-                                           0, &x[CUDNN_SDPA_DQ_SUM], NULL, NULL,
-                                           &x[CUDNN_SDPA_DQ] };
+    const struct cudnn_pointwise round = {
+        "dq rounded", CUDNN_POINTWISE_IDENTITY, CUDNN_DATA_FLOAT, 0, &x[CUDNN_SDPA_DQ_SUM], NULL,
+        NULL,         &x[CUDNN_SDPA_DQ]
+    };
     return cudnn_graph_pointwise(s->graph, &round);
 }
 
@@ -316,8 +333,9 @@ err_t cudnn_sdpa_build(struct cudnn_sdpa_plan *out, const struct cudnn_target *t
     out->shape = *shape;
     const int64_t B = shape->batch, H = shape->heads, Q = shape->queries, K = shape->keys;
     TRY(cudnn_graph_create(&out->graph, target));
-    struct sdpa s = { out->graph, shape, cudnn_shape_dense(B, H, Q, K),
-                      cudnn_shape_dense(B, H, Q, 1), {} };
+    struct sdpa s = {
+        out->graph, shape, cudnn_shape_dense(B, H, Q, K), cudnn_shape_dense(B, H, Q, 1), {}
+    };
     TRY(add_operands(&s));
     if (shape->backward) {
         TRY(describe_backward(&s));
@@ -342,9 +360,12 @@ static bool uses_operand(const struct cudnn_sdpa_shape *shape, int operand)
     case CUDNN_SDPA_DV:
     case CUDNN_SDPA_AT_DKV:
     case CUDNN_SDPA_SOFTMAX_SUM:
-    case CUDNN_SDPA_ONE: return shape->backward;
-    case CUDNN_SDPA_DQ_SUM: return shape->backward && !shape->deterministic;
-    default: return true;
+    case CUDNN_SDPA_ONE:
+        return shape->backward;
+    case CUDNN_SDPA_DQ_SUM:
+        return shape->backward && !shape->deterministic;
+    default:
+        return true;
     }
 }
 

@@ -19,16 +19,16 @@
 
 /* What a plan is made for; equal shapes share one. */
 struct cudnn_sdpa_shape {
-    int64_t batch;              /* samples at most */
-    int64_t queries, keys;      /* of a sample at most */
-    int64_t heads, head_dim;    /* H, D: as many key heads as query heads */
-    int64_t qkv_head_stride;    /* elements from head to head in q, k, v, dq */
-    int64_t qkv_row_stride;     /* elements from row to row in q, k, v, dq */
-    int64_t dkv_head_stride;    /* the same of dk and dv */
+    int64_t batch;           /* samples at most */
+    int64_t queries, keys;   /* of a sample at most */
+    int64_t heads, head_dim; /* H, D: as many key heads as query heads */
+    int64_t qkv_head_stride; /* elements from head to head in q, k, v, dq */
+    int64_t qkv_row_stride;  /* elements from row to row in q, k, v, dq */
+    int64_t dkv_head_stride; /* the same of dk and dv */
     int64_t dkv_row_stride;
-    bool diagonal;              /* bottom-right: the last query of a sample sees all its keys */
+    bool diagonal; /* bottom-right: the last query of a sample sees all its keys */
     bool backward;
-    bool deterministic;         /* of backward: the same bits every time */
+    bool deterministic; /* of backward: the same bits every time */
 };
 
 /* What a plan binds. Rows of o, dout: H*D; of lse and softmax_sum: H. Offsets are i64 [batch+1]
@@ -72,8 +72,7 @@ MUST_USE err_t cudnn_sdpa_build(struct cudnn_sdpa_plan *out, const struct cudnn_
 void cudnn_sdpa_clear(struct cudnn_sdpa_plan *plan); /* clearing twice is allowed */
 
 /* `operands` by enum cudnn_sdpa_operand; those that the plan does not use are not read. */
-MUST_USE err_t cudnn_sdpa_run(const struct cudnn_sdpa_plan *plan,
-                              const struct cudnn_target *target,
+MUST_USE err_t cudnn_sdpa_run(const struct cudnn_sdpa_plan *plan, const struct cudnn_target *target,
                               void *const operands[CUDNN_SDPA_OPERANDS], float scale,
                               void *workspace, void *stream);
 
