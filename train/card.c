@@ -19,24 +19,69 @@
 #define SHARE 0.94 /* a step has smaller products than the largest, and epilogues */
 
 static const struct card cards[] = {
-    { "h200", "NVIDIA H200", INT64_C(149000000000), 90, 132,
-      { 790e12, 50e12, SHARE, 620e12, 480e12, 4.3e12, 50e9 }, false },
-    { "h100", "NVIDIA H100", INT64_C(84900000000), 90, 132,
-      { 740e12, 50e12, SHARE, 580e12, 450e12, 3.0e12, 50e9 }, false },
-    { "a100-80gb", "NVIDIA A100-SXM4-80GB", INT64_C(84900000000), 80, 108,
-      { 255e12, 15e12, SHARE, 190e12, 150e12, 1.8e12, 24e9 }, false },
-    { "a100-40gb", "NVIDIA A100-SXM4-40GB", INT64_C(42200000000), 80, 108,
-      { 255e12, 15e12, SHARE, 190e12, 150e12, 1.4e12, 24e9 }, false },
-    { "l40s", "NVIDIA L40S", INT64_C(47690000000), 89, 142,
-      { 240e12, 60e12, SHARE, 170e12, 130e12, 0.77e12, 24e9 }, false },
-    { "a6000", "NVIDIA RTX A6000", INT64_C(50900000000), 86, 84,
-      { 115e12, 25e12, SHARE, 85e12, 65e12, 0.69e12, 24e9 }, false },
-    { "rtx5090", "NVIDIA GeForce RTX 5090", INT64_C(33600000000), 120, 170,
-      { 190e12, 70e12, SHARE, 140e12, 110e12, 1.6e12, 50e9 }, false },
-    { "rtx4090", "NVIDIA GeForce RTX 4090", INT64_C(25380000000), 89, 128,
-      { 150e12, 60e12, SHARE, 110e12, 85e12, 0.9e12, 24e9 }, false },
-    { "rtx3090", "NVIDIA GeForce RTX 3090", INT64_C(25230000000), 86, 82,
-      { 62e12, 25e12, SHARE, 46e12, 36e12, 0.84e12, 24e9 }, false },
+    { "h200",
+      "NVIDIA H200",
+      INT64_C(149000000000),
+      90,
+      132,
+      { 790e12, 50e12, SHARE, 620e12, 480e12, 4.3e12, 50e9 },
+      false },
+    { "h100",
+      "NVIDIA H100",
+      INT64_C(84900000000),
+      90,
+      132,
+      { 740e12, 50e12, SHARE, 580e12, 450e12, 3.0e12, 50e9 },
+      false },
+    { "a100-80gb",
+      "NVIDIA A100-SXM4-80GB",
+      INT64_C(84900000000),
+      80,
+      108,
+      { 255e12, 15e12, SHARE, 190e12, 150e12, 1.8e12, 24e9 },
+      false },
+    { "a100-40gb",
+      "NVIDIA A100-SXM4-40GB",
+      INT64_C(42200000000),
+      80,
+      108,
+      { 255e12, 15e12, SHARE, 190e12, 150e12, 1.4e12, 24e9 },
+      false },
+    { "l40s",
+      "NVIDIA L40S",
+      INT64_C(47690000000),
+      89,
+      142,
+      { 240e12, 60e12, SHARE, 170e12, 130e12, 0.77e12, 24e9 },
+      false },
+    { "a6000",
+      "NVIDIA RTX A6000",
+      INT64_C(50900000000),
+      86,
+      84,
+      { 115e12, 25e12, SHARE, 85e12, 65e12, 0.69e12, 24e9 },
+      false },
+    { "rtx5090",
+      "NVIDIA GeForce RTX 5090",
+      INT64_C(33600000000),
+      120,
+      170,
+      { 190e12, 70e12, SHARE, 140e12, 110e12, 1.6e12, 50e9 },
+      false },
+    { "rtx4090",
+      "NVIDIA GeForce RTX 4090",
+      INT64_C(25380000000),
+      89,
+      128,
+      { 150e12, 60e12, SHARE, 110e12, 85e12, 0.9e12, 24e9 },
+      false },
+    { "rtx3090",
+      "NVIDIA GeForce RTX 3090",
+      INT64_C(25230000000),
+      86,
+      82,
+      { 62e12, 25e12, SHARE, 46e12, 36e12, 0.84e12, 24e9 },
+      false },
 };
 
 int64_t card_count(void) { return COUNT_OF(cards); }
@@ -67,8 +112,8 @@ static err_t unknown(const char *name, bool has_rates)
     struct nearest nearest = { .word = name };
     for (int64_t i = 0, at = 0; i < COUNT_OF(cards); i++) {
         nearest_offer(&nearest, cards[i].name);
-        at += snprintf(list + at, sizeof list - (size_t)at, "%s%s", i > 0 ? ", " : "",
-                       cards[i].name);
+        at +=
+            snprintf(list + at, sizeof list - (size_t)at, "%s%s", i > 0 ? ", " : "", cards[i].name);
     }
     RAISE(USAGE, "plan.card \"%s\" is not known%s; expected cpu, %s; the nearest is %s", name,
           has_rates ? " and not in plan.rates" : "", list, nearest.best);
@@ -79,8 +124,8 @@ static json_t *find_entry(const json_t *root, const char *gpu)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)root, key, value)
-        if (begins_with(key, gpu) || begins_with(gpu, key)) return value;
+    json_object_foreach((json_t *)root, key,
+                        value) if (begins_with(key, gpu) || begins_with(gpu, key)) return value;
     return NULL;
 }
 

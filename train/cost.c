@@ -143,9 +143,9 @@ void cost_time(struct cost_time *out, const struct glm_config *c, const struct c
     if (s->moments_on_host) {
         ASSERT(card->rates.pcie > 0.0);
         t.transfer_s = (double)m->moment_bytes / card->rates.pcie;
-        t.seconds[COST_T_TRANSFER] =
-            exposed_s(&t, s, products_s(w, m, &r, 2.0) + attn_bwd_s + rows_bwd_s +
-                                 t.seconds[COST_T_RECOMPUTE]);
+        t.seconds[COST_T_TRANSFER] = exposed_s(&t, s,
+                                               products_s(w, m, &r, 2.0) + attn_bwd_s + rows_bwd_s +
+                                                   t.seconds[COST_T_RECOMPUTE]);
     }
     for (int i = 0; i < COST_PARTS; i++) t.step_s += t.seconds[i];
     t.tokens_per_s = w->rows / t.step_s;

@@ -62,9 +62,9 @@ enum cost_class {
 const char *cost_class_name(enum cost_class klass);
 
 struct cost_memory {
-    int64_t bytes[COST_CLASSES]; /* on the device */
-    int64_t device_bytes;        /* their sum */
-    int64_t host_bytes;          /* page-locked memory of the host */
+    int64_t bytes[COST_CLASSES];  /* on the device */
+    int64_t device_bytes;         /* their sum */
+    int64_t host_bytes;           /* page-locked memory of the host */
     int64_t parameters, elements; /* of the table; of an arena, with padding */
     int64_t moment_bytes;         /* wherever they are */
     double forward_flop_per_row;  /* of the layers' products */
@@ -89,7 +89,7 @@ struct cost_work {
 double cost_pairs(double context, double target);
 
 enum cost_part {
-    COST_T_PRODUCTS,  /* of the layers, forward and backward */
+    COST_T_PRODUCTS, /* of the layers, forward and backward */
     COST_T_ATTENTION,
     COST_T_HEAD,      /* output layer and loss */
     COST_T_ROWS,      /* norms, rotary, GELU, bias sums, embedding: bound by memory */
@@ -104,10 +104,10 @@ const char *cost_part_name(enum cost_part part);
 struct cost_time {
     double seconds[COST_PARTS];
     double step_s;
-    double tokens_per_s;   /* rows without padding */
-    double transfer_s;     /* of moments each way, hidden or not */
-    double flop;           /* of the model: 6 P rows + 6 V C targets + 12 L C pairs */
-    double flop_per_s;     /* of that, in this time */
+    double tokens_per_s;    /* rows without padding */
+    double transfer_s;      /* of moments each way, hidden or not */
+    double flop;            /* of the model: 6 P rows + 6 V C targets + 12 L C pairs */
+    double flop_per_s;      /* of that, in this time */
     double optimizer_bytes; /* per parameter, read and written */
 };
 /* Works for any settings; a card that cannot compute in settings->dtype is an ASSERT. */

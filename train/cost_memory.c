@@ -4,7 +4,6 @@
 #include "base/check.h"
 #include "base/num.h"
 #include "kernels/ops_optim.h"
-#include "train/lanes.h"
 
 /* What the libraries and the driver take; assumed until a GPU says otherwise. */
 #define CUBLASLT_BYTES (INT64_C(32) << 20)  /* NVIDIA's advice for compute capability 9.0 */
@@ -92,18 +91,6 @@ static void count_moments(int64_t *all, int64_t *layer, const struct glm_params 
     }
 }
 
-static int64_t grad_elements(const struct glm_params *params, const struct glm_layout *layout,
-                             const struct cost_settings *s)
-{
-    const int64_t units = params->unit_count;
-    int64_t layer = 0;
-    if (!s->update_in_backward) return layout->element_count;
-    for (int64_t u = 1; u < units - 1; u++)
-        layer = max_i64(layer, layout->unit_offset[u + 1] - layout->unit_offset[u]);
-    return layout->unit_offset[1] + 2 * layer +
-           (layout->unit_offset[units] - layout->unit_offset[units - 1]);
-}
-
 static int64_t norm_chunks(const struct glm_params *params)
 {
     int64_t chunks = 0;
@@ -120,21 +107,26 @@ static int64_t cudnn_bytes(const struct glm_config *c, const struct cost_setting
     return rows * (c->hidden_size * (4 + 2 * dtype_bytes(s->dtype)) + c->head_count * 4);
 }
 
+/* Buffers that the lanes' gradients are folded in: see lanes.c. */
+static int64_t lane_buffers(int64_t lanes)
+{
+    int64_t buffers = 0;
+    for (; lanes > 0; lanes /= 2) buffers++;
+    return buffers;
+}
+
 static void count_optimizer(struct cost_memory *m, const struct cost_settings *s,
                             const struct glm_params *params, const struct glm_layout *layout)
 {
-    int64_t layer = 0, buffers = 0;
-    for (int64_t lanes = s->lanes; lanes > 0; lanes /= 2) buffers++; /* lanes.c */
+    int64_t layer = 0;
     count_moments(&m->moment_bytes, &layer, params, s);
     if (!s->moments_8bit) /* arenas of the layout, padding included */
         m->moment_bytes = layout->element_count * 2 * dtype_bytes(dtype_accumulator(s->dtype));
 
-    m->bytes[COST_GRADIENTS] =
-        buffers * grad_elements(params, layout, s) * dtype_bytes(s->grad_dtype);
     m->bytes[COST_MASTER] = s->master ? layout->element_count * 4 : 0;
     m->bytes[COST_NORM_SUMS] = norm_chunks(params) * (int64_t)sizeof(double);
     if (s->moments_on_host) {
-        m->host_bytes = m->moment_bytes;
+        m->host_bytes += m->moment_bytes;
         m->bytes[COST_STAGING] = STAGING_SLOTS * layer;
     } else {
         m->bytes[COST_MOMENTS] = m->moment_bytes;
@@ -149,7 +141,8 @@ static err_t fill(struct cost_memory *m, struct dev *dev, const struct glm_confi
     struct glm_plan plan;
     struct glm_layout layout;
     TRY(glm_plan_create(&plan, dev, config, &options));
-    TRY(glm_layout_create(&layout, params, options.ranks, options.vocab_multiple));
+    TRY(glm_layout_create(&layout, params, options.ranks,
+                          glm_vocab_multiple(dev->info.capability)));
     m->parameters = params->element_count;
     m->elements = layout.element_count;
     m->forward_flop_per_row = plan.forward_flop_per_row;
@@ -158,6 +151,8 @@ static err_t fill(struct cost_memory *m, struct dev *dev, const struct glm_confi
     m->bytes[COST_BATCH] = plan.class_bytes[GLM_BUF_BATCH];
     m->bytes[COST_TABLES] = plan.class_bytes[GLM_BUF_TABLES];
     m->bytes[COST_SCRATCH] = plan.class_bytes[GLM_BUF_SCRATCH];
+    m->bytes[COST_GRADIENTS] = lane_buffers(s->lanes) * plan.grad_bytes;
+    m->host_bytes = plan.host_bytes;
     count_optimizer(m, s, params, &layout);
     if (dev->info.capability > 0) {
         m->bytes[COST_LIBRARIES] = CUBLASLT_BYTES + cudnn_bytes(config, s, bounds->rows);
@@ -182,12 +177,12 @@ err_t cost_memory(struct cost_memory *out, struct dev *dev, const struct glm_con
 const char *cost_class_name(enum cost_class klass)
 {
     static const char *const names[COST_CLASSES] = {
-        [COST_WEIGHTS] = "weights",     [COST_GRADIENTS] = "gradients",
-        [COST_MASTER] = "master",       [COST_MOMENTS] = "moments",
+        [COST_WEIGHTS] = "weights",         [COST_GRADIENTS] = "gradients",
+        [COST_MASTER] = "master",           [COST_MOMENTS] = "moments",
         [COST_ACTIVATIONS] = "activations", [COST_BATCH] = "batch",
-        [COST_TABLES] = "tables",       [COST_SCRATCH] = "scratch",
-        [COST_NORM_SUMS] = "norm sums", [COST_STAGING] = "staging",
-        [COST_LIBRARIES] = "libraries", [COST_CONTEXT] = "context",
+        [COST_TABLES] = "tables",           [COST_SCRATCH] = "scratch",
+        [COST_NORM_SUMS] = "norm sums",     [COST_STAGING] = "staging",
+        [COST_LIBRARIES] = "libraries",     [COST_CONTEXT] = "context",
     };
     ASSERT((int)klass >= 0 && klass < COST_CLASSES);
     return names[klass];

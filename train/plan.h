@@ -14,11 +14,11 @@
 
 /* What samples are like: means of a corpus, or assumptions. */
 struct plan_text {
-    double sample_rows;    /* rows of a sample */
-    double sample_targets; /* its trained tokens */
-    double sample_pairs;   /* its visible pairs */
-    int64_t longest;       /* rows of the longest sample that may come */
-    double fill;           /* rows used of a pack, tokens mode */
+    double sample_rows;         /* rows of a sample */
+    double sample_targets;      /* its trained tokens */
+    double sample_pairs;        /* its visible pairs */
+    int64_t longest;            /* rows of the longest sample that may come */
+    double fill;                /* rows used of a pack, tokens mode */
     struct batch_bounds bounds; /* at micro_tokens, from the corpus; rows = 0: not known */
     int64_t micro_tokens;
     bool measured; /* from a corpus */
