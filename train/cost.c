@@ -155,18 +155,27 @@ void cost_time(struct cost_time *out, const struct glm_config *c, const struct c
     *out = t;
 }
 
+static const struct {
+    const char *name, *label;
+} part_names[COST_PARTS] = {
+    [COST_T_PRODUCTS] = { "products", "products of the layers" },
+    [COST_T_ATTENTION] = { "attention", "attention" },
+    [COST_T_HEAD] = { "head", "output layer and loss" },
+    [COST_T_ROWS] = { "rows", "norms, rotary, GELU, biases" },
+    [COST_T_RECOMPUTE] = { "recompute", "recomputed activations" },
+    [COST_T_GRADIENTS] = { "gradients", "gradients: zero, add, norm" },
+    [COST_T_OPTIMIZER] = { "optimizer", "AdamW" },
+    [COST_T_TRANSFER] = { "transfer", "moments from and to the host" },
+};
+
 const char *cost_part_name(enum cost_part part)
 {
-    static const char *const names[COST_PARTS] = {
-        [COST_T_PRODUCTS] = "products of the layers",
-        [COST_T_ATTENTION] = "attention",
-        [COST_T_HEAD] = "output layer and loss",
-        [COST_T_ROWS] = "norms, rotary, GELU, biases",
-        [COST_T_RECOMPUTE] = "recomputed activations",
-        [COST_T_GRADIENTS] = "gradients: zero, add, norm",
-        [COST_T_OPTIMIZER] = "AdamW",
-        [COST_T_TRANSFER] = "moments from and to the host",
-    };
     ASSERT((int)part >= 0 && part < COST_PARTS);
-    return names[part];
+    return part_names[part].name;
+}
+
+const char *cost_part_label(enum cost_part part)
+{
+    ASSERT((int)part >= 0 && part < COST_PARTS);
+    return part_names[part].label;
 }

@@ -99,7 +99,9 @@ enum cost_part {
     COST_T_TRANSFER, /* of moments on the host, as far as nothing hides it */
     COST_PARTS
 };
+/* Short ("attention"), and for people. */
 const char *cost_part_name(enum cost_part part);
+const char *cost_part_label(enum cost_part part);
 
 struct cost_time {
     double seconds[COST_PARTS];

@@ -181,7 +181,7 @@ const char *cost_class_name(enum cost_class klass)
         [COST_MASTER] = "master",           [COST_MOMENTS] = "moments",
         [COST_ACTIVATIONS] = "activations", [COST_BATCH] = "batch",
         [COST_TABLES] = "tables",           [COST_SCRATCH] = "scratch",
-        [COST_NORM_SUMS] = "norm sums",     [COST_STAGING] = "staging",
+        [COST_NORM_SUMS] = "norm_sums",     [COST_STAGING] = "staging",
         [COST_LIBRARIES] = "libraries",     [COST_CONTEXT] = "context",
     };
     ASSERT((int)klass >= 0 && klass < COST_CLASSES);

@@ -65,7 +65,8 @@ int64_t plan_budget(const struct plan *plan);
  *     moments_place host      same bits, traffic over PCIe
  *     update backward         one micro-batch a step, no clipping by the global norm
  *
- * `found` is false when nothing fits; then `out` is untouched. Micro-batches are never made so
+ * Where one of the last four is needed, activations and micro_tokens become what is predicted to be
+ * fastest with it. `found` is false when nothing fits; then `out` is untouched. Micro-batches are never made so
  * small that the longest sample would not fit.
  */
 MUST_USE err_t plan_search(struct plan *out, bool *found, const struct plan *base);

@@ -14,7 +14,7 @@ static const char *grouped(char text[NUMBER_MAX], int64_t value)
     const int count = snprintf(digits, sizeof digits, "%lld", (long long)value);
     int at = 0;
     for (int i = 0; i < count; i++) {
-        if (i > 0 && (count - i) % 3 == 0 && digits[i - 1] != '-') text[at++] = ',';
+        if (i > 0 && (count - i) % 3 == 0) text[at++] = ',';
         text[at++] = digits[i];
     }
     text[at] = '\0';
@@ -68,8 +68,10 @@ static void print_memory(FILE *out, const struct plan_setup *s)
     const int64_t left = p->card.memory_bytes - p->memory.device_bytes;
     fprintf(out, "%-28s %18s %9.2f\n", "sum", grouped(number, p->memory.device_bytes),
             gb(p->memory.device_bytes));
-    fprintf(out, "%-28s %18s %9.2f   %.1f %% of the card\n", "left", grouped(number, left),
-            gb(left), 100.0 * (double)left / (double)p->card.memory_bytes);
+    const int64_t shown = left < 0 ? -left : left;
+    fprintf(out, "%-28s %18s %9.2f   %.1f %% of the card\n", left < 0 ? "missing" : "left",
+            grouped(number, shown), gb(shown),
+            100.0 * (double)shown / (double)p->card.memory_bytes);
     if (p->memory.host_bytes > 0)
         fprintf(out, "%-28s %18s %9.2f\n", "page-locked, on the host",
                 grouped(number, p->memory.host_bytes), gb(p->memory.host_bytes));
@@ -84,11 +86,13 @@ static void print_time(FILE *out, const struct plan_setup *s)
             s->rates_source);
     for (int i = 0; i < COST_PARTS; i++)
         if (t->seconds[i] > 0.0)
-            fprintf(out, "%-28s %18.4f %9.1f\n", cost_part_name((enum cost_part)i), t->seconds[i],
+            fprintf(out, "%-28s %18.4f %9.1f\n", cost_part_label((enum cost_part)i), t->seconds[i],
                     100.0 * t->seconds[i] / t->step_s);
     fprintf(out, "%-28s %18.4f\n", "sum", t->step_s);
-    fprintf(out, "%.0f tokens/s, %.1f TFLOP/s of the model's own\n", t->tokens_per_s,
-            t->flop_per_s / 1e12);
+    const struct card_rates *r = &s->plan.card.rates;
+    const double gemm = s->plan.settings.dtype == DTYPE_BF16 ? r->gemm_bf16 : r->gemm_f32;
+    fprintf(out, "%.0f tokens/s; the model's own FLOP at %.2f of the largest products' rate\n",
+            t->tokens_per_s, t->flop_per_s / gemm);
     if (t->transfer_s > 0.0)
         fprintf(out, "moments travel %.3f s each way, %.3f s of it not hidden\n", t->transfer_s,
                 t->seconds[COST_T_TRANSFER]);

@@ -64,8 +64,8 @@ static bool apply_change(struct plan *p, enum change i)
 /* micro_tokens comes in steps of this many rows. */
 static int64_t micro_step(const struct plan *p)
 {
-    return p->batch.unit == BATCH_TOKENS ? align_up(p->batch.pack_len, BATCH_ROW_MULTIPLE)
-                                         : BATCH_ROW_MULTIPLE;
+    const bool packs = p->batch.unit == BATCH_TOKENS || p->settings.update_in_backward;
+    return packs ? align_up(p->batch.pack_len, BATCH_ROW_MULTIPLE) : BATCH_ROW_MULTIPLE;
 }
 
 static int64_t micro_least(const struct plan *p)
@@ -76,6 +76,7 @@ static int64_t micro_least(const struct plan *p)
 /* A step of one micro-batch, whatever it was before, where gradients do not wait. */
 static void set_micro(struct plan *p, int64_t micro)
 {
+    micro -= micro % micro_step(p);
     p->batch.micro_tokens = micro;
     if (!p->settings.update_in_backward) return;
     p->batch.unit = BATCH_TOKENS;
@@ -107,17 +108,22 @@ static err_t fit_micro(struct plan *p, bool *fits, int64_t least, int64_t most)
     return plan_compute(p);
 }
 
-/* A plan with the changes in `set`, if they are changes and it fits. */
-static err_t try_set(struct plan *p, bool *fits, unsigned set)
+#define BIT(change) (1u << (change))
+/* What trades time for the memory of activations and leaves the results alone. */
+#define TRADES (BIT(CHANGE_LEAN) | BIT(CHANGE_MICRO) | BIT(CHANGE_RECOMPUTE))
+
+/* `base` with the changes in `set`, if each of them is one, and they go together and fit. */
+static err_t try_set(struct plan *p, bool *fits, const struct plan *base, unsigned set)
 {
-    const int64_t micro = p->batch.micro_tokens;
-    const unsigned both = 1u << CHANGE_LEAN | 1u << CHANGE_RECOMPUTE;
+    const int64_t micro = base->batch.micro_tokens;
+    const unsigned both = BIT(CHANGE_LEAN) | BIT(CHANGE_RECOMPUTE);
+    *p = *base;
     *fits = false;
     if ((set & both) == both) return ERR_OK;
     for (int i = 0; i < CHANGE_COUNT; i++)
-        if ((set >> i & 1u) != 0 && !apply_change(p, (enum change)i)) return ERR_OK;
+        if ((set & BIT(i)) != 0 && !apply_change(p, (enum change)i)) return ERR_OK;
     if (p->settings.moments_8bit && p->settings.master) return ERR_OK;
-    if ((set >> CHANGE_MICRO & 1u) != 0)
+    if ((set & BIT(CHANGE_MICRO)) != 0)
         return fit_micro(p, fits, micro_least(p), micro - micro_step(p));
     set_micro(p, micro);
     TRY(plan_compute(p));
@@ -125,14 +131,30 @@ static err_t try_set(struct plan *p, bool *fits, unsigned set)
     return ERR_OK;
 }
 
+/* Where recomputing layers is mild beside the rest of `set`, it may be the better trade: the same
+ * set with other trades, if that is faster by more than a prediction is worth. */
+static err_t improve(struct plan *best, const struct plan *base, unsigned set)
+{
+    if (set < BIT(CHANGE_RECOMPUTE)) return ERR_OK;
+    for (unsigned trade = 0; trade <= TRADES; trade++) {
+        struct plan p;
+        bool fits;
+        if ((trade & ~TRADES) != 0) continue;
+        TRY(try_set(&p, &fits, base, (set & ~TRADES) | trade));
+        if (fits && p.time.tokens_per_s > 1.05 * best->time.tokens_per_s) *best = p;
+    }
+    return ERR_OK;
+}
+
 err_t plan_search(struct plan *out, bool *found, const struct plan *base)
 {
+    struct plan p;
     *found = false;
-    for (unsigned set = 1; set < 1u << CHANGE_COUNT && !*found; set++) {
-        struct plan p = *base;
-        TRY(try_set(&p, found, set));
-        if (*found) *out = p;
+    for (unsigned set = 1; set < BIT(CHANGE_COUNT) && !*found; set++) {
+        TRY(try_set(&p, found, base, set));
+        if (*found) TRY(improve(&p, base, set));
     }
+    if (*found) *out = p;
     return ERR_OK;
 }
 
@@ -142,8 +164,10 @@ err_t plan_micro_max(int64_t *micro_tokens, const struct plan *plan)
     bool fits = false;
     *micro_tokens = 0;
     plan_step(&p);
+    /* More than a step has is of no use, unless a step is one micro-batch of any size. */
     const int64_t whole = align_up((int64_t)p.work.rows_padded, micro_step(&p));
-    TRY(fit_micro(&p, &fits, micro_least(&p), min_i64(whole, BATCH_ROWS_MAX)));
+    const int64_t most = p.settings.update_in_backward ? BATCH_ROWS_MAX : whole;
+    TRY(fit_micro(&p, &fits, micro_least(&p), min_i64(most, BATCH_ROWS_MAX)));
     if (fits) *micro_tokens = p.batch.micro_tokens;
     return ERR_OK;
 }
