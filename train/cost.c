@@ -109,12 +109,12 @@ static double gradients_s(const struct cost_settings *s, const struct cost_work 
 static double optimizer_bytes(const struct cost_settings *s, const struct cost_memory *m,
                               const struct rates *r)
 {
-    const double weight = s->master ? 8.0 + r->b : 2.0 * r->b;
-    return weight + r->g + 2.0 * (double)m->moment_bytes / (double)m->elements;
+    const double weight = s->master ? r->b : 2.0 * r->b; /* written only, or read too */
+    return weight + r->g + 2.0 * (double)m->state_bytes / (double)m->parameters;
 }
 
 /*
- * Moments on the host come and go at the same time, each layer's while another one is updated. In
+ * State on the host comes and goes at the same time, a slice while another one is updated. In
  * backward all of the backward pass hides them; after it, only the update itself.
  */
 static double exposed_s(const struct cost_time *t, const struct cost_settings *s, double backward_s)
@@ -139,10 +139,10 @@ void cost_time(struct cost_time *out, const struct glm_config *c, const struct c
                              traffic_s(&traffic_ends, c, w->rows_padded, &r);
     t.seconds[COST_T_RECOMPUTE] = recompute_s(c, s, w, m, &r);
     t.seconds[COST_T_GRADIENTS] = gradients_s(s, w, m, &r);
-    t.seconds[COST_T_OPTIMIZER] = t.optimizer_bytes * (double)m->elements / r.copy;
-    if (s->moments_on_host) {
+    t.seconds[COST_T_OPTIMIZER] = t.optimizer_bytes * (double)m->parameters / r.copy;
+    if (s->state_on_host) {
         ASSERT(card->rates.pcie > 0.0);
-        t.transfer_s = (double)m->moment_bytes / card->rates.pcie;
+        t.transfer_s = (double)m->state_bytes / card->rates.pcie;
         t.seconds[COST_T_TRANSFER] = exposed_s(&t, s,
                                                products_s(w, m, &r, 2.0) + attn_bwd_s + rows_bwd_s +
                                                    t.seconds[COST_T_RECOMPUTE]);
@@ -165,7 +165,7 @@ static const struct {
     [COST_T_RECOMPUTE] = { "recompute", "recomputed activations" },
     [COST_T_GRADIENTS] = { "gradients", "gradients: zero, add, norm" },
     [COST_T_OPTIMIZER] = { "optimizer", "AdamW" },
-    [COST_T_TRANSFER] = { "transfer", "moments from and to the host" },
+    [COST_T_TRANSFER] = { "transfer", "states from and to the host" },
 };
 
 const char *cost_part_name(enum cost_part part)

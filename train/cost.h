@@ -8,8 +8,8 @@
  *     TRY(cost_memory(&memory, dev, &config, &settings, &bounds));    // dev: plan_dev.h, or real
  *     cost_time(&time, &config, &settings, &work, &memory, &card);
  *
- * Memory comes from glm_plan_create, which is also what allocates, and from the bytes that the
- * optimizer documents for its states. Time is a sum of parts, each FLOP or bytes over a rate:
+ * Memory comes from glm_plan_create, which is also what allocates, and from the
+ * optimizer's plan, likewise. Time is a sum of parts, each FLOP or bytes over a rate:
  * within 10 % where the rates are measured.
  */
 #ifndef TRAIN_COST_H
@@ -31,7 +31,7 @@ struct cost_settings {
     dtype_t grad_dtype; /* F32, or BF16 with dtype BF16 */
     bool master;        /* float32 master weights, with dtype BF16 */
     bool moments_8bit;
-    bool moments_on_host;
+    bool state_on_host; /* moments and master */
     bool update_in_backward; /* each layer's gradient is used up at once: one micro-batch a step */
     enum glm_activations activations;
     int64_t lanes;
@@ -54,7 +54,7 @@ enum cost_class {
     COST_TABLES,
     COST_SCRATCH,
     COST_NORM_SUMS, /* of the gradient's norm */
-    COST_STAGING,   /* moments on their way from and to the host */
+    COST_STAGING,   /* states on their way from and to the host */
     COST_LIBRARIES, /* workspaces of cuBLASLt and cuDNN */
     COST_CONTEXT,   /* what the driver takes for the program itself */
     COST_CLASSES
@@ -66,7 +66,7 @@ struct cost_memory {
     int64_t device_bytes;         /* their sum */
     int64_t host_bytes;           /* page-locked memory of the host */
     int64_t parameters, elements; /* of the table; of an arena, with padding */
-    int64_t moment_bytes;         /* wherever they are */
+    int64_t state_bytes;          /* moments and master, wherever they are */
     double forward_flop_per_row;  /* of the layers' products */
 };
 
@@ -96,7 +96,7 @@ enum cost_part {
     COST_T_RECOMPUTE, /* what lean or recomputed activations repeat */
     COST_T_GRADIENTS, /* zeroing, adding up, the norm */
     COST_T_OPTIMIZER,
-    COST_T_TRANSFER, /* of moments on the host, as far as nothing hides it */
+    COST_T_TRANSFER, /* of states on the host, as far as nothing hides it */
     COST_PARTS
 };
 /* Short ("attention"), and for people. */
@@ -107,7 +107,7 @@ struct cost_time {
     double seconds[COST_PARTS];
     double step_s;
     double tokens_per_s;    /* rows without padding */
-    double transfer_s;      /* of moments each way, hidden or not */
+    double transfer_s;      /* of states each way, hidden or not */
     double flop;            /* of the model: 6 P rows + 6 V C targets + 12 L C pairs */
     double flop_per_s;      /* of that, in this time */
     double optimizer_bytes; /* per parameter, read and written */

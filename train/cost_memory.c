@@ -3,13 +3,11 @@
 
 #include "base/check.h"
 #include "base/num.h"
-#include "kernels/ops_optim.h"
+#include "train/optim_plan.h"
 
 /* What the libraries and the driver take; assumed until a GPU says otherwise. */
 #define CUBLASLT_BYTES (INT64_C(32) << 20)  /* NVIDIA's advice for compute capability 9.0 */
 #define CONTEXT_BYTES  (INT64_C(768) << 20) /* context, kernels, cuBLASLt's and cuDNN's modules */
-
-#define STAGING_SLOTS 2 /* one unit is updated while the next one arrives */
 
 void cost_settings_from_cfg(struct cost_settings *out, const struct cfg *cfg)
 {
@@ -19,7 +17,7 @@ void cost_settings_from_cfg(struct cost_settings *out, const struct cfg *cfg)
         .grad_dtype = cfg_enum(cfg, "train.grad_dtype") == 1 ? DTYPE_BF16 : DTYPE_F32,
         .master = half && cfg_enum(cfg, "train.master") == 0,
         .moments_8bit = cfg_enum(cfg, "train.moments") == 1,
-        .moments_on_host = cfg_enum(cfg, "train.moments_place") == 1,
+        .state_on_host = cfg_enum(cfg, "train.moments_place") == 1,
         .update_in_backward = cfg_enum(cfg, "train.update") == 1,
         .activations = (enum glm_activations)cfg_enum(cfg, "train.activations"),
         .lanes = cfg_int(cfg, "batch.lanes"),
@@ -38,7 +36,7 @@ err_t cost_settings_check(const struct cost_settings *s, int capability)
           "train.grad_dtype is bf16 and train.precision f32; set train.precision=bf16" },
         { s->moments_8bit && s->master,
           "train.moments is 8bit, which takes no master weights; set train.master=off" },
-        { s->moments_on_host && !gpu,
+        { s->state_on_host && !gpu,
           "train.moments_place is host, and the processor has no other memory; set it to device" },
         { s->update_in_backward && s->lanes > 1,
           "train.update is backward, which keeps no gradients to add up; set batch.lanes=1" },
@@ -64,41 +62,6 @@ static struct glm_options glm_options_of(const struct cost_settings *s,
     };
 }
 
-/* Moments in bytes of `count` elements at the width of one row's states. Layers' matrices may have
- * one byte an element and a scale per block; embeddings, norms and biases keep float32. */
-static int64_t moments_of_row(const struct glm_param *row, const struct cost_settings *s)
-{
-    const bool narrow = s->moments_8bit && row->layer >= 0 && row->dims == 2;
-    if (!narrow) return row->count * 2 * dtype_bytes(dtype_accumulator(s->dtype));
-    const int64_t blocks = div_ceil(row->count, ADAMW_BLOCK);
-    return 2 * blocks * (ADAMW_BLOCK + (int64_t)sizeof(float));
-}
-
-/* Moments of all rows, and of the layer with the most of them. */
-static void count_moments(int64_t *all, int64_t *layer, const struct glm_params *params,
-                          const struct cost_settings *s)
-{
-    int64_t unit_bytes = 0, unit = -1;
-    *all = *layer = 0;
-    for (int64_t i = 0; i < params->count; i++) {
-        const struct glm_param *row = &params->row[i];
-        const int64_t bytes = moments_of_row(row, s);
-        *all += bytes;
-        if (row->unit != unit) unit_bytes = 0;
-        unit = row->unit;
-        unit_bytes += bytes;
-        if (row->layer >= 0) *layer = max_i64(*layer, unit_bytes);
-    }
-}
-
-static int64_t norm_chunks(const struct glm_params *params)
-{
-    int64_t chunks = 0;
-    for (int64_t i = 0; i < params->count; i++)
-        chunks += div_ceil(params->row[i].count, SUMSQ_CHUNK);
-    return chunks;
-}
-
 /* cuDNN's backward pass keeps dq in float32 and one sum per row and head, for one layer at a time;
  * contexts and targets go in two calls, so the second one's dk and dv need a place of their own. */
 static int64_t cudnn_bytes(const struct glm_config *c, const struct cost_settings *s, int64_t rows)
@@ -115,22 +78,30 @@ static int64_t lane_buffers(int64_t lanes)
     return buffers;
 }
 
-static void count_optimizer(struct cost_memory *m, const struct cost_settings *s,
-                            const struct glm_params *params, const struct glm_layout *layout)
+/* States, wherever they are, and the sums of the gradient's norm. */
+static err_t count_optimizer(struct cost_memory *m, const struct cost_settings *s,
+                             const struct glm_params *params)
 {
-    int64_t layer = 0;
-    count_moments(&m->moment_bytes, &layer, params, s);
-    if (!s->moments_8bit) /* arenas of the layout, padding included */
-        m->moment_bytes = layout->element_count * 2 * dtype_bytes(dtype_accumulator(s->dtype));
-
-    m->bytes[COST_MASTER] = s->master ? layout->element_count * 4 : 0;
-    m->bytes[COST_NORM_SUMS] = norm_chunks(params) * (int64_t)sizeof(double);
-    if (s->moments_on_host) {
-        m->host_bytes += m->moment_bytes;
-        m->bytes[COST_STAGING] = STAGING_SLOTS * layer;
-    } else {
-        m->bytes[COST_MOMENTS] = m->moment_bytes;
+    const struct optim_format format = {
+        .weights = s->dtype,
+        .master = s->master,
+        .moments = s->moments_8bit ? OPTIM_MOMENTS_8BIT : OPTIM_MOMENTS_F32,
+        .place = s->state_on_host ? OPTIM_ON_HOST : OPTIM_ON_DEVICE,
+    };
+    struct optim_plan plan;
+    const err_t rc = optim_plan_create(&plan, params, &format);
+    if (rc == ERR_OK) {
+        m->state_bytes = plan.state_bytes;
+        m->bytes[COST_STAGING] = 2 * plan.staging_bytes;
+        m->bytes[COST_NORM_SUMS] = plan.chunk_count * (int64_t)sizeof(double);
+        m->host_bytes += plan.bytes[OPTIM_ON_HOST];
+        if (!s->state_on_host) { /* what alignment adds goes with the moments */
+            m->bytes[COST_MASTER] = plan.part_bytes[OPTIM_MASTER];
+            m->bytes[COST_MOMENTS] = plan.state_bytes - plan.part_bytes[OPTIM_MASTER];
+        }
     }
+    optim_plan_clear(&plan);
+    return rc;
 }
 
 static err_t fill(struct cost_memory *m, struct dev *dev, const struct glm_config *config,
@@ -153,13 +124,13 @@ static err_t fill(struct cost_memory *m, struct dev *dev, const struct glm_confi
     m->bytes[COST_SCRATCH] = plan.class_bytes[GLM_BUF_SCRATCH];
     m->bytes[COST_GRADIENTS] = lane_buffers(s->lanes) * plan.grad_bytes;
     m->host_bytes = plan.host_bytes;
-    count_optimizer(m, s, params, &layout);
+    glm_layout_clear(&layout);
+    TRY(count_optimizer(m, s, params));
     if (dev->info.capability > 0) {
         m->bytes[COST_LIBRARIES] = CUBLASLT_BYTES + cudnn_bytes(config, s, bounds->rows);
         m->bytes[COST_CONTEXT] = CONTEXT_BYTES;
     }
     for (int i = 0; i < COST_CLASSES; i++) m->device_bytes += m->bytes[i];
-    glm_layout_clear(&layout);
     return ERR_OK;
 }
 

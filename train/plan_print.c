@@ -40,10 +40,10 @@ static void print_head(FILE *out, const struct plan_setup *s)
     fprintf(out, "card       %s (%s), %.2f GB\n", p->card.name, p->card.gpu,
             gb(p->card.memory_bytes));
     fprintf(out,
-            "settings   %s, gradients %s, master %s, moments %s on the %s, update %s, "
+            "settings   %s, gradients %s, master %s, moments %s, both on the %s, update %s, "
             "activations %s\n",
             dtype_name(c->dtype), dtype_name(c->grad_dtype), c->master ? "on" : "off",
-            c->moments_8bit ? "8bit" : "f32", c->moments_on_host ? "host" : "device",
+            c->moments_8bit ? "8bit" : "f32", c->state_on_host ? "host" : "device",
             c->update_in_backward ? "in backward" : "after the step",
             activations_name(c->activations));
     fprintf(out, "step       %lld %s: %s rows", (long long)p->batch.size,
@@ -94,7 +94,7 @@ static void print_time(FILE *out, const struct plan_setup *s)
     fprintf(out, "%.0f tokens/s; the model's own FLOP at %.2f of the largest products' rate\n",
             t->tokens_per_s, t->flop_per_s / gemm);
     if (t->transfer_s > 0.0)
-        fprintf(out, "moments travel %.3f s each way, %.3f s of it not hidden\n", t->transfer_s,
+        fprintf(out, "states travel %.3f s each way, %.3f s of it not hidden\n", t->transfer_s,
                 t->seconds[COST_T_TRANSFER]);
 }
 
@@ -148,7 +148,7 @@ static json_t *settings_json(const struct plan *p)
     return json_pack(
         "{s:s, s:s, s:b, s:s, s:s, s:s, s:s, s:I}", "precision", dtype_name(c->dtype), "grad_dtype",
         dtype_name(c->grad_dtype), "master", (int)c->master, "moments",
-        c->moments_8bit ? "8bit" : "f32", "moments_place", c->moments_on_host ? "host" : "device",
+        c->moments_8bit ? "8bit" : "f32", "moments_place", c->state_on_host ? "host" : "device",
         "update", c->update_in_backward ? "backward" : "step", "activations",
         activations_name(c->activations), "micro_tokens", (json_int_t)p->batch.micro_tokens);
 }

@@ -50,8 +50,8 @@ static bool apply_change(struct plan *p, enum change i)
         s->moments_8bit = true;
         return !before.moments_8bit;
     case CHANGE_HOST:
-        s->moments_on_host = gpu;
-        return s->moments_on_host != before.moments_on_host;
+        s->state_on_host = gpu;
+        return s->state_on_host != before.state_on_host;
     case CHANGE_BACKWARD:
         s->update_in_backward = s->lanes == 1;
         return s->update_in_backward != before.update_in_backward;
@@ -196,8 +196,8 @@ int64_t plan_changes(char out[PLAN_CHANGES_MAX][PLAN_CHANGE_MAX], const struct p
         { a->master != b->master || a->dtype != b->dtype, "train.master",
           b->master ? "on" : "off" },
         { a->moments_8bit != b->moments_8bit, "train.moments", b->moments_8bit ? "8bit" : "f32" },
-        { a->moments_on_host != b->moments_on_host, "train.moments_place",
-          b->moments_on_host ? "host" : "device" },
+        { a->state_on_host != b->state_on_host, "train.moments_place",
+          b->state_on_host ? "host" : "device" },
         { a->update_in_backward != b->update_in_backward, "train.update",
           b->update_in_backward ? "backward" : "step" },
     };
