@@ -100,8 +100,7 @@ static double recompute_s(const struct glm_config *c, const struct cost_settings
 static double gradients_s(const struct cost_settings *s, const struct cost_work *w,
                           const struct cost_memory *m, const struct rates *r)
 {
-    const double sweeps = 1.0 + 2.0 * w->micro_batches + 3.0 * (double)(s->lanes - 1) +
-                          (s->update_in_backward ? 0.0 : 1.0);
+    const double sweeps = 2.0 + 2.0 * w->micro_batches + 3.0 * (double)(s->lanes - 1);
     return sweeps * (double)m->elements * r->g / r->copy;
 }
 
@@ -141,8 +140,9 @@ void cost_time(struct cost_time *out, const struct glm_config *c, const struct c
     t.seconds[COST_T_GRADIENTS] = gradients_s(s, w, m, &r);
     t.seconds[COST_T_OPTIMIZER] = t.optimizer_bytes * (double)m->parameters / r.copy;
     if (s->state_on_host) {
-        ASSERT(card->rates.pcie > 0.0);
-        t.transfer_s = (double)m->state_bytes / card->rates.pcie;
+        /* A processor's host memory is its own. */
+        t.transfer_s =
+            (double)m->state_bytes / (card->rates.pcie > 0.0 ? card->rates.pcie : r.copy);
         t.seconds[COST_T_TRANSFER] = exposed_s(&t, s,
                                                products_s(w, m, &r, 2.0) + attn_bwd_s + rows_bwd_s +
                                                    t.seconds[COST_T_RECOMPUTE]);

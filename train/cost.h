@@ -33,14 +33,12 @@ struct cost_settings {
     bool moments_8bit;
     bool state_on_host; /* moments and master */
     bool update_in_backward; /* each layer's gradient is used up at once: one micro-batch a step */
+    bool clip_by_previous;   /* by the norm of the step before; with update_in_backward */
     enum glm_activations activations;
     int64_t lanes;
 };
-/* From the settings of section `train` and batch.lanes. */
-void cost_settings_from_cfg(struct cost_settings *out, const struct cfg *cfg);
-/* Settings that go together, on a processor (capability 0) or a GPU. ERR_USAGE names the two that
- * do not. */
-MUST_USE err_t cost_settings_check(const struct cost_settings *settings, int capability);
+/* From the settings of section `train` and batch.lanes. ERR_USAGE where they exclude each other. */
+MUST_USE err_t cost_settings_from_cfg(struct cost_settings *out, const struct cfg *cfg);
 
 /* ---- memory ---- */
 

@@ -3,46 +3,28 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "train/formats.h"
 #include "train/optim_plan.h"
 
 /* What the libraries and the driver take; assumed until a GPU says otherwise. */
 #define CUBLASLT_BYTES (INT64_C(32) << 20)  /* NVIDIA's advice for compute capability 9.0 */
 #define CONTEXT_BYTES  (INT64_C(768) << 20) /* context, kernels, cuBLASLt's and cuDNN's modules */
 
-void cost_settings_from_cfg(struct cost_settings *out, const struct cfg *cfg)
+err_t cost_settings_from_cfg(struct cost_settings *out, const struct cfg *cfg)
 {
-    const bool half = cfg_enum(cfg, "train.precision") == 1;
+    struct train_formats f;
+    TRY(formats_from_cfg(&f, cfg));
     *out = (struct cost_settings){
-        .dtype = half ? DTYPE_BF16 : DTYPE_F32,
-        .grad_dtype = cfg_enum(cfg, "train.grad_dtype") == 1 ? DTYPE_BF16 : DTYPE_F32,
-        .master = half && cfg_enum(cfg, "train.master") == 0,
-        .moments_8bit = cfg_enum(cfg, "train.moments") == 1,
-        .state_on_host = cfg_enum(cfg, "train.moments_place") == 1,
-        .update_in_backward = cfg_enum(cfg, "train.update") == 1,
-        .activations = (enum glm_activations)cfg_enum(cfg, "train.activations"),
+        .dtype = f.precision,
+        .grad_dtype = f.grad_dtype,
+        .master = f.state.master,
+        .moments_8bit = f.state.moments == OPTIM_MOMENTS_8BIT,
+        .state_on_host = f.state.place == OPTIM_ON_HOST,
+        .update_in_backward = f.grad_keep == GLM_GRADS_RELEASED,
+        .clip_by_previous = f.clip_by_previous,
+        .activations = f.activations,
         .lanes = cfg_int(cfg, "batch.lanes"),
     };
-}
-
-err_t cost_settings_check(const struct cost_settings *s, int capability)
-{
-    const bool half = s->dtype == DTYPE_BF16, gpu = capability > 0;
-    const struct {
-        bool wrong;
-        const char *text;
-    } rules[] = {
-        { half && !gpu, "train.precision is bf16, which needs a GPU; a processor takes f32" },
-        { !half && s->grad_dtype == DTYPE_BF16,
-          "train.grad_dtype is bf16 and train.precision f32; set train.precision=bf16" },
-        { s->moments_8bit && s->master,
-          "train.moments is 8bit, which takes no master weights; set train.master=off" },
-        { s->state_on_host && !gpu,
-          "train.moments_place is host, and the processor has no other memory; set it to device" },
-        { s->update_in_backward && s->lanes > 1,
-          "train.update is backward, which keeps no gradients to add up; set batch.lanes=1" },
-    };
-    for (int64_t i = 0; i < COUNT_OF(rules); i++)
-        if (rules[i].wrong) RAISE(USAGE, "%s", rules[i].text);
     return ERR_OK;
 }
 

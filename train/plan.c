@@ -63,11 +63,11 @@ static err_t check_backward(const struct plan *p)
 
 err_t plan_compute(struct plan *p)
 {
-    TRY(cost_settings_check(&p->settings, p->card.capability));
     plan_step(p);
     TRY(check_backward(p));
     TRY(cost_memory(&p->memory, p->dev, &p->config, &p->settings, &p->bounds));
     cost_time(&p->time, &p->config, &p->settings, &p->work, &p->memory, &p->card);
-    p->fits = p->memory.device_bytes <= plan_budget(p);
+    const int64_t host_bytes = p->card.capability > 0 ? 0 : p->memory.host_bytes;
+    p->fits = p->memory.device_bytes + host_bytes <= plan_budget(p);
     return ERR_OK;
 }

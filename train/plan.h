@@ -63,7 +63,7 @@ int64_t plan_budget(const struct plan *plan);
  *     master off              weights in bf16 alone, rounded stochastically
  *     moments 8bit            block-wise quantized
  *     moments_place host      same bits, traffic over PCIe
- *     update backward         one micro-batch a step, no clipping by the global norm
+ *     update backward         one micro-batch a step, clipped by the norm of the step before
  *
  * Where one of the last four is needed, activations and micro_tokens become what is predicted to be
  * fastest with it. `found` is false when nothing fits; then `out` is untouched. Micro-batches are never made so

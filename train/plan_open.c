@@ -222,11 +222,20 @@ static err_t open_card(struct plan_setup *s, const struct cfg *cfg)
     return ERR_OK;
 }
 
-err_t plan_setup_open(struct plan_setup *s, const struct cfg *cfg)
+/* Which settings go together depends on the device: a card that is planned for is one. */
+static err_t choose_device(struct cfg *cfg)
+{
+    const char *name = cfg_str(cfg, "plan.card");
+    if (strcmp(name, "auto") == 0) return ERR_OK;
+    return cfg_set(cfg, "train.device", strcmp(name, "cpu") == 0 ? "cpu" : "cuda", "plan.card");
+}
+
+err_t plan_setup_open(struct plan_setup *s, struct cfg *cfg)
 {
     memset(s, 0, sizeof *s);
-    cost_settings_from_cfg(&s->plan.settings, cfg);
     s->plan.spare = cfg_float(cfg, "plan.spare") / 100.0;
+    TRY(choose_device(cfg));
+    TRY(cost_settings_from_cfg(&s->plan.settings, cfg));
     TRY(open_config(s, cfg));
     TRY(open_text(s, cfg));
     return open_card(s, cfg);

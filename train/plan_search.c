@@ -38,7 +38,7 @@ static bool apply_change(struct plan *p, enum change i)
         s->master = s->dtype == DTYPE_BF16;
         return s->dtype != before.dtype;
     case CHANGE_GRAD_BF16:
-        if (s->dtype == DTYPE_BF16) s->grad_dtype = DTYPE_BF16;
+        if (s->dtype == DTYPE_BF16 && s->lanes == 1) s->grad_dtype = DTYPE_BF16;
         return s->grad_dtype != before.grad_dtype;
     case CHANGE_RECOMPUTE:
         s->activations = GLM_RECOMPUTE;
@@ -53,7 +53,7 @@ static bool apply_change(struct plan *p, enum change i)
         s->state_on_host = gpu;
         return s->state_on_host != before.state_on_host;
     case CHANGE_BACKWARD:
-        s->update_in_backward = s->lanes == 1;
+        s->update_in_backward = s->clip_by_previous = s->lanes == 1;
         return s->update_in_backward != before.update_in_backward;
     default:
         ASSERT(i == CHANGE_MICRO); /* its size depends on all others: see fit_micro */
@@ -200,6 +200,8 @@ int64_t plan_changes(char out[PLAN_CHANGES_MAX][PLAN_CHANGE_MAX], const struct p
           b->state_on_host ? "host" : "device" },
         { a->update_in_backward != b->update_in_backward, "train.update",
           b->update_in_backward ? "backward" : "step" },
+        { a->clip_by_previous != b->clip_by_previous, "train.clip_norm_from",
+          b->clip_by_previous ? "previous" : "step" },
     };
     STATIC_ASSERT(COUNT_OF(rows) <= PLAN_CHANGES_MAX, "room for every change");
     for (int64_t i = 0; i < COUNT_OF(rows); i++)
