@@ -232,7 +232,7 @@ static void test_given_up_steps(void **state)
     struct cfg *cfg = micro_cfg(CORPUS, "unused");
     micro_set(cfg, "batch.lanes", "3");
     micro_run_open(&run, cfg, "cpu");
-    const struct tensor weights = glm_weights(run.glm), m = optim_exp_avg(run.optim);
+    const struct tensor weights = glm_weights(run.glm);
     double *before = micro_copy(run.glm, &weights, &count);
 
     stop_request(SIGTERM);
@@ -247,7 +247,7 @@ static void test_given_up_steps(void **state)
     assert_err(step_run(&run, &memory, &result, 0), NUMERIC, "step 1: loss");
     gamma[3] = kept;
     double *after = micro_copy(run.glm, &weights, &count);
-    double *exp_avg = micro_copy(run.glm, &m, &count);
+    double *exp_avg = micro_state(run.optim, OPTIM_EXP_AVG, &count);
     assert_memory_equal(before, after, (size_t)count * sizeof *before);
     for (int64_t i = 0; i < count; i++) assert_true(exp_avg[i] == 0.0);
 

@@ -43,6 +43,9 @@ void micro_run_close(struct run *run);
 /* Arena elements as float64, without the layout's padding, in table order; free them. */
 double *micro_copy(const struct glm *glm, const struct tensor *arena, int64_t *count);
 
+/* The same of one part of the optimizer's state, row by row. */
+double *micro_state(struct optim *optim, enum optim_part part, int64_t *count);
+
 /* testing_dir()/name; borrowed, good for eight calls. */
 const char *micro_path(const char *name);
 

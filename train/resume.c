@@ -110,11 +110,12 @@ err_t resume_from(struct run *r, const char *dir)
     struct ckpt_state state;
     TRY_DONE(ckpt_state_read(&state, dir));
     TRY_DONE(check_state(r, &state, dir));
-    TRY_DONE(ckpt_load(dir, r->glm, r->optim));
+    TRY_DONE(ckpt_load(dir, &state.formats, r->optim));
     r->state.step = r->step_first = r->step_saved = state.step;
     r->state.updates = state.updates;
     r->state.samples = state.samples;
     r->state.stream_index = state.stream_index;
+    if (r->formats.clip_by_previous) r->state.grad_norm = state.grad_norm;
     LOG_I("train", "continuing from %s", dir);
 done:
     ckpt_state_clear(&state);
