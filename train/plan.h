@@ -57,7 +57,7 @@ int64_t plan_budget(const struct plan *plan);
  *
  *     activations lean        same bits, a few percent of the time
  *     smaller micro_tokens    the same sums in another order
- *     precision bf16          half the memory of weights and activations; master in float32
+ *     precision bf16          half the memory of activations; a float32 master beside weights
  *     grad_dtype bf16         sums over micro-batches in 8 bits of precision
  *     activations recompute   same bits, a third of the time
  *     master off              weights in bf16 alone, rounded stochastically
@@ -66,8 +66,8 @@ int64_t plan_budget(const struct plan *plan);
  *     update backward         one micro-batch a step, clipped by the norm of the step before
  *
  * Where one of the last four is needed, activations and micro_tokens become what is predicted to be
- * fastest with it. `found` is false when nothing fits; then `out` is untouched. Micro-batches are never made so
- * small that the longest sample would not fit.
+ * fastest with it. `found` is false when nothing fits; then `out` is untouched. Micro-batches are
+ * never made so small that the longest sample would not fit.
  */
 MUST_USE err_t plan_search(struct plan *out, bool *found, const struct plan *base);
 

@@ -5,11 +5,13 @@
  */
 #include "train/plan_dev.h"
 
+#include "base/check.h"
 #include "base/num.h"
 #include "kernels/ops_linear.h"
 #include "kernels/ops_loss.h"
 #include "kernels/ops_norm.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #define HEAD_CHUNK     2048 /* targets whose logits are held at once */
@@ -47,6 +49,8 @@ static const struct ops_table ops_planned = {
     .linear_bwd_scratch = linear_bwd_bytes,
 };
 
+STATIC_ASSERT(CARD_NAME_MAX == sizeof((struct dev_info *)NULL)->name, "the same names");
+
 static void describe(struct dev *dev, const struct card *card)
 {
     memset(&dev->info, 0, sizeof dev->info);
@@ -65,6 +69,16 @@ void plan_dev_formulas(struct plan_dev *out, const struct card *card)
     out->source = "formulas";
 }
 
+/* A backend that lacks an operator would answer 0 for it. */
+static bool has_all(const struct ops_table *ops)
+{
+    bool all = true;
+#define X(op) all = all && ops->op != NULL;
+    OPS_LIST(X)
+#undef X
+    return all;
+}
+
 err_t plan_dev_open(struct plan_dev *out, const struct card *card, int threads)
 {
     memset(out, 0, sizeof *out);
@@ -72,11 +86,13 @@ err_t plan_dev_open(struct plan_dev *out, const struct card *card, int threads)
         out->source = "the processor's operators";
         return dev_open(&out->dev, "cpu", threads);
     }
-    if (dev_open(&out->dev, "emu", threads) == ERR_OK) {
+    const err_t rc = dev_open(&out->dev, "emu", threads);
+    if (rc == ERR_OK && has_all(out->dev->ops)) {
         describe(out->dev, card);
         out->source = "the CUDA backend, run on the host";
         return ERR_OK;
     }
+    dev_close(out->dev);
     plan_dev_formulas(out, card);
     return ERR_OK;
 }

@@ -21,7 +21,8 @@ struct plan_setup {
  * Yours; plan_setup_close it, also after a failure. A model.dir without config.json stands for
  * ChatGLM-6B as published; a data.dir without a corpus for plan.context and plan.target. With
  * plan.card = auto and train.device = cuda the GPU is looked at; for a card that is not there,
- * plan.card has to say which, and train.device is set to what it is. A processor's speed is measured, for a fifth of a second.
+ * plan.card has to say which, and train.device is set to what it is. A processor's speed is
+ * measured, for a fifth of a second.
  */
 MUST_USE err_t plan_setup_open(struct plan_setup *out, struct cfg *cfg);
 void plan_setup_close(struct plan_setup *s);
