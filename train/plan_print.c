@@ -137,9 +137,14 @@ void plan_print_table(FILE *out, const struct plan_answer *answer)
 static json_t *card_json(const struct plan_setup *s)
 {
     const struct card *c = &s->plan.card;
-    return json_pack("{s:s, s:s, s:I, s:b, s:s}", "name", c->name, "gpu", c->gpu, "memory_bytes",
-                     (json_int_t)c->memory_bytes, "measured", (int)c->measured, "rates",
-                     s->rates_source);
+    const struct card_rates *r = &c->rates;
+    json_t *rates = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "gemm_bf16", r->gemm_bf16,
+                              "gemm_f32", r->gemm_f32, "gemm_share", r->gemm_share, "attn_fwd",
+                              r->attn_fwd, "attn_bwd", r->attn_bwd, "copy", r->copy, "pcie",
+                              r->pcie);
+    return json_pack("{s:s, s:s, s:I, s:b, s:s, s:o}", "name", c->name, "gpu", c->gpu,
+                     "memory_bytes", (json_int_t)c->memory_bytes, "measured", (int)c->measured,
+                     "rates_source", s->rates_source, "rates", rates);
 }
 
 static json_t *settings_json(const struct plan *p)
