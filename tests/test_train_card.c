@@ -20,12 +20,13 @@ static void test_table(void **state)
 {
     (void)state;
     for (int64_t i = 0; i < card_count(); i++) {
-        const struct card *row = card_at(i);
-        struct card card;
-        assert_ok(card_find(&card, row->name, NULL));
-        assert_string_equal(card.gpu, row->gpu);
-        assert_ok(card_find(&card, row->gpu, ""));
-        assert_string_equal(card.name, row->name);
+        struct card row, card;
+        card_at(&row, i);
+        assert_ok(card_find(&card, row.name, NULL));
+        assert_string_equal(card.gpu, row.gpu);
+        assert_ok(card_find(&card, row.gpu, ""));
+        assert_string_equal(card.name, row.name);
+        assert_true(card_is_known(row.name) && card_is_known(row.gpu));
         assert_false(card.measured);
         assert_true(card.memory_bytes > INT64_C(20000000000));
         assert_in_range(card.capability, 80, 130);
@@ -88,6 +89,30 @@ static void test_only_in_file(void **state)
     assert_err(card_find(&card, "GPU 9001", path), USAGE, "and not in plan.rates");
 }
 
+/* A card of a known generation and of an unknown one, half as large as the table's. */
+static void test_guess(void **state)
+{
+    (void)state;
+    struct card card, h200;
+    struct dev_info info = { .name = "NVIDIA H150",
+                             .memory_bytes = INT64_C(70000000000),
+                             .capability = 90,
+                             .multiprocessors = 66 };
+    card_at(&h200, 0);
+    assert_false(card_is_known(info.name));
+    card_guess(&card, &info);
+    assert_string_equal(card.gpu, "NVIDIA H150");
+    assert_int_equal(card.memory_bytes, info.memory_bytes);
+    assert_int_equal(card.multiprocessors, 66);
+    assert_true(card.rates.gemm_bf16 == h200.rates.gemm_bf16 / 2);
+    assert_true(card.rates.copy == h200.rates.copy);
+    info.capability = 87; /* nearest: 8.6, the first with it, an RTX A6000 */
+    info.multiprocessors = 84;
+    card_guess(&card, &info);
+    assert_true(card.rates.gemm_bf16 == 115e12);
+    assert_int_equal(card.capability, 87);
+}
+
 static void test_bad_files(void **state)
 {
     (void)state;
@@ -110,9 +135,9 @@ static void test_bad_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),     cmocka_unit_test(test_names),
-        cmocka_unit_test(test_measured),  cmocka_unit_test(test_only_in_file),
-        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_table),    cmocka_unit_test(test_names),
+        cmocka_unit_test(test_measured), cmocka_unit_test(test_only_in_file),
+        cmocka_unit_test(test_guess),    cmocka_unit_test(test_bad_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

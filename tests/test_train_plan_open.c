@@ -101,6 +101,27 @@ static void test_text(void **state)
     cfg_close(cfg);
 }
 
+/* Updates in backward: a corpus with a step of two micro-batches is found before the run. */
+static void test_one_micro(void **state)
+{
+    (void)state;
+    micro_corpus("steps", 12, 2);
+    struct cfg *cfg = plan_cfg("steps", "none");
+    struct plan_setup setup;
+    micro_set(cfg, "plan.card", "l40s");
+    micro_set(cfg, "train.precision", "bf16");
+    micro_set(cfg, "train.update", "backward");
+    micro_set(cfg, "train.max_grad_norm", "0");
+    micro_set(cfg, "batch.size", "16");
+    assert_err(plan_setup_open(&setup, cfg), USAGE, "micro-batches");
+    plan_setup_close(&setup);
+    micro_set(cfg, "batch.micro_tokens", "4096");
+    assert_ok(plan_setup_open(&setup, cfg));
+    assert_ok(plan_compute(&setup.plan));
+    plan_setup_close(&setup);
+    cfg_close(cfg);
+}
+
 /* No corpus, no model: assumptions, which are said. */
 static void test_assumed(void **state)
 {
@@ -205,7 +226,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_of_runs), cmocka_unit_test(test_text),
         cmocka_unit_test(test_assumed),        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_json),           cmocka_unit_test(test_one_micro),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,92 +4,64 @@
 #include "base/nearest.h"
 #include "model/json_in.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-/*
- * memory_bytes: the total that cudaMemGetInfo reports, as PyTorch prints it in its out-of-memory
- * messages (H200 139 GiB, H100 79.1, A100 79.15 and 39.38, L40S 44.42, RTX A6000 47.4,
- * RTX 5090 31.3, RTX 4090 23.64, RTX 3090 23.5), rounded down.
- * gemm: some 0.8 of the data sheet's dense peak with float32 sums (989, 989, 312, 312, 362, 155,
- * 210, 165 and 71 TFLOP/s in bf16); on GPUs limited by their power, less.
- * attention: of the H200 from cuDNN's published figures at lengths up to 2,048; of the others in
- * the same proportion to their products. copy: 0.9 of the memory's peak. pcie: 4.0 and 5.0 by 16.
- */
-#define SHARE 0.94 /* a step has smaller products than the largest, and epilogues */
+/* A step has smaller products than the largest, and work behind some of them. */
+#define GEMM_SHARE 0.94
 
-static const struct card cards[] = {
-    { "h200",
-      "NVIDIA H200",
-      INT64_C(149000000000),
-      90,
-      132,
-      { 790e12, 50e12, SHARE, 620e12, 480e12, 4.3e12, 50e9 },
-      false },
-    { "h100",
-      "NVIDIA H100",
-      INT64_C(84900000000),
-      90,
-      132,
-      { 740e12, 50e12, SHARE, 580e12, 450e12, 3.0e12, 50e9 },
-      false },
-    { "a100-80gb",
-      "NVIDIA A100-SXM4-80GB",
-      INT64_C(84900000000),
-      80,
-      108,
-      { 255e12, 15e12, SHARE, 190e12, 150e12, 1.8e12, 24e9 },
-      false },
-    { "a100-40gb",
-      "NVIDIA A100-SXM4-40GB",
-      INT64_C(42200000000),
-      80,
-      108,
-      { 255e12, 15e12, SHARE, 190e12, 150e12, 1.4e12, 24e9 },
-      false },
-    { "l40s",
-      "NVIDIA L40S",
-      INT64_C(47690000000),
-      89,
-      142,
-      { 240e12, 60e12, SHARE, 170e12, 130e12, 0.77e12, 24e9 },
-      false },
-    { "a6000",
-      "NVIDIA RTX A6000",
-      INT64_C(50900000000),
-      86,
-      84,
-      { 115e12, 25e12, SHARE, 85e12, 65e12, 0.69e12, 24e9 },
-      false },
-    { "rtx5090",
-      "NVIDIA GeForce RTX 5090",
-      INT64_C(33600000000),
-      120,
-      170,
-      { 190e12, 70e12, SHARE, 140e12, 110e12, 1.6e12, 50e9 },
-      false },
-    { "rtx4090",
-      "NVIDIA GeForce RTX 4090",
-      INT64_C(25380000000),
-      89,
-      128,
-      { 150e12, 60e12, SHARE, 110e12, 85e12, 0.9e12, 24e9 },
-      false },
-    { "rtx3090",
-      "NVIDIA GeForce RTX 3090",
-      INT64_C(25230000000),
-      86,
-      82,
-      { 62e12, 25e12, SHARE, 46e12, 36e12, 0.84e12, 24e9 },
-      false },
+/*
+ * memory: the total that the driver reports, as programs print it when they run out of it (H200 139
+ * GiB, H100 79.1, A100 79.15 and 39.38, H20 95, L40S 44.42, RTX A6000 47.4, RTX 5090 31.3, RTX 4090
+ * 23.64, RTX 3090 23.5), rounded down.
+ * products: some 0.8 of the data sheet's dense peak with float32 sums (989 TFLOP/s in bf16 for H200
+ * and H100, 312 A100, 148 H20, 362 L40S, 155 A6000, 210, 165 and 71 for the RTX cards); less where
+ * power limits them. attention: of the H200 from cuDNN's published figures at lengths up to 2,048,
+ * of the others in the same proportion to their products. copy: 0.9 of the memory's peak. pcie: 16
+ * lanes of generation 4 or 5.
+ */
+static const struct {
+    const char *name, *gpu;
+    double memory_gb; /* 1e9 bytes */
+    int capability, multiprocessors;
+    double gemm_bf16, gemm_f32, attn_fwd, attn_bwd; /* TFLOP/s */
+    double copy_tb, pcie_gb;                        /* per second */
+} cards[] = {
+    { "h200", "NVIDIA H200", 149.0, 90, 132, 790, 50, 620, 480, 4.3, 50 },
+    { "h100", "NVIDIA H100", 84.9, 90, 132, 740, 50, 580, 450, 3.0, 50 },
+    { "h800", "NVIDIA H800", 84.9, 90, 132, 740, 50, 580, 450, 3.0, 50 },
+    { "h20", "NVIDIA H20", 102.0, 90, 78, 125, 35, 95, 75, 3.6, 50 },
+    { "a100-80gb", "NVIDIA A100-SXM4-80GB", 84.9, 80, 108, 255, 15, 190, 150, 1.8, 24 },
+    { "a800-80gb", "NVIDIA A800-SXM4-80GB", 84.9, 80, 108, 255, 15, 190, 150, 1.8, 24 },
+    { "a100-40gb", "NVIDIA A100-SXM4-40GB", 42.2, 80, 108, 255, 15, 190, 150, 1.4, 24 },
+    { "l40s", "NVIDIA L40S", 47.69, 89, 142, 240, 60, 170, 130, 0.77, 24 },
+    { "a6000", "NVIDIA RTX A6000", 50.9, 86, 84, 115, 25, 85, 65, 0.69, 24 },
+    { "rtx5090", "NVIDIA GeForce RTX 5090", 33.6, 120, 170, 190, 70, 140, 110, 1.6, 50 },
+    { "rtx4090", "NVIDIA GeForce RTX 4090", 25.38, 89, 128, 150, 60, 110, 85, 0.9, 24 },
+    { "rtx3090", "NVIDIA GeForce RTX 3090", 25.23, 86, 82, 62, 25, 46, 36, 0.84, 24 },
 };
 
 int64_t card_count(void) { return COUNT_OF(cards); }
 
-const struct card *card_at(int64_t index)
+void card_at(struct card *out, int64_t index)
 {
     ASSERT(index >= 0 && index < COUNT_OF(cards));
-    return &cards[index];
+    *out = (struct card){
+        .memory_bytes = llround(cards[index].memory_gb * 1e9),
+        .capability = cards[index].capability,
+        .multiprocessors = cards[index].multiprocessors,
+        .rates = { .gemm_bf16 = cards[index].gemm_bf16 * 1e12,
+                   .gemm_f32 = cards[index].gemm_f32 * 1e12,
+                   .gemm_share = GEMM_SHARE,
+                   .attn_fwd = cards[index].attn_fwd * 1e12,
+                   .attn_bwd = cards[index].attn_bwd * 1e12,
+                   .copy = cards[index].copy_tb * 1e12,
+                   .pcie = cards[index].pcie_gb * 1e9 },
+    };
+    snprintf(out->name, sizeof out->name, "%s", cards[index].name);
+    snprintf(out->gpu, sizeof out->gpu, "%s", cards[index].gpu);
 }
 
 /* Whether `name` is `known`, or `known` with more words behind it. */
@@ -99,12 +71,15 @@ static bool begins_with(const char *name, const char *known)
     return strncmp(name, known, length) == 0 && (name[length] == '\0' || name[length] == ' ');
 }
 
-static const struct card *find_row(const char *name)
+/* -1: none. */
+static int64_t find_row(const char *name)
 {
     for (int64_t i = 0; i < COUNT_OF(cards); i++)
-        if (strcmp(name, cards[i].name) == 0 || begins_with(name, cards[i].gpu)) return &cards[i];
-    return NULL;
+        if (strcmp(name, cards[i].name) == 0 || begins_with(name, cards[i].gpu)) return i;
+    return -1;
 }
+
+bool card_is_known(const char *name) { return find_row(name) >= 0; }
 
 static err_t unknown(const char *name, bool has_rates)
 {
@@ -185,21 +160,42 @@ static err_t read_rates(struct card *card, bool *found, const char *path)
 
 err_t card_find(struct card *out, const char *name, const char *rates_path)
 {
-    const struct card *row = find_row(name);
+    const int64_t row = find_row(name);
     const bool has_rates = rates_path != NULL && rates_path[0] != '\0';
     struct card card = { 0 };
     bool found = false;
     if (strlen(name) >= CARD_NAME_MAX)
         RAISE(USAGE, "plan.card has %zu bytes; at most %d are possible", strlen(name),
               CARD_NAME_MAX - 1);
-    if (row != NULL) {
-        card = *row;
+    if (row >= 0) {
+        card_at(&card, row);
     } else {
         strcpy(card.name, name);
         strcpy(card.gpu, name);
     }
     if (has_rates) TRY(read_rates(&card, &found, rates_path));
-    if (row == NULL && !found) return unknown(name, has_rates);
+    if (row < 0 && !found) return unknown(name, has_rates);
     *out = card;
     return ERR_OK;
+}
+
+void card_guess(struct card *out, const struct dev_info *info)
+{
+    int64_t nearest = 0;
+    for (int64_t i = 1; i < COUNT_OF(cards); i++) {
+        const int far = abs(cards[i].capability - info->capability);
+        const int best = abs(cards[nearest].capability - info->capability);
+        if (far < best) nearest = i;
+    }
+    card_at(out, nearest);
+    const int multiprocessors = info->multiprocessors > 0 ? info->multiprocessors : 1;
+    const double size = (double)multiprocessors / (double)out->multiprocessors;
+    struct card_rates *r = &out->rates;
+    double *const grows[] = { &r->gemm_bf16, &r->gemm_f32, &r->attn_fwd, &r->attn_bwd };
+    for (int64_t i = 0; i < COUNT_OF(grows); i++) *grows[i] *= size;
+    snprintf(out->name, sizeof out->name, "%s", info->name);
+    snprintf(out->gpu, sizeof out->gpu, "%s", info->name);
+    out->memory_bytes = info->memory_bytes;
+    out->capability = info->capability;
+    out->multiprocessors = multiprocessors;
 }

@@ -5,13 +5,13 @@
  *     TRY(card_find(&card, "l40s", "rates.json"));     // or NULL: the table's assumptions
  *
  * The table's memory is what the driver reports as the card's total, which is less than its name
- * says. Its rates are assumptions until something has been measured: what large products reach of
- * the data sheet's dense peak, and copies of the memory's.
+ * says. Its rates are assumptions: part of what the data sheet says. Measured ones replace them.
  */
 #ifndef TRAIN_CARD_H
 #define TRAIN_CARD_H
 
 #include "base/err.h"
+#include "kernels/dev.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -55,8 +55,15 @@ struct card {
  */
 MUST_USE err_t card_find(struct card *out, const char *name, const char *rates_path);
 
-/* Rows of the table; borrowed. */
+/* Whether the table has this name, of either kind. */
+bool card_is_known(const char *name);
+
+/* A GPU that is there but in no table: the nearest compute capability's rates, scaled by the number
+ * of multiprocessors. */
+void card_guess(struct card *out, const struct dev_info *info);
+
+/* Rows of the table. */
 int64_t card_count(void);
-const struct card *card_at(int64_t index);
+void card_at(struct card *out, int64_t index);
 
 #endif

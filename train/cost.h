@@ -40,6 +40,11 @@ struct cost_settings {
 /* From the settings of section `train` and batch.lanes. ERR_USAGE where they exclude each other. */
 MUST_USE err_t cost_settings_from_cfg(struct cost_settings *out, const struct cfg *cfg);
 
+/* Buffers that the gradients of so many lanes are folded in (lanes.c). */
+int64_t cost_lane_buffers(int64_t lanes);
+/* "keep", "lean", "recompute". */
+const char *cost_activations_name(enum glm_activations activations);
+
 /* ---- memory ---- */
 
 enum cost_class {

@@ -28,6 +28,15 @@ err_t cost_settings_from_cfg(struct cost_settings *out, const struct cfg *cfg)
     return ERR_OK;
 }
 
+const char *cost_activations_name(enum glm_activations activations)
+{
+    static const char *const names[] = {
+        [GLM_KEEP_ALL] = "keep", [GLM_LEAN] = "lean", [GLM_RECOMPUTE] = "recompute"
+    };
+    ASSERT((int)activations >= 0 && activations < COUNT_OF(names));
+    return names[activations];
+}
+
 static struct glm_options glm_options_of(const struct cost_settings *s,
                                          const struct batch_bounds *bounds)
 {
@@ -52,8 +61,7 @@ static int64_t cudnn_bytes(const struct glm_config *c, const struct cost_setting
     return rows * (c->hidden_size * (4 + 2 * dtype_bytes(s->dtype)) + c->head_count * 4);
 }
 
-/* Buffers that the lanes' gradients are folded in: see lanes.c. */
-static int64_t lane_buffers(int64_t lanes)
+int64_t cost_lane_buffers(int64_t lanes)
 {
     int64_t buffers = 0;
     for (; lanes > 0; lanes /= 2) buffers++;
@@ -104,7 +112,7 @@ static err_t fill(struct cost_memory *m, struct dev *dev, const struct glm_confi
     m->bytes[COST_BATCH] = plan.class_bytes[GLM_BUF_BATCH];
     m->bytes[COST_TABLES] = plan.class_bytes[GLM_BUF_TABLES];
     m->bytes[COST_SCRATCH] = plan.class_bytes[GLM_BUF_SCRATCH];
-    m->bytes[COST_GRADIENTS] = lane_buffers(s->lanes) * plan.grad_bytes;
+    m->bytes[COST_GRADIENTS] = cost_lane_buffers(s->lanes) * plan.grad_bytes;
     m->host_bytes = plan.host_bytes;
     glm_layout_clear(&layout);
     TRY(count_optimizer(m, s, params));

@@ -23,12 +23,6 @@ static const char *grouped(char text[NUMBER_MAX], int64_t value)
 
 static double gb(int64_t bytes) { return (double)bytes / 1e9; }
 
-static const char *activations_name(enum glm_activations a)
-{
-    static const char *const names[] = { "keep", "lean", "recompute" };
-    return names[a];
-}
-
 static void print_head(FILE *out, const struct plan_setup *s)
 {
     const struct plan *p = &s->plan;
@@ -45,13 +39,16 @@ static void print_head(FILE *out, const struct plan_setup *s)
             dtype_name(c->dtype), dtype_name(c->grad_dtype), c->master ? "on" : "off",
             c->moments_8bit ? "8bit" : "f32", c->state_on_host ? "host" : "device",
             c->update_in_backward ? "in backward" : "after the step",
-            activations_name(c->activations));
+            cost_activations_name(c->activations));
     fprintf(out, "step       %lld %s: %s rows", (long long)p->batch.size,
             p->batch.unit == BATCH_SAMPLES ? "samples" : "tokens",
             grouped(number, (int64_t)p->work.rows));
     fprintf(out, ", %s trained, %.0f micro-batches of at most",
             grouped(number, (int64_t)p->work.targets), p->work.micro_batches);
     fprintf(out, " %s rows\n", grouped(number, p->bounds.rows));
+    if (c->lanes > 1)
+        fprintf(out, "lanes      %lld: %lld buffers of gradients\n", (long long)c->lanes,
+                (long long)cost_lane_buffers(c->lanes));
     fprintf(out, "samples    %.1f rows, %.1f of them trained (%s)\n", p->text.sample_rows,
             p->text.sample_targets, s->text_source);
 }
@@ -138,10 +135,10 @@ static json_t *card_json(const struct plan_setup *s)
 {
     const struct card *c = &s->plan.card;
     const struct card_rates *r = &c->rates;
-    json_t *rates = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "gemm_bf16", r->gemm_bf16,
-                              "gemm_f32", r->gemm_f32, "gemm_share", r->gemm_share, "attn_fwd",
-                              r->attn_fwd, "attn_bwd", r->attn_bwd, "copy", r->copy, "pcie",
-                              r->pcie);
+    json_t *rates =
+        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "gemm_bf16", r->gemm_bf16, "gemm_f32",
+                  r->gemm_f32, "gemm_share", r->gemm_share, "attn_fwd", r->attn_fwd, "attn_bwd",
+                  r->attn_bwd, "copy", r->copy, "pcie", r->pcie);
     return json_pack("{s:s, s:s, s:I, s:b, s:s, s:o}", "name", c->name, "gpu", c->gpu,
                      "memory_bytes", (json_int_t)c->memory_bytes, "measured", (int)c->measured,
                      "rates_source", s->rates_source, "rates", rates);
@@ -155,7 +152,7 @@ static json_t *settings_json(const struct plan *p)
         dtype_name(c->grad_dtype), "master", (int)c->master, "moments",
         c->moments_8bit ? "8bit" : "f32", "moments_place", c->state_on_host ? "host" : "device",
         "update", c->update_in_backward ? "backward" : "step", "activations",
-        activations_name(c->activations), "micro_tokens", (json_int_t)p->batch.micro_tokens);
+        cost_activations_name(c->activations), "micro_tokens", (json_int_t)p->batch.micro_tokens);
 }
 
 static json_t *memory_json(const struct plan *p)

@@ -176,7 +176,6 @@ int64_t plan_changes(char out[PLAN_CHANGES_MAX][PLAN_CHANGE_MAX], const struct p
                      const struct plan *to)
 {
     const struct cost_settings *a = &from->settings, *b = &to->settings;
-    static const char *const kept[] = { "keep", "lean", "recompute" };
     char micro[24], size[24];
     int64_t count = 0;
     snprintf(micro, sizeof micro, "%lld", (long long)to->batch.micro_tokens);
@@ -185,7 +184,8 @@ int64_t plan_changes(char out[PLAN_CHANGES_MAX][PLAN_CHANGE_MAX], const struct p
         bool differs;
         const char *key, *value;
     } rows[] = {
-        { a->activations != b->activations, "train.activations", kept[b->activations] },
+        { a->activations != b->activations, "train.activations",
+          cost_activations_name(b->activations) },
         { from->batch.unit != to->batch.unit, "batch.unit",
           to->batch.unit == BATCH_TOKENS ? "tokens" : "samples" },
         { from->batch.size != to->batch.size, "batch.size", size },
