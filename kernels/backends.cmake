@@ -48,5 +48,8 @@ if(SOULCHAT_CUDA)
   soulchat_backend(cuda ${cuda_kernels} ${cuda_common} ${cuda_only})
   set_target_properties(soulchat_cuda PROPERTIES
     CUDA_ARCHITECTURES "${SOULCHAT_CUDA_ARCHS}" CUDA_STANDARD 17 CUDA_RUNTIME_LIBRARY Static)
+  target_compile_options(soulchat_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:
+    -lineinfo -Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers
+    $<$<BOOL:${SOULCHAT_WERROR}>:-Werror=all-warnings>>)
   target_link_libraries(soulchat_cuda PRIVATE CUDA::cudart_static CUDA::cublasLt)
 endif()

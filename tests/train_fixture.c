@@ -5,6 +5,7 @@
 #include "data/settings.h"
 #include "data/settings_batch.h"
 #include "model/settings.h"
+#include "lazy_dev.h"
 #include "ref_ops.h"
 #include "train/settings.h"
 
@@ -162,6 +163,8 @@ void micro_run_open(struct run *run, struct cfg *cfg, const char *device)
         run->dev = calloc(1, sizeof *run->dev);
         assert_non_null(run->dev);
         dev_init_host(run->dev, &ops_ref, 1);
+    } else if (strncmp(device, "lazy:", 5) == 0) {
+        run->dev = lazy_dev_open(strtoull(device + 5, NULL, 10));
     } else {
         assert_ok(dev_open(&run->dev, device, (int)cfg_int(cfg, "train.threads")));
     }
@@ -176,16 +179,19 @@ void micro_run_open(struct run *run, struct cfg *cfg, const char *device)
 
 void micro_run_close(struct run *run)
 {
-    struct dev *ref = run->dev != NULL && run->dev->ops == &ops_ref ? run->dev : NULL;
-    if (ref == NULL) {
+    struct dev *dev = run->dev;
+    const bool is_ref = dev->ops == &ops_ref, is_lazy = lazy_dev_is(dev);
+    if (!is_ref && !is_lazy) {
         run_close(run);
         return;
     }
+    if (dev_sync(dev) != ERR_OK) print_message("closed after: %s\n", err_last()->text);
     lanes_clear(&run->lanes);
     optim_close(run->optim);
     glm_close(run->glm);
-    free(ref); /* dev_init_host's; what follows closes the rest */
-    run->dev = NULL;
+    if (is_lazy) lazy_dev_close(dev);
+    else free(dev); /* dev_init_host's */
+    run->dev = NULL; /* what follows closes the rest */
     run->optim = NULL;
     run->glm = NULL;
     run_close(run);

@@ -36,7 +36,7 @@ void micro_corpus(const char *name, int64_t train_count, int64_t validation_coun
 struct cfg *micro_cfg(const char *corpus, const char *out);
 void micro_set(struct cfg *cfg, const char *key, const char *value);
 
-/* What a step needs, without folders: "ref" is float64, "cpu" float32. */
+/* What a step needs, without folders: "ref" is float64, "cpu" float32, "lazy:SEED" lazy_dev.h. */
 void micro_run_open(struct run *run, struct cfg *cfg, const char *device);
 void micro_run_close(struct run *run);
 

@@ -31,7 +31,10 @@
 #define SHARED_ARRAY(type, name, count) __shared__ type name[count]
 /* The block's dynamic shared memory, 16-byte aligned. */
 extern __shared__ __align__(16) unsigned char gpu_dynamic_shared[];
-#define DYNAMIC_SHARED(type, name)      type *const name = reinterpret_cast<type *>(gpu_dynamic_shared)
+/* clang-format off */
+#define DYNAMIC_SHARED(type, name)                                                              \
+    type *const name = reinterpret_cast<type *>(gpu_dynamic_shared)
+/* clang-format on */
 
 /* Ready `kernel` for `shared_bytes` of dynamic shared memory; what the launch left behind. */
 err_t gpu_shared_limit(const char *name, const void *kernel, int64_t shared_bytes);
