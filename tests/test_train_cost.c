@@ -242,6 +242,58 @@ static void test_optimizer(void **state)
     assert_true(fabs(t.optimizer_bytes - (coded * 10.0625 + (1 - coded) * 22.0)) < 1e-9);
 }
 
+/* Arenas of gradients are zeroed, read and written by each micro-batch, read for the norm; every
+ * lane but the first is added to another: two read, one written. */
+static void test_gradients(void **state)
+{
+    (void)state;
+    const struct card card = bare_card(790e12, 4.3e12 / 0.9);
+    struct cost_settings s = plan_full();
+    const double sweep_s = 4.0 * (double)STORED / 4.3e12;
+    struct cost_work w = work_of(384, 128, 16384, 1);
+    assert_true(fabs(time_of(&s, &w, &card).seconds[COST_T_GRADIENTS] / sweep_s - 4.0) < 1e-9);
+    w.micro_batches = 3;
+    assert_true(fabs(time_of(&s, &w, &card).seconds[COST_T_GRADIENTS] / sweep_s - 8.0) < 1e-9);
+    s.lanes = 3;
+    assert_true(fabs(time_of(&s, &w, &card).seconds[COST_T_GRADIENTS] / sweep_s - 14.0) < 1e-9);
+    s.grad_dtype = DTYPE_BF16;
+    assert_true(fabs(time_of(&s, &w, &card).seconds[COST_T_GRADIENTS] / sweep_s - 7.0) < 1e-9);
+}
+
+/* What is bound by memory: 33 C and 3 F elements per row and layer, 12 C at both ends; lean repeats
+ * 4 C and 2 F of it. 65,536 rows at 0.9 of 4.3 TB/s. */
+static void test_rows(void **state)
+{
+    (void)state;
+    const struct card card = bare_card(790e12, 4.3e12);
+    const struct cost_work w = work_of(384, 128, 65536, 4);
+    struct cost_settings s = plan_full();
+    s.activations = GLM_LEAN;
+    const struct cost_time t = time_of(&s, &w, &card);
+    assert_true(fabs(t.seconds[COST_T_ROWS] - 0.17646) < 1e-5);
+    assert_true(fabs(t.seconds[COST_T_RECOMPUTE] - 0.04660) < 1e-5);
+    s.activations = GLM_KEEP_ALL;
+    assert_true(time_of(&s, &w, &card).seconds[COST_T_RECOMPUTE] == 0.0);
+}
+
+/* The loss: three products, three sweeps over bf16 logits, and the weight's float32 gradient read
+ * and written for every chunk of 2,048 targets, at least once a micro-batch. */
+static void test_head(void **state)
+{
+    (void)state;
+    const struct card card = bare_card(790e12, 4.3e12 / 0.9);
+    const struct cost_settings s = plan_full();
+    struct cost_work w = work_of(384, 128, 65536, 4); /* 16,384 targets */
+    const double flop_s = 6.0 * (double)EMBED * 16384 / 790e12;
+    const double logits_s = 6.0 * 130528 * 16384 / 4.3e12;
+    const double chunk_s = 8.0 * (double)EMBED / 4.3e12;
+    double head_s = time_of(&s, &w, &card).seconds[COST_T_HEAD];
+    assert_true(fabs(head_s / (flop_s + logits_s + 8.0 * chunk_s) - 1.0) < 1e-9);
+    w.micro_batches = 20;
+    head_s = time_of(&s, &w, &card).seconds[COST_T_HEAD];
+    assert_true(fabs(head_s / (flop_s + logits_s + 20.0 * chunk_s) - 1.0) < 1e-9);
+}
+
 /* The estimate for one H200, 64k rows a step, lean, products at 740 TFLOP/s on average: 3.64 s. */
 static void test_whole_step(void **state)
 {
@@ -321,6 +373,9 @@ int main(void)
         cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_transfer),
         cmocka_unit_test(test_few_rows),
+        cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_head),
 
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
