@@ -9,7 +9,7 @@
 
 /*
  * FLOP per second of one large product [n,n] x [n,n] in float32 by the device's own library with
- * all of its threads (dnnl_sgemm on the host): the median of runs that take `seconds` together, at
+ * all of its threads (undivided, on the host): the median of runs that take `seconds` together, at
  * least three.
  * ERR_UNSUPPORTED: the backend has no probe; ERR_NOMEM.
  */
