@@ -15,6 +15,7 @@ static const struct env_row rows[] = {
     { "SOULCHAT_TRACE", "write time spans to this file for ui.perfetto.dev: trace.json" },
     { "SOULCHAT_FAULT", "make the n-th step of a kind fail, in test builds: file.write:3" },
     { "SOULCHAT_ARENA", "\"malloc\": one allocation for each object, for valgrind" },
+    { "SOULCHAT_EMU_SEED", "order in which the emulated GPU runs threads, for tests: 7" },
     { "SOULCHAT_SHARED", "folder of reference material for tests: ../shared" },
 };
 

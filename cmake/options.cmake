@@ -2,11 +2,11 @@
 add_library(soulchat_options INTERFACE)
 target_compile_definitions(soulchat_options INTERFACE _GNU_SOURCE
                            SOULCHAT_VERSION="${PROJECT_VERSION}")
+set(host_options -Wall -Wextra -Wshadow -Wpointer-arith -Wwrite-strings -Wundef
+                 $<$<BOOL:${SOULCHAT_WERROR}>:-Werror> -fno-math-errno -fno-omit-frame-pointer)
 target_compile_options(soulchat_options INTERFACE
-  -Wall -Wextra -Wshadow -Wpointer-arith -Wwrite-strings -Wundef
-  $<$<BOOL:${SOULCHAT_WERROR}>:-Werror>
-  $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes -Wmissing-prototypes -Wvla>
-  -fno-math-errno -fno-omit-frame-pointer)
+  "$<$<COMPILE_LANGUAGE:C,CXX>:${host_options}>"
+  $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes -Wmissing-prototypes -Wvla>)
 # clang warns where it cannot follow `omp simd`, which in instrumented code is no defect.
 target_compile_options(soulchat_options INTERFACE
   $<$<C_COMPILER_ID:Clang>:-Wno-pass-failed>)

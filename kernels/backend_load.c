@@ -1,7 +1,12 @@
 #include "kernels/backend_load.h"
 
+#include "base/buf.h"
 #include "base/check.h"
+#include "base/env.h"
+#include "base/fault.h"
 #include "base/file.h"
+#include "base/num.h"
+#include "base/trace.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -9,6 +14,15 @@
 #include <unistd.h>
 
 typedef const struct backend *backend_entry(void);
+
+/* What backends use of the program. The linker keeps of a static library only what is named. */
+typedef void any_function(void);
+__attribute__((used)) static any_function *const used_by_backends[] = {
+    (any_function *)err_raise,   (any_function *)err_pass,   (any_function *)err_last,
+    (any_function *)buf_puts,    (any_function *)buf_printf, (any_function *)env_get,
+    (any_function *)trace_begin, (any_function *)trace_end,  (any_function *)fault_point,
+    (any_function *)f32_to_f16,  (any_function *)dtype_name,
+};
 
 /* The folder of the running program; "." when the system does not say. */
 static void program_folder(char out[FILE_PATH_MAX])

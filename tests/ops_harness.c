@@ -103,6 +103,12 @@ void ops_bound(const struct ops_call *call, struct operand *o, double k, int64_t
     o->bound = k * eps * sqrt((double)max_i64(n, 1)) * scale;
 }
 
+void ops_bound_stored(const struct ops_call *call, struct operand *o, double k, double scale)
+{
+    if (call->dtype != dtype_accumulator(call->dtype))
+        o->bound += k * roundoff(call->dtype) * scale;
+}
+
 struct ops_call ops_describe(const struct ops_op *op, dtype_t dtype, int64_t index)
 {
     struct ops_call call = { .op = op, .dtype = dtype };

@@ -103,6 +103,9 @@ void ops_fill_i32(struct operand *o, const int32_t *values);
 /* bound = k * eps * sqrt(n) * scale: n roundings of values as large as `scale`, in the accumulator
  * dtype, that do not conspire; k is written in the tolerance table of the test file. */
 void ops_bound(const struct ops_call *call, struct operand *o, double k, int64_t n, double scale);
+/* After ops_bound: room for `k` intermediate values as large as `scale` that the contract rounds to
+ * a 16-bit T before this one is computed from them. Nothing where T is its own accumulator. */
+void ops_bound_stored(const struct ops_call *call, struct operand *o, double k, double scale);
 
 /* ---- running by hand: for tests of one property ---- */
 

@@ -3,8 +3,8 @@
  * or one key/value head of a segment (backward); each is computed by one thread from its own
  * segment's rows alone, so neither threads nor neighbouring segments can change a bit.
  *
- * Products of a block run through single-threaded calls of sgemm() on q, k and v where they lie. Keys
- * that no row of a block sees are never touched.
+ * Products of a block run through single-threaded calls of sgemm() on q, k and v where they lie.
+ * Keys that no row of a block sees are never touched.
  */
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/ops_cpu.h"

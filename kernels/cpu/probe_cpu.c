@@ -19,8 +19,17 @@ static int ascending(const void *a, const void *b)
 static err_t median_product_s(double *out, const float *a, const float *b, float *c, int64_t n,
                               double seconds)
 {
-    const struct sgemm_args product = { .b_transposed = true, .m = n, .n = n, .k = n, .alpha = 1.0f,
-                                        .a = a, .lda = n, .b = b, .ldb = n, .c = c, .ldc = n };
+    const struct sgemm_args product = { .b_transposed = true,
+                                        .m = n,
+                                        .n = n,
+                                        .k = n,
+                                        .alpha = 1.0f,
+                                        .a = a,
+                                        .lda = n,
+                                        .b = b,
+                                        .ldb = n,
+                                        .c = c,
+                                        .ldc = n };
     double run_s[RUNS_MAX], begin = 0.0;
     int64_t runs = 0;
     for (int64_t i = -1; i < RUNS_MAX; i++) {
@@ -28,8 +37,10 @@ static err_t median_product_s(double *out, const float *a, const float *b, float
         if (!sgemm(&product))
             RAISE(NOMEM, "product %lld x %lld: no memory", (long long)n, (long long)n);
         const double end = omp_get_wtime();
-        if (i < 0) begin = end;
-        else run_s[runs++] = end - start;
+        if (i < 0)
+            begin = end;
+        else
+            run_s[runs++] = end - start;
         if (runs >= RUNS_MIN && end - begin > seconds) break;
     }
     qsort(run_s, (size_t)runs, sizeof run_s[0], ascending);

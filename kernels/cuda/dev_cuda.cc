@@ -1,0 +1,215 @@
+/* A CUDA device as the rest of the program sees it: memory with its accounting, queues, opening. */
+#include "kernels/cuda/dev_cuda.h"
+
+#include "base/check.h"
+#include "base/num.h"
+#include "kernels/backend.h"
+#include "kernels/cuda/ops_cuda.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- memory ---- */
+
+static err_t cuda_zero(struct dev *dev, void *data, int64_t bytes)
+{
+    return gpu_zero(gpu_of(dev), DEV_COMPUTE, data, bytes);
+}
+
+static void cuda_free(struct dev *dev, void *data)
+{
+    struct cuda_block **place = &dev_cuda_of(dev)->blocks;
+    while (*place != NULL && (*place)->data != data) place = &(*place)->next;
+    struct cuda_block *block = *place;
+    ASSERT(block != NULL); /* freed twice, or not of this device */
+    *place = block->next;
+    dev->stats.alloc_bytes -= block->bytes;
+    gpu_free(gpu_of(dev), data);
+    free(block);
+}
+
+static err_t cuda_alloc(struct dev *dev, void **out, int64_t bytes, const char *what)
+{
+    struct dev_cuda *cuda = dev_cuda_of(dev);
+    struct cuda_block *block = (struct cuda_block *)malloc(sizeof *block);
+    void *data = NULL;
+    if (block == NULL) RAISE(NOMEM, "%s: %zu bytes of host memory wanted", what, sizeof *block);
+    const err_t rc = gpu_malloc(&cuda->gpu, &data, max_i64(bytes, 1), what);
+    if (rc != ERR_OK) {
+        free(block);
+        return rc;
+    }
+    *block = { cuda->blocks, data, bytes };
+    cuda->blocks = block;
+    dev->stats.alloc_count++;
+    dev->stats.alloc_bytes += bytes;
+    dev->stats.alloc_bytes_max = max_i64(dev->stats.alloc_bytes_max, dev->stats.alloc_bytes);
+    const err_t zeroed = cuda_zero(dev, data, bytes);
+    if (zeroed != ERR_OK) {
+        cuda_free(dev, data);
+        return zeroed;
+    }
+    *out = data;
+    return ERR_OK;
+}
+
+static err_t cuda_host_alloc(struct dev *dev, void **out, int64_t bytes, const char *what)
+{
+    TRY(gpu_host_malloc(gpu_of(dev), out, max_i64(bytes, 1), what));
+    memset(*out, 0, (size_t)bytes);
+    return ERR_OK;
+}
+
+static void cuda_host_free(struct dev *dev, void *data) { gpu_host_free(gpu_of(dev), data); }
+
+/* ---- copies ---- */
+
+/* By way of page-locked slots, each waited for before it is filled again: what the caller holds is
+ * its own again when the call returns, and the device is never waited for. */
+static err_t cuda_upload(struct dev *dev, void *to_dev, const void *from_host, int64_t bytes)
+{
+    struct dev_cuda *cuda = dev_cuda_of(dev);
+    for (int64_t done = 0; done < bytes;) {
+        const int64_t slot = cuda->upload_count++ % UPLOAD_SLOTS;
+        const int64_t piece = min_i64(UPLOAD_BYTES, bytes - done);
+        TRY(gpu_event_sync(&cuda->gpu, cuda->staged[slot]));
+        memcpy(cuda->staging[slot], (const char *)from_host + done, (size_t)piece);
+        TRY(gpu_copy(&cuda->gpu, DEV_COMPUTE, (char *)to_dev + done, cuda->staging[slot], piece));
+        TRY(gpu_event_record(&cuda->gpu, cuda->staged[slot], DEV_COMPUTE));
+        done += piece;
+    }
+    return ERR_OK;
+}
+
+static err_t cuda_download(struct dev *dev, void *to_host, const void *from_dev, int64_t bytes)
+{
+    struct dev_cuda *cuda = dev_cuda_of(dev);
+    for (int64_t done = 0; done < bytes;) {
+        const int64_t piece = min_i64(UPLOAD_BYTES, bytes - done);
+        const int64_t slot = cuda->upload_count++ % UPLOAD_SLOTS;
+        TRY(gpu_event_sync(&cuda->gpu, cuda->staged[slot]));
+        TRY(gpu_copy(&cuda->gpu, DEV_COMPUTE, cuda->staging[slot], (const char *)from_dev + done,
+                     piece));
+        TRY(gpu_queue_sync(&cuda->gpu, DEV_COMPUTE));
+        memcpy((char *)to_host + done, cuda->staging[slot], (size_t)piece);
+        done += piece;
+    }
+    return ERR_OK;
+}
+
+static err_t cuda_copy(struct dev *dev, enum dev_queue queue, void *to, const void *from,
+                       int64_t bytes)
+{
+    return bytes == 0 ? ERR_OK : gpu_copy(gpu_of(dev), queue, to, from, bytes);
+}
+
+static err_t cuda_sync(struct dev *dev)
+{
+    for (int queue = 0; queue < DEV_QUEUES; queue++)
+        TRY(gpu_queue_sync(gpu_of(dev), (enum dev_queue)queue));
+    return ERR_OK;
+}
+
+/* ---- events ---- */
+
+static err_t cuda_event_create(struct dev *dev, struct dev_event **out)
+{
+    void *event = NULL;
+    TRY(gpu_event_create(gpu_of(dev), &event));
+    *out = (struct dev_event *)event;
+    return ERR_OK;
+}
+
+static void cuda_event_destroy(struct dev *dev, struct dev_event *event)
+{
+    gpu_event_destroy(gpu_of(dev), event);
+}
+
+static err_t cuda_event_record(struct dev *dev, struct dev_event *event, enum dev_queue queue)
+{
+    return gpu_event_record(gpu_of(dev), event, queue);
+}
+
+static err_t cuda_event_wait(struct dev *dev, struct dev_event *event, enum dev_queue queue)
+{
+    return gpu_event_wait(gpu_of(dev), event, queue);
+}
+
+static err_t cuda_event_sync(struct dev *dev, struct dev_event *event)
+{
+    return gpu_event_sync(gpu_of(dev), event);
+}
+
+/* ---- opening ---- */
+
+static const struct dev_memory memory_cuda = {
+    .alloc = cuda_alloc,
+    .free = cuda_free,
+    .host_alloc = cuda_host_alloc,
+    .host_free = cuda_host_free,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .copy = cuda_copy,
+    .zero = cuda_zero,
+    .sync = cuda_sync,
+    .event_create = cuda_event_create,
+    .event_destroy = cuda_event_destroy,
+    .event_record = cuda_event_record,
+    .event_wait = cuda_event_wait,
+    .event_sync = cuda_event_sync,
+};
+
+static err_t open_parts(struct dev_cuda *cuda)
+{
+    for (int slot = 0; slot < UPLOAD_SLOTS; slot++) {
+        TRY(gpu_host_malloc(&cuda->gpu, &cuda->staging[slot], UPLOAD_BYTES, "upload staging"));
+        TRY(gpu_event_create(&cuda->gpu, &cuda->staged[slot]));
+    }
+    return ERR_OK;
+}
+
+static void backend_close(struct dev *dev)
+{
+    struct dev_cuda *cuda = dev_cuda_of(dev);
+    ASSERT(cuda->blocks == NULL);
+    for (int slot = 0; slot < UPLOAD_SLOTS; slot++) {
+        if (cuda->staged[slot] != NULL) gpu_event_destroy(&cuda->gpu, cuda->staged[slot]);
+        if (cuda->staging[slot] != NULL) gpu_host_free(&cuda->gpu, cuda->staging[slot]);
+    }
+    gpu_close(&cuda->gpu);
+    free(cuda);
+    dev->state = NULL;
+}
+
+static err_t backend_open(struct dev *dev, int index)
+{
+    struct dev_cuda *cuda = (struct dev_cuda *)calloc(1, sizeof *cuda);
+    if (cuda == NULL)
+        RAISE(NOMEM, "device %d: %zu bytes of host memory wanted", index, sizeof *cuda);
+    err_t rc = gpu_open(&cuda->gpu, &dev->info, index);
+    if (rc != ERR_OK) {
+        free(cuda);
+        return rc;
+    }
+    dev->state = cuda;
+    dev->ops = &ops_cuda;
+    dev->memory = &memory_cuda;
+    rc = open_parts(cuda);
+    if (rc != ERR_OK) backend_close(dev);
+    return rc;
+}
+
+static err_t backend_describe(struct buf *out) { return gpu_describe(out); }
+
+extern "C" const struct backend *soulchat_backend(void)
+{
+    static const struct backend backend = {
+        .version = SOULCHAT_VERSION,
+        .dev_bytes = sizeof(struct dev),
+        .table_bytes = sizeof(struct ops_table),
+        .open = backend_open,
+        .close = backend_close,
+        .describe = backend_describe,
+    };
+    return &backend;
+}

@@ -1,0 +1,36 @@
+/*
+ * dev_cuda.h - what one opened CUDA device holds beyond the runtime, and helpers for the files with
+ * operators. Private to kernels/cuda.
+ */
+#ifndef KERNELS_CUDA_DEV_CUDA_H
+#define KERNELS_CUDA_DEV_CUDA_H
+
+#include "kernels/cuda/gpu.h"
+
+#define UPLOAD_SLOTS 2
+#define UPLOAD_BYTES (INT64_C(4) << 20)
+
+struct gemm_lib; /* gemm.h */
+
+/* Device memory by address, so that freeing knows the size. */
+struct cuda_block {
+    struct cuda_block *next;
+    void *data;
+    int64_t bytes;
+};
+
+struct dev_cuda {
+    struct gpu gpu; /* first: dev->state is both */
+    struct cuda_block *blocks;
+    void *staging[UPLOAD_SLOTS]; /* page-locked, UPLOAD_BYTES each */
+    void *staged[UPLOAD_SLOTS];  /* events: the slot's copy is done */
+    int64_t upload_count;
+    struct gemm_lib *gemm;
+};
+
+static inline struct dev_cuda *dev_cuda_of(const struct dev *dev)
+{
+    return (struct dev_cuda *)dev->state;
+}
+
+#endif

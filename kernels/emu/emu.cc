@@ -1,0 +1,271 @@
+/*
+ * The scheduler of one block: runs its threads as fibers in shuffled order until all are done.
+ * A thread that waits for others leaves; the one that completes a meeting wakes the rest.
+ */
+#include "kernels/emu/emu.h"
+
+#include "base/env.h"
+#include "kernels/emu/fiber.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, bytes)   ((void)(address), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
+#endif
+
+namespace emu
+{
+
+namespace
+{
+
+constexpr int WARP = 32;
+constexpr unsigned THREADS_MAX = 1024;
+constexpr size_t EXCHANGE_BYTES = 16;
+constexpr size_t SHARED_BYTES_MAX = 227 << 10; /* what a block may have on compute capability 9.0 */
+constexpr size_t RED_ZONE = 64;
+
+struct thread {
+    emu::fiber fiber;
+    builtins vars;
+    const char *waits_in; /* NULL: not waiting */
+    unsigned meetings;    /* warp operations so far */
+};
+
+/* A warp operation under way: lanes hand in, the last one wakes the others. Two sets of slots take
+ * turns, since a lane may reach the next operation before the others have read this one. */
+struct warp {
+    int lanes, arrived;
+    const char *kind;
+    unsigned char slot[2][WARP][EXCHANGE_BYTES];
+};
+
+struct shared_site {
+    const void *site;
+    size_t offset, bytes;
+};
+
+struct scheduler {
+    std::vector<thread> threads;
+    std::vector<warp> warps;
+    std::vector<int> ready;
+    std::vector<shared_site> sites;
+    std::vector<unsigned char> shared; /* dynamic part first */
+    size_t shared_used;                /* by the block that runs, or ran last */
+    int64_t dynamic_bytes;
+    const char *kernel;
+    dim3 at; /* the block */
+    unsigned count, live, at_barrier;
+    int running;
+    uint64_t random;
+    void (*body)(void *);
+    void *context;
+};
+
+thread_local scheduler s;
+
+/* xorshift64*: Vigna 2016, arXiv:1402.6246. */
+uint64_t next_random()
+{
+    s.random ^= s.random >> 12;
+    s.random ^= s.random << 25;
+    s.random ^= s.random >> 27;
+    return s.random * UINT64_C(2685821657736338717);
+}
+
+unsigned below(unsigned n) { return static_cast<unsigned>((next_random() >> 33) % n); }
+
+void seed()
+{
+    const char *text = env_get("SOULCHAT_EMU_SEED");
+    s.random =
+        UINT64_C(0x9e3779b97f4a7c15) * (text == nullptr ? 1 : strtoull(text, nullptr, 10) + 1);
+    if (s.random == 0) s.random = 1;
+}
+
+[[noreturn]] void fail(const char *what)
+{
+    fprintf(stderr, "emu: kernel %s, block (%u,%u,%u): %s\n", s.kernel, s.at.x, s.at.y, s.at.z,
+            what);
+    for (unsigned t = 0; t < s.count; t++)
+        if (!s.threads[t].fiber.done)
+            fprintf(stderr, "emu:   thread %u: %s\n", t,
+                    s.threads[t].waits_in == nullptr ? "running" : s.threads[t].waits_in);
+    abort();
+}
+
+thread &self() { return s.threads[static_cast<size_t>(s.running)]; }
+
+void wait_in(const char *what)
+{
+    self().waits_in = what;
+    fiber_leave();
+}
+
+void wake(unsigned t)
+{
+    s.threads[t].waits_in = nullptr;
+    s.ready.push_back(static_cast<int>(t));
+}
+
+void release_barrier()
+{
+    s.at_barrier = 0;
+    for (unsigned t = 0; t < s.count; t++)
+        if (s.threads[t].waits_in != nullptr) wake(t);
+}
+
+void thread_main(void *argument)
+{
+    (void)argument;
+    s.body(s.context);
+}
+
+/* Undefined contents: bytes of 0xff are NaN in every float format. What no array has taken is
+ * forbidden. */
+void poison_shared()
+{
+    unsigned char *const begin = s.shared.data();
+    const size_t dynamic = static_cast<size_t>(s.dynamic_bytes);
+    const size_t touched = s.shared_used > dynamic ? s.shared_used : dynamic;
+    ASAN_UNPOISON_MEMORY_REGION(begin, s.shared.size());
+    memset(begin, 0xff, touched);
+    ASAN_POISON_MEMORY_REGION(begin + dynamic, s.shared.size() - dynamic);
+    s.shared_used = dynamic;
+    s.sites.clear();
+}
+
+void prepare_threads(dim3 block)
+{
+    const unsigned count = block.x * block.y * block.z;
+    if (count == 0 || count > THREADS_MAX) fail("block size outside 1..1024");
+    s.count = count;
+    while (s.threads.size() < s.count) {
+        s.threads.emplace_back();
+        fiber_make_stack(&s.threads.back().fiber);
+    }
+    s.warps.assign((s.count + WARP - 1) / WARP, warp{});
+}
+
+void start_block(dim3 at, dim3 block, dim3 grid)
+{
+    s.at = at;
+    s.live = s.count;
+    s.at_barrier = 0;
+    s.ready.clear();
+    poison_shared();
+    for (unsigned t = 0; t < s.count; t++) {
+        thread &own = s.threads[t];
+        own.vars = { dim3(t % block.x, t / block.x % block.y, t / (block.x * block.y)), at, block,
+                     grid };
+        own.waits_in = nullptr;
+        own.meetings = 0;
+        fiber_reset(&own.fiber, thread_main, nullptr);
+        s.ready.push_back(static_cast<int>(t));
+    }
+    for (size_t w = 0; w < s.warps.size(); w++) {
+        const unsigned rest = s.count - static_cast<unsigned>(w) * WARP;
+        s.warps[w].lanes = static_cast<int>(rest < WARP ? rest : WARP);
+        s.warps[w].arrived = 0;
+    }
+}
+
+void run_block(dim3 at, dim3 block, dim3 grid)
+{
+    start_block(at, block, grid);
+    while (s.live > 0) {
+        if (s.ready.empty())
+            fail("no thread can go on: a barrier or warp operation that some "
+                 "threads never reach");
+        const unsigned pick = below(static_cast<unsigned>(s.ready.size()));
+        s.running = s.ready[pick];
+        s.ready[pick] = s.ready.back();
+        s.ready.pop_back();
+        fiber_enter(&self().fiber);
+        if (!self().fiber.done) continue;
+        s.live--;
+        if (s.live > 0 && s.at_barrier == s.live) release_barrier();
+    }
+    s.running = -1;
+}
+
+} // namespace
+
+const builtins &now() { return self().vars; }
+
+int lane() { return s.running % WARP; }
+
+void block_barrier()
+{
+    if (++s.at_barrier == s.live) {
+        release_barrier();
+        return;
+    }
+    wait_in("__syncthreads");
+}
+
+void warp_exchange(void *out, const void *in, size_t bytes, int source, const char *kind)
+{
+    warp &w = s.warps[static_cast<size_t>(s.running / WARP)];
+    const unsigned set = self().meetings++ % 2;
+    if (w.arrived > 0 && strcmp(w.kind, kind) != 0) fail("lanes of a warp in different operations");
+    if (source < 0 || source >= w.lanes) fail("warp operation reads a lane that does not exist");
+    w.kind = kind;
+    memcpy(w.slot[set][lane()], in, bytes);
+    if (++w.arrived == w.lanes) {
+        const unsigned first = static_cast<unsigned>(s.running / WARP) * WARP;
+        w.arrived = 0;
+        for (unsigned t = first; t < first + static_cast<unsigned>(w.lanes); t++)
+            if (static_cast<int>(t) != s.running) wake(t);
+    } else {
+        wait_in(kind);
+    }
+    memcpy(out, w.slot[set][source], bytes);
+}
+
+void *shared_array(const void *site, size_t bytes)
+{
+    for (const shared_site &known : s.sites)
+        if (known.site == site) return s.shared.data() + known.offset;
+    const size_t offset = (s.shared_used + RED_ZONE + 15) / 16 * 16;
+    if (offset + bytes > SHARED_BYTES_MAX) fail("more shared memory than a block may have");
+    if (offset + bytes + RED_ZONE > s.shared.size()) fail("shared memory arena is too small");
+    ASAN_UNPOISON_MEMORY_REGION(s.shared.data() + offset, bytes);
+    s.sites.push_back({ site, offset, bytes });
+    s.shared_used = offset + bytes;
+    return s.shared.data() + offset;
+}
+
+void *shared_dynamic() { return s.shared.data(); }
+
+void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes, void (*body)(void *),
+         void *context)
+{
+    s.kernel = name;
+    s.count = 0;
+    s.running = -1;
+    s.body = body;
+    s.context = context;
+    s.dynamic_bytes = (shared_bytes + 15) / 16 * 16;
+    if (shared_bytes > static_cast<int64_t>(SHARED_BYTES_MAX))
+        fail("more dynamic shared memory than a block may have");
+    if (s.shared.empty()) s.shared.resize(2 * SHARED_BYTES_MAX, 0xff);
+    if (s.random == 0) seed();
+    prepare_threads(block);
+
+    const uint64_t blocks = static_cast<uint64_t>(grid.x) * grid.y * grid.z;
+    std::vector<uint32_t> order(blocks);
+    for (uint32_t i = 0; i < blocks; i++) {
+        const uint32_t j = below(i + 1);
+        order[i] = order[j];
+        order[j] = i;
+    }
+    for (const uint32_t b : order)
+        run_block(dim3(b % grid.x, b / grid.x % grid.y, b / (grid.x * grid.y)), block, grid);
+}
+
+} // namespace emu

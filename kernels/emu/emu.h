@@ -1,0 +1,149 @@
+/*
+ * emu.h - the CUDA language as plain C++, so that the CUDA backend's own kernels run on any machine
+ * under AddressSanitizer and a debugger: each thread of a block is a fiber, one block at a time.
+ *
+ * What it is strict about:
+ *   - the order of blocks, and of threads between two meeting points, is shuffled
+ * (SOULCHAT_EMU_SEED picks the shuffle), so that a missing barrier shows as a wrong result;
+ *   - shared memory is filled with NaN when a block starts, with forbidden zones around arrays;
+ *   - a barrier or warp operation that some threads do not reach ends the program with a line that
+ *     names the kernel, the block and where threads wait.
+ * What it cannot show: races inside one warp's lock step, memory order, bank conflicts, speed.
+ */
+#ifndef KERNELS_EMU_EMU_H
+#define KERNELS_EMU_EMU_H
+
+#include "base/fault.h"
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <tuple>
+
+#define __global__
+#define __device__
+#define __host__
+#define __constant__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+
+struct dim3 {
+    unsigned x, y, z;
+    constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+struct alignas(16) int4 {
+    int x, y, z, w;
+};
+
+namespace emu
+{
+
+/* What a kernel reads as built-in variables; of the fiber that runs now. */
+struct builtins {
+    dim3 thread, block, block_dim, grid_dim;
+};
+const builtins &now();
+
+/* Run body(context) once per thread of every block. */
+void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes, void (*body)(void *),
+         void *context);
+
+/* Barrier of the block. */
+void block_barrier();
+/* Every lane of the warp hands in `bytes` <= 16 and gets lane `source`'s. `kind` names the
+ * operation: all lanes must call the same. */
+void warp_exchange(void *out, const void *in, size_t bytes, int source, const char *kind);
+
+/* The block's shared array of this call site, the same for every thread. */
+void *shared_array(const void *site, size_t bytes);
+void *shared_dynamic();
+
+int lane();
+
+template <class A> A exchange(A x, int source, const char *kind)
+{
+    static_assert(sizeof(A) <= 16, "one exchange moves at most 16 bytes");
+    A out;
+    warp_exchange(&out, &x, sizeof x, source, kind);
+    return out;
+}
+
+} // namespace emu
+
+#define threadIdx (emu::now().thread)
+#define blockIdx  (emu::now().block)
+#define blockDim  (emu::now().block_dim)
+#define gridDim   (emu::now().grid_dim)
+
+/* A template instance has its own lambda, hence its own site. */
+#define SHARED_ARRAY(type, name, count)                                                            \
+    type *const name = static_cast<type *>(emu::shared_array(                                      \
+        [] {                                                                                       \
+            static const char site = 0;                                                            \
+            return static_cast<const void *>(&site);                                               \
+        }(),                                                                                       \
+        sizeof(type) * static_cast<size_t>(count)))
+#define DYNAMIC_SHARED(type, name) type *const name = static_cast<type *>(emu::shared_dynamic())
+
+inline void __syncthreads() { emu::block_barrier(); }
+inline void __syncwarp(unsigned = 0xffffffffu) { (void)emu::exchange(0, 0, "__syncwarp"); }
+
+template <class A> A __shfl_sync(unsigned, A x, int source)
+{
+    return emu::exchange(x, source & 31, "__shfl_sync");
+}
+template <class A> A __shfl_xor_sync(unsigned, A x, int mask)
+{
+    return emu::exchange(x, emu::lane() ^ mask, "__shfl_xor_sync");
+}
+template <class A> A __shfl_down_sync(unsigned, A x, unsigned step)
+{
+    const int source = emu::lane() + static_cast<int>(step);
+    return emu::exchange(x, source < 32 ? source : emu::lane(), "__shfl_down_sync");
+}
+template <class A> A __shfl_up_sync(unsigned, A x, unsigned step)
+{
+    const int source = emu::lane() - static_cast<int>(step);
+    return emu::exchange(x, source >= 0 ? source : emu::lane(), "__shfl_up_sync");
+}
+
+inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+template <class A> A __ldg(const A *p) { return *p; }
+inline unsigned __float_as_uint(float x)
+{
+    unsigned bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+inline float __uint_as_float(unsigned bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+#include "kernels/cuda/gpu.h"
+
+/* See launch.cuh. */
+template <class... Params, class... Args>
+err_t gpu_launch(struct dev *, const char *name, void (*kernel)(Params...), dim3 grid, dim3 block,
+                 int64_t shared_bytes, Args... args)
+{
+    if (fault_point("gpu.launch") != ERR_OK) RAISE(CUDA, "kernel %s: %s", name, err_last()->text);
+    struct call {
+        void (*kernel)(Params...);
+        std::tuple<Params...> params;
+    } call = { kernel, std::tuple<Params...>(static_cast<Params>(args)...) };
+    emu::run(
+        name, grid, block, shared_bytes,
+        [](void *context) {
+            const struct call *c = static_cast<const struct call *>(context);
+            std::apply(c->kernel, c->params);
+        },
+        &call);
+    return ERR_OK;
+}
+
+#endif

@@ -1,0 +1,148 @@
+/*
+ * gpu.h without a GPU: device memory is the host's, every queue runs its work at once. What this
+ * cannot show is order between queues.
+ */
+#include "base/buf.h"
+#include "base/check.h"
+#include "base/fault.h"
+#include "kernels/cuda/gpu.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+err_t gpu_open(struct gpu *out, struct dev_info *info, int index)
+{
+    if (index != 0) RAISE(CUDA, "device emu:%d: there is one emulated device, 0", index);
+    *out = {};
+    out->multiprocessors = 4;
+    out->shared_bytes_max = 227 << 10;
+    *info = {};
+    snprintf(info->name, sizeof info->name, "emulated GPU");
+    info->memory_bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    info->memory_free_bytes = (int64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    info->capability = 90;
+    info->multiprocessors = out->multiprocessors;
+    return ERR_OK;
+}
+
+void gpu_close(struct gpu *gpu) { (void)gpu; }
+
+static err_t take_memory(void **out, int64_t bytes, const char *site, const char *what)
+{
+    *out = NULL;
+    const int64_t total = (bytes + 255) / 256 * 256;
+    if (fault_point(site) == ERR_OK && total >= bytes) *out = aligned_alloc(256, (size_t)total);
+    if (*out == NULL) RAISE(NOMEM, "%s: %lld bytes wanted", what, (long long)bytes);
+    return ERR_OK;
+}
+
+err_t gpu_malloc(struct gpu *gpu, void **out, int64_t bytes, const char *what)
+{
+    (void)gpu;
+    return take_memory(out, bytes, "gpu.malloc", what);
+}
+
+void gpu_free(struct gpu *gpu, void *data)
+{
+    (void)gpu;
+    free(data);
+}
+
+err_t gpu_host_malloc(struct gpu *gpu, void **out, int64_t bytes, const char *what)
+{
+    (void)gpu;
+    return take_memory(out, bytes, "gpu.host_malloc", what);
+}
+
+void gpu_host_free(struct gpu *gpu, void *data)
+{
+    (void)gpu;
+    free(data);
+}
+
+/* Any call that can fail on a card, failing on request. */
+static err_t may_fail(const char *site, const char *call)
+{
+    if (fault_point(site) != ERR_OK) RAISE(CUDA, "%s: %s", call, err_last()->text);
+    return ERR_OK;
+}
+
+err_t gpu_copy(struct gpu *gpu, enum dev_queue queue, void *to, const void *from, int64_t bytes)
+{
+    (void)gpu;
+    (void)queue;
+    TRY(may_fail("gpu.copy", "copy"));
+    memcpy(to, from, (size_t)bytes);
+    return ERR_OK;
+}
+
+err_t gpu_zero(struct gpu *gpu, enum dev_queue queue, void *data, int64_t bytes)
+{
+    (void)gpu;
+    (void)queue;
+    TRY(may_fail("gpu.zero", "fill"));
+    memset(data, 0, (size_t)bytes);
+    return ERR_OK;
+}
+
+err_t gpu_queue_sync(struct gpu *gpu, enum dev_queue queue)
+{
+    (void)gpu;
+    (void)queue;
+    return may_fail("gpu.sync", "synchronize");
+}
+
+/* An event is the time it was recorded. */
+err_t gpu_event_create(struct gpu *gpu, void **out)
+{
+    (void)gpu;
+    TRY(may_fail("gpu.event", "event"));
+    *out = calloc(1, sizeof(struct timespec));
+    if (*out == NULL) RAISE(NOMEM, "event: %zu bytes wanted", sizeof(struct timespec));
+    return ERR_OK;
+}
+
+void gpu_event_destroy(struct gpu *gpu, void *event)
+{
+    (void)gpu;
+    free(event);
+}
+
+err_t gpu_event_record(struct gpu *gpu, void *event, enum dev_queue queue)
+{
+    (void)gpu;
+    (void)queue;
+    clock_gettime(CLOCK_MONOTONIC, (struct timespec *)event);
+    return ERR_OK;
+}
+
+err_t gpu_event_wait(struct gpu *gpu, void *event, enum dev_queue queue)
+{
+    (void)gpu;
+    (void)event;
+    (void)queue;
+    return ERR_OK;
+}
+
+err_t gpu_event_sync(struct gpu *gpu, void *event)
+{
+    (void)gpu;
+    (void)event;
+    return may_fail("gpu.sync", "synchronize");
+}
+
+err_t gpu_event_ms(struct gpu *gpu, float *ms, void *begin, void *end)
+{
+    (void)gpu;
+    const struct timespec *a = (const struct timespec *)begin, *b = (const struct timespec *)end;
+    *ms = (float)((double)(b->tv_sec - a->tv_sec) * 1e3 + (double)(b->tv_nsec - a->tv_nsec) * 1e-6);
+    return ERR_OK;
+}
+
+err_t gpu_describe(struct buf *out)
+{
+    return buf_puts(out, "emulated GPU: the CUDA backend's own kernels on the host, for tests\n");
+}
