@@ -5,7 +5,9 @@
 #include "base/rng.h"
 #include "kernels/cpu/sgemm.h"
 
+#include <math.h>
 #include <omp.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -310,7 +312,10 @@ static void nominal_rates(struct bench *b)
         struct ceiling c;
         double seconds, again;
         ceiling_of(&c, b, (enum bench_ceiling)kind, NULL);
-        must(time_in_turns(&seconds, &again, b, c.work, c.context, &c));
+        const err_t rc = time_in_turns(&seconds, &again, b, c.work, c.context, &c);
+        b->nominal[kind] = HUGE_VAL; /* never the floor */
+        if (rc == ERR_UNSUPPORTED) continue;
+        must(rc);
         b->nominal[kind] = c.amount / (seconds < again ? seconds : again);
         printf("ceiling %-7s %10.1f %s\n", ceiling_names[kind], b->nominal[kind] * 1e-9,
                kind == BENCH_PRODUCT ? "GFLOP/s" : "GB/s");

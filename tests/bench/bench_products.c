@@ -3,6 +3,7 @@
 
 #include "base/num.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/sgemm.h"
 #include "kernels/ops_attn.h"
 #include "kernels/ops_loss.h"
 
