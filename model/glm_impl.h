@@ -4,7 +4,8 @@
  *
  *     glm.c         life cycle, initial weights
  *     glm_load.c    weights from files
- *     glm_micro.c   a micro-batch: checks, upload, loss
+ *     glm_micro.c   a micro-batch: checks, upload, loss, what can be looked at
+ *     glm_train.c   micro-batches with gradients, several in flight
  *     glm_net.c     embedding, layers, head: forward and backward
  *     glm_block.c   one layer, forward and backward
  *     glm_decode.c  the cache, prompts, one token at a time
@@ -12,21 +13,34 @@
 #ifndef MODEL_GLM_IMPL_H
 #define MODEL_GLM_IMPL_H
 
+#include "base/trace.h"
 #include "kernels/dev.h"
 #include "model/glm.h"
 #include "model/glm_plan.h"
+
+/* A micro-batch in flight. */
+struct glm_ticket {
+    void *nll;                     /* [targets_max] of the accumulator dtype, page-locked */
+    struct attn_segment *segments; /* [segments_max] what operators may read until it is done */
+    struct dev_event *done;
+    int64_t target_count;
+};
 
 struct glm {
     struct dev *dev;
     struct glm_config config;
     struct glm_options options;
     struct glm_params params;
-    struct glm_layout layout;   /* of gradients, and of weights in one dtype */
-    struct glm_storage storage; /* of the weights */
+    struct glm_layout layout;        /* of weights in one dtype, of states, of gradients */
+    struct glm_layout shared_layout; /* of gradients with GLM_GRADS_RELEASED, else empty */
+    struct glm_storage storage;      /* of the weights */
+    int64_t vocab_rows;              /* of embedding and head, with the zero rows behind them */
     struct glm_plan plan;
     void *memory[GLM_BUF_CLASSES]; /* on the device; NULL in a sketch that only measures scratch */
     void *staging;                 /* host; a row of logits, a hidden state, or all losses */
     int64_t rows_ready; /* rows of the last forward pass that can be looked at; 0: none */
+    struct glm_ticket ticket[GLM_TICKETS];
+    int64_t tickets_begun, tickets_ended; /* ticket i is ticket[i % GLM_TICKETS] */
 };
 
 /* The table of parameters, the layout and the storage, from config and options; clear them also
@@ -88,6 +102,12 @@ static inline err_t glm_pass_measured(struct glm_pass *p, int64_t scratch_bytes)
     return ERR_OK;
 }
 
+/* A span of the step's timeline; nothing in a pass that measures. End it with trace_end. */
+static inline struct trace_span glm_span(const struct glm_pass *p, const char *name)
+{
+    return p->measure ? (struct trace_span){ 0 } : trace_begin(name);
+}
+
 /* ---- glm_micro.c ---- */
 
 /* Room for the rows, ids and positions in range: ERR_ARG says which is not. */
@@ -95,11 +115,23 @@ MUST_USE err_t glm_check_rows(const struct glm *glm, int64_t rows, const int32_t
                               const int32_t *pos, const int32_t *block);
 MUST_USE err_t glm_upload_rows(struct glm_pass *p, const int32_t *ids, const int32_t *pos,
                                const int32_t *block);
-/* `segments` is borrowed until the pass ends. */
+MUST_USE err_t glm_check_batch(const struct glm *glm, const struct glm_batch *b, bool backward);
+MUST_USE err_t glm_upload_batch(struct glm_pass *p, const struct glm_batch *b, bool backward);
+/* `segments` is borrowed until the device has done the pass. */
 MUST_USE err_t glm_upload_segments(struct glm_pass *p, const struct attn_segment *segments,
                                    int64_t count);
 /* A tensor of at most a row of logits (or targets_max losses) to the host, as float64. */
 MUST_USE err_t glm_fetch(struct glm *glm, double *out, const struct tensor *t);
+
+/* Values as the device keeps them to float64. */
+void glm_widen(double *out, const void *values, dtype_t dtype, int64_t count);
+
+/* ---- glm_train.c ---- */
+
+/* Page-locked memory and events of all tickets, for a model that trains; close them also after a
+ * failure, before anything that work in flight may use. */
+MUST_USE err_t glm_tickets_open(struct glm *glm);
+void glm_tickets_close(struct glm *glm);
 
 /* ---- glm_net.c ---- */
 
@@ -109,7 +141,7 @@ struct glm_pass glm_pass_begin(struct glm *glm, enum glm_pass_kind kind, int64_t
 MUST_USE err_t glm_forward(struct glm_pass *p);
 /* nll of the targets, without gradients. */
 MUST_USE err_t glm_loss(struct glm_pass *p);
-/* nll of the targets, then every gradient into p->grads. */
+/* nll of the targets, then every gradient into p->grads, unit by unit. */
 MUST_USE err_t glm_loss_backward(struct glm_pass *p);
 /* logits [count, V] of rows first .. first+count-1 of the last forward pass. */
 MUST_USE err_t glm_head(struct glm_pass *p, struct tensor *logits, int64_t first, int64_t count);

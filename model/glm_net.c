@@ -33,11 +33,12 @@ void glm_weights_by_role(struct tensor out[GLM_ROLE_COUNT], const struct glm *gl
 void glm_grads_by_role(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm,
                        const struct tensor *grads, int64_t layer)
 {
+    const struct glm_layout *layout = glm_grad_layout(glm);
     for (int role = 0; role < GLM_ROLE_COUNT; role++) {
         const int64_t i = glm_params_find(&glm->params, (enum glm_role)role, layer);
         out[role] =
             i < 0 ? (struct tensor){ 0 }
-                  : glm_param_tensor(&glm->params, &glm->layout, i, grads->data, grads->dtype);
+                  : glm_param_tensor(&glm->params, layout, i, grads->data, grads->dtype);
     }
     if (glm->config.tied) out[GLM_HEAD] = out[GLM_EMBED];
 }
@@ -77,47 +78,114 @@ static struct tensor grad_of(const struct glm_pass *p, enum glm_role role)
     return dw[role];
 }
 
-err_t glm_forward(struct glm_pass *p)
+static err_t embed(struct glm_pass *p)
 {
-    const int64_t L = p->glm->config.layer_count;
+    struct trace_span span = glm_span(p, "embedding");
     const struct tensor table = weight_of(p, GLM_EMBED);
     struct tensor x = glm_view(p->glm, GLM_B_HIDDEN, 0, p->rows);
-
     TRY(RUN(p, embed_fwd, .y = &x, .table = &table, .ids = &p->ids));
     TRY(glm_norm_fwd(p, 0));
-    for (int64_t l = 0; l < L; l++) {
-        TRY(glm_block_fwd(p, l));
-        TRY(glm_norm_fwd(p, l + 1));
-    }
+    trace_end(&span);
     return ERR_OK;
 }
 
-/* The output layer with its loss; dx and dhead NULL for the forward pass alone. */
+err_t glm_forward(struct glm_pass *p)
+{
+    const int64_t L = p->glm->config.layer_count;
+    struct trace_span forward = glm_span(p, "forward");
+    TRY(embed(p));
+    for (int64_t l = 0; l < L; l++) {
+        struct trace_span layer = glm_span(p, "layer");
+        TRY(glm_block_fwd(p, l));
+        TRY(glm_norm_fwd(p, l + 1));
+        trace_end(&layer);
+    }
+    trace_end(&forward);
+    return ERR_OK;
+}
+
+/* The output layer with its loss; dx and dhead NULL for the forward pass alone. The zero rows that
+ * follow the vocabulary go along: kernels want whole tiles, and vocab_valid keeps them out. */
 static err_t head_loss(struct glm_pass *p, struct tensor *dx, struct tensor *dhead)
 {
     const struct tensor x = glm_view(p->glm, GLM_B_A, end_of(p), p->rows);
-    const struct tensor head = weight_of(p, GLM_HEAD);
-    return RUN(p, linear_ce, .nll = &p->nll, .dx = dx, .dw_acc = dhead, .x = &x, .w = &head,
-               .rows = &p->target_rows, .labels = &p->labels, .weights = &p->weights,
-               .vocab_valid = p->glm->config.vocab_size, .scratch = p->scratch);
+    struct trace_span span = glm_span(p, "head");
+    struct tensor head = weight_of(p, GLM_HEAD);
+    head.dim[0] = p->glm->vocab_rows;
+    if (dhead != NULL) dhead->dim[0] = p->glm->vocab_rows;
+    TRY(RUN(p, linear_ce, .nll = &p->nll, .dx = dx, .dw_acc = dhead, .x = &x, .w = &head,
+            .rows = &p->target_rows, .labels = &p->labels, .weights = &p->weights,
+            .vocab_valid = p->glm->config.vocab_size, .scratch = p->scratch));
+    trace_end(&span);
+    return ERR_OK;
 }
 
 err_t glm_loss(struct glm_pass *p) { return head_loss(p, NULL, NULL); }
 
+/* ---- backward, unit by unit ---- */
+
+static err_t unit_begin(struct glm_pass *p, int64_t unit)
+{
+    const struct glm_grads *grads = p->grads;
+    return grads->unit_begin != NULL ? grads->unit_begin(grads->context, unit) : ERR_OK;
+}
+
+static err_t unit_done(struct glm_pass *p, int64_t unit)
+{
+    const struct glm_grads *grads = p->grads;
+    return grads->unit_done != NULL ? grads->unit_done(grads->context, unit) : ERR_OK;
+}
+
+/* The head's gradient belongs to the final unit, or, tied, to the embedding's, which then stays
+ * open until the embedding has its turn. */
+static err_t head_and_final_norm(struct glm_pass *p)
+{
+    const bool tied = p->glm->config.tied;
+    const int64_t unit = p->glm->params.unit_count - 1;
+    struct tensor dhead = grad_of(p, GLM_HEAD);
+    struct tensor dx = glm_view(p->glm, GLM_B_DY, 0, p->rows);
+    TRY(unit_begin(p, tied ? 0 : unit));
+    TRY(head_loss(p, &dx, &dhead));
+    if (tied) TRY(unit_begin(p, unit));
+    TRY(glm_norm_bwd(p, end_of(p)));
+    return unit_done(p, unit);
+}
+
+/* What is computed again comes before unit_begin, which may have to wait for the gradient's
+ * place. */
+static err_t layer_bwd(struct glm_pass *p, int64_t l)
+{
+    const int64_t unit = 1 + l;
+    struct trace_span span = glm_span(p, "layer_bwd");
+    TRY(glm_block_again(p, l));
+    TRY(unit_begin(p, unit));
+    TRY(glm_block_bwd(p, l));
+    TRY(glm_norm_bwd(p, l));
+    TRY(unit_done(p, unit));
+    trace_end(&span);
+    return ERR_OK;
+}
+
+static err_t embed_bwd(struct glm_pass *p)
+{
+    const struct tensor dh = glm_view(p->glm, GLM_B_DH, 0, p->rows);
+    struct trace_span span = glm_span(p, "embedding_bwd");
+    struct tensor dtable = grad_of(p, GLM_EMBED);
+    if (!p->glm->config.tied) TRY(unit_begin(p, 0));
+    TRY(RUN(p, embed_bwd, .dtable_acc = &dtable, .dy = &dh, .ids = &p->ids, .order = &p->order));
+    TRY(unit_done(p, 0));
+    trace_end(&span);
+    return ERR_OK;
+}
+
 err_t glm_loss_backward(struct glm_pass *p)
 {
-    const int64_t L = p->glm->config.layer_count;
-    struct tensor dhead = grad_of(p, GLM_HEAD), dtable = grad_of(p, GLM_EMBED);
-    struct tensor dx = glm_view(p->glm, GLM_B_DY, 0, p->rows);
-    const struct tensor dh = glm_view(p->glm, GLM_B_DH, 0, p->rows);
-
-    TRY(head_loss(p, &dx, &dhead));
-    for (int64_t l = L; l > 0; l--) {
-        TRY(glm_norm_bwd(p, l));
-        TRY(glm_block_bwd(p, l - 1));
-    }
-    TRY(glm_norm_bwd(p, 0));
-    return RUN(p, embed_bwd, .dtable_acc = &dtable, .dy = &dh, .ids = &p->ids, .order = &p->order);
+    struct trace_span span = glm_span(p, "backward");
+    TRY(head_and_final_norm(p));
+    for (int64_t l = p->glm->config.layer_count - 1; l >= 0; l--) TRY(layer_bwd(p, l));
+    TRY(embed_bwd(p));
+    trace_end(&span);
+    return ERR_OK;
 }
 
 err_t glm_head(struct glm_pass *p, struct tensor *logits, int64_t first, int64_t count)

@@ -24,3 +24,17 @@ def write_golden(path, tensors):
         f.write(struct.pack("<Q", len(text)) + text)
         for name in names:
             f.write(np.ascontiguousarray(arrays[name]).tobytes())
+
+
+def read_golden(path):
+    """name -> numpy array."""
+    dtypes = {text: name for name, text in TYPES.items()}
+    with open(path, "rb") as f:
+        size, = struct.unpack("<Q", f.read(8))
+        header, data = json.loads(f.read(size)), f.read()
+    out = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            out[name] = np.frombuffer(data[begin:end], dtypes[entry["dtype"]]).reshape(entry["shape"])
+    return out

@@ -176,8 +176,14 @@ static void test_refused(void **state)
     struct glm_config config = tiny_config(true);
     struct glm_options options = tiny_options(16);
     struct glm_plan plan;
+    options.dtype = DTYPE_F16;
+    assert_err(plan_of(&plan, &config, options), DTYPE, "found f16");
+    options = tiny_options(16);
+    options.grad_dtype = DTYPE_BF16;
+    assert_err(plan_of(&plan, &config, options), DTYPE, "gradients in bf16 of a model in f32");
     options.dtype = DTYPE_BF16;
-    assert_err(plan_of(&plan, &config, options), DTYPE, "bf16");
+    options.grad_dtype = DTYPE_F64;
+    assert_err(plan_of(&plan, &config, options), DTYPE, "gradients in f64 of a model in bf16");
     options = tiny_options(16);
     options.weight_dtype = DTYPE_F16;
     assert_err(plan_of(&plan, &config, options), DTYPE, "f16 can be read but not trained");
