@@ -8,7 +8,7 @@
 
 An implementation of its own, in float32 and with one dense tensor operation per formula, so that it
 shares nothing with the program it judges but the mathematics (model/README.md). The layout of OUT
-is described in tests/golden/README.md. Needs torch and h5py.
+is described in tests/golden/README.md. Needs torch.
 
 bf16.json holds what PyTorch loses in bf16: its fused functions in bf16 (LayerNorm, linear, GELU,
 scaled_dot_product_attention, autograd; rotary products in float32, logits widened for the loss, as
@@ -22,10 +22,11 @@ import math
 import os
 import types
 
-import h5py
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from golden_file import read_golden, write_golden
 
 ALPHA = math.sqrt(2 * 28)  # at any depth, as in the published code
 GREEDY = 24
@@ -262,7 +263,7 @@ def dump_forward(f, a, w, config, batch):
     with torch.no_grad():
         logits, hidden = forward(a, w, ids, config)
     f["forward/logits"] = logits.numpy()
-    f["forward"].attrs["loss"] = float(loss_of(logits.double(), labels))
+    f["forward@loss"] = float(loss_of(logits.double(), labels))
     for i, h in enumerate(hidden):
         f[f"forward/hidden_{i}"] = h.numpy()
 
@@ -305,17 +306,17 @@ def dump_training(f, a, w, config, batch):
         loss.backward()
         if step == 0:
             for name, t in w.items():
-                f[f"grad/{name}"] = t.grad.numpy()
+                f[f"grad/{name}"] = t.grad.numpy().copy()
         norms.append(float(torch.sqrt(sum((t.grad.double() ** 2).sum() for t in w.values()))))
         losses.append(float(loss.detach()))
         torch.nn.utils.clip_grad_norm_(w.values(), settings["max_grad_norm"])
         adamw.step()
-    f["grad"].attrs["global_norm"] = norms[0]
+    f["grad@global_norm"] = norms[0]
     for name, t in w.items():
         f[f"adamw/weights_after_3/{name}"] = t.detach().numpy()
     f["adamw/losses"] = np.array(losses)
     f["adamw/grad_norms"] = np.array(norms)
-    f["adamw"].attrs.update(settings)
+    f.update({"adamw@" + key: value for key, value in settings.items()})
 
 
 # ---- bf16 ----
@@ -363,8 +364,8 @@ def measure_folder(a):
         w.update(torch.load(file, map_location="cpu"))
     w = {name: t.float() for name, t in w.items()
          if "inv_freq" not in name and (a.untied or name != "lm_head.weight")}
-    with h5py.File(os.path.join(a.out, "golden.h5")) as f:
-        batch = [f[f"batch/{name}"][:].tolist() for name in ("input_ids", "labels", "lengths")]
+    golden = read_golden(os.path.join(a.out, "golden.safetensors"))
+    batch = [golden[f"batch/{name}"].tolist() for name in ("input_ids", "labels", "lengths")]
     dump_bf16(a, w, config, batch)
 
 
@@ -381,10 +382,11 @@ def main():
     with open(os.path.join(a.out, "config.json"), "w") as f:
         json.dump(config, f, indent=2)
     save_weights(a, w)
-    with h5py.File(os.path.join(a.out, "golden.h5"), "w") as f:
-        dump_forward(f, a, w, config, batch)
-        dump_greedy(f, a, w, config, rng)
-        dump_training(f, a, w, config, batch)
+    golden = {}
+    dump_forward(golden, a, w, config, batch)
+    dump_greedy(golden, a, w, config, rng)
+    dump_training(golden, a, w, config, batch)
+    write_golden(os.path.join(a.out, "golden.safetensors"), golden)
     dump_bf16(a, w, config, batch[:3])
 
 

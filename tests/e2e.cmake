@@ -1,4 +1,7 @@
 # End-to-end tests: the program as its user runs it, over the bundled sample.
+if(NOT SOULCHAT_WITH_HDF5 OR NOT SOULCHAT_WITH_SENTENCEPIECE)
+  return()
+endif()
 foreach(name resume threads errors memory generate)
   add_test(NAME e2e_${name}
            COMMAND bash ${CMAKE_SOURCE_DIR}/tests/e2e/${name}.sh

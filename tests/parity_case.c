@@ -6,7 +6,6 @@
 #include "data/seq.h"
 #include "model/hf_folder.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -157,14 +156,11 @@ static void round_weights(struct parity *p)
 
 err_t parity_open(struct parity *p, const char *dir, const struct parity_how *how)
 {
-    char path[4096];
     void *grads = NULL;
     *p = (struct parity){ .dev = NULL };
-    if (snprintf(path, sizeof path, "%s/golden.h5", dir) >= (int)sizeof path)
-        RAISE(ARG, "%s: path too long", dir);
     TRY(glm_config_read(&p->config, dir));
     p->config.rotary = GLM_ROTARY_FP32_ANGLE; /* the reference ran in float32 */
-    TRY(golden_open(&p->golden, path));
+    TRY(golden_open(&p->golden, dir));
     TRY(read_batch(p));
     TRY(read_ids(&p->prompt, &p->prompt_len, p->golden, "generate/prompt_ids"));
     TRY(read_ids(&p->greedy, &p->greedy_len, p->golden, "generate/greedy_ids"));

@@ -12,7 +12,7 @@
 #ifndef TESTS_PARITY_CASE_H
 #define TESTS_PARITY_CASE_H
 
-#include "golden_h5.h"
+#include "golden.h"
 
 #include "data/tok.h"
 #include "model/glm.h"
