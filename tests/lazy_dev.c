@@ -71,20 +71,22 @@ static struct lazy *lazy_of(struct dev *dev) { return dev->state; }
 
 static err_t run_to(struct dev *dev, enum dev_queue queue, int64_t position);
 
+static void free_call(struct call *c)
+{
+    if (c != NULL) free(c->segments);
+    free(c);
+}
+
 static err_t run_entry(struct dev *dev, struct entry *e)
 {
     struct lazy *l = lazy_of(dev);
     err_t rc = ERR_OK;
     if (e->kind == WAIT) return run_to(dev, e->other, e->position);
-    if (e->fails) RAISE(CUDA, "an operation queued earlier failed");
     if (l->clock > e->queued_at) l->late++;
-    if (e->kind == COPY) {
-        memmove(e->to, e->from, (size_t)e->bytes);
-    } else {
-        rc = ops_cpu.adamw_segments(dev, &e->call->args);
-        free(e->call->segments);
-        free(e->call);
-    }
+    if (e->kind == COPY && !e->fails) memmove(e->to, e->from, (size_t)e->bytes);
+    if (e->kind == UPDATE && !e->fails) rc = ops_cpu.adamw_segments(dev, &e->call->args);
+    free_call(e->call);
+    if (e->fails) RAISE(CUDA, "an operation queued earlier failed");
     return rc;
 }
 
@@ -348,11 +350,8 @@ void lazy_dev_close(struct dev *dev)
     assert_int_equal(l->memory.stats.alloc_bytes, 0);
     for (int i = 0; i < BLOCKS_MAX; i++) assert_null(l->block[i].data);
     for (int q = 0; q < DEV_QUEUES; q++) {
-        for (int64_t e = l->queue[q].done; e < l->queue[q].count; e++) {
-            if (l->queue[q].entry[e].kind != UPDATE) continue;
-            free(l->queue[q].entry[e].call->segments);
-            free(l->queue[q].entry[e].call);
-        }
+        for (int64_t e = l->queue[q].done; e < l->queue[q].count; e++)
+            free_call(l->queue[q].entry[e].call);
         free(l->queue[q].entry);
     }
     free(l);

@@ -26,8 +26,8 @@ struct rig {
     struct ckpt_state state;
 };
 
-static void rig_open_padded(struct rig *r, const struct glm_config *config, int64_t ranks,
-                            int64_t vocab_multiple)
+static void rig_open_padded(struct rig *r, const struct glm_config *config,
+                            enum optim_moments moments, int64_t ranks, int64_t vocab_multiple)
 {
     const struct glm_options options = { .dtype = DTYPE_F32,
                                          .train = true,
@@ -36,7 +36,9 @@ static void rig_open_padded(struct rig *r, const struct glm_config *config, int6
                                          .targets_max = 1,
                                          .ranks = ranks,
                                          .vocab_multiple = vocab_multiple };
-    const struct optim_options optim = { .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8 };
+    const struct optim_options optim = {
+        .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .moments = moments
+    };
     memset(r, 0, sizeof *r);
     assert_ok(dev_open(&r->dev, "cpu", 1));
     assert_ok(glm_create(&r->glm, r->dev, config, &options));
@@ -53,7 +55,7 @@ static void rig_open_padded(struct rig *r, const struct glm_config *config, int6
 
 static void rig_open(struct rig *r, const struct glm_config *config)
 {
-    rig_open_padded(r, config, 1, 0);
+    rig_open_padded(r, config, OPTIM_MOMENTS_F32, 1, 0);
 }
 
 static void rig_close(struct rig *r)
@@ -64,24 +66,33 @@ static void rig_close(struct rig *r)
     dev_close(r->dev);
 }
 
-static void fill(float *out, int64_t step, int64_t row, int64_t kind, int64_t count)
+/* Any numbers: of a part of the state, or, with kind = OPTIM_PARTS, the weights. */
+static void fill(void *out, dtype_t dtype, int64_t step, int64_t row, int kind, int64_t count)
 {
     const uint64_t stream = (uint64_t)RNG_TEST | (uint64_t)(1000 * step + 10 * row + kind) << 8;
-    for (int64_t e = 0; e < count; e++) out[e] = (float)rng_normal(4, stream, (uint64_t)e);
+    for (int64_t e = 0; e < count; e++) {
+        if (dtype == DTYPE_U8)
+            ((uint8_t *)out)[e] = (uint8_t)rng_u64(4, stream, (uint64_t)e);
+        else
+            ((float *)out)[e] = (float)rng_normal(4, stream, (uint64_t)e);
+    }
 }
 
-/* Step, weights and moments become functions of `step`; padding is left alone. */
+/* Step, weights and state become functions of `step`; padding is left alone. */
 static void rig_set(struct rig *r, int64_t step)
 {
     const struct glm_params *params = glm_params(r->glm);
+    const struct optim_plan *plan = optim_plan_of(r->optim);
     float *values = malloc((size_t)params->element_count * sizeof *values);
     for (int64_t i = 0; i < params->count; i++) {
-        const int64_t count = params->row[i].count;
-        fill((float *)glm_weights(r->glm).data + glm_layout(r->glm)->offset[i], step, i, 0, count);
-        fill(values, step, i, 1, count);
-        assert_ok(optim_write_state(r->optim, OPTIM_EXP_AVG, i, 0, values, count));
-        fill(values, step, i, 2, count);
-        assert_ok(optim_write_state(r->optim, OPTIM_EXP_AVG_SQ, i, 0, values, count));
+        fill((float *)glm_weights(r->glm).data + glm_layout(r->glm)->offset[i], DTYPE_F32, step, i,
+             OPTIM_PARTS, params->row[i].count);
+        for (int p = 0; p < OPTIM_PARTS; p++) {
+            const enum optim_part part = (enum optim_part)p;
+            const int64_t count = optim_part_count(plan, params, part, i);
+            fill(values, optim_part_dtype(&plan->format, part), step, i, p, count);
+            assert_ok(optim_write_state(r->optim, part, i, 0, values, count));
+        }
     }
     free(values);
     r->state.step = r->state.updates = step;
@@ -218,27 +229,33 @@ static void test_round_trip(void **state)
 }
 
 /* However the arenas are padded, a state has one set of files, and every padding can load it. */
-static void test_layouts_share_one_format(void **state)
+static void check_layouts(enum optim_moments moments)
 {
-    (void)state;
-    static const int64_t paddings[][2] = { { 1, 0 }, { 3, 0 }, { 4, 0 }, { 1, 64 }, { 3, 64 } };
+    static const int64_t paddings[][2] = { { 1, 1 }, { 3, 1 }, { 4, 1 }, { 1, 64 }, { 3, 64 } };
     const struct glm_config config = micro_config();
     char root[COUNT_OF(paddings)][16];
     for (int64_t i = 0; i < COUNT_OF(paddings); i++) {
         struct rig from, to;
         const int64_t *next = paddings[(i + 1) % COUNT_OF(paddings)];
-        snprintf(root[i], sizeof root[i], "layout%d", (int)i);
-        rig_open_padded(&from, &config, paddings[i][0], paddings[i][1]);
+        snprintf(root[i], sizeof root[i], "layout%d-%d", (int)i, (int)moments);
+        rig_open_padded(&from, &config, moments, paddings[i][0], paddings[i][1]);
         assert_ok(save(&from, root[i], 7, 1));
         assert_same_bytes(step_dir(root[0], 7), step_dir(root[i], 7));
 
-        rig_open_padded(&to, &config, next[0], next[1]);
+        rig_open_padded(&to, &config, moments, next[0], next[1]);
         assert_ok(ckpt_load(step_dir(root[i], 7), &to.state.formats, to.optim));
         assert_ok(ckpt_save(micro_path("relaid"), &from.state, to.optim, 1));
         assert_same_bytes(step_dir(root[0], 7), step_dir("relaid", 7));
         rig_close(&from);
         rig_close(&to);
     }
+}
+
+static void test_layouts_share_one_format(void **state)
+{
+    (void)state;
+    check_layouts(OPTIM_MOMENTS_F32);
+    check_layouts(OPTIM_MOMENTS_8BIT);
 }
 
 static void test_load_into_another_model(void **state)

@@ -345,7 +345,7 @@ static void test_late_queues(void **state)
                     SETTINGS("batch.size", "12", "batch.lanes", "3", "batch.micro_tokens", "128",
                              "train.moments", moments[m]));
         for (int seed = 0; seed < 4; seed++) {
-            char device[16];
+            char device[24];
             snprintf(device, sizeof device, "lazy:%d", seed);
             trace_steps(&got, device,
                         SETTINGS("batch.size", "12", "batch.lanes", "3", "batch.micro_tokens",
@@ -452,7 +452,7 @@ static void test_device_errors(void **state)
         struct run run;
         struct step_memory memory = { 0 };
         struct step_result result;
-        char device[16];
+        char device[24];
         err_t rc = ERR_OK;
         struct cfg *cfg = micro_cfg(CORPUS, "unused");
         micro_set(cfg, "train.moments_place", "host");

@@ -76,7 +76,7 @@ struct part_visit {
     err_t (*file)(struct part_visit *visit, const struct part_file *f);
     struct optim *optim;
     struct optim_plan plan; /* of the state in the files, which may be another than optim's */
-    char *piece;            /* [PIECE_BYTES] */
+    char *piece;            /* [PIECE_BYTES] page-locked */
     char *widened;          /* [2 * PIECE_BYTES] loading: the same in another dtype */
     int64_t bytes;          /* of all files visited */
 };
@@ -131,18 +131,18 @@ static err_t visit_files(struct part_visit *visit, const char *dir,
                          const struct stored_formats *stored)
 {
     err_t rc = ERR_OK;
+    struct dev *dev = optim_target(visit->optim)->dev;
     const struct optim_format format = { .weights = stored->precision,
                                          .master = stored->master,
                                          .moments = stored->moments };
     TRY_DONE(optim_plan_create(&visit->plan, optim_target(visit->optim)->params, &format));
-    visit->piece = malloc(PIECE_BYTES);
+    TRY_DONE(dev_host_alloc(dev, (void **)&visit->piece, PIECE_BYTES, "checkpoint"));
     visit->widened = malloc(2 * PIECE_BYTES);
-    if (visit->piece == NULL || visit->widened == NULL)
-        RAISE_DONE(NOMEM, "%s: no memory for pieces of its files", dir);
+    if (visit->widened == NULL) RAISE_DONE(NOMEM, "%s: no memory for pieces of its files", dir);
     TRY_DONE(visit_files_of(visit, dir, "model"));
     TRY_DONE(visit_files_of(visit, dir, "optim"));
 done:
-    free(visit->piece);
+    dev_host_free(dev, visit->piece);
     free(visit->widened);
     optim_plan_clear(&visit->plan);
     return rc;

@@ -92,7 +92,7 @@ static err_t read_config(struct run *r, struct glm_config *config)
     return check_tokens(r, config);
 }
 
-static err_t open_model(struct run *r)
+static err_t allocate(struct run *r)
 {
     const struct glm_options options = {
         .dtype = r->formats.precision,
@@ -111,6 +111,16 @@ static err_t open_model(struct run *r)
     TRY(optim_create(&r->optim, r->glm, &optim));
     return lanes_init(&r->lanes, r->dev, r->batch.lanes, glm_grad_layout(r->glm)->element_count,
                       glm_grad_dtype(r->glm));
+}
+
+/* What is said of the one buffer that was too large does not tell what to do. */
+static err_t open_model(struct run *r)
+{
+    const err_t rc = allocate(r);
+    if (rc != ERR_NOMEM) return rc;
+    const struct err_record first = *err_last();
+    RAISE(NOMEM, "%s; soulchat plan prints what the settings need, and which of them take less",
+          first.text);
 }
 
 /* A chunk of initial values, before they are rounded to bf16. */
