@@ -78,7 +78,8 @@ static void describe_fwd_with(struct ops_call *call, int64_t index, dtype_t bias
     y->freedom = x->freedom = FREE_STRIDE;
     fill(x, c, c->magnitude);
     fill(w, c, weight_scale(c));
-    if (c->bias) fill(ops_operand(call, BIAS, ROLE_IN, "bias", bias_dtype, wide, 0), c, c->magnitude);
+    if (c->bias)
+        fill(ops_operand(call, BIAS, ROLE_IN, "bias", bias_dtype, wide, 0), c, c->magnitude);
     if (c->keeps_pre) ops_operand(call, PRE, ROLE_OUT, "pre", T, c->R, wide);
     if (c->integers) return;
     if (c->keeps_pre) ops_bound(call, &call->o[PRE], k.sum, c->K + 1, 2 * c->magnitude);

@@ -4,8 +4,8 @@
  * Private to kernels/cuda and kernels/emu.
  *
  *     TRY(gemm_run(dev, &(struct gemm){ .b_transposed = true, .m = R, .n = N, .k = K,
- *             .in_dtype = DTYPE_BF16, .out_dtype = DTYPE_BF16, .a = x, .lda = K, .b = w, .ldb = K,
- *             .d = y, .ldd = N, .epilogue = GEMM_BIAS, .bias = bias, .workspace = workspace }));
+ *             .in_dtype = DTYPE_BF16, .out_dtype = DTYPE_BF16, .a = { x, K }, .b = { w, K },
+ *             .d = { y, N }, .epilogue = GEMM_BIAS, .bias = bias, .workspace = workspace }));
  *
  * All matrices are row-major, as everywhere in this project. Products and sums are in float32
  * (never TF32); the epilogue works on the float32 sum and d is rounded once. A product is queued in
@@ -47,22 +47,23 @@ enum gemm_epilogue {
     GEMM_DGELU  /* d = s * gelu_tanh'(pre) */
 };
 
+/* A row-major matrix somewhere on the device. */
+struct rows {
+    void *data;
+    int64_t ld; /* elements from row to row */
+};
+
 struct gemm {
     bool a_transposed, b_transposed; /* stored [k, m], [n, k] */
     int64_t m, n, k;                 /* all > 0 */
     dtype_t in_dtype;                /* of a and b: F32 or BF16 */
     dtype_t out_dtype;               /* of d: F32, or BF16 where in_dtype is */
-    const void *a;
-    int64_t lda; /* elements from stored row to stored row, here and below */
-    const void *b;
-    int64_t ldb;
-    void *d; /* [m, n] */
-    int64_t ldd;
-    bool accumulate; /* d += s; not with an epilogue */
+    struct rows a, b;                /* read only */
+    struct rows d;                   /* [m, n] */
+    bool accumulate;                 /* d += s; not with an epilogue */
     enum gemm_epilogue epilogue;
     const void *bias;         /* [n] of out_dtype */
-    const void *pre;          /* [m, n] of out_dtype; apart from d */
-    int64_t ldpre;            /* a multiple of 8 */
+    struct rows pre;          /* [m, n] of out_dtype, apart from d; ld a multiple of 8 */
     struct scratch workspace; /* gemm_workspace_bytes(), 16-byte aligned */
 };
 

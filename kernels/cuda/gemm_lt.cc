@@ -13,6 +13,7 @@
 #include "kernels/cuda/gemm_tune.h"
 
 #include <cublasLt.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +40,7 @@ struct gemm_lib {
     struct tune_settings settings;
     struct tune_book book;
     struct product_table table;
-    struct plan plan[PRODUCT_SLOTS];
+    struct plan *plan[PRODUCT_SLOTS]; /* by slot of the table */
 };
 
 STATIC_ASSERT(sizeof(cublasLtMatmulAlgo_t) == TUNE_WORDS * sizeof(uint64_t), "opaque algorithm");
@@ -78,7 +79,7 @@ static err_t set_pointers(struct plan *p, const struct gemm *g)
 {
     if (g->epilogue == GEMM_BIAS) TRY(set(p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, g->bias, g));
     if (g->epilogue == GEMM_DGELU)
-        TRY(set(p, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, g->pre, g));
+        TRY(set(p, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, g->pre.data, g));
     return ERR_OK;
 }
 
@@ -88,7 +89,7 @@ static err_t describe_epilogue(struct plan *p, const struct gemm *g)
                                                     CUBLASLT_EPILOGUE_BIAS,
                                                     CUBLASLT_EPILOGUE_DGELU };
     TRY(set(p, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogues[g->epilogue], g));
-    if (g->epilogue == GEMM_DGELU) TRY(set(p, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, g->ldpre, g));
+    if (g->epilogue == GEMM_DGELU) TRY(set(p, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, g->pre.ld, g));
     return set_pointers(p, g);
 }
 
@@ -111,10 +112,10 @@ static err_t describe(struct plan *p, const struct gemm *g)
     TRY(set(p, CUBLASLT_MATMUL_DESC_TRANSB, op_b, g));
     TRY(describe_epilogue(p, g));
     TRY(layout(&p->a, g->in_dtype, g->b_transposed ? g->n : g->k, g->b_transposed ? g->k : g->n,
-               g->ldb, g));
+               g->b.ld, g));
     TRY(layout(&p->b, g->in_dtype, g->a_transposed ? g->k : g->m, g->a_transposed ? g->m : g->k,
-               g->lda, g));
-    return layout(&p->d, g->out_dtype, g->m, g->n, g->ldd, g);
+               g->a.ld, g));
+    return layout(&p->d, g->out_dtype, g->m, g->n, g->d.ld, g);
 }
 
 static cublasStatus_t queue(struct dev *dev, struct plan *p, const struct gemm *g,
@@ -122,8 +123,8 @@ static cublasStatus_t queue(struct dev *dev, struct plan *p, const struct gemm *
 {
     const struct dev_cuda *cuda = dev_cuda_of(dev);
     const float alpha = 1.0f, beta = g->accumulate ? 1.0f : 0.0f;
-    return cublasLtMatmul(cuda->gemm->handle, &p->desc, &alpha, g->b, &p->a, g->a, &p->b, &beta,
-                          g->d, &p->d, g->d, &p->d, algo, g->workspace.data,
+    return cublasLtMatmul(cuda->gemm->handle, &p->desc, &alpha, g->b.data, &p->a, g->a.data, &p->b,
+                          &beta, g->d.data, &p->d, g->d.data, &p->d, algo, g->workspace.data,
                           (size_t)WORKSPACE_BYTES, (cudaStream_t)cuda->gpu.queue[DEV_COMPUTE]);
 }
 
@@ -144,9 +145,9 @@ static err_t prefer(cublasLtMatmulPreferenceOpaque_t *pref,
 
 static err_t state_preferences(cublasLtMatmulPreferenceOpaque_t *pref, const struct gemm *g)
 {
-    const uint32_t a = (uint32_t)tune_alignment(g->b, g->ldb, g->in_dtype);
-    const uint32_t b = (uint32_t)tune_alignment(g->a, g->lda, g->in_dtype);
-    const uint32_t d = (uint32_t)tune_alignment(g->d, g->ldd, g->out_dtype);
+    const uint32_t a = (uint32_t)tune_alignment(g->b.data, g->b.ld, g->in_dtype);
+    const uint32_t b = (uint32_t)tune_alignment(g->a.data, g->a.ld, g->in_dtype);
+    const uint32_t d = (uint32_t)tune_alignment(g->d.data, g->d.ld, g->out_dtype);
     const uint64_t workspace = WORKSPACE_BYTES;
     const uint32_t reductions = REDUCTIONS;
     TRY(check(cublasLtMatmulPreferenceInit(pref), "gemm.propose", "cublasLtMatmulPreferenceInit",
@@ -219,15 +220,15 @@ static err_t time_kept(int *best, double *best_us, struct dev *dev, struct plan 
 {
     err_t rc = ERR_OK;
     struct gpu *gpu = gpu_of(dev);
-    const int64_t bytes = ((g->m - 1) * g->ldd + g->n) * dtype_bytes(g->out_dtype);
+    const int64_t bytes = ((g->m - 1) * g->d.ld + g->n) * dtype_bytes(g->out_dtype);
     void *kept = NULL;
     if (!g->accumulate) return time_all(best, best_us, dev, p, g, from);
 
     TRY(gpu_host_malloc(gpu, &kept, bytes, "sums kept while products are timed"));
-    TRY_DONE(gpu_copy(gpu, DEV_COMPUTE, kept, g->d, bytes));
+    TRY_DONE(gpu_copy(gpu, DEV_COMPUTE, kept, g->d.data, bytes));
     TRY_DONE(gpu_queue_sync(gpu, DEV_COMPUTE));
     TRY_DONE(time_all(best, best_us, dev, p, g, from));
-    TRY_DONE(gpu_copy(gpu, DEV_COMPUTE, g->d, kept, bytes));
+    TRY_DONE(gpu_copy(gpu, DEV_COMPUTE, g->d.data, kept, bytes));
     TRY_DONE(gpu_queue_sync(gpu, DEV_COMPUTE));
 done:
     gpu_host_free(gpu, kept);
@@ -285,21 +286,42 @@ static err_t choose(struct dev *dev, struct plan *p, const struct gemm *g)
 
 /* ---- products ---- */
 
+static void forget_plans(struct gemm_lib *lib)
+{
+    for (struct plan *&p : lib->plan) {
+        free(p);
+        p = NULL;
+    }
+    lib->table = {};
+}
+
+/* A plan stays where it was made: descriptors are not ours to copy. */
+static err_t make_plan(struct plan **out, struct dev *dev, const struct gemm *g)
+{
+    struct plan *p = (struct plan *)malloc(sizeof *p);
+    if (p == NULL) RAISE(NOMEM, "product: %zu bytes of host memory wanted", sizeof *p);
+    err_t rc = describe(p, g);
+    if (rc == ERR_OK) rc = choose(dev, p, g);
+    if (rc == ERR_OK)
+        *out = p;
+    else
+        free(p);
+    return rc;
+}
+
 static err_t prepare(struct plan **out, struct dev *dev, const struct gemm *g)
 {
     struct gemm_lib *lib = dev_cuda_of(dev)->gemm;
-    struct plan fresh;
     int64_t key[PRODUCT_WORDS];
     product_key(key, g);
     const int64_t slot = product_find(&lib->table, key);
     if (slot >= 0) {
-        *out = &lib->plan[slot];
+        *out = lib->plan[slot];
         return set_pointers(*out, g);
     }
-    TRY(describe(&fresh, g));
-    TRY(choose(dev, &fresh, g));
-    *out = &lib->plan[product_add(&lib->table, key)];
-    **out = fresh;
+    TRY(make_plan(out, dev, g));
+    if (product_is_full(&lib->table)) forget_plans(lib);
+    lib->plan[product_add(&lib->table, key)] = *out;
     return ERR_OK;
 }
 
@@ -308,7 +330,7 @@ err_t gemm_run(struct dev *dev, const struct gemm *g)
     struct plan *p;
     ASSERT(g->m > 0 && g->n > 0 && g->k > 0 && g->workspace.bytes >= WORKSPACE_BYTES);
     ASSERT(g->epilogue == GEMM_PLAIN || !g->accumulate);
-    ASSERT(g->epilogue != GEMM_DGELU || (g->ldpre % 8 == 0 && g->pre != g->d));
+    ASSERT(g->epilogue != GEMM_DGELU || (g->pre.ld % 8 == 0 && g->pre.data != g->d.data));
     TRY(prepare(&p, dev, g));
     TRY(check(queue(dev, p, g, &p->algo), "gemm.run", "cublasLtMatmul", g));
     dev->stats.gemm_flop += 2.0 * (double)g->m * (double)g->n * (double)g->k;
@@ -317,8 +339,8 @@ err_t gemm_run(struct dev *dev, const struct gemm *g)
 
 /* ---- opening ---- */
 
-/* Algorithms and descriptors are another major version's own affair; an older minor version may lack
- * what this one was compiled against. */
+/* Algorithms and descriptors are another major version's own affair; an older minor version may
+ * lack what this one was compiled against. */
 static err_t check_version(void)
 {
     const int64_t found = (int64_t)cublasLtGetVersion(), built = CUBLAS_VERSION;
@@ -366,6 +388,7 @@ void gemm_lib_close(struct gemm_lib *lib, struct dev *dev)
     if (lib->begin != NULL) gpu_event_destroy(gpu_of(dev), lib->begin);
     if (lib->end != NULL) gpu_event_destroy(gpu_of(dev), lib->end);
     if (lib->handle != NULL) (void)cublasLtDestroy(lib->handle);
+    forget_plans(lib);
     tune_book_clear(&lib->book);
     free(lib);
 }

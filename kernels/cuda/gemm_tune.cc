@@ -37,8 +37,10 @@ err_t tune_settings_read(struct tune_settings *out)
     const char *tune = env_get("SOULCHAT_TUNE"), *fuse = env_get("SOULCHAT_FUSE");
     *out = {};
     out->is_off = tune != NULL && strcmp(tune, "off") == 0;
-    if (tune == NULL) default_path(out->path);
-    else if (!out->is_off && strlen(tune) < sizeof out->path) strcpy(out->path, tune);
+    if (tune == NULL)
+        default_path(out->path);
+    else if (!out->is_off && strlen(tune) < sizeof out->path)
+        strcpy(out->path, tune);
     if (fuse != NULL && strcmp(fuse, "dgelu") != 0)
         RAISE(USAGE, "SOULCHAT_FUSE=%s; expected dgelu", fuse);
     out->fuse_dgelu = fuse != NULL;
@@ -65,14 +67,14 @@ static void describe(char out[TUNE_KEY_MAX], const struct gemm *g, int64_t m, in
 {
     static const char *const epilogues[] = { "", " bias", " dgelu" };
     const int aligned_pre =
-        g->epilogue == GEMM_DGELU ? tune_alignment(g->pre, g->ldpre, g->out_dtype) : 16;
-    const int aligned_d = tune_alignment(g->d, g->ldd, g->out_dtype);
+        g->epilogue == GEMM_DGELU ? tune_alignment(g->pre.data, g->pre.ld, g->out_dtype) : 16;
+    const int aligned_d = tune_alignment(g->d.data, g->d.ld, g->out_dtype);
     const int length =
         snprintf(out, TUNE_KEY_MAX, "%c%c %s>%s %" PRId64 "x%" PRId64 "x%" PRId64 "%s%s a%d,%d,%d",
                  g->a_transposed ? 't' : 'n', g->b_transposed ? 't' : 'n', dtype_name(g->in_dtype),
                  dtype_name(g->out_dtype), m, n, k, g->accumulate ? " add" : "",
-                 epilogues[g->epilogue], tune_alignment(g->a, g->lda, g->in_dtype),
-                 tune_alignment(g->b, g->ldb, g->in_dtype),
+                 epilogues[g->epilogue], tune_alignment(g->a.data, g->a.ld, g->in_dtype),
+                 tune_alignment(g->b.data, g->b.ld, g->in_dtype),
                  aligned_d < aligned_pre ? aligned_d : aligned_pre);
     ASSERT(length > 0 && length < TUNE_KEY_MAX);
 }
@@ -82,10 +84,7 @@ void tune_key(char out[TUNE_KEY_MAX], const struct gemm *g)
     describe(out, g, tune_bucket(g->m), tune_bucket(g->n), tune_bucket(g->k));
 }
 
-void tune_name(char out[TUNE_KEY_MAX], const struct gemm *g)
-{
-    describe(out, g, g->m, g->n, g->k);
-}
+void tune_name(char out[TUNE_KEY_MAX], const struct gemm *g) { describe(out, g, g->m, g->n, g->k); }
 
 /* ---- choices ---- */
 
@@ -109,8 +108,7 @@ static err_t append(struct tune_book *book, const struct tune_choice *choice)
     if (book->count == book->capacity) {
         const int64_t capacity = max_i64(64, 2 * book->capacity);
         void *grown = realloc(book->choices, (size_t)capacity * sizeof *choice);
-        if (grown == NULL)
-            RAISE(NOMEM, "tuned products: room for %" PRId64 " wanted", capacity);
+        if (grown == NULL) RAISE(NOMEM, "tuned products: room for %" PRId64 " wanted", capacity);
         book->choices = (struct tune_choice *)grown;
         book->capacity = capacity;
     }
@@ -295,15 +293,21 @@ void product_key(int64_t out[PRODUCT_WORDS], const struct gemm *g)
 {
     const int64_t kinds = g->a_transposed | g->b_transposed << 1 | g->accumulate << 2 |
                           g->epilogue << 3 | g->in_dtype << 5 | g->out_dtype << 9;
-    const int64_t aligned = tune_alignment(g->a, g->lda, g->in_dtype) |
-                            tune_alignment(g->b, g->ldb, g->in_dtype) << 5 |
-                            tune_alignment(g->d, g->ldd, g->out_dtype) << 10;
+    const int64_t aligned = tune_alignment(g->a.data, g->a.ld, g->in_dtype) |
+                            tune_alignment(g->b.data, g->b.ld, g->in_dtype) << 5 |
+                            tune_alignment(g->d.data, g->d.ld, g->out_dtype) << 10;
     const bool has_pre = g->epilogue == GEMM_DGELU;
     const int64_t key[PRODUCT_WORDS] = {
-        g->m,   g->n,   g->k,
-        g->lda, g->ldb, g->ldd,
-        kinds,  aligned, has_pre ? g->ldpre : 0,
-        has_pre ? tune_alignment(g->pre, g->ldpre, g->out_dtype) : 0,
+        g->m,
+        g->n,
+        g->k,
+        g->a.ld,
+        g->b.ld,
+        g->d.ld,
+        kinds,
+        aligned,
+        has_pre ? g->pre.ld : 0,
+        has_pre ? tune_alignment(g->pre.data, g->pre.ld, g->out_dtype) : 0,
     };
     memcpy(out, key, sizeof key);
 }
@@ -325,10 +329,11 @@ int64_t product_find(const struct product_table *t, const int64_t key[PRODUCT_WO
     return t->key[slot][0] != 0 ? slot : -1;
 }
 
+bool product_is_full(const struct product_table *t) { return t->count >= PRODUCT_SLOTS / 4 * 3; }
+
 int64_t product_add(struct product_table *t, const int64_t key[PRODUCT_WORDS])
 {
-    ASSERT(key[0] > 0);
-    if (t->count >= PRODUCT_SLOTS / 4 * 3) *t = {};
+    ASSERT(key[0] > 0 && !product_is_full(t));
     const int64_t slot = slot_of(t, key);
     ASSERT(t->key[slot][0] == 0);
     memcpy(t->key[slot], key, sizeof t->key[slot]);

@@ -99,8 +99,10 @@ struct product_table {
 void product_key(int64_t out[PRODUCT_WORDS], const struct gemm *g);
 /* The slot of a key, or -1. */
 int64_t product_find(const struct product_table *t, const int64_t key[PRODUCT_WORDS]);
-/* The slot for a key that is not there. A table three quarters full is emptied first: it costs
- * preparing calls again, and only programs with endless shapes get there. */
+/* Three quarters of the slots are taken: empty the table before adding. It costs preparing calls
+ * again, and only programs with endless shapes get there. */
+bool product_is_full(const struct product_table *t);
+/* The slot for a key that is not there, in a table that is not full. */
 int64_t product_add(struct product_table *t, const int64_t key[PRODUCT_WORDS]);
 
 #ifdef __cplusplus

@@ -53,10 +53,10 @@ static bool pre_is_in_scratch(const struct linear_fwd_args *a)
 struct fwd {
     const struct linear_fwd_args *a;
     struct scratch workspace;
-    void *weights;      /* a widened piece of w */
-    const void *bias;   /* in the dtype that the product adds, or that rows_add_bias reads */
-    struct rows sum;    /* [piece, width] f32, where the bias is apart */
-    struct rows pre;    /* [piece, width] T, where it is not kept */
+    void *weights;       /* a widened piece of w */
+    const void *bias;    /* in the dtype that the product adds, or that rows_add_bias reads */
+    struct rows sum;     /* [piece, width] f32, where the bias is apart */
+    struct rows pre;     /* [piece, width] T, where it is not kept */
     int64_t width, rows; /* columns of pre, rows at a time */
 };
 
@@ -71,8 +71,7 @@ int64_t linear_fwd_scratch_cuda(const struct dev *dev, const struct linear_fwd_a
 {
     (void)dev;
     const int64_t width = a->w->dim[0], row_bytes = fwd_row_bytes(a);
-    int64_t bytes = taken(gemm_workspace_bytes()) +
-                    taken(weight_piece_bytes(a->w, a->x->dtype)) +
+    int64_t bytes = taken(gemm_workspace_bytes()) + taken(weight_piece_bytes(a->w, a->x->dtype)) +
                     taken(piece_rows(a->x->dim[0], row_bytes) * row_bytes) + 256;
     if (bias_is_widened(a)) bytes += taken(width * (int64_t)sizeof(float));
     return bytes;
@@ -111,10 +110,15 @@ static err_t fwd_product(struct dev *dev, const struct fwd *f, struct rows d, dt
         struct rows w;
         TRY(weight_piece(&w, dev, a->w, T, n, cols, f->weights));
         const struct gemm g = {
-            .b_transposed = true, .m = count, .n = cols, .k = a->x->dim[1],
-            .in_dtype = T, .out_dtype = out_dtype,
-            .a = x.data, .lda = x.ld, .b = w.data, .ldb = w.ld,
-            .d = (char *)d.data + at, .ldd = d.ld,
+            .b_transposed = true,
+            .m = count,
+            .n = cols,
+            .k = a->x->dim[1],
+            .in_dtype = T,
+            .out_dtype = out_dtype,
+            .a = x,
+            .b = w,
+            .d = { (char *)d.data + at, d.ld },
             .epilogue = adds_bias ? GEMM_BIAS : GEMM_PLAIN,
             .bias = adds_bias ? (const char *)f->bias + at : NULL,
             .workspace = f->workspace,
@@ -191,10 +195,10 @@ static bool is_fused(const struct dev *dev, const struct linear_bwd_args *a)
 struct bwd {
     const struct linear_bwd_args *a;
     struct scratch workspace;
-    void *weights;  /* a widened piece of w */
-    struct rows g;  /* [piece, K] T: dy w, until the activation is undone */
+    void *weights; /* a widened piece of w */
+    struct rows g; /* [piece, K] T: dy w, until the activation is undone */
     bool fused;
-    int64_t rows;   /* at a time */
+    int64_t rows; /* at a time */
 };
 
 /* d = dy w for rows first .. first+count-1, a sum over pieces of w where it is widened. */
@@ -211,11 +215,17 @@ static err_t bwd_product(struct dev *dev, const struct bwd *f, struct rows d, in
         struct rows w;
         TRY(weight_piece(&w, dev, a->w, T, n, depth, f->weights));
         const struct gemm g = {
-            .m = count, .n = a->w->dim[1], .k = depth,
-            .in_dtype = T, .out_dtype = T,
-            .a = (const char *)dy.data + n * dtype_bytes(T), .lda = dy.ld,
-            .b = w.data, .ldb = w.ld, .d = d.data, .ldd = d.ld, .accumulate = n > 0,
-            .epilogue = f->fused ? GEMM_DGELU : GEMM_PLAIN, .pre = pre.data, .ldpre = pre.ld,
+            .m = count,
+            .n = a->w->dim[1],
+            .k = depth,
+            .in_dtype = T,
+            .out_dtype = T,
+            .a = { (char *)dy.data + n * dtype_bytes(T), dy.ld },
+            .b = w,
+            .d = d,
+            .accumulate = n > 0,
+            .epilogue = f->fused ? GEMM_DGELU : GEMM_PLAIN,
+            .pre = pre,
             .workspace = f->workspace,
         };
         TRY(gemm_run(dev, &g));
@@ -229,8 +239,7 @@ static err_t bwd_rows(struct dev *dev, const struct bwd *f, int64_t first, int64
     const dtype_t T = a->dy->dtype;
     const int64_t K = a->w->dim[1];
     const struct rows dx = rows_of(a->dx, first);
-    const bool is_direct =
-        a->x_act == ACT_NONE || (f->fused && a->dx->data != a->x_pre->data);
+    const bool is_direct = a->x_act == ACT_NONE || (f->fused && a->dx->data != a->x_pre->data);
     TRY(bwd_product(dev, f, is_direct ? dx : f->g, first, count));
     if (is_direct) return ERR_OK;
     if (f->fused) return rows_act(dev, ACT_NONE, T, dx, f->g, count, K);
@@ -253,10 +262,16 @@ static err_t weight_gradient(struct dev *dev, const struct linear_bwd_args *a,
                              struct scratch workspace)
 {
     const struct gemm g = {
-        .a_transposed = true, .m = a->dy->dim[1], .n = a->x->dim[1], .k = a->dy->dim[0],
-        .in_dtype = a->dy->dtype, .out_dtype = a->dw_acc->dtype,
-        .a = a->dy->data, .lda = a->dy->row_stride, .b = a->x->data, .ldb = a->x->row_stride,
-        .d = a->dw_acc->data, .ldd = a->dw_acc->row_stride, .accumulate = true,
+        .a_transposed = true,
+        .m = a->dy->dim[1],
+        .n = a->x->dim[1],
+        .k = a->dy->dim[0],
+        .in_dtype = a->dy->dtype,
+        .out_dtype = a->dw_acc->dtype,
+        .a = rows_of(a->dy, 0),
+        .b = rows_of(a->x, 0),
+        .d = rows_of(a->dw_acc, 0),
+        .accumulate = true,
         .workspace = workspace,
     };
     return gemm_run(dev, &g);
@@ -268,8 +283,8 @@ err_t linear_bwd_cuda(struct dev *dev, const struct linear_bwd_args *a)
     struct scratch left = a->scratch;
     const struct scratch workspace = take_workspace(&left);
     if (a->db_acc != NULL)
-        TRY(rows_sum(dev, a->db_acc, a->dy->dtype, rows_of(a->dy, 0), a->dy->dim[0],
-                     a->dy->dim[1], (float *)left.data));
+        TRY(rows_sum(dev, a->db_acc, a->dy->dtype, rows_of(a->dy, 0), a->dy->dim[0], a->dy->dim[1],
+                     (float *)left.data));
     if (a->dw_acc != NULL) TRY(weight_gradient(dev, a, workspace));
     if (a->dx != NULL) TRY(input_gradient(dev, a, workspace, left)); /* may write over x_pre */
     return ERR_OK;

@@ -101,8 +101,9 @@ template <class T>
 static err_t act_in(struct dev *dev, enum act_kind act, struct rows y, struct rows pre, int64_t R,
                     int64_t N)
 {
-    return fits(pack_width<T>, N, y.ld, pre.ld, 0) ? act_of<T, pack_width<T>>(dev, act, y, pre, R, N)
-                                                   : act_of<T, 1>(dev, act, y, pre, R, N);
+    return fits(pack_width<T>, N, y.ld, pre.ld, 0)
+               ? act_of<T, pack_width<T>>(dev, act, y, pre, R, N)
+               : act_of<T, 1>(dev, act, y, pre, R, N);
 }
 
 err_t rows_act(struct dev *dev, enum act_kind act, dtype_t dtype, struct rows y, struct rows pre,
@@ -134,8 +135,7 @@ __global__ void __launch_bounds__(THREADS)
         if (c >= K) break;
 #pragma unroll
         for (int i = 0; i < W; i++)
-            d[p].v[i] =
-                from_float<T>(to_float(d[p].v[i]) * act_gelu_slope<T>(to_float(u[p].v[i])));
+            d[p].v[i] = from_float<T>(to_float(d[p].v[i]) * act_gelu_slope<T>(to_float(u[p].v[i])));
         store_pack(dx + at.row * lddx + c, d[p]);
     }
 }
@@ -186,8 +186,8 @@ static err_t act_bwd_in(struct dev *dev, enum act_kind act, struct rows dx, stru
                : act_bwd_of<T, 1>(dev, act, dx, g, pre, R, K);
 }
 
-err_t rows_act_bwd(struct dev *dev, enum act_kind act, dtype_t dtype, struct rows dx,
-                   struct rows g, struct rows pre, int64_t R, int64_t K)
+err_t rows_act_bwd(struct dev *dev, enum act_kind act, dtype_t dtype, struct rows dx, struct rows g,
+                   struct rows pre, int64_t R, int64_t K)
 {
     return dtype == DTYPE_F32 ? act_bwd_in<float>(dev, act, dx, g, pre, R, K)
                               : act_bwd_in<bf16>(dev, act, dx, g, pre, R, K);
@@ -302,8 +302,8 @@ static err_t fold(struct dev *dev, const struct tensor *sum_acc, const float *pa
                   int64_t N)
 {
     return gpu_launch(dev, "fold_sums", fold_sums<A>, dim3((unsigned)div_ceil(N, THREADS)),
-                      dim3(THREADS), 0, (A *)sum_acc->data, partial,
-                      div_ceil(R, sum_block_rows(R)), N);
+                      dim3(THREADS), 0, (A *)sum_acc->data, partial, div_ceil(R, sum_block_rows(R)),
+                      N);
 }
 
 err_t rows_sum(struct dev *dev, const struct tensor *sum_acc, dtype_t dtype, struct rows x,
@@ -324,8 +324,7 @@ __global__ void __launch_bounds__(THREADS) widen_run(float *out, const S *in, in
     if (i < count) out[i] = to_float(in[i]);
 }
 
-template <class S>
-static err_t widen_of(struct dev *dev, float *out, const void *in, int64_t count)
+template <class S> static err_t widen_of(struct dev *dev, float *out, const void *in, int64_t count)
 {
     return gpu_launch(dev, "widen", widen_run<S>, dim3((unsigned)div_ceil(count, THREADS)),
                       dim3(THREADS), 0, out, (const S *)in, count);

@@ -12,12 +12,6 @@
 #include "kernels/cuda/gemm.h"
 #include "kernels/ops_linear.h"
 
-/* A [rows, cols] matrix of T somewhere on the device. */
-struct rows {
-    void *data;
-    int64_t ld;
-};
-
 /* The rows of a tensor from row `first` on. */
 struct rows rows_of(const struct tensor *t, int64_t first);
 
@@ -32,8 +26,8 @@ MUST_USE err_t rows_add_bias(struct dev *dev, struct rows y, struct rows z, cons
                              int64_t R, int64_t N);
 /* sum_acc[N] += sum over rows of x[R,N], in an order that depends on R alone.
  * `partial` has rows_sum_bytes(R, N). */
-MUST_USE err_t rows_sum(struct dev *dev, const struct tensor *sum_acc, dtype_t dtype,
-                        struct rows x, int64_t R, int64_t N, float *partial);
+MUST_USE err_t rows_sum(struct dev *dev, const struct tensor *sum_acc, dtype_t dtype, struct rows x,
+                        int64_t R, int64_t N, float *partial);
 int64_t rows_sum_bytes(int64_t R, int64_t N);
 
 /* Weights in T as products want them: a matrix in another format is widened to f32, a piece of its

@@ -21,7 +21,7 @@
 #define CHUNK_MIN    128
 #define CHUNK_MAX    4096
 
-#define COPY_THREADS 256
+#define COPY_THREADS 256  /* at most, of a row's packs */
 #define CE_WIDTH     8    /* logits of a thread at a time: 32 bytes, 16 as bf16 */
 #define CE_THREADS   1024 /* of a row of 8192 or more words */
 
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(COPY_THREADS)
     const int64_t source = from_rows == nullptr ? i : from_rows[i];
     const bool is_known = from_rows == nullptr || (source >= 0 && source < rows);
     if (to_rows != nullptr && (target < 0 || target >= rows)) return;
-    for (int64_t c = (int64_t)threadIdx.x * W; c < C; c += COPY_THREADS * W) {
+    for (int64_t c = (int64_t)threadIdx.x * W; c < C; c += blockDim.x * W) {
         pack<T, W> v;
 #pragma unroll
         for (int k = 0; k < W; k++) v.v[k] = from_float<T>(NAN);
@@ -58,9 +58,11 @@ struct row_copy {
 
 template <class T> static err_t copy_of(struct dev *dev, const struct row_copy *copy)
 {
-    const auto kernel =
-        copy->C % pack_width<T> == 0 ? copy_rows<T, pack_width<T>> : copy_rows<T, 1>;
-    return gpu_launch(dev, "copy_rows", kernel, dim3((unsigned)copy->count), dim3(COPY_THREADS), 0,
+    const bool is_packed = copy->C % pack_width<T> == 0;
+    const auto kernel = is_packed ? copy_rows<T, pack_width<T>> : copy_rows<T, 1>;
+    const int64_t packs = copy->C / (is_packed ? pack_width<T> : 1);
+    const unsigned threads = (unsigned)min_i64(COPY_THREADS, align_up(packs, WARP_SIZE));
+    return gpu_launch(dev, "copy_rows", kernel, dim3((unsigned)copy->count), dim3(threads), 0,
                       (T *)copy->to, copy->to_rows, (const T *)copy->from, copy->from_rows, copy->C,
                       copy->rows);
 }
@@ -104,8 +106,8 @@ __device__ __forceinline__ softmax_part whole_row(const float *z, int64_t count,
 
 /*
  * nll of one row of logits z; with `gradient` the row becomes weight * (softmax(z) - onehot) in T.
- * In bf16 the gradient of logits c .. c+7 lies where logits c/2 .. c/2+3 were: all threads have read
- * a tile of the row before any writes, and no tile reaches into one that is still to be read.
+ * In bf16 the gradient of logits c .. c+7 lies where logits c/2 .. c/2+3 were: all threads have
+ * read a tile of the row before any writes, and no tile reaches into one that is still to be read.
  */
 template <class T>
 __global__ void __launch_bounds__(CE_THREADS)
@@ -144,9 +146,9 @@ __global__ void __launch_bounds__(CE_THREADS)
 struct ce {
     const struct linear_ce_args *a;
     struct scratch workspace;
-    void *weights;         /* a widened piece of w */
-    float *logits;         /* [count, ld], later dz of T with rows of ld floats */
-    void *x;               /* [count, C] of T, later dx */
+    void *weights; /* a widened piece of w */
+    float *logits; /* [count, ld], later dz of T with rows of ld floats */
+    void *x;       /* [count, C] of T, later dx */
     int64_t ld;
     int64_t first, count;
 };
@@ -199,9 +201,15 @@ static err_t logits_product(struct dev *dev, const struct ce *f)
         const int64_t words = min_i64(piece, Vv - v);
         struct rows w;
         TRY(weight_piece(&w, dev, a->w, T, v, words, f->weights));
-        const struct gemm g = { .b_transposed = true, .m = f->count, .n = words, .k = C,
-                                .in_dtype = T, .out_dtype = DTYPE_F32, .a = f->x, .lda = C,
-                                .b = w.data, .ldb = w.ld, .d = f->logits + v, .ldd = f->ld,
+        const struct gemm g = { .b_transposed = true,
+                                .m = f->count,
+                                .n = words,
+                                .k = C,
+                                .in_dtype = T,
+                                .out_dtype = DTYPE_F32,
+                                .a = { f->x, C },
+                                .b = w,
+                                .d = { f->logits + v, f->ld },
                                 .workspace = f->workspace };
         TRY(gemm_run(dev, &g));
     }
@@ -212,12 +220,11 @@ template <class T> static err_t ce_of(struct dev *dev, const struct ce *f)
 {
     const struct linear_ce_args *a = f->a;
     const int64_t threads = align_up(div_ceil(a->vocab_valid, CE_WIDTH), WARP_SIZE);
-    return gpu_launch(dev, "ce_rows", ce_rows<T>, dim3((unsigned)f->count),
-                      dim3((unsigned)min_i64(threads, CE_THREADS)), 0,
-                      (float *)a->nll->data + f->first, f->logits, f->ld,
-                      (const int32_t *)a->labels->data + f->first,
-                      (const float *)a->weights->data + f->first, a->vocab_valid,
-                      wants_gradient(a));
+    return gpu_launch(
+        dev, "ce_rows", ce_rows<T>, dim3((unsigned)f->count),
+        dim3((unsigned)min_i64(threads, CE_THREADS)), 0, (float *)a->nll->data + f->first,
+        f->logits, f->ld, (const int32_t *)a->labels->data + f->first,
+        (const float *)a->weights->data + f->first, a->vocab_valid, wants_gradient(a));
 }
 
 /* dw_acc += dz^T x */
@@ -226,10 +233,16 @@ static err_t dw_product(struct dev *dev, const struct ce *f)
     const struct linear_ce_args *a = f->a;
     const dtype_t T = a->x->dtype;
     const int64_t C = a->x->dim[1];
-    const struct gemm g = { .a_transposed = true, .m = a->vocab_valid, .n = C, .k = f->count,
-                            .in_dtype = T, .out_dtype = a->dw_acc->dtype, .a = f->logits,
-                            .lda = dz_ld(f), .b = f->x, .ldb = C, .d = a->dw_acc->data,
-                            .ldd = a->dw_acc->row_stride, .accumulate = true,
+    const struct gemm g = { .a_transposed = true,
+                            .m = a->vocab_valid,
+                            .n = C,
+                            .k = f->count,
+                            .in_dtype = T,
+                            .out_dtype = a->dw_acc->dtype,
+                            .a = { f->logits, dz_ld(f) },
+                            .b = { f->x, C },
+                            .d = rows_of(a->dw_acc, 0),
+                            .accumulate = true,
                             .workspace = f->workspace };
     return gemm_run(dev, &g);
 }
@@ -244,10 +257,16 @@ static err_t dx_product(struct dev *dev, const struct ce *f)
         const int64_t words = min_i64(piece, Vv - v);
         struct rows w;
         TRY(weight_piece(&w, dev, a->w, T, v, words, f->weights));
-        const struct gemm g = { .m = f->count, .n = C, .k = words, .in_dtype = T, .out_dtype = T,
-                                .a = (const char *)f->logits + v * dtype_bytes(T),
-                                .lda = dz_ld(f), .b = w.data, .ldb = w.ld, .d = f->x, .ldd = C,
-                                .accumulate = v > 0, .workspace = f->workspace };
+        const struct gemm g = { .m = f->count,
+                                .n = C,
+                                .k = words,
+                                .in_dtype = T,
+                                .out_dtype = T,
+                                .a = { (char *)f->logits + v * dtype_bytes(T), dz_ld(f) },
+                                .b = w,
+                                .d = { f->x, C },
+                                .accumulate = v > 0,
+                                .workspace = f->workspace };
         TRY(gemm_run(dev, &g));
     }
     return ERR_OK;
@@ -259,15 +278,17 @@ static err_t chunk(struct dev *dev, const struct ce *f)
     const dtype_t T = a->x->dtype;
     const int32_t *const rows = (const int32_t *)a->rows->data + f->first;
     const int64_t C = a->x->dim[1], R = a->x->dim[0];
-    const struct row_copy gather = { .to = f->x, .from = a->x->data, .from_rows = rows,
-                                     .count = f->count, .C = C, .rows = R };
+    const struct row_copy gather = {
+        .to = f->x, .from = a->x->data, .from_rows = rows, .count = f->count, .C = C, .rows = R
+    };
     TRY(copy(dev, T, &gather));
     TRY(logits_product(dev, f));
     TRY(T == DTYPE_F32 ? ce_of<float>(dev, f) : ce_of<bf16>(dev, f));
     if (a->dw_acc != NULL) TRY(dw_product(dev, f));
     if (a->dx == NULL) return ERR_OK;
-    const struct row_copy scatter = { .to = a->dx->data, .to_rows = rows, .from = f->x,
-                                      .count = f->count, .C = C, .rows = R };
+    const struct row_copy scatter = {
+        .to = a->dx->data, .to_rows = rows, .from = f->x, .count = f->count, .C = C, .rows = R
+    };
     TRY(dx_product(dev, f));
     return copy(dev, T, &scatter);
 }
@@ -283,8 +304,7 @@ err_t linear_ce_cuda(struct dev *dev, const struct linear_ce_args *a)
     f.x = cuda_scratch_take(&left, x_bytes(a));
     f.weights = cuda_scratch_take(&left, weight_piece_bytes(a->w, a->x->dtype));
 
-    if (a->dx != NULL)
-        TRY(dev_zero(dev, a->dx->data, a->x->dim[0] * C * dtype_bytes(a->x->dtype)));
+    if (a->dx != NULL) TRY(dev_zero(dev, a->dx->data, a->x->dim[0] * C * dtype_bytes(a->x->dtype)));
     for (f.first = 0; f.first < N; f.first += targets) {
         f.count = min_i64(targets, N - f.first);
         TRY(chunk(dev, &f));

@@ -7,9 +7,9 @@
 
 #include <stdlib.h>
 
-#define THREADS     256
-#define RUNS_MAX    1000
-#define RUNS_MIN    3
+#define THREADS      256
+#define RUNS_MAX     1000
+#define RUNS_MIN     3
 #define RUN_LAUNCHES 5 /* products between two looks at the clock, so that gaps do not count */
 
 /* Numbers in [-1, 1) with random bits: how many bits flip decides how much power a product takes,
@@ -68,9 +68,16 @@ static err_t prepare(struct probe *p, struct dev *dev, void *memory, int64_t n)
     const int64_t bytes = gemm_workspace_bytes();
     char *const at = (char *)memory;
     bf16 *const a = (bf16 *)(at + bytes);
-    p->product = { .b_transposed = true, .m = n, .n = n, .k = n, .in_dtype = DTYPE_BF16,
-                   .out_dtype = DTYPE_BF16, .a = a, .lda = n, .b = a + n * n, .ldb = n,
-                   .d = a + 2 * n * n, .ldd = n, .workspace = { memory, bytes } };
+    p->product = { .b_transposed = true,
+                   .m = n,
+                   .n = n,
+                   .k = n,
+                   .in_dtype = DTYPE_BF16,
+                   .out_dtype = DTYPE_BF16,
+                   .a = { a, n },
+                   .b = { a + n * n, n },
+                   .d = { a + 2 * n * n, n },
+                   .workspace = { memory, bytes } };
     TRY(gpu_event_create(gpu_of(dev), &p->begin));
     TRY(gpu_event_create(gpu_of(dev), &p->end));
     return gpu_launch(dev, "fill_random", fill_random, dim3((unsigned)div_ceil(2 * n * n, THREADS)),

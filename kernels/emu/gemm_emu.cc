@@ -31,8 +31,10 @@ static float load(const void *data, dtype_t dtype, int64_t i)
 
 static void store(void *data, dtype_t dtype, int64_t i, float value)
 {
-    if (dtype == DTYPE_F32) static_cast<float *>(data)[i] = value;
-    else static_cast<bf16 *>(data)[i] = to_bf16(value);
+    if (dtype == DTYPE_F32)
+        static_cast<float *>(data)[i] = value;
+    else
+        static_cast<bf16 *>(data)[i] = to_bf16(value);
 }
 
 /* op(x)[rows, cols], dense and widened. */
@@ -49,10 +51,10 @@ static std::vector<float> widened(const void *data, dtype_t dtype, int64_t ld, b
 
 static float finished(const struct gemm *g, int64_t row, int64_t col, float sum)
 {
-    if (g->accumulate) return load(g->d, g->out_dtype, row * g->ldd + col) + sum;
+    if (g->accumulate) return load(g->d.data, g->out_dtype, row * g->d.ld + col) + sum;
     if (g->epilogue == GEMM_BIAS) return sum + load(g->bias, g->out_dtype, col);
     if (g->epilogue == GEMM_DGELU)
-        return sum * act_gelu_slope<bf16>(load(g->pre, g->out_dtype, row * g->ldpre + col));
+        return sum * act_gelu_slope<bf16>(load(g->pre.data, g->out_dtype, row * g->pre.ld + col));
     return sum;
 }
 
@@ -63,13 +65,14 @@ err_t gemm_run(struct dev *dev, const struct gemm *g)
     ASSERT(g->m > 0 && g->n > 0 && g->k > 0 && g->workspace.bytes >= gemm_workspace_bytes());
     ASSERT((g->in_dtype == DTYPE_F32 && g->out_dtype == DTYPE_F32) || g->in_dtype == DTYPE_BF16);
     ASSERT(g->epilogue == GEMM_PLAIN || !g->accumulate);
-    ASSERT(g->epilogue != GEMM_DGELU || (g->ldpre % 8 == 0 && g->pre != g->d));
-    if (fault_point("gemm.run") != ERR_OK)
-        RAISE(CUDA, "product %s: %s", name, err_last()->text);
+    ASSERT(g->epilogue != GEMM_DGELU || (g->pre.ld % 8 == 0 && g->pre.data != g->d.data));
+    if (fault_point("gemm.run") != ERR_OK) RAISE(CUDA, "product %s: %s", name, err_last()->text);
 
     memset(g->workspace.data, 0xff, static_cast<size_t>(gemm_workspace_bytes())); /* its own */
-    const std::vector<float> a = widened(g->a, g->in_dtype, g->lda, g->a_transposed, g->m, g->k);
-    const std::vector<float> b = widened(g->b, g->in_dtype, g->ldb, g->b_transposed, g->k, g->n);
+    const std::vector<float> a =
+        widened(g->a.data, g->in_dtype, g->a.ld, g->a_transposed, g->m, g->k);
+    const std::vector<float> b =
+        widened(g->b.data, g->in_dtype, g->b.ld, g->b_transposed, g->k, g->n);
     std::vector<float> sum(static_cast<size_t>(g->n));
     for (int64_t row = 0; row < g->m; row++) {
         std::fill(sum.begin(), sum.end(), 0.0f);
@@ -80,11 +83,11 @@ err_t gemm_run(struct dev *dev, const struct gemm *g)
                 sum[static_cast<size_t>(col)] += factor * b_row[col];
         }
         for (int64_t col = 0; col < g->n; col++)
-            store(g->d, g->out_dtype, row * g->ldd + col,
+            store(g->d.data, g->out_dtype, row * g->d.ld + col,
                   finished(g, row, col, sum[static_cast<size_t>(col)]));
     }
-    dev->stats.gemm_flop += 2.0 * static_cast<double>(g->m) * static_cast<double>(g->n) *
-                            static_cast<double>(g->k);
+    dev->stats.gemm_flop +=
+        2.0 * static_cast<double>(g->m) * static_cast<double>(g->n) * static_cast<double>(g->k);
     return ERR_OK;
 }
 
