@@ -22,6 +22,7 @@ enum { OPS_OPERANDS_MAX = 12 };
 
 /* A backend under test: what every cmocka test gets as *state. */
 struct ops_env {
+    const char *name; /* that dev_open takes */
     struct dev *dev;
     dtype_t dtype;  /* T */
     struct dev ref; /* the judge */
