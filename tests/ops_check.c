@@ -28,14 +28,6 @@ static double half_ulp(dtype_t dtype, double value)
     }
 }
 
-static double rounded(dtype_t dtype, double x)
-{
-    double storage = 0.0;
-    const struct tensor t = tensor_1d(&storage, dtype, 1, "value");
-    ref_put(&t, 0, x);
-    return ref_get(&t, 0);
-}
-
 /* ---- parity ---- */
 
 /* Fails on the first element outside; returns the largest error as a share of what is accepted. */
@@ -47,7 +39,7 @@ static double compare(const struct ops_laid *got, const struct ops_laid *ref, in
         const double g = ops_result(got, slot, i), r = ops_result(ref, slot, i);
         const double error = fabs(g - r);
         const double limit = o->bound > 0.0 ? o->bound + half_ulp(o->dtype, r) : 0.0;
-        const double nearest = rounded(o->dtype, r);
+        const double nearest = ref_rounded(o->dtype, r);
         const bool same = g == nearest || (isnan(g) && isnan(nearest));
         ref2 += r * r;
         if (!same && !(error <= limit))

@@ -173,18 +173,10 @@ static void fill_segments(struct ops_call *call, int slot, const struct attn_cas
     ops_fill_i32(o, (const int32_t *)c->segments);
 }
 
-static double rounded(dtype_t dtype, double x)
-{
-    double storage = 0.0;
-    const struct tensor t = tensor_1d(&storage, dtype, 1, "value");
-    ref_put(&t, 0, x);
-    return ref_get(&t, 0);
-}
-
 /* Column 0 of a head of q or k, so that their product shifts all scores. */
 static double shift_q(const struct attn_case *c, dtype_t dtype)
 {
-    return rounded(dtype, c->shift / scale_of(c) / PEAK);
+    return ref_rounded(dtype, c->shift / scale_of(c) / PEAK);
 }
 
 /* Heads `first + i*stride` of a row times the case's magnitude, with the shift's column. */
@@ -210,7 +202,7 @@ static void fill_qkv(struct ops_call *call, int slot, const struct attn_case *c)
         sharpen(o->value + r * W, c, l.q_offset, l.q_stride, l.heads, shift_q(c, call->dtype));
         sharpen(o->value + r * W, c, l.k_offset, l.k_stride, l.kv_heads, PEAK);
     }
-    for (int64_t i = 0; i < operand_count(o); i++) o->value[i] = rounded(call->dtype, o->value[i]);
+    for (int64_t i = 0; i < operand_count(o); i++) o->value[i] = ref_rounded(call->dtype, o->value[i]);
 }
 
 static void describe_fwd(struct ops_call *call, int64_t index)
@@ -268,9 +260,9 @@ static void describe_bwd(struct ops_call *call, int64_t index)
     dev_init_host(&ref, &ops_ref, 1);
     ops_run(&laid, &ref, &forward);
     for (int64_t i = 0; i < operand_count(out); i++)
-        out->value[i] = rounded(T, ops_result(&laid, OUT, i));
+        out->value[i] = ref_rounded(T, ops_result(&laid, OUT, i));
     for (int64_t i = 0; i < operand_count(lse); i++)
-        lse->value[i] = rounded(sum, ops_result(&laid, LSE, i));
+        lse->value[i] = ref_rounded(sum, ops_result(&laid, LSE, i));
     ops_clear(&laid);
     ops_call_clear(&forward);
 
