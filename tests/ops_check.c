@@ -85,25 +85,38 @@ static void check_determinism(struct ops_env *env, const struct ops_laid *first)
     env->dev->threads = threads;
 }
 
+/* worst[s], name[s]: of output operand s, the largest error as a share of what is accepted. */
+static void check_case(struct ops_env *env, const struct ops_op *op, int64_t index, double *worst,
+                       const char **name)
+{
+    struct ops_call call = ops_describe(op, env->dtype, index);
+    struct ops_laid got, ref;
+    ops_run(&got, env->dev, &call);
+    ops_run(&ref, &env->ref, &call);
+    for (int s = 0; s < op->operand_count; s++) {
+        if (!is_output(&call.o[s])) continue;
+        name[s] = call.o[s].name;
+        worst[s] = fmax(worst[s], compare(&got, &ref, s));
+    }
+    check_determinism(env, &got);
+    ops_clear(&got);
+    ops_clear(&ref);
+    ops_call_clear(&call);
+}
+
+void ops_check_case(struct ops_env *env, const struct ops_op *op, int64_t index)
+{
+    double worst[OPS_OPERANDS_MAX] = { 0 };
+    const char *name[OPS_OPERANDS_MAX];
+    check_case(env, op, index, worst, name);
+}
+
 void ops_check_table(struct ops_env *env, const struct ops_op *op)
 {
     double worst[OPS_OPERANDS_MAX] = { 0 };
     const char *name[OPS_OPERANDS_MAX] = { NULL };
-    for (int64_t index = 0; index < op->case_count; index++) {
-        struct ops_call call = ops_describe(op, env->dtype, index);
-        struct ops_laid got, ref;
-        ops_run(&got, env->dev, &call);
-        ops_run(&ref, &env->ref, &call);
-        for (int s = 0; s < op->operand_count; s++) {
-            if (!is_output(&call.o[s])) continue;
-            name[s] = call.o[s].name;
-            worst[s] = fmax(worst[s], compare(&got, &ref, s));
-        }
-        check_determinism(env, &got);
-        ops_clear(&got);
-        ops_clear(&ref);
-        ops_call_clear(&call);
-    }
+    for (int64_t index = 0; index < op->case_count; index++)
+        check_case(env, op, index, worst, name);
     printf("  %s: %lld cases; largest error / accepted:", op->name, (long long)op->case_count);
     for (int s = 0; s < OPS_OPERANDS_MAX; s++)
         if (name[s]) printf(" %s %.2f", name[s], worst[s]);

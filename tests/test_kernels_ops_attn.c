@@ -205,9 +205,8 @@ static void fill_qkv(struct ops_call *call, int slot, const struct attn_case *c)
     for (int64_t i = 0; i < operand_count(o); i++) o->value[i] = ref_rounded(call->dtype, o->value[i]);
 }
 
-static void describe_fwd(struct ops_call *call, int64_t index)
+static void describe_fwd_of(struct ops_call *call, const struct attn_case *c)
 {
-    const struct attn_case *c = &attn_cases[index];
     const dtype_t T = call->dtype, sum = dtype_accumulator(T);
     call->title = c->title;
     call->row = c;
@@ -221,6 +220,11 @@ static void describe_fwd(struct ops_call *call, int64_t index)
     ops_bound(call, lse, k.lse, c->heads.head_dim, m2 + log((double)longest(c)));
     ops_bound(call, out, k.out, longest(c), 1 + m2);
     ops_bound_stored(call, out, k_stored.out, c->magnitude > 0 ? 1 : 0);
+}
+
+static void describe_fwd(struct ops_call *call, int64_t index)
+{
+    describe_fwd_of(call, &attn_cases[index]);
 }
 
 static err_t invoke_fwd(struct dev *dev, const struct ops_call *call, struct tensor *const t[],
@@ -405,6 +409,84 @@ static void test_padding(void **state)
     }
 }
 
+/* ---- the ways of a GPU ---- */
+
+/* The device once more, with attention in one way alone; NULL: it was refused. */
+static struct dev *open_forced(const struct ops_env *env, const char *way, err_t expected)
+{
+    const char *before = getenv("SOULCHAT_ATTENTION");
+    char *kept = before == NULL ? NULL : strdup(before);
+    struct dev *dev = NULL;
+    setenv("SOULCHAT_ATTENTION", way, 1);
+    const err_t rc = dev_open(&dev, env->name, 2);
+    if (kept == NULL) unsetenv("SOULCHAT_ATTENTION");
+    else setenv("SOULCHAT_ATTENTION", kept, 1);
+    free(kept);
+    assert_int_equal(rc, expected);
+    return rc == ERR_OK ? dev : NULL;
+}
+
+static bool mma_takes(const struct attn_case *c, dtype_t dtype)
+{
+    const struct heads *h = &c->heads;
+    return dtype == DTYPE_BF16 && (h->head_dim == 64 || h->head_dim == 128) &&
+           h->heads == h->kv_heads && h->spare % 8 == 0;
+}
+
+static void check_refused(struct ops_env *env, const struct ops_op *op, int64_t index)
+{
+    struct ops_call call = ops_describe(op, env->dtype, index);
+    struct ops_laid laid;
+    ops_lay(&laid, env->dev, &call);
+    testing_assert_code(ops_invoke(&laid), ERR_UNSUPPORTED, "SOULCHAT_ATTENTION=mma", op->name,
+                        __FILE__, __LINE__);
+    ops_clear(&laid);
+    ops_call_clear(&call);
+}
+
+/* Where a backend may choose: each of its own ways alone. */
+static void test_ways(void **state)
+{
+    struct ops_env *env = *state;
+    static const char *const ways[] = { "plain", "mma" };
+    if (env->host) return;
+    (void)open_forced(env, "fast", ERR_USAGE);
+    for (int way = 0; way < 2; way++) {
+        struct ops_env forced = *env;
+        forced.dev = open_forced(env, ways[way], ERR_OK);
+        for (int64_t index = 0; index < fwd.case_count; index++)
+            if (mma_takes(&attn_cases[index], env->dtype) && attn_cases[index].R <= 460) {
+                ops_check_case(&forced, &fwd, index);
+                ops_check_case(&forced, &bwd, index);
+            }
+        if (way == 1) {
+            check_refused(&forced, &fwd, 0);
+            check_refused(&forced, &bwd, 0);
+        }
+        dev_close(forced.dev);
+    }
+}
+
+/* Widths that no way takes. */
+static void test_widths(void **state)
+{
+    struct ops_env *env = *state;
+    if (env->host) return;
+    struct attn_case wide = attn_cases[0];
+    const int64_t widths[] = { 6, 260 };
+    for (int i = 0; i < 2; i++) {
+        wide.heads.head_dim = widths[i];
+        struct ops_call call = { .op = &fwd, .dtype = env->dtype };
+        struct ops_laid laid;
+        describe_fwd_of(&call, &wide);
+        ops_lay(&laid, env->dev, &call);
+        testing_assert_code(ops_invoke(&laid), ERR_UNSUPPORTED, "head_dim", "attn_fwd", __FILE__,
+                            __LINE__);
+        ops_clear(&laid);
+        ops_call_clear(&call);
+    }
+}
+
 static void test_refusals(void **state)
 {
     enum { BAD = 7 };
@@ -433,7 +515,8 @@ int main(void)
         cmocka_unit_test(test_rotary),   cmocka_unit_test(test_rotary_refusals),
         cmocka_unit_test(test_fwd),      cmocka_unit_test(test_bwd),
         cmocka_unit_test(test_gradient), cmocka_unit_test(test_segments),
-        cmocka_unit_test(test_padding),  cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_padding),  cmocka_unit_test(test_ways),
+        cmocka_unit_test(test_widths),   cmocka_unit_test(test_refusals),
     };
     return ops_main("attention", tests, COUNT_OF(tests));
 }
