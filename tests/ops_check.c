@@ -427,6 +427,7 @@ int ops_main(const char *family, const struct CMUnitTest *tests, size_t count)
     int failed = 0;
     for (size_t b = 0; b < COUNT_OF(backends); b++) {
         struct ops_env env = { .name = backends[b].dev, .dtype = backends[b].dtype };
+        if (!testing_wants(backends[b].dev)) continue;
         const err_t rc = dev_open(&env.dev, backends[b].dev, 2);
         if (rc != ERR_OK) {
             printf("SKIP: %s in %s: %s\n", backends[b].dev, dtype_name(env.dtype),
