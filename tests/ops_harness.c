@@ -105,8 +105,9 @@ void ops_bound(const struct ops_call *call, struct operand *o, double k, int64_t
 
 void ops_bound_stored(const struct ops_call *call, struct operand *o, double k, double scale)
 {
-    if (call->dtype != dtype_accumulator(call->dtype))
-        o->bound += k * roundoff(call->dtype) * scale;
+    if (call->dtype == dtype_accumulator(call->dtype)) return;
+    o->bound += k * roundoff(call->dtype) * scale;
+    o->stored = true;
 }
 
 struct ops_call ops_describe(const struct ops_op *op, dtype_t dtype, int64_t index)

@@ -65,8 +65,17 @@ static const struct cfg_row rows[] = {
     { "bench.vocab", CFG_INT, "8192", 64, 1e6, NULL, "rows of its embedding" },
     { "bench.rows", CFG_INT, "2048", 128, 1e6, NULL,
       "rows of a micro-batch, a multiple of 128 (tokens)" },
+    { "bench.micro", CFG_INT, "1", 1, 1000, NULL, "micro-batches of a step" },
     { "bench.steps", CFG_INT, "10", 1, 1e6, NULL,
-      "steps that are measured, after two that are not" },
+      "steps that are measured, after two that are not; or that are written" },
+    { "bench.packs", CFG_STRING, "", 0, 0, NULL,
+      "file of micro-batches to work on instead, from `soulchat bench packs` (path)" },
+    { "bench.corpus", CFG_STRING, "", 0, 0, NULL,
+      "prepared corpus whose first steps `bench packs` writes; empty = the formula (path)" },
+    { "bench.model", CFG_STRING, "", 0, 0, NULL,
+      "model folder whose sizes and weights are used; empty = sizes above, random (path)" },
+    { "bench.probe", CFG_INT, "2048", 16, 65536, NULL,
+      "side of the square product whose rate is the ceiling" },
 };
 
 const struct cfg_table train_settings = { rows, COUNT_OF(rows) };

@@ -30,11 +30,20 @@ constexpr size_t EXCHANGE_BYTES = 16;
 constexpr size_t SHARED_BYTES_MAX = 227 << 10; /* what a block may have on compute capability 9.0 */
 constexpr size_t RED_ZONE = 64;
 
+struct late_copy {
+    void *to;
+    const void *from; /* NULL: zeros */
+    size_t bytes;
+    int group;
+};
+
 struct thread {
     emu::fiber fiber;
     builtins vars;
     const char *waits_in; /* NULL: not waiting */
     unsigned meetings;    /* warp operations so far */
+    int groups;           /* of copies, committed so far */
+    std::vector<late_copy> copies;
 };
 
 /* A warp operation under way: lanes hand in, the last one wakes the others. Two sets of slots take
@@ -43,6 +52,7 @@ struct warp {
     int lanes, arrived;
     const char *kind;
     unsigned char slot[2][WARP][EXCHANGE_BYTES];
+    void *part[WARP]; /* of warp_together */
 };
 
 struct shared_site {
@@ -166,6 +176,7 @@ void start_block(dim3 at, dim3 block, dim3 grid)
                      grid };
         own.waits_in = nullptr;
         own.meetings = 0;
+        own.groups = 0;
         fiber_reset(&own.fiber, thread_main, nullptr);
         s.ready.push_back(static_cast<int>(t));
     }
@@ -190,6 +201,7 @@ void run_block(dim3 at, dim3 block, dim3 grid)
         now = &self().vars;
         fiber_enter(&self().fiber);
         if (!self().fiber.done) continue;
+        if (!self().copies.empty()) fail("a thread ended with copies that it never waited for");
         s.live--;
         if (s.live > 0 && s.at_barrier == s.live) release_barrier();
     }
@@ -211,24 +223,80 @@ void block_barrier()
     wait_in("__syncthreads");
 }
 
+/* The lane has handed in its share of `kind`. true: it is the last, and the others are awake. */
+static bool arrive(warp &w, const char *kind)
+{
+    if (++w.arrived < w.lanes) {
+        w.kind = kind;
+        wait_in(kind);
+        return false;
+    }
+    const unsigned first = static_cast<unsigned>(s.running / WARP) * WARP;
+    w.arrived = 0;
+    for (unsigned t = first; t < first + static_cast<unsigned>(w.lanes); t++)
+        if (static_cast<int>(t) != s.running) wake(t);
+    return true;
+}
+
+static void check_kind(const warp &w, const char *kind)
+{
+    if (w.arrived > 0 && strcmp(w.kind, kind) != 0) fail("lanes of a warp in different operations");
+}
+
 void warp_exchange(void *out, const void *in, size_t bytes, int source, const char *kind)
 {
     warp &w = s.warps[static_cast<size_t>(s.running / WARP)];
     const unsigned set = self().meetings++ % 2;
-    if (w.arrived > 0 && w.kind != kind && strcmp(w.kind, kind) != 0)
-        fail("lanes of a warp in different operations");
+    check_kind(w, kind);
     if (source < 0 || source >= w.lanes) fail("warp operation reads a lane that does not exist");
-    w.kind = kind;
     memcpy(w.slot[set][lane()], in, bytes);
-    if (++w.arrived == w.lanes) {
-        const unsigned first = static_cast<unsigned>(s.running / WARP) * WARP;
-        w.arrived = 0;
-        for (unsigned t = first; t < first + static_cast<unsigned>(w.lanes); t++)
-            if (static_cast<int>(t) != s.running) wake(t);
-    } else {
-        wait_in(kind);
-    }
+    (void)arrive(w, kind);
     memcpy(out, w.slot[set][source], bytes);
+}
+
+/* The last one works before the others run: their parts stay where they are until then. */
+void warp_together(void *part, void (*work)(void *const parts[32]), const char *kind)
+{
+    warp &w = s.warps[static_cast<size_t>(s.running / WARP)];
+    check_kind(w, kind);
+    if (w.lanes != WARP) fail("a warp of fewer than 32 lanes in an operation of whole warps");
+    w.part[lane()] = part;
+    if (arrive(w, kind)) work(w.part);
+}
+
+void require_shared(const void *p, size_t bytes, const char *kind)
+{
+    const unsigned char *const at = static_cast<const unsigned char *>(p);
+    if (reinterpret_cast<uintptr_t>(p) % bytes != 0 || at < s.shared.data() ||
+        at + bytes > s.shared.data() + s.shared_used) {
+        fprintf(stderr, "emu: %s at %p\n", kind, p);
+        fail("an address that is misaligned or outside shared memory");
+    }
+}
+
+void copy_later(void *to, const void *from, size_t bytes)
+{
+    require_shared(to, bytes, "asynchronous copy");
+    if (reinterpret_cast<uintptr_t>(from) % bytes != 0) fail("asynchronous copy from misaligned");
+    memset(to, 0xff, bytes);
+    self().copies.push_back({ to, from, bytes, self().groups });
+}
+
+void copy_commit() { self().groups++; }
+
+void copy_wait(int latest)
+{
+    std::vector<late_copy> &copies = self().copies;
+    size_t left = 0;
+    for (const late_copy &c : copies) {
+        if (c.group >= self().groups - latest) {
+            copies[left++] = c;
+            continue;
+        }
+        if (c.from == nullptr) memset(c.to, 0, c.bytes);
+        else memcpy(c.to, c.from, c.bytes);
+    }
+    copies.resize(left);
 }
 
 void *shared_array(const void *site, size_t bytes)

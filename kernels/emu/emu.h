@@ -7,7 +7,9 @@
  * (SOULCHAT_EMU_SEED picks the shuffle), so that a missing barrier shows as a wrong result;
  *   - shared memory is filled with NaN when a block starts, with forbidden zones around arrays;
  *   - a barrier or warp operation that some threads do not reach ends the program with a line that
- *     names the kernel, the block and where threads wait.
+ *     names the kernel, the block and where threads wait;
+ *   - an asynchronous copy arrives at the wait for it, and its place is NaN until then; one that is
+ *     never waited for ends the program.
  * What it cannot show: races inside one warp's lock step, memory order, bank conflicts, speed.
  */
 #ifndef KERNELS_EMU_EMU_H
@@ -27,6 +29,7 @@
 #define __constant__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct dim3 {
     unsigned x, y, z;
@@ -55,6 +58,19 @@ void block_barrier();
 /* Every lane of the warp hands in `bytes` <= 16 and gets lane `source`'s. `kind` names the
  * operation: all lanes must call the same. */
 void warp_exchange(void *out, const void *in, size_t bytes, int source, const char *kind);
+
+/* Every lane of a whole warp hands in the address of its part; the last one to come runs `work` over
+ * all 32, in the order of lanes, and then all go on. */
+void warp_together(void *part, void (*work)(void *const parts[32]), const char *kind);
+
+/* A copy into shared memory that arrives when its thread waits for it and not before; until then
+ * its place holds NaN. `from` NULL: zeros. */
+void copy_later(void *to, const void *from, size_t bytes);
+void copy_commit();         /* the copies since the last commit are one group */
+void copy_wait(int latest); /* all groups but the latest so many arrive */
+
+/* Ends the program unless `bytes` at p, a multiple of it, lie in the block's shared memory. */
+void require_shared(const void *p, size_t bytes, const char *kind);
 
 /* The block's shared array of this call site, the same for every thread. */
 void *shared_array(const void *site, size_t bytes);
@@ -110,6 +126,7 @@ template <class A> A __shfl_up_sync(unsigned, A x, unsigned step)
 }
 
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+inline float __fdividef(float a, float b) { return a / b; }
 template <class A> A __ldg(const A *p) { return *p; }
 inline unsigned __float_as_uint(float x)
 {
