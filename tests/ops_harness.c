@@ -37,14 +37,6 @@ struct operand *ops_operand(struct ops_call *call, int slot, enum ops_role role,
     return o;
 }
 
-static double rounded(dtype_t dtype, double x)
-{
-    double storage = 0.0;
-    const struct tensor t = tensor_1d(&storage, dtype, 1, "value");
-    ref_put(&t, 0, x);
-    return ref_get(&t, 0);
-}
-
 static double *values(struct operand *o)
 {
     free(o->value);
@@ -63,7 +55,7 @@ void ops_fill_normal(struct operand *o, double magnitude)
 {
     double *value = values(o);
     for (int64_t i = 0; i < operand_count(o); i++)
-        value[i] = rounded(o->dtype,
+        value[i] = ref_rounded(o->dtype,
                            magnitude * rng_normal(1, stream_of(o->name), (uint64_t)i));
 }
 

@@ -103,8 +103,10 @@ static void describe_decode(struct ops_call *call, int64_t index)
     qkv->freedom = FREE_COLS;
     ops_fill_normal(qkv, 1.0);
     for (int64_t b = 0; b < c->B; b++)
-        for (int64_t i = 0; i < l.heads * D; i++)
-            qkv->value[b * W + l.q_offset + i / D * l.q_stride + i % D] *= c->magnitude;
+        for (int64_t i = 0; i < l.heads * D; i++) {
+            double *q = &qkv->value[b * W + l.q_offset + i / D * l.q_stride + i % D];
+            *q = ref_rounded(T, *q * c->magnitude);
+        }
     ops_fill_i32(ops_operand(call, SLOTS, ROLE_IN, "slots", DTYPE_I32, c->B, 0), c->slot);
     ops_fill_i32(ops_operand(call, LENS, ROLE_IN, "lens", DTYPE_I32, c->B, 0), c->len);
     ops_bound(call, out, k_out, max_i64(D, c->T), 1 + c->magnitude);

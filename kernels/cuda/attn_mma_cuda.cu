@@ -199,20 +199,22 @@ __global__ void __launch_bounds__(TILE_THREADS, 2)
                               : 0;
     for (int step = 0; step < steps; step++) {
         const int key = step * FWD_KEYS;
-        piece<M, N> s;
+        rounded<M, N> p;
         async_wait<1>();
         __syncthreads(); /* the keys are here, and the tile before them is read */
         load(2 * step + 2);
         if (key < warp_keys) {
+            piece<M, N> s;
             multiply<D>(s, q, row, ring + 2 * step % FWD_RING * FWD_KEYS * D);
             hide(s, tile, tile.first + row, key);
             take_scores<D>(state, sum, s, call.scale_log2);
+            round_piece(p, s);
         }
         async_wait<1>();
         __syncthreads(); /* the values are here, and the keys are read */
         load(2 * step + 3);
         if (key < warp_keys)
-            add_product<D>(sum, s, ring + (2 * step + 1) % FWD_RING * FWD_KEYS * D);
+            add_product<D>(sum, p, ring + (2 * step + 1) % FWD_RING * FWD_KEYS * D);
     }
     if (row >= rows) return;
     const int64_t first = (int64_t)tile.start + tile.first;
@@ -245,7 +247,7 @@ template <int M, int N> __device__ __forceinline__ void scale_by(piece<M, N> &c,
 }
 
 template <int D>
-__global__ void __launch_bounds__(TILE_THREADS, 2)
+__global__ void __launch_bounds__(TILE_THREADS, 3)
     attn_dq_mma(bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const attn_stat *stats,
                 const attn_tile *tiles, mma_call call)
 {
@@ -294,11 +296,13 @@ __global__ void __launch_bounds__(TILE_THREADS, 2)
         load(step + 1);
         if (step * COLS >= warp_keys) continue;
         piece<1, N> s, dp;
+        rounded<1, N> ds;
         multiply<D>(s, q, row, pair);
         hide(s, tile, tile.first + row, step * COLS);
         multiply<D>(dp, d, row, pair + COLS * D);
         score_gradients(s, dp, stat, call.scale_log2);
-        add_product<D>(sum, s, pair);
+        round_piece(ds, s);
+        add_product<D>(sum, ds, pair);
     }
     if (row >= rows) return;
     scale_by(sum, call.scale);
@@ -375,12 +379,15 @@ __global__ void __launch_bounds__(TILE_THREADS, 2)
         load(step + 1);
         if (row >= rows || tile.first + row >= visible_keys(tile, last)) continue;
         piece<1, N> s, dp;
+        rounded<1, N> p, ds;
         multiply<D>(s, k, row, pair);
         hide_keys(s, tile, tile.first + row, query);
         multiply<D>(dp, v, row, pair + COLS * D);
         key_gradients(s, dp, stat_ring + step % BWD_RING * COLS, call.scale_log2);
-        add_product<D>(dv, s, pair + COLS * D);
-        add_product<D>(dk, dp, pair);
+        round_piece(p, s);
+        round_piece(ds, dp);
+        add_product<D>(dv, p, pair + COLS * D);
+        add_product<D>(dk, ds, pair);
     }
     if (row >= rows) return;
     scale_by(dk, call.scale);

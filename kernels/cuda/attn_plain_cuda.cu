@@ -100,7 +100,7 @@ __device__ void store_row(T *to, const float (&sum)[N], float factor, int D)
 }
 
 template <class T, int N>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 3)
     attn_fwd_plain(T *out, float *lse, const T *qkv, const attn_tile *tiles, plain_call call)
 {
     const struct qkv_layout l = call.layout;
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 template <class T, int N>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 3)
     attn_dq_plain(T *dqkv, const T *dout, const T *qkv, const attn_stat *stats,
                   const attn_tile *tiles, plain_call call)
 {
@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(THREADS)
 
 /* The heads of a group one after the other, so that their sum has one order. */
 template <class T, int N>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
     attn_dkv_plain(T *dqkv, const T *dout, const T *qkv, const attn_stat *stats,
                    const attn_tile *tiles, plain_call call)
 {

@@ -12,16 +12,21 @@
 #define TILE_WARPS   4
 #define TILE_THREADS (TILE_WARPS * 32)
 
-/* Start copying ROWS rows, of which the first `rows` are real and the others become zero. */
+/* Start copying ROWS rows, of which the first `rows` are real and the others become zero. Not
+ * unrolled in full: addresses prepared in advance would take registers that the products need. */
 template <int D, int ROWS>
 __device__ __forceinline__ void load_tile(bf16 *tile, const bf16 *from, int64_t stride, int rows)
 {
-    constexpr int CHUNKS = D / 8;
-    static_assert(ROWS * CHUNKS % TILE_THREADS == 0, "every thread copies as much");
-#pragma unroll
-    for (int i = 0; i < ROWS * CHUNKS / TILE_THREADS; i++) {
-        const int at = i * TILE_THREADS + (int)threadIdx.x, r = at / CHUNKS, c = at % CHUNKS;
-        async_copy<16>(tile + tile_at<D>(r, c), from + r * stride + 8 * c, r < rows);
+    constexpr int CHUNKS = D / 8, STEP = TILE_THREADS / CHUNKS;
+    static_assert(STEP % 8 == 0 && ROWS % STEP == 0, "a thread's rows have one swizzle");
+    const int first = (int)threadIdx.x / CHUNKS, chunk = (int)threadIdx.x % CHUNKS;
+    bf16 *to = tile + tile_at<D>(first, chunk);
+    from += first * stride + 8 * chunk;
+#pragma unroll 2
+    for (int r = first; r < ROWS; r += STEP) {
+        async_copy<16>(to, from, r < rows);
+        to += STEP * D;
+        from += STEP * stride;
     }
 }
 
@@ -45,7 +50,7 @@ template <int D, int M, int N>
 __device__ __forceinline__ void multiply(piece<M, N> &c, const bf16 *x, int row, const bf16 *y)
 {
     clear(c);
-#pragma unroll
+#pragma unroll 4 /* in full it takes more registers for addresses */
     for (int k = 0; k < D / 16; k++) {
         uint32_t a[M][4];
 #pragma unroll
@@ -60,29 +65,40 @@ __device__ __forceinline__ void multiply(piece<M, N> &c, const bf16 *x, int row,
     }
 }
 
-/* sum += p y with p rounded to bf16, rows 0 .. 8N-1 of tile y. */
+/* A product's piece rounded to bf16: the left side of the next product. */
+template <int M, int N> struct rounded {
+    uint32_t of[M][N / 2][4];
+};
+
+template <int M, int N>
+__device__ __forceinline__ void round_piece(rounded<M, N> &a, const piece<M, N> &c)
+{
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int k = 0; k < N / 2; k++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float(&four)[4] = c.of[m][2 * k + i / 2];
+                a.of[m][k][i] = round_pair(four[i % 2 * 2], four[i % 2 * 2 + 1]);
+            }
+}
+
+/* sum += a y with rows 0 .. 8N-1 of tile y. */
 template <int D, int M, int N>
-__device__ __forceinline__ void add_product(piece<M, D / 8> &sum, const piece<M, N> &p,
+__device__ __forceinline__ void add_product(piece<M, D / 8> &sum, const rounded<M, N> &a,
                                             const bf16 *y)
 {
 #pragma unroll
-    for (int k = 0; k < N / 2; k++) {
-        uint32_t a[M][4];
-#pragma unroll
-        for (int m = 0; m < M; m++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const float(&two)[4] = p.of[m][2 * k + i / 2];
-                a[m][i] = round_pair(two[i % 2 * 2], two[i % 2 * 2 + 1]);
-            }
+    for (int k = 0; k < N / 2; k++)
 #pragma unroll
         for (int n = 0; n < D / 8; n += 2) {
             uint32_t b[4];
             load_b_rows<D>(b, y, k, 8 * n);
 #pragma unroll
-            for (int m = 0; m < M; m++) mma_16x16x16(sum.of[m][n], sum.of[m][n + 1], a[m], b);
+            for (int m = 0; m < M; m++)
+                mma_16x16x16(sum.of[m][n], sum.of[m][n + 1], a.of[m][k], b);
         }
-    }
 }
 
 /* Rows row .. of the block's tile, of which the first `rows` are real, to `to`, where row 0 of the

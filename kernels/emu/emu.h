@@ -43,13 +43,13 @@ struct alignas(16) int4 {
 namespace emu
 {
 
-/* What a kernel reads as built-in variables. */
+/* What a kernel reads as built-in variables; of the fiber that runs now. */
 struct builtins {
     dim3 thread, block, block_dim, grid_dim;
 };
-extern const builtins *now; /* of the fiber that runs */
+const builtins &now();
 
-/* Run body(context) once per thread of every block; one kernel at a time in the whole program. */
+/* Run body(context) once per thread of every block. */
 void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes, void (*body)(void *),
          void *context);
 
@@ -88,10 +88,10 @@ template <class A> A exchange(A x, int source, const char *kind)
 
 } // namespace emu
 
-#define threadIdx (emu::now->thread)
-#define blockIdx  (emu::now->block)
-#define blockDim  (emu::now->block_dim)
-#define gridDim   (emu::now->grid_dim)
+#define threadIdx (emu::now().thread)
+#define blockIdx  (emu::now().block)
+#define blockDim  (emu::now().block_dim)
+#define gridDim   (emu::now().grid_dim)
 
 /* A template instance has its own lambda, hence its own site. */
 #define SHARED_ARRAY(type, name, count)                                                            \
