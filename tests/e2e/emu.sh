@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The CUDA backend's own kernels on the host, in bf16: training learns as in float32, memory settings
-# that keep the bits keep them, interrupted runs end in the bits of whole ones.
+# The CUDA backend's own kernels on the host, in bf16: training learns as in float32, memory
+# settings that keep the bits keep them, interrupted runs end in the bits of whole ones.
 . "$(dirname "$0")/common.sh"
 prepare
 steps=4
