@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The CUDA backend's own kernels on the host, in bf16: training learns as in float32, memory settings
-# that keep the bits keep them, interrupted runs end in the bits of whole ones.
+# The CUDA backend's own kernels on the host, in bf16: training learns as in float32, memory
+# settings that keep the bits keep them, interrupted runs end in the bits of whole ones.
 . "$(dirname "$0")/common.sh"
 prepare
 steps=4
 train() {
     tiny train --train.device=emu --train.precision=bf16 --train.out="$scratch/$1" \
-        --train.steps=$steps --batch.size=2 --train.validate_every=0 "${@:2}"
+        --train.steps=$steps --batch.size=1 --train.validate_every=0 "${@:2}"
 }
 train probe --train.steps=1 >"$scratch/log" 2>&1 || {
     grep -q "libsoulchat_emu" "$scratch/log" || { cat "$scratch/log" >&2; fail "emu"; }
