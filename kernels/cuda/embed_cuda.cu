@@ -8,7 +8,7 @@
 
 /* ---- forward ---- */
 
-#define COPY_PACKS 4 /* loads in flight */
+#define COPY_RUNS 4 /* loads in flight */
 
 /* Block (row, piece of the row). W is a pack of the narrower of table and y. */
 template <class T, class S, int W>
@@ -17,19 +17,19 @@ __global__ void __launch_bounds__(EMBED_THREADS)
 {
     const int64_t row = blockIdx.x;
     const S *from = table + ids[row] * C;
-    pack<S, W> in[COPY_PACKS];
+    run<S, W> in[COPY_RUNS];
 #pragma unroll
-    for (int k = 0; k < COPY_PACKS; k++) {
-        const int64_t c = ((int64_t)(blockIdx.y * COPY_PACKS + k) * EMBED_THREADS + threadIdx.x) * W;
-        if (c < C) in[k] = load_some<W>(from, c, C);
+    for (int k = 0; k < COPY_RUNS; k++) {
+        const int64_t c = ((int64_t)(blockIdx.y * COPY_RUNS + k) * EMBED_THREADS + threadIdx.x) * W;
+        if (c < C) in[k].load(from + c);
     }
 #pragma unroll
-    for (int k = 0; k < COPY_PACKS; k++) {
-        const int64_t c = ((int64_t)(blockIdx.y * COPY_PACKS + k) * EMBED_THREADS + threadIdx.x) * W;
+    for (int k = 0; k < COPY_RUNS; k++) {
+        const int64_t c = ((int64_t)(blockIdx.y * COPY_RUNS + k) * EMBED_THREADS + threadIdx.x) * W;
         if (c >= C) continue;
         float out[W];
 #pragma unroll
-        for (int j = 0; j < W; j++) out[j] = to_float(in[k].v[j]);
+        for (int j = 0; j < W; j++) out[j] = in[k].get(j);
         store_floats<W>(y + row * y_stride + c, out);
     }
 }
@@ -38,7 +38,7 @@ template <class T, class S, int W>
 static err_t embed_fwd_launch(struct dev *dev, const struct embed_fwd_args *a)
 {
     const int64_t R = a->y->dim[0], C = a->y->dim[1];
-    const int64_t pieces = div_ceil(C, EMBED_THREADS * COPY_PACKS * W);
+    const int64_t pieces = div_ceil(C, EMBED_THREADS * COPY_RUNS * W);
     return gpu_launch(dev, "embed_fwd", embed_rows<T, S, W>,
                       dim3((unsigned)R, (unsigned)pieces), dim3(EMBED_THREADS), 0,
                       (T *)a->y->data, (const S *)a->table->data, (const int32_t *)a->ids->data,
@@ -149,17 +149,17 @@ __global__ void __launch_bounds__(EMBED_THREADS) embed_sum(embed_bwd_params<D> a
     if (c >= a.C) return;
     float sum[W] = {};
     for (int i = 0; i < list.count; i += SUM_ROWS) {
-        pack<T, W> in[SUM_ROWS];
+        run<T, W> in[SUM_ROWS];
 #pragma unroll
         for (int k = 0; k < SUM_ROWS; k++)
             if (i + k < list.count)
-                in[k] = load_pack<W>(dy + list.rows[i + k] * a.dy_stride + c);
+                in[k].load(dy + list.rows[i + k] * a.dy_stride + c);
 #pragma unroll
         for (int k = 0; k < SUM_ROWS; k++) {
             if (i + k >= list.count) continue;
             const int32_t id = list.ids[i + k + 1];
 #pragma unroll
-            for (int j = 0; j < W; j++) sum[j] += to_float(in[k].v[j]);
+            for (int j = 0; j < W; j++) sum[j] += in[k].get(j);
             const bool is_last = i + k + 1 == list.count;
             if (!is_last && list.ids[i + k + 2] == id) continue;
             put_run<W>(a, list, id, is_last, c, sum);
