@@ -54,8 +54,7 @@ __global__ void __launch_bounds__(SWIGLU_THREADS)
     }
 }
 
-template <class T, int W>
-static err_t swiglu_launch(struct dev *dev, const struct act_fwd_args *a)
+template <class T, int W> static err_t swiglu_launch(struct dev *dev, const struct act_fwd_args *a)
 {
     const int64_t R = a->y->dim[0], N = a->y->dim[1];
     const int64_t pieces = div_ceil(N, SWIGLU_THREADS * SWIGLU_RUNS * W);

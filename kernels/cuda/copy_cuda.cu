@@ -63,20 +63,28 @@ template <class Y, class X> static err_t cast_of(struct dev *dev, const struct c
 template <class Y> static err_t cast_to(struct dev *dev, const struct cast_args *a)
 {
     switch (a->x->dtype) {
-    case DTYPE_F32: return cast_of<Y, float>(dev, a);
-    case DTYPE_BF16: return cast_of<Y, bf16>(dev, a);
-    case DTYPE_F16: return cast_of<Y, f16>(dev, a);
-    default: return cast_of<Y, double>(dev, a);
+    case DTYPE_F32:
+        return cast_of<Y, float>(dev, a);
+    case DTYPE_BF16:
+        return cast_of<Y, bf16>(dev, a);
+    case DTYPE_F16:
+        return cast_of<Y, f16>(dev, a);
+    default:
+        return cast_of<Y, double>(dev, a);
     }
 }
 
 err_t cast_cuda(struct dev *dev, const struct cast_args *a)
 {
     switch (a->y->dtype) {
-    case DTYPE_F32: return cast_to<float>(dev, a);
-    case DTYPE_BF16: return cast_to<bf16>(dev, a);
-    case DTYPE_F16: return cast_to<f16>(dev, a);
-    default: return cast_to<double>(dev, a);
+    case DTYPE_F32:
+        return cast_to<float>(dev, a);
+    case DTYPE_BF16:
+        return cast_to<bf16>(dev, a);
+    case DTYPE_F16:
+        return cast_to<f16>(dev, a);
+    default:
+        return cast_to<double>(dev, a);
     }
 }
 

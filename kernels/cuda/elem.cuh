@@ -55,11 +55,11 @@ template <class T, int W> struct run {
         for (int i = 0; i < UNITS; i += ONCE) {
             unit *const to = reinterpret_cast<unit *>(p) + i;
             if constexpr (ONCE * sizeof(unit) == sizeof(int4)) {
-                /* An instruction by name: plain stores of 16 bytes the compiler breaks into words
-                 * here and there. Cached in L2, as stores are anyway. */
+                /* An ordinary store, by name: one of 16 bytes that is only written as an assignment
+                 * the compiler breaks into words here and there. */
                 int4 out;
                 memcpy(&out, u + i, sizeof out);
-                __stcg(reinterpret_cast<int4 *>(to), out);
+                __stwb(reinterpret_cast<int4 *>(to), out);
             } else {
                 pack<unit, ONCE> out;
 #pragma unroll
@@ -74,9 +74,12 @@ template <class T, int W> struct run {
 #pragma unroll
         for (int j = 0; j < W; j++) {
             const T x = j < left ? p[j] : T{};
-            if constexpr (!WORDS) u[j] = x;
-            else if (j % 2 == 0) u[j / 2].bits = x.bits;
-            else u[j / 2].bits |= (uint32_t)x.bits << 16;
+            if constexpr (!WORDS)
+                u[j] = x;
+            else if (j % 2 == 0)
+                u[j / 2].bits = x.bits;
+            else
+                u[j / 2].bits |= (uint32_t)x.bits << 16;
         }
     }
     __device__ void store_some(T *p, int64_t left) const
@@ -84,25 +87,33 @@ template <class T, int W> struct run {
 #pragma unroll
         for (int j = 0; j < W; j++) {
             if (j >= left) continue;
-            if constexpr (WORDS) p[j] = { (uint16_t)(u[j / 2].bits >> 16 * (j % 2)) };
-            else p[j] = u[j];
+            if constexpr (WORDS)
+                p[j] = { (uint16_t)(u[j / 2].bits >> 16 * (j % 2)) };
+            else
+                p[j] = u[j];
         }
     }
     __device__ float get(int j) const
     {
-        if constexpr (WORDS) return half_of<T>(u[j / 2].bits, j % 2);
-        else return to_float(u[j]);
+        if constexpr (WORDS)
+            return half_of<T>(u[j / 2].bits, j % 2);
+        else
+            return to_float(u[j]);
     }
     /* In the widest accesses where all W exist and p allows, else one by one. */
     template <bool WHOLE> __device__ void load_if(const T *p, int64_t left)
     {
-        if (WHOLE) load(p);
-        else load_some(p, left);
+        if (WHOLE)
+            load(p);
+        else
+            load_some(p, left);
     }
     template <bool WHOLE> __device__ void store_if(T *p, int64_t left) const
     {
-        if (WHOLE) store(p);
-        else store_some(p, left);
+        if (WHOLE)
+            store(p);
+        else
+            store_some(p, left);
     }
     /* All of them, rounded to T. */
     __device__ void set(const float (&x)[W])
@@ -110,8 +121,8 @@ template <class T, int W> struct run {
 #pragma unroll
         for (int i = 0; i < UNITS; i++) {
             if constexpr (WORDS)
-                u[i].bits = from_float<T>(x[2 * i]).bits |
-                            (uint32_t)from_float<T>(x[2 * i + 1]).bits << 16;
+                u[i].bits =
+                    from_float<T>(x[2 * i]).bits | (uint32_t)from_float<T>(x[2 * i + 1]).bits << 16;
             else
                 u[i] = from_float<T>(x[i]);
         }
@@ -139,7 +150,7 @@ template <int W, class T> __device__ __forceinline__ void store_floats(T *p, con
 #define FLAT_RUNS    4 /* of each thread: loads in flight */
 
 /* Elements that a block of flat_map takes. */
-template <class F> constexpr int flat_tile = FLAT_THREADS * FLAT_RUNS * F::width;
+template <class F> constexpr int flat_tile = FLAT_THREADS *FLAT_RUNS *F::width;
 
 template <class F> __device__ __forceinline__ int64_t flat_place(int run)
 {

@@ -14,11 +14,11 @@ template <class T> struct kv_params {
 };
 
 /* A block copies one row: all packs of k, then all of v. */
-template <class T, int W>
-__global__ void __launch_bounds__(KV_THREADS) kv_rows(kv_params<T> a)
+template <class T, int W> __global__ void __launch_bounds__(KV_THREADS) kv_rows(kv_params<T> a)
 {
     const int packs = a.head_dim / W, row_packs = a.groups * packs;
-    const int64_t from_row = blockIdx.x * a.row_stride, to_row = (int64_t)blockIdx.x * row_packs * W;
+    const int64_t from_row = blockIdx.x * a.row_stride,
+                  to_row = (int64_t)blockIdx.x * row_packs * W;
     for (int first = threadIdx.x; first < 2 * row_packs; first += KV_THREADS * KV_PACKS) {
         run<T, W> in[KV_PACKS];
 #pragma unroll

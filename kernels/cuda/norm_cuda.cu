@@ -56,10 +56,10 @@ template <class T, int W, bool WHOLE> struct row_part {
 /* ---- forward ---- */
 
 template <class T, class G> struct norm_fwd_params {
-    T *y, *h;                     /* h: nullptr: not stored */
-    float *mean, *rstd;           /* mean: nullptr for rms */
-    const T *x, *residual;        /* residual: nullptr: none */
-    const G *gamma, *beta;        /* beta: nullptr for rms */
+    T *y, *h;              /* h: nullptr: not stored */
+    float *mean, *rstd;    /* mean: nullptr for rms */
+    const T *x, *residual; /* residual: nullptr: none */
+    const G *gamma, *beta; /* beta: nullptr for rms */
     float alpha, eps;
     int C;
 };
@@ -95,16 +95,16 @@ __device__ __forceinline__ float squares_around(const row_part<T, W, WHOLE> &h, 
 
 /* h = alpha * residual + x, rounded to T. */
 template <class T, int W, bool WHOLE>
-__device__ __forceinline__ void add_residual(row_part<T, W, WHOLE> &x,
-                                             const row_part<T, W, WHOLE> &residual, float alpha,
-                                             int C)
+__device__ __forceinline__ void add_residual(row_part<T, W, WHOLE> &x, const T *residual,
+                                             float alpha, int C)
 {
 #pragma unroll
     for (int k = 0; k < x.RUNS; k++) {
         if (!x.has(k, C)) continue;
         float h[W];
+        load_floats<W>(h, residual + norm_column<W>(k));
 #pragma unroll
-        for (int j = 0; j < W; j++) h[j] = fmaf(alpha, residual.r[k].get(j), x.r[k].get(j));
+        for (int j = 0; j < W; j++) h[j] = fmaf(alpha, h[j], x.r[k].get(j));
         x.r[k].set(h);
     }
 }
@@ -136,11 +136,7 @@ __global__ void __launch_bounds__(NORM_THREADS_MAX) norm_fwd(norm_fwd_params<T, 
     const int64_t row = blockIdx.x, at = row * C;
     row_part<T, W, WHOLE> h;
     h.load(a.x + at, C);
-    if (a.residual != nullptr) {
-        row_part<T, W, WHOLE> residual;
-        residual.load(a.residual + at, C);
-        add_residual(h, residual, a.alpha, C);
-    }
+    if (a.residual != nullptr) add_residual(h, a.residual + at, a.alpha, C);
     if (a.h != nullptr) h.store(a.h + at, C);
 
     const float mean = a.mean != nullptr ? block_sum(sum_of(h, C), sums) / (float)C : 0.0f;
@@ -163,18 +159,23 @@ static err_t norm_fwd_of(struct dev *dev, const struct residual_norm_fwd_args *a
 {
     const int64_t R = a->x->dim[0], C = a->x->dim[1];
     const norm_fwd_params<T, G> params = {
-        data_of<T>(a->y),         data_of<T>(a->h),
-        data_of<float>(a->mean),  data_of<float>(a->rstd),
-        data_of<T>(a->x),         data_of<T>(a->residual),
-        data_of<G>(a->gamma),     data_of<G>(a->beta),
-        (float)a->alpha,          (float)a->eps,
+        data_of<T>(a->y),
+        data_of<T>(a->h),
+        data_of<float>(a->mean),
+        data_of<float>(a->rstd),
+        data_of<T>(a->x),
+        data_of<T>(a->residual),
+        data_of<G>(a->gamma),
+        data_of<G>(a->beta),
+        (float)a->alpha,
+        (float)a->eps,
         (int)C,
     };
     constexpr int W = pack_width<T>;
     return gpu_launch(dev, "residual_norm_fwd",
-                      norm_fills(C)    ? norm_fwd<T, G, W, true>
-                      : C % W == 0     ? norm_fwd<T, G, W, false>
-                                       : norm_fwd<T, G, 1, false>,
+                      norm_fills(C) ? norm_fwd<T, G, W, true>
+                      : C % W == 0  ? norm_fwd<T, G, W, false>
+                                    : norm_fwd<T, G, 1, false>,
                       dim3((unsigned)R), dim3((unsigned)norm_threads(C)), 0, params);
 }
 
@@ -197,13 +198,16 @@ err_t residual_norm_fwd_cuda(struct dev *dev, const struct residual_norm_fwd_arg
  * not fill their block, are read a second time, and their sums are in shared memory. */
 #define BWD_THREADS_KEPT 512
 
-static int64_t bwd_block_rows(int64_t R) { return max_i64(BWD_ROWS_MIN, div_ceil(R, BWD_BLOCKS_MAX)); }
+static int64_t bwd_block_rows(int64_t R)
+{
+    return max_i64(BWD_ROWS_MIN, div_ceil(R, BWD_BLOCKS_MAX));
+}
 
 template <class T, class G> struct norm_bwd_params {
     T *dh;
-    float *partial;               /* [blocks, 2, C]  dgamma, dbeta */
-    const T *dy, *dresidual, *h;  /* dresidual: nullptr: none */
-    const float *mean, *rstd;     /* mean: nullptr for rms */
+    float *partial;              /* [blocks, 2, C]  dgamma, dbeta */
+    const T *dy, *dresidual, *h; /* dresidual: nullptr: none */
+    const float *mean, *rstd;    /* mean: nullptr for rms */
     const G *gamma;
     float alpha;
     int64_t R, block_rows;
@@ -221,8 +225,10 @@ template <class T, int W> struct bwd_piece {
     {
         dy.load(a.dy + row * a.C + c);
         h.load(a.h + row * a.C + c);
-        if (a.dresidual != nullptr) dresidual.load(a.dresidual + row * a.C + c);
-        else dresidual = {};
+        if (a.dresidual != nullptr)
+            dresidual.load(a.dresidual + row * a.C + c);
+        else
+            dresidual = {};
     }
 };
 
@@ -234,8 +240,7 @@ template <class T, class G, int W, bool KEEP> struct bwd_row {
     __device__ void load(const norm_bwd_params<T, G> &a, int64_t row)
     {
 #pragma unroll
-        for (int k = 0; k < NORM_KEPT / W && KEEP; k++)
-            pieces[k].load(a, row, norm_column<W>(k));
+        for (int k = 0; k < NORM_KEPT / W && KEEP; k++) pieces[k].load(a, row, norm_column<W>(k));
         mean = a.mean != nullptr ? a.mean[row] : 0.0f;
         rstd = a.rstd[row];
     }
@@ -323,7 +328,7 @@ __device__ __forceinline__ row_sums add_row(column_sums<W, KEEP> &sums,
                                             const norm_bwd_params<T, G> &a, int64_t row)
 {
     row_sums own = { 0.0f, 0.0f };
-#pragma unroll(bwd_at_once<W, KEEP>)
+#pragma unroll(bwd_at_once <W, KEEP>)
     for (int k = 0; k < NORM_KEPT / W; k++) {
         const int c = norm_column<W>(k);
         if (!KEEP && c >= a.C) continue;
@@ -348,7 +353,7 @@ __device__ __forceinline__ void write_dh(const bwd_row<T, G, W, KEEP> &in,
                                          const norm_bwd_params<T, G> &a, int64_t row,
                                          row_sums means)
 {
-#pragma unroll(bwd_at_once<W, KEEP>)
+#pragma unroll(bwd_at_once <W, KEEP>)
     for (int k = 0; k < NORM_KEPT / W; k++) {
         const int c = norm_column<W>(k);
         if (!KEEP && c >= a.C) continue;
@@ -359,7 +364,8 @@ __device__ __forceinline__ void write_dh(const bwd_row<T, G, W, KEEP> &in,
 #pragma unroll
         for (int j = 0; j < W; j++) {
             const bwd_column col = column_of<FROM>(piece, j, a.alpha, in.mean, in.rstd);
-            const float centred = fmaf(-col.xhat, means.p_xhat, fmaf(col.g, gamma.get(j), -means.p));
+            const float centred =
+                fmaf(-col.xhat, means.p_xhat, fmaf(col.g, gamma.get(j), -means.p));
             out[j] = fmaf(in.rstd, centred, col.extra);
         }
         store_floats<W>(a.dh + row * a.C + c, out);
@@ -400,12 +406,15 @@ __global__ void __launch_bounds__((column_sums<W, KEEP>::THREADS_MAX), 1)
 #pragma unroll 1
     for (int64_t row = first; row < end; row++) {
         if (AHEAD && row + 1 < end) next.load(a, row + 1);
-        row_sums means = meet(add_row<FROM>(sums, in, a, row), slots + (row - first) % 2 * 2 * NORM_WARPS_MAX);
+        row_sums means =
+            meet(add_row<FROM>(sums, in, a, row), slots + (row - first) % 2 * 2 * NORM_WARPS_MAX);
         means.p *= a.mean != nullptr ? per_column : 0.0f;
         means.p_xhat *= per_column;
         write_dh<FROM>(in, a, row, means);
-        if (AHEAD) in = next;
-        else if (row + 1 < end) in.load(a, row + 1);
+        if (AHEAD)
+            in = next;
+        else if (row + 1 < end)
+            in.load(a, row + 1);
     }
     write_partial(a.partial + blockIdx.x * (2 * (int64_t)a.C), sums, a.C);
 }

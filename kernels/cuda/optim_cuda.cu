@@ -25,8 +25,10 @@ __device__ __forceinline__ int segment_of_block(const S *segments, int count, in
     int low = 0, beyond = count;
     while (beyond - low > 1) {
         const int middle = (low + beyond) / 2;
-        if (segments[middle].first_block <= block) low = middle;
-        else beyond = middle;
+        if (segments[middle].first_block <= block)
+            low = middle;
+        else
+            beyond = middle;
     }
     return low;
 }
@@ -48,16 +50,18 @@ struct sumsq_batch {
     int count;
 };
 
-template <class T>
-__device__ __forceinline__ double get_double(const run<T, OPTIM_WIDTH> &x, int j)
+template <class T> __device__ __forceinline__ double get_double(const run<T, OPTIM_WIDTH> &x, int j)
 {
-    if constexpr (sizeof(T) == 8) return x.u[j];
-    else return (double)x.get(j);
+    if constexpr (sizeof(T) == 8)
+        return x.u[j];
+    else
+        return (double)x.get(j);
 }
 
 /* A thread's part of a chunk of which `left` elements exist: its runs in order, in float64. WHOLE:
  * all do, and 16 bytes can be accessed at once. */
-template <bool WHOLE, class T> __device__ __forceinline__ double sum_squares(const T *from, int64_t left)
+template <bool WHOLE, class T>
+__device__ __forceinline__ double sum_squares(const T *from, int64_t left)
 {
     double sum = 0.0;
 #pragma unroll 1
@@ -85,14 +89,13 @@ __global__ void __launch_bounds__(OPTIM_THREADS)
     sumsq_chunks(double *out, const T *x, const __grid_constant__ sumsq_batch batch)
 {
     SHARED_ARRAY(double, sums, OPTIM_THREADS / WARP_SIZE);
-    const sumsq_part &seg =
-        batch.segment[segment_of_block(batch.segment, batch.count, blockIdx.x)];
+    const sumsq_part &seg = batch.segment[segment_of_block(batch.segment, batch.count, blockIdx.x)];
     const int64_t chunk = blockIdx.x - seg.first_block, first = chunk * SUMSQ_CHUNK;
     const int64_t left = seg.count - first;
     const T *const from = x + seg.offset + first;
     const bool whole = left >= SUMSQ_CHUNK && is_aligned(from);
-    const double sum = block_sum(
-        whole ? sum_squares<true>(from, left) : sum_squares<false>(from, left), sums);
+    const double sum =
+        block_sum(whole ? sum_squares<true>(from, left) : sum_squares<false>(from, left), sums);
     if (threadIdx.x == 0) out[seg.out_index + chunk] = sum;
 }
 
@@ -117,9 +120,13 @@ template <class T> static err_t sumsq_of(struct dev *dev, const struct sumsq_chu
 err_t sumsq_chunks_cuda(struct dev *dev, const struct sumsq_chunks_args *a)
 {
     switch (a->x->dtype) {
-    case DTYPE_F32: return sumsq_of<float>(dev, a);
-    case DTYPE_F64: return sumsq_of<double>(dev, a);
-    default: TRY(cuda_require_compute(a->x)); return sumsq_of<bf16>(dev, a);
+    case DTYPE_F32:
+        return sumsq_of<float>(dev, a);
+    case DTYPE_F64:
+        return sumsq_of<double>(dev, a);
+    default:
+        TRY(cuda_require_compute(a->x));
+        return sumsq_of<bf16>(dev, a);
     }
 }
 
@@ -329,8 +336,8 @@ __device__ __forceinline__ void round_weights(run<bf16, OPTIM_WIDTH> &out, const
     out.set(r.w);
     if (!batch.stochastic) return;
     const uint64_t block = (uint64_t)(seg.element + at) / 8;
-    uint32_t random[4] = { (uint32_t)block, (uint32_t)(block >> 32),
-                           RNG_ROUNDING | seg.tensor << 8, batch.update };
+    uint32_t random[4] = { (uint32_t)block, (uint32_t)(block >> 32), RNG_ROUNDING | seg.tensor << 8,
+                           batch.update };
     philox(random, batch.key[0], batch.key[1]);
 #pragma unroll
     for (int i = 0; i < OPTIM_WIDTH; i++) {
@@ -352,8 +359,10 @@ __device__ __forceinline__ void adamw_step(const adamw_arenas<T, G> &a, const Mo
     T *const weight = a.weight + seg.weight + at;
     float *const master = a.master + seg.state + at;
     adamw_run r;
-    if (MASTER) load_floats_if<WHOLE>(r.w, master, left);
-    else load_floats_if<WHOLE>(r.w, weight, left);
+    if (MASTER)
+        load_floats_if<WHOLE>(r.w, master, left);
+    else
+        load_floats_if<WHOLE>(r.w, weight, left);
     load_floats_if<WHOLE>(r.g, a.grad + seg.grad + at, left);
     moments.template load<WHOLE>(r, opened, seg.state + at, left);
     update_run(r, batch.k, seg.decay ? batch.k.decay : 1.0f);
@@ -369,8 +378,7 @@ __global__ void __launch_bounds__(OPTIM_THREADS)
     adamw_runs(adamw_arenas<T, G> a, const __grid_constant__ Moments moments,
                const __grid_constant__ adamw_batch batch)
 {
-    const adamw_part &seg =
-        batch.segment[segment_of_block(batch.segment, batch.count, blockIdx.x)];
+    const adamw_part &seg = batch.segment[segment_of_block(batch.segment, batch.count, blockIdx.x)];
     const int64_t first = (blockIdx.x - seg.first_block) * (Moments::tiles * ADAMW_TILE);
     const bool aligned = is_aligned(a.weight + seg.weight) && is_aligned(a.grad + seg.grad) &&
                          (!MASTER || is_aligned(a.master + seg.state)) &&
@@ -450,7 +458,8 @@ static struct block8_moments block8_of(const struct adamw_segments_args *a)
     return moments;
 }
 
-template <class T, class G> static err_t adamw_of(struct dev *dev, const struct adamw_segments_args *a)
+template <class T, class G>
+static err_t adamw_of(struct dev *dev, const struct adamw_segments_args *a)
 {
     if (a->exp_avg_codes != NULL)
         TRY((adamw_launch<T, G, false>(dev, a, block8_of(a), ADAMW_STATE_BLOCK8)));

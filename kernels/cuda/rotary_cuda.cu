@@ -17,14 +17,13 @@ template <class T> struct rotary_params {
 };
 
 /* Column of head h, of the queries and then of the keys. */
-template <class T>
-__device__ __forceinline__ int64_t head_column(const rotary_params<T> &a, int h)
+template <class T> __device__ __forceinline__ int64_t head_column(const rotary_params<T> &a, int h)
 {
     return h < a.heads ? a.q_offset + h * a.q_stride : a.k_offset + (h - a.heads) * a.k_stride;
 }
 
-/* W pairs, one element in each of two runs. Where pairs are neighbours, the runs follow each other in
- * memory and the pairs lie inside them. */
+/* W pairs, one element in each of two runs. Where pairs are neighbours, the runs follow each other
+ * in memory and the pairs lie inside them. */
 template <bool NEIGHBOURS, class T, int W>
 __device__ __forceinline__ void rotate(run<T, W> &low, run<T, W> &high, const float (&c)[W],
                                        const float (&s)[W])
@@ -55,7 +54,8 @@ template <class T, int W, bool NEIGHBOURS>
 __global__ void __launch_bounds__(ROTARY_THREADS) rotary_rows(rotary_params<T> a)
 {
     const int per_stream = a.quarter / W, parts = NEIGHBOURS ? per_stream : 2 * per_stream;
-    const int wide = parts < ROTARY_THREADS ? parts : ROTARY_THREADS; /* threads beside each other */
+    const int wide =
+        parts < ROTARY_THREADS ? parts : ROTARY_THREADS; /* threads beside each other */
     const int groups = ROTARY_THREADS / wide, group = threadIdx.x / wide;
     T *const row = a.qkv + (int64_t)blockIdx.x * a.row_stride;
     if (group >= groups) return;
