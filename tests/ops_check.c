@@ -11,8 +11,8 @@
 
 /* A normalized mean square error of 1e-7 is a relative rms error of 3e-4: the max-error bounds are
  * far tighter where their scale is that of the result; this catches a scale chosen too large. For
- * 16-bit results it is the square of one rounding. A statistic in f32 of values that were rounded to
- * 16 bits has no such limit: a mean near zero is small beside what the roundings leave of it. */
+ * 16-bit results it is the square of one rounding. A statistic in f32 of values that were rounded
+ * to 16 bits has no such limit: a mean near zero is small beside what the roundings leave of it. */
 static double nmse_limit(dtype_t dtype)
 {
     return dtype == DTYPE_BF16 ? 0x1p-16 : dtype == DTYPE_F16 ? 0x1p-22 : 1e-7;
