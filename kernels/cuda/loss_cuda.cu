@@ -110,7 +110,7 @@ __device__ __forceinline__ softmax_part whole_row(const float *z, int64_t count,
  * read a tile of the row before any writes, and no tile reaches into one that is still to be read.
  */
 template <class T>
-__global__ void __launch_bounds__(CE_THREADS)
+__global__ void __launch_bounds__(CE_THREADS, 2)
     ce_rows(float *nll, float *logits, int64_t ld, const int32_t *labels, const float *weights,
             int64_t count, bool gradient)
 {
