@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "base/progress.h"
 #include "base/trace.h"
 
 #include <dlfcn.h>
