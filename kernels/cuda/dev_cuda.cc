@@ -216,7 +216,11 @@ static err_t backend_open(struct dev *dev, int index)
     return rc;
 }
 
-static err_t backend_describe(struct buf *out) { return gpu_describe(out); }
+static err_t backend_describe(struct buf *out)
+{
+    TRY(gpu_describe(out));
+    return gemm_describe(out);
+}
 
 static uint64_t backend_tuning_hash(const struct dev *dev)
 {

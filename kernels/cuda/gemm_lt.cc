@@ -5,6 +5,7 @@
  */
 #include "kernels/cuda/gemm.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -396,3 +397,11 @@ void gemm_lib_close(struct gemm_lib *lib, struct dev *dev)
 uint64_t gemm_lib_hash(const struct gemm_lib *lib) { return tune_book_hash(&lib->book); }
 
 bool gemm_fuses_dgelu(const struct gemm_lib *lib) { return lib->settings.fuse_dgelu; }
+
+err_t gemm_describe(struct buf *out)
+{
+    const int64_t found = (int64_t)cublasLtGetVersion();
+    return buf_printf(out, "cuBLASLt %lld.%lld.%lld, built with %d.%d\n", (long long)(found / 10000),
+                      (long long)(found / 100 % 100), (long long)(found % 100), CUBLAS_VER_MAJOR,
+                      CUBLAS_VER_MINOR);
+}
