@@ -138,6 +138,7 @@ static const struct ce_case ce_cases[] = {
     { "zeros", 5, 16, 24, 20, 5, true, true, W_T, 0 },
     { "f16 weights", 33, 64, 130, 127, 30, true, true, W_F16, 1 },
     { "bf16 weights", 33, 64, 130, 127, 30, true, true, W_BF16, 1 },
+    { "f16, pieces", 5, 64, 400, 390, 4, true, true, W_F16, 1 },
 };
 
 /* interleaved: kv_heads == heads and (q|k|v) per head; spare: columns beyond the layout's. */
