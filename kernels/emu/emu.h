@@ -60,8 +60,8 @@ void block_barrier();
  * operation: all lanes must call the same. */
 void warp_exchange(void *out, const void *in, size_t bytes, int source, const char *kind);
 
-/* Every lane of a whole warp hands in the address of its part; the last one to come runs `work` over
- * all 32, in the order of lanes, and then all go on. */
+/* Every lane of a whole warp hands in the address of its part; the last one to come runs `work`
+ * over all 32, in the order of lanes, and then all go on. */
 void warp_together(void *part, void (*work)(void *const parts[32]), const char *kind);
 
 /* A copy into shared memory that arrives when its thread waits for it and not before; until then
