@@ -14,6 +14,7 @@
 # On a bare machine without a network, first run scripts/gpu_bundle.sh elsewhere and bring .gpu-deps
 # along. Nothing of the card is changed: no clocks, no modes.
 set -uo pipefail
+shopt -s extglob
 cd "$(dirname "$0")/.." || exit 1
 
 all_stages="info build smoke tests bench step peer equal sanitize ncu"
@@ -268,7 +269,9 @@ stage_ncu() {
 
 trap 'report --table; rm -rf "$work"' EXIT
 trap 'exit 1' TERM INT
-if [[ $device == cuda* ]] && ! nvidia-smi > /dev/null 2>&1; then
+command -v nvcc > /dev/null || PATH=$PATH:/usr/local/cuda/bin
+needs_gpu=${stages//@(info|build| )/}
+if [[ -n $needs_gpu && $device == cuda* ]] && ! nvidia-smi > /dev/null 2>&1; then
   echo "gpu_check: no NVIDIA GPU answers here (nvidia-smi); --device emu or cpu tries the script"
   trap 'rm -rf "$work"' EXIT
   exit 77
