@@ -40,7 +40,7 @@ id=$(git rev-parse HEAD)
 git diff --quiet HEAD -- || id+="-changed"
 echo "$id" > "$out/git-id"
 if [[ -n $corpus ]]; then
-  "$soulchat" bench packs "$out/packs.safetensors" --bench.corpus="$corpus" --bench.steps=4 \
+  "$soulchat" bench packs "$out/packs.safetensors" --bench.corpus="$corpus" --bench.steps=1 \
     --batch.unit=tokens --batch.size=65536 --batch.micro_tokens=16384
 fi
 du -sh "$out"

@@ -222,8 +222,11 @@ stage_peer() {
     say "peer: $python has no PyTorch: skipped"
     return
   fi
+  # An attention that breaks the device takes the program with it: then the plainest one.
   run peer 240 "$python" tests/peer/train_torch.py "${peer_sizes[@]}" --deadline 200 \
-    --json "$work/peer.json"
+    --json "$work/peer.json" || ((tiny)) ||
+    run peer-flash 150 "$python" tests/peer/train_torch.py "${peer_sizes[@]}" --deadline 120 \
+      --attention flash --json "$work/peer.json"
 }
 
 # Two runs of the same steps have the same losses to the last digit.
