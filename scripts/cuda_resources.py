@@ -3,8 +3,8 @@
 
     cuda_resources.py [--all] HOT_LIST LOG...        (logs of nvcc -Xptxas -v)
 
-HOT_LIST: a regular expression per line, matched from the beginning of a kernel's name; # begins a
-comment. With --all, each must match some kernel.
+HOT_LIST: per line a source file and a regular expression, matched from the beginning of the names of
+that file's kernels; # begins a comment. With --all, each whose file is here must match something.
 """
 import os
 import re
@@ -25,7 +25,7 @@ def parse(path):
             failed = failed or line.startswith("nvcc failed")
             if m := ENTRY.search(line):
                 rows.append({"symbol": m[1], "arch": m[2], "stack": 0, "spill": 0, "registers": 0,
-                             "shared": 0, "file": os.path.basename(path)})
+                             "shared": 0, "file": os.path.basename(path).split(".sm_")[0]})
             elif not rows:
                 continue
             elif m := STACK.search(line):
@@ -50,12 +50,14 @@ def demangle(rows):
 
 
 def hot_list(path):
-    try:
-        with open(path) as f:
-            lines = [line.split("#")[0].strip() for line in f]
-    except FileNotFoundError:
-        return []
-    return [line for line in lines if line]
+    """[(stem of the file, expression)]"""
+    with open(path) as f:
+        lines = [line.split("#")[0].split(maxsplit=1) for line in f]
+    return [(line[0].removesuffix(".cu"), line[1].strip()) for line in lines if line]
+
+
+def is_hot(row, file, pattern):
+    return row["file"] == file and re.match(pattern, row["name"])
 
 
 def main():
@@ -71,16 +73,16 @@ def main():
     hot = hot_list(args[0])
     print(f"{'kernel':64} {'arch':8} {'regs':>5} {'shared':>7} {'stack':>6} {'spills':>6}")
     for row in sorted(rows, key=lambda r: (r["name"], r["arch"])):
-        is_hot = any(re.match(pattern, row["name"]) for pattern in hot)
+        marked = any(is_hot(row, *entry) for entry in hot)
         print(f"{row['name'][:64]:64} {row['arch']:8} {row['registers']:5} {row['shared']:7} "
-              f"{row['stack']:6} {row['spill']:6}{'  hot' if is_hot else ''}")
-        if is_hot and (row["stack"] or row["spill"]):
+              f"{row['stack']:6} {row['spill']:6}{'  hot' if marked else ''}")
+        if marked and (row["stack"] or row["spill"]):
             problems.append(f"{row['name']} for {row['arch']}: {row['stack']} bytes of stack, "
                             f"{row['spill']} of spills; hot kernels have none")
     if "--all" in sys.argv:
-        names = {row["name"] for row in rows}
-        problems += [f"{args[0]}: {pattern} matches no kernel" for pattern in hot
-                     if not any(re.match(pattern, name) for name in names)]
+        files = {row["file"] for row in rows}
+        problems += [f"{args[0]}: {pattern} matches no kernel of {file}.cu" for file, pattern in hot
+                     if file in files and not any(is_hot(row, file, pattern) for row in rows)]
     for problem in problems:
         print("FAILED:", problem)
     return 1 if problems else 0

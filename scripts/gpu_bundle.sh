@@ -19,11 +19,10 @@ done
 
 out=.gpu-deps
 work=$(mktemp -d)
-chmod 755 "$work" # apt fetches as a user of its own
 trap 'rm -rf "$work"' EXIT
 rm -rf "$out"
 mkdir -p "$out/include" "$out/lib"
-(cd "$work" && apt-get download -qq libyaml-dev libyaml-0-2 libjansson-dev libjansson4 \
+(cd "$work" && apt-get -o APT::Sandbox::User=root download -qq libyaml-dev libyaml-0-2 libjansson-dev libjansson4 \
                                    libcmocka-dev libcmocka0)
 for package in "$work"/*.deb; do dpkg -x "$package" "$work/root"; done
 cp "$work"/root/usr/include/{yaml,jansson,jansson_config,cmocka,cmocka_pbc}.h "$out/include/" \
@@ -41,7 +40,7 @@ id=$(git rev-parse HEAD)
 git diff --quiet HEAD -- || id+="-changed"
 echo "$id" > "$out/git-id"
 if [[ -n $corpus ]]; then
-  "$soulchat" bench packs "$out/packs.safetensors" --bench.corpus="$corpus" --bench.steps=4 \
+  "$soulchat" bench packs "$out/packs.safetensors" --bench.corpus="$corpus" --bench.steps=1 \
     --batch.unit=tokens --batch.size=65536 --batch.micro_tokens=16384
 fi
 du -sh "$out"

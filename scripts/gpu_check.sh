@@ -14,6 +14,7 @@
 # On a bare machine without a network, first run scripts/gpu_bundle.sh elsewhere and bring .gpu-deps
 # along. Nothing of the card is changed: no clocks, no modes.
 set -uo pipefail
+shopt -s extglob
 cd "$(dirname "$0")/.." || exit 1
 
 all_stages="info build smoke tests bench step peer equal sanitize ncu"
@@ -221,8 +222,11 @@ stage_peer() {
     say "peer: $python has no PyTorch: skipped"
     return
   fi
+  # An attention that breaks the device takes the program with it: then the plainest one.
   run peer 240 "$python" tests/peer/train_torch.py "${peer_sizes[@]}" --deadline 200 \
-    --json "$work/peer.json"
+    --json "$work/peer.json" || ((tiny)) ||
+    run peer-flash 150 "$python" tests/peer/train_torch.py "${peer_sizes[@]}" --deadline 120 \
+      --attention flash --json "$work/peer.json"
 }
 
 # Two runs of the same steps have the same losses to the last digit.
@@ -268,7 +272,9 @@ stage_ncu() {
 
 trap 'report --table; rm -rf "$work"' EXIT
 trap 'exit 1' TERM INT
-if [[ $device == cuda* ]] && ! nvidia-smi > /dev/null 2>&1; then
+command -v nvcc > /dev/null || PATH=$PATH:/usr/local/cuda/bin
+needs_gpu=${stages//@(info|build| )/}
+if [[ -n $needs_gpu && $device == cuda* ]] && ! nvidia-smi > /dev/null 2>&1; then
   echo "gpu_check: no NVIDIA GPU answers here (nvidia-smi); --device emu or cpu tries the script"
   trap 'rm -rf "$work"' EXIT
   exit 77
