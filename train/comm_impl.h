@@ -6,6 +6,7 @@
 
 #include "kernels/dev_comm.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -43,7 +44,8 @@ struct comm {
 
     struct comm_request slots[COMM_REQUESTS_MAX];
     struct dev_piece *pieces; /* of all slots */
-    void *staging;            /* device memory of comm_gather_host, [size] parts */
+    struct comm_span *spans;  /* [size], comm_gather_host's */
+    void *staging;            /* its device memory */
     struct comm_stats stats;
 
     _Atomic int64_t step, next_seq, waiting_seq; /* waiting_seq -1: not waiting */
@@ -56,8 +58,7 @@ struct comm {
 
 extern const struct comm_ops comm_self, comm_shm, comm_nccl;
 
-/* "alltoallv" */
-const char *comm_exchange_name(enum dev_exchange_kind kind);
+const char *comm_exchange_name(enum dev_exchange_kind kind); /* "alltoallv" */
 /* ERR_COMM with the cause when the communicator was aborted. */
 MUST_USE err_t comm_check_aborted(struct comm *comm);
 /* The ops of libsoulchat_mpi.so, loaded on first use. ERR_UNSUPPORTED: not there. */
@@ -65,7 +66,7 @@ MUST_USE err_t comm_load_mpi(const struct comm_ops **out);
 
 /* A thread that no signal reaches: a signal to the process is its main thread's. */
 typedef void *thread_main(void *arg);
-MUST_USE err_t comm_thread_start(unsigned long *thread, thread_main *function, void *arg,
+MUST_USE err_t comm_thread_start(pthread_t *thread, thread_main *function, void *arg,
                                  const char *what);
 
 #endif
