@@ -19,6 +19,7 @@ extern "C" {
 #endif
 
 struct buf;
+struct dev_comm_ops;
 
 struct backend {
     const char *version; /* SOULCHAT_VERSION of the library's build */
@@ -31,6 +32,7 @@ struct backend {
     /* Append lines on libraries and devices found, for `soulchat doctor`. Finding none is no
      * error. */
     err_t (*describe)(struct buf *out);
+    const struct dev_comm_ops *comm; /* dev_comm.h; NULL: its devices do not exchange memory */
 };
 
 const struct backend *soulchat_backend(void);

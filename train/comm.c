@@ -315,10 +315,11 @@ static err_t gather_chunk(struct comm *comm, char *all, const char *mine, int64_
                           int64_t from, int64_t count)
 {
     char *staging = comm->staging;
-    for (int64_t i = 0; i < comm->size; i++) comm->spans[i] = (struct comm_span){ i * count, count };
+    for (int64_t i = 0; i < comm->size; i++)
+        comm->spans[i] = (struct comm_span){ i * count, count };
     TRY(dev_upload(comm->dev, staging + comm->rank * count, mine + from, count));
-    TRY(comm_allgatherv(comm, &(struct comm_allgatherv_args){ .data = staging,
-                                                              .spans = comm->spans }));
+    TRY(comm_allgatherv(comm,
+                        &(struct comm_allgatherv_args){ .data = staging, .spans = comm->spans }));
     if (count == bytes) return dev_download(comm->dev, all, staging, comm->size * count);
     for (int64_t i = 0; i < comm->size; i++)
         TRY(dev_download(comm->dev, all + i * bytes + from, staging + i * count, count));

@@ -35,10 +35,10 @@ struct dev;
 struct comm;
 struct comm_request; /* the communicator's; no call allocates */
 
-#define COMM_REQUESTS_MAX 64  /* begun and not ended */
+#define COMM_REQUESTS_MAX 64 /* begun and not ended */
 #define COMM_SIZE_MAX     4096
 #define COMM_BLOB_BYTES   256
-#define COMM_PHASE_MAX    16  /* bytes of a phase's name with the NUL */
+#define COMM_PHASE_MAX    16 /* bytes of a phase's name with the NUL */
 
 struct comm_args {
     const char *kind; /* "self", "shm", "mpi", "nccl" */
