@@ -190,10 +190,10 @@ static err_t work(struct shm *shm)
     while (!atomic_load(&shm->closing)) {
         const uint32_t ticket = bell_ticket(&shm->map, shm->comm->rank);
         bool any;
-        TRY(ring_check(&shm->map));
         TRY(move_some(shm, &any));
-        if (!any && !atomic_load(&shm->closing))
-            bell_sleep(&shm->map, shm->comm->rank, ticket, NAP_S);
+        if (any) continue;
+        TRY(ring_check(&shm->map)); /* after what had been sent before the rank gave up */
+        if (!atomic_load(&shm->closing)) bell_sleep(&shm->map, shm->comm->rank, ticket, NAP_S);
     }
     RAISE(COMM, "closed");
 }
