@@ -162,7 +162,7 @@ static int port_of_name(const char *name)
 static err_t find_port(struct ranks_place *place, int by)
 {
     int64_t port = PORT_DEFAULT;
-    if (env_get("SOULCHAT_PORT") != NULL) {
+    if (env_get("SOULCHAT_PORT") != NULL && by != BY_SOULCHAT) {
         TRY(read_number(&port, "SOULCHAT_PORT", 1, 65535));
     } else if (value_of("MASTER_PORT") != NULL) {
         TRY(read_number(&port, "MASTER_PORT", 1, 65534));

@@ -201,7 +201,7 @@ static err_t receive_all(int fd, void *bytes, int64_t count, double deadline_s)
             got += n;
             continue;
         }
-        if (n == 0) RAISE(IO, "closed the connection");
+        if (n == 0 || (n < 0 && errno == ECONNRESET)) RAISE(IO, "closed the connection");
         if (errno == EINTR) continue;
         if (errno != EAGAIN) RAISE(COMM, "%s", strerror(errno));
         if (!wait_for(fd, POLLIN, deadline_s)) RAISE(COMM, "did not answer in time");
@@ -281,7 +281,7 @@ err_t wire_poll(int fd, struct wire_inbox *inbox, struct wire_frame *frame, bool
                           ? inbox->header + inbox->got
                           : inbox->payload + (inbox->got - WIRE_FRAME_BYTES);
         const ssize_t n = recv(fd, to, (size_t)(size - inbox->got), MSG_DONTWAIT);
-        if (n == 0) RAISE(IO, "closed the connection");
+        if (n == 0 || (n < 0 && errno == ECONNRESET)) RAISE(IO, "closed the connection");
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && errno == EAGAIN) return ERR_OK;
         if (n < 0) RAISE(COMM, "%s", strerror(errno));
