@@ -14,6 +14,8 @@
 
 #include "kernels/dev.h"
 
+#include <stdbool.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -33,6 +35,7 @@ struct backend {
      * error. */
     err_t (*describe)(struct buf *out);
     const struct dev_comm_ops *comm; /* dev_comm.h; NULL: its devices do not exchange memory */
+    bool host_memory; /* its devices' memory is the host's, and queued work is done when queued */
 };
 
 const struct backend *soulchat_backend(void);

@@ -5,6 +5,7 @@
 #include "base/num.h"
 #include "base/progress.h"
 #include "base/trace.h"
+#include "kernels/backend.h"
 #include "kernels/dev.h"
 
 #include <signal.h>
@@ -53,6 +54,13 @@ static err_t fail(struct comm *comm, enum dev_exchange_kind kind)
     comm_abort(comm, text);
     RAISE(COMM, "%s at step %lld, rank %lld of %lld: %.400s", comm_exchange_name(kind),
           (long long)atomic_load(&comm->step), (long long)comm->rank, (long long)comm->size, text);
+}
+
+err_t comm_check_host_memory(const struct comm *comm)
+{
+    if (comm->dev->backend == NULL || comm->dev->backend->host_memory) return ERR_OK;
+    RAISE(UNSUPPORTED, "communicator %s: it is for CPU ranks; %s exchanges memory over nccl",
+          comm->ops->kind, comm->dev->info.name);
 }
 
 err_t comm_check(struct comm *comm)

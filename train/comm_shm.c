@@ -358,6 +358,7 @@ static err_t shm_open_ranks(struct comm *comm, const struct comm_args *args)
 {
     const char *path = (const char *)args->blob;
     pthread_condattr_t monotonic;
+    TRY(comm_check_host_memory(comm));
     if (memchr(args->blob, '\0', COMM_BLOB_BYTES) == NULL || path[0] != '/')
         RAISE(ARG, "communicator shm: the invitation is not one");
     struct shm *shm = calloc(1, sizeof *shm);

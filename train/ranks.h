@@ -33,8 +33,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define RANKS_STATUS_LOST 75 /* how a process ends whose run lost a rank; EX_TEMPFAIL: try again   \
-                              */
+#define RANKS_STATUS_LOST                                                                          \
+    75 /* how a process ends whose run lost a rank; EX_TEMPFAIL: try again                         \
+        */
 
 /* Which rank this is. */
 struct ranks_place {
@@ -65,5 +66,35 @@ MUST_USE err_t ranks_first_host(char *out, int64_t out_size, const char *list);
  */
 #define RANKS_GRACE_S 3
 MUST_USE err_t ranks_launch(int *status, int64_t size, char *const *argv);
+
+struct dev;
+struct watchdog;
+
+struct ranks_args {
+    const struct ranks_place *place;
+    struct dev *dev;
+    const char *kind;                    /* comm.h; NULL: by device and launcher */
+    const struct rendezvous_part *parts; /* what must be the same on all ranks */
+    int64_t part_count;
+    double join_s,
+        comm_s; /* how long to wait for ranks to come, and in an exchange; 0: 300, 1800 */
+    double beat_s, silence_s; /* watchdog.h; 0: 1, 5 */
+};
+
+struct ranks {
+    struct ranks_place place;
+    struct rendezvous *meeting; /* NULL with one rank, like the next */
+    struct watchdog *watchdog;
+    struct comm *comm;
+};
+
+/* Meets the others, starts the watchdog, opens the communicator. Yours; ranks_leave it. ERR_COMM:
+ * rendezvous.h, comm.h. ERR_USAGE: CPU ranks under torchrun, which brings no communicator. */
+MUST_USE err_t ranks_join(struct ranks **out, const struct ranks_args *args);
+/*
+ * With ERR_OK: this rank's work is done; returns when everybody's is. With another code, that of
+ * err_last(): the others are told, and end; returns that code. NULL: returns `rc`.
+ */
+MUST_USE err_t ranks_leave(struct ranks *ranks, err_t rc);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/num.h"
 #include "kernels/backend.h"
+#include "kernels/cuda/comm_nccl.h"
 #include "kernels/cuda/ops_cuda.h"
 
 #include <stdlib.h>
@@ -224,6 +225,8 @@ extern "C" const struct backend *soulchat_backend(void)
         .open = backend_open,
         .close = backend_close,
         .describe = backend_describe,
+        .comm = &comm_nccl_ops,
+        .host_memory = gpu_is_host(),
     };
     return &backend;
 }
