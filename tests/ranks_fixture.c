@@ -1,8 +1,10 @@
 #include "ranks_fixture.h"
 
+#include "base/progress.h"
 #include "kernels/dev.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +19,8 @@ struct child {
     ranks_raw_body *body;
     int64_t rank, size;
     void *arg;
-    pid_t pid;
+    pid_t pid; /* 0: ended */
+    bool stopped;
     int words; /* a file of what it says */
 };
 
@@ -51,25 +54,70 @@ static void show_words(const struct child *child)
     while ((n = read(child->words, text, sizeof text)) > 0) fwrite(text, 1, (size_t)n, stderr);
 }
 
-void ranks_fork(int status[], int64_t size, ranks_raw_body *body, void *arg)
+static void note_end(struct child *child, int *status, int how)
+{
+    *status = WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how);
+    if (*status == 1) show_words(child);
+    child->pid = 0;
+}
+
+/* Without waiting; counts the ranks that still run, stopped ones apart. */
+static void reap(struct child children[], int status[], int64_t size, int64_t *running,
+                 int64_t *stopped)
+{
+    *running = *stopped = 0;
+    for (int64_t i = 0; i < size; i++) {
+        int how = 0;
+        if (children[i].pid == 0) continue;
+        const pid_t found = waitpid(children[i].pid, &how, WNOHANG | WUNTRACED);
+        if (found == children[i].pid && WIFSTOPPED(how)) children[i].stopped = true;
+        if (found == children[i].pid && !WIFSTOPPED(how)) note_end(&children[i], &status[i], how);
+        if (children[i].pid != 0) ++*(children[i].stopped ? stopped : running);
+    }
+}
+
+static void kill_all(const struct child children[], int64_t size)
+{
+    for (int64_t i = 0; i < size; i++)
+        if (children[i].pid != 0) kill(children[i].pid, SIGKILL);
+}
+
+static void wait_all(struct child children[], int status[], int64_t size)
+{
+    int64_t running = size, stopped = 0;
+    double first_end_s = 0;
+    while (running + stopped > 0) {
+        reap(children, status, size, &running, &stopped);
+        const double now_s = time_now_s();
+        if (running + stopped < size && first_end_s == 0) first_end_s = now_s;
+        if (stopped > 0 && running == 0) kill_all(children, size);
+        if (first_end_s > 0 && now_s > first_end_s + RANKS_ENDED_S) kill_all(children, size);
+        usleep(1000);
+    }
+}
+
+void ranks_fork_during(int status[], int64_t size, ranks_raw_body *body, void *arg,
+                       ranks_during *during)
 {
     struct child children[RANKS_MAX];
+    pid_t pids[RANKS_MAX];
     assert_in_range(size, 1, RANKS_MAX);
     fflush(NULL);
     for (int64_t i = 0; i < size; i++) {
         children[i] = (struct child){ .body = body, .rank = i, .size = size, .arg = arg };
         children[i].words = memfd_create("words", MFD_CLOEXEC);
-        children[i].pid = fork();
+        pids[i] = children[i].pid = fork();
         assert_true(children[i].pid >= 0 && children[i].words >= 0);
         if (children[i].pid == 0) run_child(&children[i]);
     }
-    for (int64_t i = 0; i < size; i++) {
-        int end;
-        assert_int_equal(waitpid(children[i].pid, &end, 0), children[i].pid);
-        status[i] = WIFEXITED(end) ? WEXITSTATUS(end) : 128 + WTERMSIG(end);
-        if (status[i] == 1) show_words(&children[i]);
-        close(children[i].words);
-    }
+    if (during != NULL) during(pids, size, arg);
+    wait_all(children, status, size);
+    for (int64_t i = 0; i < size; i++) close(children[i].words);
+}
+
+void ranks_fork(int status[], int64_t size, ranks_raw_body *body, void *arg)
+{
+    ranks_fork_during(status, size, body, arg, NULL);
 }
 
 void *ranks_shared(int64_t bytes)

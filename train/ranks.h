@@ -59,8 +59,8 @@ MUST_USE err_t ranks_first_host(char *out, int64_t out_size, const char *list);
  * variables of its rank and, where there are enough, CPUs of its own; wait for all. SIGINT,
  * SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 are passed on to all. One line in the log for each rank that
  * fails; after the first, the others get RANKS_GRACE_S and are then killed, stopped ones too. When
- * the launcher itself is killed, so are they. *status: 0, or how the first that failed ended: its
- * status, or 128 + the signal.
+ * the launcher itself is killed, so are they. *status: 0, or how the first that failed ended, its
+ * status or 128 + the signal; RANKS_STATUS_LOST only when no rank ended in another way.
  *
  * The calling process has one thread. argv[0] is looked up as /proc/self/exe.
  */

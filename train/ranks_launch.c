@@ -34,7 +34,7 @@ struct launch {
     sigset_t before; /* the signals that were blocked before us */
     cpu_set_t cpus;
     int status;       /* how the first that failed ended */
-    double kill_at_s; /* 0: nobody has failed yet */
+    double kill_at_s; /* 0: nobody has failed yet; infinite: they have been killed */
 };
 
 /* ---- a rank ---- */
@@ -126,9 +126,10 @@ static void note_end(struct launch *l, int64_t rank, int how)
               strsignal(WTERMSIG(how)));
     else
         LOG_E("ranks", "rank %lld ended with status %d", (long long)rank, status);
-    if (l->status != 0) return;
-    l->status = status;
-    l->kill_at_s = time_now_s() + RANKS_GRACE_S;
+    /* Those that ended because another did, by themselves or by us, are not the failure. */
+    if (l->kill_at_s != INFINITY && (l->status == 0 || l->status == RANKS_STATUS_LOST))
+        l->status = status;
+    if (l->kill_at_s == 0) l->kill_at_s = time_now_s() + RANKS_GRACE_S;
 }
 
 static void reap(struct launch *l)
