@@ -4,7 +4,7 @@
 #include "base/fault.h"
 #include "base/progress.h"
 #include "kernels/dev.h"
-#include "train/comm.h"
+#include "train/ranks.h"
 
 #include <math.h>
 #include <signal.h>
@@ -408,13 +408,68 @@ static void test_opening(void **state)
     dev_close(args.dev);
 }
 
-int main(void)
+/* ---- under mpirun, as one rank of several: test_train_comm mpi ---- */
+
+static void test_mpi(void **state)
 {
+    struct ranks_place place;
+    struct comm *comm;
+    (void)state;
+    assert_ok(ranks_find(&place));
+    struct comm_args args = {
+        .kind = "mpi", .rank = place.rank, .size = place.size, .timeout_s = RANKS_LIMIT_S
+    };
+    assert_ok(dev_open(&args.dev, "cpu", 1));
+    assert_ok(comm_open(&comm, &args));
+    body_activity(comm, NULL);
+    body_overlap(comm, NULL);
+    body_alltoallv(comm, NULL);
+    body_allgatherv(comm, NULL);
+    body_bcast(comm, NULL);
+    body_gather_host(comm, NULL);
+    for (int i = 0; i < 50; i++) assert_ok(comm_barrier(comm));
+    comm_close(comm);
+    assert_err(comm_open(&comm, &args), COMM, "starts once in a process");
+    dev_close(args.dev);
+}
+
+/* Sizes that disagree, and a rank that does not come: test_train_comm mpi-failing */
+static void test_mpi_failing(void **state)
+{
+    struct ranks_place place;
+    struct comm *comm;
+    char data[64] = "";
+    (void)state;
+    assert_ok(ranks_find(&place));
+    struct comm_args args = {
+        .kind = "mpi", .rank = place.rank, .size = place.size, .timeout_s = 0.5
+    };
+    assert_ok(dev_open(&args.dev, "cpu", 1));
+    assert_ok(comm_open(&comm, &args));
+    if (place.rank == 0) { /* what is sent leaves at once: only the receiver can tell */
+        assert_ok(comm_bcast(comm, &(struct comm_bcast_args){ data, 32, 0 }));
+        assert_err(comm_barrier(comm), COMM, "not answered within 0.5 s");
+    } else {
+        assert_err(comm_bcast(comm, &(struct comm_bcast_args){ data, 64, 0 }), COMM,
+                   "rank 0 sends 32 bytes where 64 are expected");
+    }
+    assert_err(comm_barrier(comm), COMM, "");
+    comm_close(comm);
+    dev_close(args.dev);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest mpi[] = { cmocka_unit_test(test_mpi) };
+    const struct CMUnitTest mpi_failing[] = { cmocka_unit_test(test_mpi_failing) };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_self),        cmocka_unit_test(test_shm),
         cmocka_unit_test(test_shm_barrier), cmocka_unit_test(test_failing),
         cmocka_unit_test(test_faults),      cmocka_unit_test(test_opening),
     };
     alarm(2 * RANKS_LIMIT_S);
+    if (argc > 1 && strcmp(argv[1], "mpi") == 0) return cmocka_run_group_tests(mpi, NULL, NULL);
+    if (argc > 1 && strcmp(argv[1], "mpi-failing") == 0)
+        _exit(cmocka_run_group_tests(mpi_failing, NULL, NULL)); /* MPI is not at its end */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -235,11 +235,11 @@ static void test_launcher_losses(void **state)
 {
     (void)state;
     assert_int_equal(
-        run_program("--ranks 3 --steps 100000 --victim 1 --after-us 200000 --signal 9"),
+        run_program("--ranks 3 --steps 100000 --victim 1 --after-us 600000 --signal 9"),
         128 + SIGKILL);
     assert_printed("rank 1 ended by signal 9 (Killed)");
     assert_printed("rank 0 ended with status 75");
-    assert_printed("closed the connection; it was at step ");
+    assert_printed("closed the connection; last heard of at ");
     /* The stopped rank never ends by itself. */
     assert_int_equal(
         run_program("--ranks 2 --steps 100000 --victim 0 --after-us 200000 --signal 19"),

@@ -132,7 +132,7 @@ __attribute__((noreturn)) static void lose(struct watchdog *w, const struct peer
 {
     char line[TEXT_MAX], place[PLACE_MAX] = "start";
     if (peer->has_beat) describe(place, &peer->beat);
-    snprintf(line, sizeof line, "rank %lld on %s %s; it was at %s", (long long)peer->rank,
+    snprintf(line, sizeof line, "rank %lld on %s %s; last heard of at %s", (long long)peer->rank,
              rendezvous_host(w->meeting, peer->rank), why, place);
     tell_all(w, WIRE_FAILED, line, (int64_t)strlen(line) + 1);
     leave(w, line);
@@ -220,7 +220,8 @@ static bool say_bye(struct watchdog *w)
     return w->said_bye && missing < 0;
 }
 
-static void wait_for_news(struct watchdog *w, struct pollfd *polls, double until_s)
+/* Until a frame, the next beat or a wake(), which asks for a beat; returns when to send that. */
+static double wait_for_news(struct watchdog *w, struct pollfd *polls, double until_s)
 {
     uint64_t count;
     for (int64_t i = 0; i < w->peer_count; i++)
@@ -228,8 +229,7 @@ static void wait_for_news(struct watchdog *w, struct pollfd *polls, double until
     polls[w->peer_count] = (struct pollfd){ .fd = w->wake_fd, .events = POLLIN };
     const double left_s = fmax(0, until_s - time_now_s());
     (void)poll(polls, (nfds_t)w->peer_count + 1, (int)ceil(left_s * 1e3));
-    if (read(w->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN && errno != EINTR)
-        LOG_D("ranks", "watchdog: %s", strerror(errno));
+    return read(w->wake_fd, &count, sizeof count) > 0 ? 0 : until_s;
 }
 
 /* After a time in which this process itself was stopped, silence says nothing about the others. */
@@ -253,7 +253,7 @@ static void *run(void *arg)
             beat_at_s = time_now_s() + w->beat_s;
             judge_comm(w);
         }
-        wait_for_news(w, polls, beat_at_s);
+        beat_at_s = wait_for_news(w, polls, beat_at_s);
         forgive(w, awake_s);
         awake_s = time_now_s();
         for (int64_t i = 0; i < w->peer_count; i++) hear(w, &w->peers[i]);
@@ -317,17 +317,18 @@ err_t watchdog_start(struct watchdog **out, const struct watchdog_args *args)
     return ERR_OK;
 }
 
+static void wake(struct watchdog *w)
+{
+    const uint64_t one = 1;
+    if (write(w->wake_fd, &one, sizeof one) < 0) LOG_D("ranks", "watchdog: %s", strerror(errno));
+}
+
 void watchdog_watch(struct watchdog *w, struct comm *comm)
 {
     pthread_mutex_lock(&w->comm_lock);
     w->comm = comm;
     pthread_mutex_unlock(&w->comm_lock);
-}
-
-static void wake(struct watchdog *w)
-{
-    const uint64_t one = 1;
-    if (write(w->wake_fd, &one, sizeof one) < 0) LOG_D("ranks", "watchdog: %s", strerror(errno));
+    wake(w); /* to tell at once that this rank is under way */
 }
 
 void watchdog_fail(struct watchdog *w, const char *cause)
