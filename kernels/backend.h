@@ -14,11 +14,14 @@
 
 #include "kernels/dev.h"
 
+#include <stdbool.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 struct buf;
+struct dev_comm_ops;
 
 struct backend {
     const char *version; /* SOULCHAT_VERSION of the library's build */
@@ -32,6 +35,8 @@ struct backend {
      * error. */
     err_t (*describe)(struct buf *out);
     uint64_t (*tuning_hash)(const struct dev *dev); /* dev_tuning_hash */
+    const struct dev_comm_ops *comm; /* dev_comm.h; NULL: its devices do not exchange memory */
+    bool host_memory; /* its devices' memory is the host's, and queued work is done when queued */
 };
 
 const struct backend *soulchat_backend(void);

@@ -68,6 +68,17 @@ static void *find_library(const char *name, char reason[ERR_TEXT_MAX])
     return library != NULL ? library : try_library(file, reason);
 }
 
+bool backend_library_open(void **out, const char *name, const char *entry,
+                          char reason[ERR_TEXT_MAX])
+{
+    reason[0] = '\0';
+    void *library = find_library(name, reason);
+    *out = library != NULL ? dlsym(library, entry) : NULL;
+    if (library != NULL && *out == NULL)
+        snprintf(reason, ERR_TEXT_MAX, "libsoulchat_%s.so has no %s()", name, entry);
+    return *out != NULL;
+}
+
 err_t backend_load(const struct backend **out, const char *name)
 {
     char reason[ERR_TEXT_MAX] = "";

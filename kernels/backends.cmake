@@ -10,7 +10,7 @@ file(GLOB cuda_common CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cc)
 file(GLOB emu_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/emu/*.cc)
 # Files of the CUDA libraries have a host twin in kernels/emu: gpu_cuda.cc, gpu_emu.cc.
 set(cuda_only ${cuda_common})
-list(FILTER cuda_only INCLUDE REGEX "/(gpu_cuda|gemm_lt|cudnn_.*|attn_cudnn.*)\\.cc$")
+list(FILTER cuda_only INCLUDE REGEX "/(gpu_cuda|gemm_lt|nccl_check|cudnn_.*|attn_cudnn.*)\\.cc$")
 list(REMOVE_ITEM cuda_common ${cuda_only})
 
 # soulchat_backend(NAME sources...): lib/libsoulchat_NAME.so.

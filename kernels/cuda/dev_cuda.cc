@@ -6,6 +6,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/attn.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/comm_nccl.h"
 #include "kernels/cuda/ops_cuda.h"
 
 #include <stdlib.h>
@@ -239,6 +240,8 @@ extern "C" const struct backend *soulchat_backend(void)
         .close = backend_close,
         .describe = backend_describe,
         .tuning_hash = backend_tuning_hash,
+        .comm = &comm_nccl_ops,
+        .host_memory = gpu_is_host(),
     };
     return &backend;
 }

@@ -14,6 +14,7 @@
 
 #include "kernels/dev.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* One opened device: dev->state. What the libraries on top keep is theirs (dev_cuda.h). */
@@ -24,6 +25,8 @@ struct gpu {
     void *queue[DEV_QUEUES];  /* cudaStream_t */
 };
 
+/* Whether there is no card: memory is the host's, and work is done when it is queued. */
+bool gpu_is_host(void);
 MUST_USE err_t gpu_open(struct gpu *out, struct dev_info *info, int index);
 void gpu_close(struct gpu *gpu);
 MUST_USE err_t gpu_malloc(struct gpu *gpu, void **out, int64_t bytes, const char *what);
@@ -34,12 +37,19 @@ void gpu_host_free(struct gpu *gpu, void *data);
 MUST_USE err_t gpu_copy(struct gpu *gpu, enum dev_queue queue, void *to, const void *from,
                         int64_t bytes);
 MUST_USE err_t gpu_zero(struct gpu *gpu, enum dev_queue queue, void *data, int64_t bytes);
+/* One more queue, beside those of dev.h, for work that a library queues itself; NULL-safe. */
+MUST_USE err_t gpu_stream_create(struct gpu *gpu, void **out);
+void gpu_stream_destroy(struct gpu *gpu, void *stream);
+MUST_USE err_t gpu_stream_record(struct gpu *gpu, void *event, void *stream);
+MUST_USE err_t gpu_stream_wait(struct gpu *gpu, void *event, void *stream);
 MUST_USE err_t gpu_queue_sync(struct gpu *gpu, enum dev_queue queue);
 MUST_USE err_t gpu_event_create(struct gpu *gpu, void **out);
 void gpu_event_destroy(struct gpu *gpu, void *event);
 MUST_USE err_t gpu_event_record(struct gpu *gpu, void *event, enum dev_queue queue);
 MUST_USE err_t gpu_event_wait(struct gpu *gpu, void *event, enum dev_queue queue);
 MUST_USE err_t gpu_event_sync(struct gpu *gpu, void *event);
+/* Without waiting. */
+MUST_USE err_t gpu_event_done(struct gpu *gpu, bool *done, void *event);
 /* Milliseconds between two events that have happened. */
 MUST_USE err_t gpu_event_ms(struct gpu *gpu, float *ms, void *begin, void *end);
 

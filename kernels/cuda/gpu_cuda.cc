@@ -90,6 +90,8 @@ static err_t make_queues(struct gpu *gpu)
     return ERR_OK;
 }
 
+bool gpu_is_host(void) { return false; }
+
 err_t gpu_open(struct gpu *out, struct dev_info *info, int index)
 {
     *out = {};
@@ -178,6 +180,37 @@ err_t gpu_queue_sync(struct gpu *gpu, enum dev_queue queue)
     return check(cudaStreamSynchronize(stream_of(gpu, queue)), "gpu.sync", "cudaStreamSynchronize");
 }
 
+err_t gpu_stream_create(struct gpu *gpu, void **out)
+{
+    (void)gpu;
+    cudaStream_t stream = NULL;
+    *out = NULL;
+    TRY(check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "gpu.stream",
+              "cudaStreamCreate"));
+    *out = stream;
+    return ERR_OK;
+}
+
+void gpu_stream_destroy(struct gpu *gpu, void *stream)
+{
+    (void)gpu;
+    if (stream != NULL) (void)cudaStreamDestroy((cudaStream_t)stream);
+}
+
+err_t gpu_stream_record(struct gpu *gpu, void *event, void *stream)
+{
+    (void)gpu;
+    return check(cudaEventRecord((cudaEvent_t)event, (cudaStream_t)stream), "gpu.event",
+                 "cudaEventRecord");
+}
+
+err_t gpu_stream_wait(struct gpu *gpu, void *event, void *stream)
+{
+    (void)gpu;
+    return check(cudaStreamWaitEvent((cudaStream_t)stream, (cudaEvent_t)event, 0), "gpu.event",
+                 "cudaStreamWaitEvent");
+}
+
 err_t gpu_event_create(struct gpu *gpu, void **out)
 {
     (void)gpu;
@@ -209,6 +242,16 @@ err_t gpu_event_sync(struct gpu *gpu, void *event)
 {
     (void)gpu;
     return check(cudaEventSynchronize((cudaEvent_t)event), "gpu.sync", "cudaEventSynchronize");
+}
+
+err_t gpu_event_done(struct gpu *gpu, bool *done, void *event)
+{
+    /* Asked by threads that never opened the device: without this they would get another one. */
+    TRY(check(cudaSetDevice(gpu->index), "gpu.event", "cudaSetDevice"));
+    const cudaError_t code = cudaEventQuery((cudaEvent_t)event);
+    *done = code == cudaSuccess;
+    if (code == cudaErrorNotReady) return ERR_OK;
+    return check(code, "gpu.event", "cudaEventQuery");
 }
 
 err_t gpu_event_ms(struct gpu *gpu, float *ms, void *begin, void *end)

@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+bool gpu_is_host(void) { return true; }
+
 err_t gpu_open(struct gpu *out, struct dev_info *info, int index)
 {
     if (index != 0) RAISE(CUDA, "device emu:%d: there is one emulated device, 0", index);
@@ -132,6 +134,38 @@ err_t gpu_event_sync(struct gpu *gpu, void *event)
     (void)gpu;
     (void)event;
     return may_fail("gpu.sync", "synchronize");
+}
+
+err_t gpu_event_done(struct gpu *gpu, bool *done, void *event)
+{
+    (void)gpu;
+    (void)event;
+    *done = true;
+    return may_fail("gpu.event", "event");
+}
+
+err_t gpu_stream_create(struct gpu *gpu, void **out)
+{
+    *out = gpu; /* the queues are no more than a name here */
+    return may_fail("gpu.stream", "stream");
+}
+
+void gpu_stream_destroy(struct gpu *gpu, void *stream)
+{
+    (void)gpu;
+    (void)stream;
+}
+
+err_t gpu_stream_record(struct gpu *gpu, void *event, void *stream)
+{
+    (void)stream;
+    return gpu_event_record(gpu, event, DEV_COMPUTE);
+}
+
+err_t gpu_stream_wait(struct gpu *gpu, void *event, void *stream)
+{
+    (void)stream;
+    return gpu_event_wait(gpu, event, DEV_COMPUTE);
 }
 
 err_t gpu_event_ms(struct gpu *gpu, float *ms, void *begin, void *end)

@@ -1,0 +1,464 @@
+/* Who am I; and ranks that meet, or do not, over TCP. */
+#include "ranks_fixture.h"
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "train/ranks.h"
+#include "train/rendezvous.h"
+#include "train/rendezvous_wire.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ---- who am I ---- */
+
+static const char *const variables[] = {
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "TORCHELASTIC_RUN_ID",
+    "TORCHELASTIC_RESTART_COUNT",
+    "OMPI_COMM_WORLD_RANK",
+    "OMPI_COMM_WORLD_SIZE",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "OMPI_COMM_WORLD_LOCAL_SIZE",
+    "OMPI_MCA_ess_base_jobid",
+    "PMIX_RANK",
+    "PMIX_NAMESPACE",
+    "SLURM_PROCID",
+    "SLURM_NTASKS",
+    "SLURM_LOCALID",
+    "SLURM_JOB_ID",
+    "SLURM_STEP_ID",
+    "SLURM_STEP_NODELIST",
+    "SLURM_JOB_NODELIST",
+    "SOULCHAT_LAUNCH",
+    "SOULCHAT_JOB",
+    "SOULCHAT_PORT",
+};
+
+/* "A=1 B=2" and nothing else of what counts. */
+static void set_variables(const char *assignments)
+{
+    char text[1024], *rest = text;
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) unsetenv(variables[i]);
+    snprintf(text, sizeof text, "%s", assignments);
+    for (char *word; (word = strtok_r(rest, " ", &rest)) != NULL;) {
+        char *equals = strchr(word, '=');
+        *equals = '\0';
+        setenv(word, equals + 1, 1);
+    }
+}
+
+#define TORCH "RANK=3 WORLD_SIZE=8 LOCAL_RANK=1 MASTER_ADDR=n0 MASTER_PORT=29500"
+#define OMPI  "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_LOCAL_RANK=1"
+#define SLURM "SLURM_PROCID=5 SLURM_NTASKS=16 SLURM_LOCALID=5 SLURM_STEP_ID=0 SLURM_JOB_ID=77"
+
+static const struct found {
+    const char *variables, *launcher;
+    int64_t rank, size, local_rank;
+    const char *host;
+    int port; /* 0: any */
+    const char *job;
+} found_cases[] = {
+    { "", NULL, 0, 1, 0, "", 0, "" },
+    { TORCH, "torchrun", 3, 8, 1, "n0", 29500, "" },
+    { TORCH " TORCHELASTIC_RUN_ID=x TORCHELASTIC_RESTART_COUNT=2", "torchrun", 3, 8, 1, "n0", 29501,
+      "torchrun x.2" },
+    { TORCH " TORCHELASTIC_RUN_ID=x " SLURM, "torchrun", 3, 8, 1, "n0", 29501, "torchrun x." },
+    { TORCH " SOULCHAT_LAUNCH=7 SOULCHAT_JOB=abc SOULCHAT_PORT=1", "soulchat", 3, 8, 1, "n0", 29500,
+      "abc" },
+    { "RANK=0 WORLD_SIZE=1", "torchrun", 0, 1, 0, "", 0, "" },
+    { OMPI " OMPI_COMM_WORLD_LOCAL_SIZE=2 PMIX_NAMESPACE=5", "mpirun", 1, 2, 1, "127.0.0.1", 0,
+      "mpirun 5." },
+    { OMPI " MASTER_ADDR=n7 SOULCHAT_PORT=4000", "mpirun", 1, 2, 1, "n7", 4000, "" },
+    { "PMIX_RANK=1 OMPI_COMM_WORLD_SIZE=2 MASTER_ADDR=n7", "mpirun", 1, 2, 1, "n7", 29400, "" },
+    { OMPI " MASTER_ADDR=n7 " SLURM, "mpirun", 1, 2, 1, "n7", 29400, "" },
+    { SLURM " SLURM_STEP_NODELIST=gpu[07-09],x PMIX_RANK=5", "srun", 5, 16, 5, "gpu07", 0,
+      "srun 77.0" },
+    { SLURM " SLURM_JOB_NODELIST=a,b MASTER_PORT=999", "srun", 5, 16, 5, "a", 999, "srun 77.0" },
+    { "SLURM_PROCID=0 SLURM_NTASKS=4 SLURM_JOB_ID=7", NULL, 0, 1, 0, "", 0, "" }, /* the script */
+};
+
+static void test_find(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof found_cases / sizeof found_cases[0]; i++) {
+        const struct found *c = &found_cases[i];
+        struct ranks_place place;
+        set_variables(c->variables);
+        assert_ok(ranks_find(&place));
+        if (c->launcher == NULL)
+            assert_null(place.launcher);
+        else
+            assert_string_equal(place.launcher, c->launcher);
+        assert_int_equal(place.rank, c->rank);
+        assert_int_equal(place.size, c->size);
+        assert_int_equal(place.local_rank, c->local_rank);
+        assert_string_equal(place.host, c->host);
+        assert_string_equal(place.job, c->job);
+        if (c->port != 0)
+            assert_int_equal(place.port, c->port);
+        else if (c->size > 1)
+            assert_in_range(place.port, 20000, 29999);
+    }
+    set_variables("");
+}
+
+static const struct refused {
+    const char *variables, *message;
+} refused_cases[] = {
+    { "RANK=8 WORLD_SIZE=8", "RANK=8, but there are WORLD_SIZE=8 ranks" },
+    { "RANK=x WORLD_SIZE=8", "RANK=x; expected a number" },
+    { "RANK=-1 WORLD_SIZE=8", "RANK=-1; expected a number" },
+    { "RANK=1 WORLD_SIZE=0", "WORLD_SIZE=0; expected a number from 1" },
+    { "RANK=1 WORLD_SIZE=99999", "WORLD_SIZE=99999; expected a number" },
+    { "RANK=1", "RANK is set and WORLD_SIZE is not" },
+    { "WORLD_SIZE=4", "WORLD_SIZE is set and RANK is not" },
+    { "RANK=1 WORLD_SIZE=4 MASTER_PORT=1", "MASTER_ADDR does not say" },
+    { TORCH " LOCAL_RANK=q", "LOCAL_RANK=q" },
+    { TORCH " MASTER_PORT=70000", "MASTER_PORT=70000" },
+    { TORCH " " OMPI, "RANK=3 of WORLD_SIZE=8, but OMPI_COMM_WORLD_RANK=1" },
+    { TORCH " " SLURM, "RANK=3 of WORLD_SIZE=8, but SLURM_PROCID=5 of SLURM_NTASKS=16" },
+    { OMPI, "MASTER_ADDR does not say on which host rank 0 is (mpirun -x" },
+    { SLURM, "MASTER_ADDR does not say" },
+    { SLURM " SLURM_JOB_NODELIST=[", "is no list of hosts" },
+    { "RANK=0 WORLD_SIZE=2 MASTER_ADDR=h SOULCHAT_LAUNCH=x", "SOULCHAT_LAUNCH=x" },
+};
+
+static void test_find_refuses(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof refused_cases / sizeof refused_cases[0]; i++) {
+        struct ranks_place place;
+        set_variables(refused_cases[i].variables);
+        assert_err(ranks_find(&place), USAGE, refused_cases[i].message);
+    }
+    set_variables("");
+}
+
+static void test_first_host(void **state)
+{
+    static const char *const cases[][2] = {
+        { "n1", "n1" },
+        { "n1,n2", "n1" },
+        { "gpu[007-009,12]-ib,x1", "gpu007-ib" },
+        { "r[1-2]n[3,4]", "r1n3" },
+        { "a.b.example,c", "a.b.example" },
+    };
+    static const char *const bad[] = { "", ",", "n[", "n[]", "[,]", "n[3" };
+    char host[16];
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_ok(ranks_first_host(host, sizeof host, cases[i][0]));
+        assert_string_equal(host, cases[i][1]);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_err(ranks_first_host(host, sizeof host, bad[i]), USAGE, "");
+    assert_ok(ranks_first_host(host, sizeof host, "123456789012345"));
+    assert_err(ranks_first_host(host, sizeof host, "1234567890123456"), USAGE, "too long");
+}
+
+/* ---- meeting ---- */
+
+/* What each rank says; in shared memory. */
+struct meeting_plan {
+    struct rendezvous_args args[8];
+    struct rendezvous_part parts[8][2];
+    int port;
+    const char *expect[8]; /* part of rank i's message; NULL: it joins */
+    int delay_ms[8];
+    int fault_rank, fault_n;
+    bool all_joined;
+    void (*disturb)(int port); /* by the last rank, before it comes */
+};
+
+static struct meeting_plan *make_meeting(int64_t size)
+{
+    struct meeting_plan *plan = ranks_shared(sizeof *plan);
+    int fd;
+    assert_ok(wire_listen(&fd, &plan->port, "127.0.0.1", 0));
+    for (int64_t i = 0; i < size; i++) {
+        plan->args[i] = (struct rendezvous_args){ .rank = i,
+                                                  .size = size,
+                                                  .host = "127.0.0.1",
+                                                  .port = plan->port,
+                                                  .listen_fd = i == 0 ? fd : -1,
+                                                  .job = "job",
+                                                  .version = "1.0",
+                                                  .parts = plan->parts[i],
+                                                  .part_count = 2,
+                                                  .timeout_s = 10 };
+        snprintf(plan->parts[i][0].name, RENDEZVOUS_NAME_MAX, "settings");
+        snprintf(plan->parts[i][1].name, RENDEZVOUS_NAME_MAX, "corpus");
+    }
+    return plan;
+}
+
+static void check_gather(struct rendezvous *meeting, int64_t size)
+{
+    int64_t all[8][4], mine[4];
+    for (int64_t k = 0; k < 4; k++) mine[k] = rendezvous_rank(meeting) * 10 + k;
+    assert_ok(rendezvous_gather(meeting, all, mine, sizeof mine, 10));
+    for (int64_t i = 0; i < size; i++)
+        for (int64_t k = 0; k < 4; k++) assert_int_equal(all[i][k], i * 10 + k);
+    for (int64_t i = 0; i < size; i++)
+        assert_string_equal(rendezvous_host(meeting, i), rendezvous_host(meeting, 0));
+    assert_ok(rendezvous_gather(meeting, all, mine, 0, 10));
+}
+
+static void meet(int64_t rank, int64_t size, void *arg)
+{
+    struct meeting_plan *plan = arg;
+    struct rendezvous *meeting = NULL;
+    struct rendezvous_args args = plan->args[rank];
+    if (rank != 0) close(plan->args[0].listen_fd);
+    usleep((useconds_t)plan->delay_ms[rank] * 1000);
+    if (plan->disturb != NULL && rank == size - 1) plan->disturb(plan->port);
+    const err_t rc = rendezvous_join(&meeting, &args);
+    if (plan->expect[rank] != NULL) {
+        testing_assert_code(rc, ERR_COMM, plan->expect[rank], "rendezvous_join", __FILE__,
+                            __LINE__);
+        assert_null(meeting);
+    } else {
+        assert_ok(rc);
+        check_gather(meeting, size);
+    }
+    rendezvous_close(meeting);
+}
+
+static void run_meeting(struct meeting_plan *plan, int64_t size)
+{
+    int status[8];
+    ranks_fork(status, size, meet, plan);
+    if (plan->args[0].listen_fd >= 0) close(plan->args[0].listen_fd);
+    for (int64_t i = 0; i < size; i++) assert_int_equal(status[i], 0);
+}
+
+static void test_meet(void **state)
+{
+    (void)state;
+    for (int64_t size = 1; size <= 5; size++) {
+        struct meeting_plan *plan = make_meeting(size);
+        for (int64_t i = 0; i < size; i++) plan->delay_ms[i] = (int)((i * 37 + 11) % 50);
+        run_meeting(plan, size);
+    }
+}
+
+/* Rank 0 begins to listen when the others have long been calling. */
+static void test_rank0_late(void **state)
+{
+    struct meeting_plan *plan = make_meeting(3);
+    (void)state;
+    close(plan->args[0].listen_fd);
+    plan->args[0].listen_fd = -1;
+    plan->delay_ms[0] = 400;
+    run_meeting(plan, 3);
+}
+
+static void expect_all(struct meeting_plan *plan, int64_t size, const char *text)
+{
+    for (int64_t i = 0; i < size; i++) plan->expect[i] = text;
+}
+
+static void test_misfits(void **state)
+{
+    (void)state;
+    struct meeting_plan *plan = make_meeting(3);
+    plan->args[2].version = "0.9";
+    plan->delay_ms[2] = 100;
+    expect_all(plan, 3, "runs version 0.9 (protocol 1), rank 0 on ");
+    run_meeting(plan, 3);
+
+    plan = make_meeting(3);
+    plan->args[1].size = 4;
+    plan->delay_ms[1] = 100;
+    expect_all(plan, 3, " expects 4 ranks, rank 0 on ");
+    run_meeting(plan, 3);
+
+    plan = make_meeting(3);
+    plan->parts[2][1].sha256[31] = 1;
+    plan->delay_ms[2] = 100;
+    expect_all(plan, 3, " in: corpus");
+    run_meeting(plan, 3);
+
+    plan = make_meeting(3);
+    plan->args[2].rank = 1;
+    plan->delay_ms[2] = 100;
+    expect_all(plan, 3, "rank 1 came twice: on ");
+    run_meeting(plan, 3);
+}
+
+static void test_missing(void **state)
+{
+    (void)state;
+    struct meeting_plan *plan = make_meeting(3);
+    for (int i = 0; i < 3; i++) plan->args[i].size = 4; /* rank 3 never comes */
+    plan->args[0].timeout_s = 0.5;
+    expect_all(plan, 3, "1 of 4 ranks did not come within 0.5 s: 3");
+    run_meeting(plan, 3);
+
+    plan = make_meeting(2); /* rank 1 belongs to a job that is not here */
+    plan->args[1].job = "another";
+    plan->args[0].timeout_s = 1;
+    plan->args[1].timeout_s = 0.6;
+    plan->expect[0] = "1 of 2 ranks did not come within 1 s: 1";
+    plan->expect[1] = "within 0.6 s: rank 0 there is of another job; MASTER_ADDR";
+    run_meeting(plan, 2);
+
+    struct rendezvous *meeting;
+    struct rendezvous_args nobody = plan->args[1]; /* the port is closed now */
+    nobody.timeout_s = 0.3;
+    assert_err(rendezvous_join(&meeting, &nobody), COMM, "Connection refused");
+    nobody.host = "no.such.host.invalid";
+    assert_err(rendezvous_join(&meeting, &nobody), COMM, "no.such.host.invalid");
+}
+
+/* ---- hostile guests ---- */
+
+static int dial(int port)
+{
+    int fd;
+    assert_ok(wire_connect(&fd, "127.0.0.1", port, time_now_s() + 5));
+    return fd;
+}
+
+static void say(int fd, const char *text, size_t size)
+{
+    assert_int_equal(send(fd, text, size, MSG_NOSIGNAL), size);
+}
+
+/* Other protocols, half a hello, a hello of another job, who leaves at once, who says nothing. */
+static void disturb(int port)
+{
+    char zeros[1000] = "";
+    for (int i = 0; i < 8; i++) {
+        say(dial(port), "GET / HTTP/1.1\r\n\r\n", 18);
+        say(dial(port), "SRK1", 4); /* stays connected */
+        say(dial(port), zeros, sizeof zeros);
+        close(dial(port));
+    }
+    const int fd = dial(port);
+    assert_ok(wire_send(fd, WIRE_HELLO, zeros, 592, time_now_s() + 5));
+    assert_err(wire_receive(fd, WIRE_WELCOME, zeros, 64, time_now_s() + 5), NOTFOUND,
+               "another job");
+    const int damaged = dial(port);
+    say(damaged, "SRK1\1\0\0\0\x50\2\0\0abcd", 16);
+    say(damaged, zeros, 592);
+    close(damaged);
+}
+
+static void test_strangers(void **state)
+{
+    struct meeting_plan *plan = make_meeting(3);
+    (void)state;
+    plan->disturb = disturb;
+    run_meeting(plan, 3);
+}
+
+/* A frame with any one byte changed, or cut anywhere, is an error or is not complete. */
+static void test_frames(void **state)
+{
+    const struct {
+        uint32_t magic, kind, bytes, crc;
+    } overlong = { 0x314b5253, WIRE_BEAT, 513, 0 };
+    char sent[200], got[200];
+    int pair[2];
+    ssize_t size;
+    struct wire_frame frame;
+    bool complete;
+    (void)state;
+    for (int k = 0; k < 48; k++) sent[k] = (char)(k * 7);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_ok(wire_send(pair[0], WIRE_BEAT, sent, 48, time_now_s() + 1));
+    size = read(pair[1], got, sizeof got);
+    assert_int_equal(size, 64);
+    for (int at = -1; at < 64; at++) {
+        struct wire_inbox inbox = { .got = 0 };
+        char changed[64];
+        memcpy(changed, got, 64);
+        if (at >= 0) changed[at] ^= 0x40;
+        say(pair[0], changed, 20); /* in two parts */
+        err_t rc = wire_poll(pair[1], &inbox, &frame, &complete);
+        say(pair[0], changed + 20, 44);
+        if (rc == ERR_OK) {
+            assert_false(complete);
+            rc = wire_poll(pair[1], &inbox, &frame, &complete);
+        }
+        assert_int_equal(rc == ERR_OK && complete, at < 0);
+        while (recv(pair[1], changed, 64, MSG_DONTWAIT) > 0) continue;
+    }
+    struct wire_inbox inbox = { .got = 0 };
+    say(pair[0], (const char *)&overlong, sizeof overlong);
+    assert_err(wire_poll(pair[1], &inbox, &frame, &complete), COMM, "513 bytes, at most 512");
+    say(pair[0], got, 30);
+    close(pair[0]);
+    assert_err(wire_receive(pair[1], WIRE_BEAT, sent, 48, time_now_s() + 1), IO, "closed");
+    close(pair[1]);
+}
+
+/* ---- faults ---- */
+
+/* Rank 1's n-th message fails: both fail or, when the fault comes after all, both are well. */
+static void meet_with_fault(int64_t rank, int64_t size, void *arg)
+{
+    struct meeting_plan *plan = arg;
+    struct rendezvous *meeting = NULL;
+    struct rendezvous_args args = plan->args[rank];
+    char all[2][8], mine[8] = "";
+    (void)size;
+    if (rank != 0) close(plan->args[0].listen_fd);
+    if (rank == plan->fault_rank) fault_arm("wire.", plan->fault_n);
+    err_t rc = rendezvous_join(&meeting, &args);
+    if (rc == ERR_OK) rc = rendezvous_gather(meeting, all, mine, 8, 1);
+    const int hits = fault_hits();
+    fault_arm("", 0);
+    if (rc != ERR_OK)
+        assert_int_equal(rc, ERR_COMM);
+    else if (rank == plan->fault_rank && hits < plan->fault_n)
+        plan->all_joined = true;
+    rendezvous_close(meeting);
+}
+
+static void test_faults(void **state)
+{
+    (void)state;
+    for (int rank = 0; rank < 2; rank++) {
+        bool all_joined = false;
+        for (int n = 1; !all_joined; n++) {
+            int status[2];
+            struct meeting_plan *plan = make_meeting(2);
+            assert_in_range(n, 1, 8);
+            plan->args[0].timeout_s = plan->args[1].timeout_s = 1;
+            plan->fault_rank = rank;
+            plan->fault_n = n;
+            ranks_fork(status, 2, meet_with_fault, plan);
+            close(plan->args[0].listen_fd);
+            assert_int_equal(status[0], 0);
+            assert_int_equal(status[1], 0);
+            all_joined = plan->all_joined;
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_find),       cmocka_unit_test(test_find_refuses),
+        cmocka_unit_test(test_first_host), cmocka_unit_test(test_meet),
+        cmocka_unit_test(test_rank0_late), cmocka_unit_test(test_misfits),
+        cmocka_unit_test(test_missing),    cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_frames),     cmocka_unit_test(test_faults),
+    };
+    alarm(2 * RANKS_LIMIT_S);
+    if (log_init("error") != ERR_OK) return 1;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

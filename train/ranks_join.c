@@ -1,0 +1,142 @@
+/* What connects the ranks of a run, opened in order and closed in reverse. */
+#include "train/ranks.h"
+
+#include "base/check.h"
+#include "base/log.h"
+#include "kernels/dev.h"
+#include "train/watchdog.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define JOIN_S 300.0
+#define COMM_S 1800.0
+
+STATIC_ASSERT(COMM_BLOB_BYTES <= RENDEZVOUS_GATHER_MAX, "an invitation fits into a gather");
+
+static double or_default(double value, double otherwise) { return value > 0 ? value : otherwise; }
+
+/* Which communicator: GPUs have their own; CPU ranks go by who started them. */
+static err_t choose_kind(const char **out, const struct ranks_args *args)
+{
+    const char *launcher = args->place->launcher;
+    *out = args->kind;
+    if (args->kind != NULL) return ERR_OK;
+    if (args->place->size == 1)
+        *out = "self";
+    else if (strcmp(args->dev->ops->name, "cuda") == 0)
+        *out = "nccl";
+    else if (strcmp(launcher, "soulchat") == 0)
+        *out = "shm";
+    else if (strcmp(launcher, "torchrun") != 0)
+        *out = "mpi";
+    else
+        RAISE(USAGE, "CPU ranks under torchrun have nothing to exchange data with; start them with "
+                     "soulchat train --ranks N, on several machines with mpirun");
+    return ERR_OK;
+}
+
+/* Shared memory is one machine's. */
+static err_t check_hosts(const struct ranks *ranks, const char *kind)
+{
+    const char *first = rendezvous_host(ranks->meeting, 0);
+    for (int64_t i = 1; i < ranks->place.size && strcmp(kind, "shm") == 0; i++)
+        if (strcmp(rendezvous_host(ranks->meeting, i), first) != 0)
+            RAISE(COMM,
+                  "communicator shm: rank %lld is on %s and rank 0 on %s; it is for one "
+                  "machine",
+                  (long long)i, rendezvous_host(ranks->meeting, i), first);
+    return ERR_OK;
+}
+
+/* Rank 0's invitation, on every rank. */
+static err_t share_invitation(const struct ranks *ranks, struct comm_args *comm_args,
+                              double timeout_s)
+{
+    uint8_t *all = calloc((size_t)ranks->place.size, COMM_BLOB_BYTES);
+    err_t rc = ERR_OK;
+    if (all == NULL) RAISE(NOMEM, "communicator: no memory");
+    if (ranks->place.rank == 0)
+        TRY_DONE(comm_invite(comm_args->blob, comm_args->kind, comm_args->size, comm_args->dev));
+    TRY_DONE(rendezvous_gather(ranks->meeting, all, comm_args->blob, COMM_BLOB_BYTES, timeout_s));
+    memcpy(comm_args->blob, all, COMM_BLOB_BYTES);
+done:
+    free(all);
+    return rc;
+}
+
+static err_t meet(struct ranks *ranks, const struct ranks_args *args, struct comm_args *comm_args)
+{
+    const double join_s = or_default(args->join_s, JOIN_S);
+    TRY(rendezvous_join(&ranks->meeting, &(struct rendezvous_args){
+                                             .rank = ranks->place.rank,
+                                             .size = ranks->place.size,
+                                             .host = ranks->place.host,
+                                             .port = ranks->place.port,
+                                             .listen_fd = ranks->place.listen_fd,
+                                             .job = ranks->place.job,
+                                             .version = SOULCHAT_VERSION,
+                                             .parts = args->parts,
+                                             .part_count = args->part_count,
+                                             .timeout_s = join_s,
+                                         }));
+    TRY(check_hosts(ranks, comm_args->kind));
+    TRY(share_invitation(ranks, comm_args, join_s));
+    return watchdog_start(&ranks->watchdog, &(struct watchdog_args){
+                                                .meeting = ranks->meeting,
+                                                .beat_s = args->beat_s,
+                                                .silence_s = args->silence_s,
+                                                .finish_s = comm_args->timeout_s,
+                                            });
+}
+
+static err_t open_all(struct ranks *ranks, const struct ranks_args *args)
+{
+    struct comm_args comm_args = {
+        .rank = args->place->rank,
+        .size = args->place->size,
+        .dev = args->dev,
+        .timeout_s = or_default(args->comm_s, COMM_S),
+    };
+    TRY(choose_kind(&comm_args.kind, args));
+    if (args->place->size > 1)
+        TRY(meet(ranks, args, &comm_args));
+    else
+        TRY(comm_invite(comm_args.blob, comm_args.kind, 1, args->dev));
+    TRY(comm_open(&ranks->comm, &comm_args));
+    if (ranks->watchdog != NULL) watchdog_watch(ranks->watchdog, ranks->comm);
+    LOG_D("ranks", "rank %lld of %lld, local %lld, by %s over %s", (long long)ranks->place.rank,
+          (long long)ranks->place.size, (long long)ranks->place.local_rank,
+          ranks->place.launcher != NULL ? ranks->place.launcher : "nobody", comm_args.kind);
+    return ERR_OK;
+}
+
+err_t ranks_join(struct ranks **out, const struct ranks_args *args)
+{
+    *out = NULL;
+    struct ranks *ranks = calloc(1, sizeof *ranks);
+    if (ranks == NULL) RAISE(NOMEM, "ranks: no memory");
+    ranks->place = *args->place;
+    const err_t rc = open_all(ranks, args);
+    if (rc != ERR_OK) return ranks_leave(ranks, rc);
+    *out = ranks;
+    return ERR_OK;
+}
+
+err_t ranks_leave(struct ranks *ranks, err_t rc)
+{
+    if (ranks == NULL) return rc;
+    const struct err_record why = *err_last(); /* of rc, when that is an error */
+    if (rc != ERR_OK && ranks->comm != NULL) comm_abort(ranks->comm, why.text);
+    if (ranks->watchdog != NULL) watchdog_watch(ranks->watchdog, NULL);
+    if (rc != ERR_OK) watchdog_fail(ranks->watchdog, why.text);
+    comm_close(ranks->comm);
+    if (rc == ERR_OK)
+        rc = watchdog_finish(ranks->watchdog);
+    else
+        rc = err_adopt(&why);
+    rendezvous_close(ranks->meeting);
+    free(ranks);
+    return rc;
+}

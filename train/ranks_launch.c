@@ -1,0 +1,205 @@
+/* The ranks of one machine as children of one launcher. */
+#include "train/ranks.h"
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "base/progress.h"
+#include "train/rendezvous_wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define STATUS_NO_EXEC 127
+
+static const int passed_on[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 };
+
+struct launch {
+    int64_t size, running;
+    pid_t *pids; /* [size]; 0: ended */
+    char *const *argv;
+    int listen_fd, port;
+    char job[33];
+    sigset_t before; /* the signals that were blocked before us */
+    cpu_set_t cpus;
+    int status;       /* how the first that failed ended */
+    double kill_at_s; /* 0: nobody has failed yet; infinite: they have been killed */
+};
+
+/* ---- a rank ---- */
+
+static void put_number(const char *name, int64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%lld", (long long)value);
+    setenv(name, text, 1);
+}
+
+static void put_variables(const struct launch *l, int64_t rank)
+{
+    put_number("RANK", rank);
+    put_number("WORLD_SIZE", l->size);
+    put_number("LOCAL_RANK", rank);
+    put_number("MASTER_PORT", l->port);
+    put_number("SOULCHAT_LAUNCH", l->listen_fd);
+    setenv("MASTER_ADDR", "127.0.0.1", 1);
+    setenv("SOULCHAT_JOB", l->job, 1);
+}
+
+/* The rank's share of the CPUs that we may use, in their order; all of them where there are fewer
+ * than ranks. What counts its CPUs to choose a number of threads then finds its own. */
+static void take_cpus(const struct launch *l, int64_t rank)
+{
+    const int64_t count = CPU_COUNT(&l->cpus);
+    cpu_set_t mine;
+    int64_t seen = 0;
+    if (count < l->size) return;
+    CPU_ZERO(&mine);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &l->cpus)) continue;
+        if (seen >= rank * count / l->size && seen < (rank + 1) * count / l->size)
+            CPU_SET(cpu, &mine);
+        seen++;
+    }
+    (void)sched_setaffinity(0, sizeof mine, &mine);
+}
+
+__attribute__((noreturn)) static void become_rank(const struct launch *l, int64_t rank,
+                                                  pid_t launcher)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != launcher) _exit(STATUS_NO_EXEC); /* it died before the line above */
+    /* A group of its own: Ctrl-C reaches the launcher alone, and each rank once, from there. */
+    setpgid(0, 0);
+    put_variables(l, rank);
+    take_cpus(l, rank);
+    if (rank == 0) fcntl(l->listen_fd, F_SETFD, 0);
+    sigprocmask(SIG_SETMASK, &l->before, NULL);
+    execv("/proc/self/exe", l->argv);
+    fprintf(stderr, "soulchat: rank %lld does not start: %s\n", (long long)rank, strerror(errno));
+    _exit(STATUS_NO_EXEC);
+}
+
+/* ---- the launcher ---- */
+
+static void signal_all(const struct launch *l, int signal_number)
+{
+    for (int64_t i = 0; i < l->size; i++)
+        if (l->pids[i] > 0) kill(l->pids[i], signal_number);
+}
+
+static err_t start_all(struct launch *l)
+{
+    const pid_t launcher = getpid();
+    fflush(NULL);
+    for (int64_t i = 0; i < l->size; i++) {
+        const pid_t pid = fork();
+        if (pid == 0) become_rank(l, i, launcher);
+        if (pid < 0)
+            RAISE(NOMEM, "rank %lld of %lld does not start: %s", (long long)i, (long long)l->size,
+                  strerror(errno));
+        l->pids[i] = pid;
+        l->running++;
+    }
+    return ERR_OK;
+}
+
+static void note_end(struct launch *l, int64_t rank, int how)
+{
+    const int status = WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how);
+    l->pids[rank] = 0;
+    l->running--;
+    if (status == 0) return;
+    if (WIFSIGNALED(how))
+        LOG_E("ranks", "rank %lld ended by signal %d (%s)", (long long)rank, WTERMSIG(how),
+              strsignal(WTERMSIG(how)));
+    else
+        LOG_E("ranks", "rank %lld ended with status %d", (long long)rank, status);
+    /* Those that ended because another did, by themselves or by us, are not the failure. */
+    if (l->kill_at_s != INFINITY && (l->status == 0 || l->status == RANKS_STATUS_LOST))
+        l->status = status;
+    if (l->kill_at_s == 0) l->kill_at_s = time_now_s() + RANKS_GRACE_S;
+}
+
+static void reap(struct launch *l)
+{
+    for (int64_t i = 0; i < l->size; i++) {
+        int how;
+        if (l->pids[i] > 0 && waitpid(l->pids[i], &how, WNOHANG) == l->pids[i]) note_end(l, i, how);
+    }
+}
+
+static void wait_all(struct launch *l, const sigset_t *signals)
+{
+    while (l->running > 0) {
+        const struct timespec nap = { .tv_nsec = 200 * 1000000L };
+        const int came = sigtimedwait(signals, NULL, &nap);
+        if (came > 0 && came != SIGCHLD) {
+            LOG_I("ranks", "%s passed on to %lld ranks", strsignal(came), (long long)l->running);
+            signal_all(l, came);
+        }
+        reap(l);
+        if (l->kill_at_s > 0 && l->running > 0 && time_now_s() > l->kill_at_s) {
+            LOG_E("ranks", "%lld ranks did not end within %d s after that: killed",
+                  (long long)l->running, RANKS_GRACE_S);
+            signal_all(l, SIGKILL);
+            l->kill_at_s = INFINITY;
+        }
+    }
+}
+
+static err_t make_job(struct launch *l)
+{
+    uint8_t bits[16];
+    if (getrandom(bits, sizeof bits, 0) != (ssize_t)sizeof bits)
+        RAISE(IO, "no random numbers: %s", strerror(errno));
+    for (size_t i = 0; i < sizeof bits; i++) snprintf(l->job + 2 * i, 3, "%02x", bits[i]);
+    return ERR_OK;
+}
+
+static err_t run_all(struct launch *l, const sigset_t *signals)
+{
+    TRY(make_job(l));
+    TRY(wire_listen(&l->listen_fd, &l->port, "127.0.0.1", 0));
+    if (sched_getaffinity(0, sizeof l->cpus, &l->cpus) != 0) CPU_ZERO(&l->cpus);
+    const err_t rc = start_all(l);
+    close(l->listen_fd);
+    if (rc != ERR_OK) {
+        const struct err_record why = *err_last();
+        signal_all(l, SIGKILL);
+        wait_all(l, signals);
+        return err_adopt(&why);
+    }
+    LOG_I("ranks", "%lld ranks on this machine, meeting at port %d", (long long)l->size, l->port);
+    wait_all(l, signals);
+    return ERR_OK;
+}
+
+err_t ranks_launch(int *status, int64_t size, char *const *argv)
+{
+    struct launch l = { .size = size, .argv = argv };
+    sigset_t signals;
+    ASSERT(size >= 1 && size <= COMM_SIZE_MAX);
+    l.pids = calloc((size_t)size, sizeof *l.pids);
+    if (l.pids == NULL) RAISE(NOMEM, "%lld ranks: no memory", (long long)size);
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGCHLD);
+    for (int64_t i = 0; i < COUNT_OF(passed_on); i++) sigaddset(&signals, passed_on[i]);
+    sigprocmask(SIG_BLOCK, &signals, &l.before);
+    const err_t rc = run_all(&l, &signals);
+    sigprocmask(SIG_SETMASK, &l.before, NULL);
+    free(l.pids);
+    *status = l.status;
+    return rc;
+}

@@ -1,0 +1,444 @@
+#include "train/rendezvous.h"
+
+#include "base/check.h"
+#include "base/digest.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "base/progress.h"
+#include "train/rendezvous_wire.h"
+
+#include <errno.h>
+#include <math.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PROTOCOL     1
+#define HELLO_S      10  /* a guest that has said nothing by then is shown out */
+#define GUESTS_EXTRA 32  /* who connected and has not said hello, beyond the ranks */
+#define ATTEMPT_S    5   /* one try to connect */
+#define PAUSE_MS     100 /* between tries */
+#define VERSION_MAX  32
+#define TEXT_MAX     256
+
+struct hello {
+    uint32_t protocol, rank, size, part_count;
+    uint8_t job[SHA256_BYTES];
+    char version[VERSION_MAX];
+    char host[RENDEZVOUS_HOST_MAX];
+    struct rendezvous_part parts[RENDEZVOUS_PARTS_MAX];
+};
+
+STATIC_ASSERT(sizeof(struct hello) == 144 + 8 * 56, "the hello as the header draws it");
+
+/* Who connected and has not yet said hello. */
+struct guest {
+    int fd; /* -1: a free place */
+    double until_s;
+    char name[WIRE_NAME_MAX];
+    int64_t got;
+    uint8_t bytes[WIRE_FRAME_BYTES + sizeof(struct hello)];
+};
+
+struct rendezvous {
+    int64_t rank, size;
+    int *fds;                           /* [size] */
+    char (*hosts)[RENDEZVOUS_HOST_MAX]; /* [size] */
+    /* while joining, rank 0 */
+    int listen_fd;
+    struct guest *guests;
+    int64_t guest_count;
+    struct hello mine;
+};
+
+/* ---- hello ---- */
+
+static void fill_hello(struct hello *h, const struct rendezvous_args *args)
+{
+    memset(h, 0, sizeof *h);
+    h->protocol = PROTOCOL;
+    h->rank = (uint32_t)args->rank;
+    h->size = (uint32_t)args->size;
+    h->part_count = (uint32_t)args->part_count;
+    sha256_of(h->job, args->job, strlen(args->job));
+    snprintf(h->version, sizeof h->version, "%s", args->version);
+    if (gethostname(h->host, sizeof h->host - 1) != 0) snprintf(h->host, sizeof h->host, "?");
+    memcpy(h->parts, args->parts, (size_t)args->part_count * sizeof h->parts[0]);
+}
+
+/* Text from the network: ends where it should, and on one line. */
+static void clean_text(char *text, int64_t size)
+{
+    text[size - 1] = '\0';
+    for (char *c = text; *c != '\0'; c++)
+        if (*c < ' ' || *c > '~') *c = '?';
+}
+
+static err_t check_parts(const struct hello *mine, const struct hello *its)
+{
+    char names[RENDEZVOUS_PARTS_MAX * (RENDEZVOUS_NAME_MAX + 2)] = "";
+    for (uint32_t i = 0; i < mine->part_count; i++) {
+        const struct rendezvous_part *a = &mine->parts[i], *b = &its->parts[i];
+        const size_t length = strlen(names);
+        if (its->part_count == mine->part_count && memcmp(a, b, sizeof *a) == 0) continue;
+        snprintf(names + length, sizeof names - length, "%s%s", length > 0 ? ", " : "", a->name);
+    }
+    if (names[0] != '\0' || its->part_count != mine->part_count)
+        RAISE(COMM, "rank %u on %s differs from rank 0 on %s in: %s", its->rank, its->host,
+              mine->host, names);
+    return ERR_OK;
+}
+
+/* Whether one of this job fits. */
+static err_t check_hello(const struct rendezvous *meeting, const struct hello *its)
+{
+    const struct hello *mine = &meeting->mine;
+    if (its->protocol != mine->protocol || strcmp(its->version, mine->version) != 0)
+        RAISE(COMM, "rank %u on %s runs version %s (protocol %u), rank 0 on %s runs %s (%u)",
+              its->rank, its->host, its->version, its->protocol, mine->host, mine->version,
+              mine->protocol);
+    if (its->size != mine->size)
+        RAISE(COMM, "rank %u on %s expects %u ranks, rank 0 on %s expects %u", its->rank, its->host,
+              its->size, mine->host, mine->size);
+    if (its->rank == 0 || its->rank >= mine->size || meeting->fds[its->rank] >= 0)
+        RAISE(COMM, "rank %u came twice: on %s and on %s", its->rank,
+              its->rank < mine->size ? meeting->hosts[its->rank] : "?", its->host);
+    return check_parts(mine, its);
+}
+
+/* ---- rank 0 ---- */
+
+static void show_out(struct guest *guest, const char *why)
+{
+    LOG_W("ranks", "turned away %s: %s", guest->name, why);
+    close(guest->fd);
+    guest->fd = -1;
+}
+
+/* Whom this does not reach sees the connection end. */
+static void tell_failure(int fd, const char *why)
+{
+    char text[TEXT_MAX];
+    snprintf(text, sizeof text, "%.255s", why);
+    const err_t rc = wire_send(fd, WIRE_FAILED, text, (int64_t)strlen(text) + 1, time_now_s() + 1);
+    if (rc != ERR_OK) LOG_D("ranks", "a rank that fails is gone: %s", err_last()->text);
+}
+
+/* A complete hello: a rank takes its seat, a stranger leaves, a misfit is the error. */
+static err_t seat(struct rendezvous *meeting, struct guest *guest)
+{
+    uint32_t header[4];
+    struct hello its;
+    memcpy(header, guest->bytes, sizeof header);
+    memcpy(&its, guest->bytes + WIRE_FRAME_BYTES, sizeof its);
+    if (header[3] != crc32c(0, &its, sizeof its)) {
+        show_out(guest, "its hello arrived damaged");
+        return ERR_OK;
+    }
+    clean_text(its.version, sizeof its.version);
+    clean_text(its.host, sizeof its.host);
+    for (int64_t i = 0; i < RENDEZVOUS_PARTS_MAX; i++)
+        clean_text(its.parts[i].name, sizeof its.parts[i].name);
+    if (memcmp(its.job, meeting->mine.job, sizeof its.job) != 0) {
+        static const char text[] = "rank 0 there is of another job";
+        if (wire_send(guest->fd, WIRE_REFUSED, text, (int64_t)sizeof text, time_now_s()) != ERR_OK)
+            LOG_D("ranks", "%s: %s", guest->name, err_last()->text);
+        show_out(guest, "it is of another job");
+        return ERR_OK;
+    }
+    if (check_hello(meeting, &its) != ERR_OK) {
+        const struct err_record why = *err_last();
+        tell_failure(guest->fd, why.text);
+        return err_adopt(&why);
+    }
+    meeting->fds[its.rank] = guest->fd;
+    memcpy(meeting->hosts[its.rank], its.host, sizeof its.host);
+    guest->fd = -1;
+    return ERR_OK;
+}
+
+/* Whether what came so far can be the hello of a rank. */
+static bool sounds_right(const struct guest *guest)
+{
+    static const uint8_t start[12] = { 'S',
+                                       'R',
+                                       'K',
+                                       '1',
+                                       WIRE_HELLO,
+                                       0,
+                                       0,
+                                       0,
+                                       sizeof(struct hello) & 0xff,
+                                       sizeof(struct hello) >> 8 };
+    return memcmp(guest->bytes, start, (size_t)min_i64(guest->got, (int64_t)sizeof start)) == 0;
+}
+
+static err_t listen_to(struct rendezvous *meeting, struct guest *guest)
+{
+    const int64_t wanted = (int64_t)sizeof guest->bytes - guest->got;
+    const ssize_t n = read(guest->fd, guest->bytes + guest->got, (size_t)wanted);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return ERR_OK;
+    if (n <= 0) {
+        show_out(guest, n == 0 ? "it left before its hello" : strerror(errno));
+        return ERR_OK;
+    }
+    guest->got += n;
+    if (!sounds_right(guest)) {
+        show_out(guest, "it speaks another protocol");
+        return ERR_OK;
+    }
+    return n == wanted ? seat(meeting, guest) : ERR_OK;
+}
+
+static struct guest *free_place(struct rendezvous *meeting)
+{
+    for (int64_t i = 0; i < meeting->guest_count; i++)
+        if (meeting->guests[i].fd < 0) return &meeting->guests[i];
+    return NULL;
+}
+
+static err_t let_in(struct rendezvous *meeting)
+{
+    for (;;) {
+        struct guest *guest = free_place(meeting);
+        if (guest == NULL) return ERR_OK; /* the others wait in the queue of the socket */
+        TRY(wire_accept(&guest->fd, guest->name, meeting->listen_fd));
+        if (guest->fd < 0) return ERR_OK;
+        guest->got = 0;
+        guest->until_s = time_now_s() + HELLO_S;
+    }
+}
+
+static int64_t missing_count(const struct rendezvous *meeting)
+{
+    int64_t count = 0;
+    for (int64_t i = 1; i < meeting->size; i++) count += meeting->fds[i] < 0;
+    return count;
+}
+
+static err_t raise_missing(const struct rendezvous *meeting, double timeout_s)
+{
+    char names[64] = "";
+    for (int64_t i = 1; i < meeting->size; i++) {
+        const size_t length = strlen(names);
+        if (meeting->fds[i] >= 0) continue;
+        if (length > sizeof names - 16) {
+            snprintf(names + length, sizeof names - length, ", ...");
+            break;
+        }
+        snprintf(names + length, sizeof names - length, "%s%lld", length > 0 ? ", " : "",
+                 (long long)i);
+    }
+    RAISE(COMM, "%lld of %lld ranks did not come within %g s: %s",
+          (long long)missing_count(meeting), (long long)meeting->size, timeout_s, names);
+}
+
+static err_t gather_ranks(struct rendezvous *meeting, double timeout_s)
+{
+    const double deadline_s = time_now_s() + timeout_s;
+    struct pollfd *polls = calloc((size_t)meeting->guest_count + 1, sizeof *polls);
+    err_t rc = ERR_OK;
+    if (polls == NULL) RAISE(NOMEM, "rendezvous: no memory");
+    while (missing_count(meeting) > 0) {
+        const double now_s = time_now_s();
+        if (now_s >= deadline_s) {
+            rc = raise_missing(meeting, timeout_s);
+            break;
+        }
+        /* Without a free place the socket is left alone, or poll() would return at once. */
+        polls[0] =
+            (struct pollfd){ free_place(meeting) != NULL ? meeting->listen_fd : -1, POLLIN, 0 };
+        for (int64_t i = 0; i < meeting->guest_count; i++)
+            polls[i + 1] = (struct pollfd){ meeting->guests[i].fd, POLLIN, 0 };
+        (void)poll(polls, (nfds_t)meeting->guest_count + 1,
+                   (int)fmin(500, (deadline_s - now_s) * 1e3 + 1));
+        for (int64_t i = 0; i < meeting->guest_count; i++) {
+            struct guest *guest = &meeting->guests[i];
+            if (guest->fd >= 0 && polls[i + 1].revents != 0) TRY_DONE(listen_to(meeting, guest));
+            if (guest->fd >= 0 && time_now_s() > guest->until_s)
+                show_out(guest, "it said no hello in time");
+        }
+        TRY_DONE(let_in(meeting));
+    }
+done:
+    free(polls);
+    return rc;
+}
+
+/* Everyone who came learns how it went: the hosts of all ranks, or why there is no meeting. */
+static void tell_all(const struct rendezvous *meeting, const char *failure)
+{
+    for (int64_t i = 1; i < meeting->size; i++) {
+        const int fd = meeting->fds[i];
+        if (fd < 0) continue;
+        if (failure != NULL)
+            tell_failure(fd, failure);
+        else if (wire_send(fd, WIRE_WELCOME, meeting->hosts, meeting->size * RENDEZVOUS_HOST_MAX,
+                           time_now_s() + 1) != ERR_OK)
+            LOG_W("ranks", "rank %lld: %s", (long long)i, err_last()->text);
+    }
+}
+
+static err_t host_meeting(struct rendezvous *meeting, const struct rendezvous_args *args)
+{
+    int port;
+    char text[ERR_TEXT_MAX];
+    if (meeting->listen_fd < 0)
+        TRY(wire_listen(&meeting->listen_fd, &port, args->host, args->port));
+    meeting->guest_count = args->size + GUESTS_EXTRA;
+    meeting->guests = calloc((size_t)meeting->guest_count, sizeof *meeting->guests);
+    if (meeting->guests == NULL) RAISE(NOMEM, "rendezvous: no memory");
+    for (int64_t i = 0; i < meeting->guest_count; i++) meeting->guests[i].fd = -1;
+    memcpy(meeting->hosts[0], meeting->mine.host, RENDEZVOUS_HOST_MAX);
+    const err_t rc = gather_ranks(meeting, args->timeout_s);
+    snprintf(text, sizeof text, "%s", err_last()->text);
+    tell_all(meeting, rc == ERR_OK ? NULL : text);
+    if (rc != ERR_OK) RAISE(COMM, "%s", text);
+    return ERR_OK;
+}
+
+/* ---- the others ---- */
+
+/* One try. ERR_NOTFOUND: rank 0 may come yet. */
+static err_t call_rank0(struct rendezvous *meeting, const struct rendezvous_args *args,
+                        double deadline_s)
+{
+    int *fd = &meeting->fds[0];
+    TRY(wire_connect(fd, args->host, args->port, fmin(deadline_s, time_now_s() + ATTEMPT_S)));
+    err_t rc =
+        wire_send(*fd, WIRE_HELLO, &meeting->mine, (int64_t)sizeof meeting->mine, deadline_s);
+    if (rc != ERR_OK) RAISE(NOTFOUND, "its port is open, but it went away");
+    rc = wire_receive(*fd, WIRE_WELCOME, meeting->hosts, meeting->size * RENDEZVOUS_HOST_MAX,
+                      deadline_s);
+    if (rc == ERR_IO)
+        RAISE(NOTFOUND, "its port is open, but whoever listens there closes the connection");
+    return rc;
+}
+
+static err_t visit_meeting(struct rendezvous *meeting, const struct rendezvous_args *args)
+{
+    const double deadline_s = time_now_s() + args->timeout_s;
+    char text[ERR_TEXT_MAX];
+    for (;;) {
+        const err_t rc = call_rank0(meeting, args, deadline_s);
+        if (rc == ERR_OK) break;
+        snprintf(text, sizeof text, "%s", err_last()->text);
+        if (meeting->fds[0] >= 0) close(meeting->fds[0]);
+        meeting->fds[0] = -1;
+        if (rc != ERR_NOTFOUND) RAISE(COMM, "rank 0 at %s:%d: %s", args->host, args->port, text);
+        if (time_now_s() + PAUSE_MS * 1e-3 >= deadline_s)
+            RAISE(COMM,
+                  "rank 0 was not to be found at %s:%d within %g s: %s; MASTER_ADDR and "
+                  "MASTER_PORT say where it is",
+                  args->host, args->port, args->timeout_s, text);
+        nanosleep(&(struct timespec){ .tv_nsec = PAUSE_MS * 1000000L }, NULL);
+    }
+    for (int64_t i = 0; i < meeting->size; i++)
+        clean_text(meeting->hosts[i], sizeof meeting->hosts[i]);
+    return ERR_OK;
+}
+
+/* ---- the meeting ---- */
+
+/* Only the ranks stay: nobody listens any more, whoever said no hello leaves. */
+static void close_doors(struct rendezvous *meeting)
+{
+    if (meeting->listen_fd >= 0) close(meeting->listen_fd);
+    meeting->listen_fd = -1;
+    for (int64_t i = 0; i < meeting->guest_count; i++)
+        if (meeting->guests[i].fd >= 0) close(meeting->guests[i].fd);
+    free(meeting->guests);
+    meeting->guests = NULL;
+    meeting->guest_count = 0;
+}
+
+void rendezvous_close(struct rendezvous *meeting)
+{
+    if (meeting == NULL) return;
+    close_doors(meeting);
+    for (int64_t i = 0; i < meeting->size && meeting->fds != NULL; i++)
+        if (meeting->fds[i] >= 0) close(meeting->fds[i]);
+    free(meeting->fds);
+    free(meeting->hosts);
+    free(meeting);
+}
+
+err_t rendezvous_join(struct rendezvous **out, const struct rendezvous_args *args)
+{
+    ASSERT(args->size >= 1 && args->rank >= 0 && args->rank < args->size);
+    ASSERT(args->part_count >= 0 && args->part_count <= RENDEZVOUS_PARTS_MAX);
+    ASSERT(args->size * RENDEZVOUS_GATHER_MAX <= WIRE_PAYLOAD_MAX);
+    *out = NULL;
+    struct rendezvous *meeting = calloc(1, sizeof *meeting);
+    if (meeting == NULL) RAISE(NOMEM, "rendezvous: no memory");
+    meeting->rank = args->rank;
+    meeting->size = args->size;
+    meeting->listen_fd = args->rank == 0 ? args->listen_fd : -1;
+    meeting->fds = malloc((size_t)args->size * sizeof *meeting->fds);
+    meeting->hosts = calloc((size_t)args->size, sizeof *meeting->hosts);
+    err_t rc = ERR_OK;
+    if (meeting->fds == NULL || meeting->hosts == NULL) RAISE_DONE(NOMEM, "rendezvous: no memory");
+    for (int64_t i = 0; i < args->size; i++) meeting->fds[i] = -1;
+    fill_hello(&meeting->mine, args);
+    TRY_DONE(args->rank == 0 ? host_meeting(meeting, args) : visit_meeting(meeting, args));
+    close_doors(meeting);
+    *out = meeting;
+done:
+    if (rc != ERR_OK) rendezvous_close(meeting);
+    return rc;
+}
+
+static err_t raise_of(int64_t rank)
+{
+    char text[ERR_TEXT_MAX];
+    snprintf(text, sizeof text, "%s", err_last()->text);
+    RAISE(COMM, "rank %lld: %s", (long long)rank, text);
+}
+
+static err_t gather_as_host(const struct rendezvous *meeting, char *all, int64_t bytes,
+                            double deadline_s)
+{
+    for (int64_t i = 1; i < meeting->size; i++)
+        if (wire_receive(meeting->fds[i], WIRE_GATHER, all + i * bytes, bytes, deadline_s) !=
+            ERR_OK)
+            return raise_of(i);
+    for (int64_t i = 1; i < meeting->size; i++)
+        if (wire_send(meeting->fds[i], WIRE_GATHER, all, meeting->size * bytes, deadline_s) !=
+            ERR_OK)
+            return raise_of(i);
+    return ERR_OK;
+}
+
+err_t rendezvous_gather(struct rendezvous *meeting, void *all, const void *mine, int64_t bytes,
+                        double timeout_s)
+{
+    const double deadline_s = time_now_s() + timeout_s;
+    ASSERT(bytes >= 0 && bytes <= RENDEZVOUS_GATHER_MAX);
+    if (meeting->rank == 0) {
+        memcpy(all, mine, (size_t)bytes);
+        return gather_as_host(meeting, all, bytes, deadline_s);
+    }
+    const int fd = meeting->fds[0];
+    if (wire_send(fd, WIRE_GATHER, mine, bytes, deadline_s) != ERR_OK ||
+        wire_receive(fd, WIRE_GATHER, all, meeting->size * bytes, deadline_s) != ERR_OK)
+        return raise_of(0);
+    return ERR_OK;
+}
+
+int64_t rendezvous_rank(const struct rendezvous *meeting) { return meeting->rank; }
+int64_t rendezvous_size(const struct rendezvous *meeting) { return meeting->size; }
+
+const char *rendezvous_host(const struct rendezvous *meeting, int64_t rank)
+{
+    ASSERT(rank >= 0 && rank < meeting->size);
+    return meeting->hosts[rank];
+}
+
+int rendezvous_fd(const struct rendezvous *meeting, int64_t rank)
+{
+    ASSERT(rank >= 0 && rank < meeting->size);
+    return meeting->fds[rank];
+}

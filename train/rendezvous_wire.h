@@ -1,0 +1,64 @@
+/*
+ * rendezvous_wire.h - small messages over TCP, each with a deadline. Private to train/rendezvous*.c
+ * and train/watchdog.c.
+ *
+ * A frame is 16 bytes, all little-endian, and its payload:
+ *
+ *     0        4        8        12       16
+ *     | magic  | kind   | bytes  | crc32c | payload ...
+ *
+ * Sockets are non-blocking; SIGPIPE never comes. Errors hold the cause alone: ERR_IO when the other
+ * side closed the connection, ERR_CHECKSUM for a damaged frame, ERR_COMM for the rest.
+ */
+#ifndef TRAIN_RENDEZVOUS_WIRE_H
+#define TRAIN_RENDEZVOUS_WIRE_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define WIRE_PAYLOAD_MAX (INT64_C(1) << 20)
+#define WIRE_FRAME_BYTES 16
+#define WIRE_NAME_MAX    64 /* "10.0.0.1:29400", with the NUL */
+
+enum wire_kind {
+    WIRE_HELLO = 1,
+    WIRE_WELCOME,
+    WIRE_REFUSED,
+    WIRE_GATHER,
+    WIRE_BEAT,
+    WIRE_FAILED,
+    WIRE_BYE
+};
+
+struct wire_frame {
+    enum wire_kind kind;
+    int64_t bytes;
+};
+
+/* Listen at `port` (0: any free one): on `host` when it is a loopback address, else on all. */
+MUST_USE err_t wire_listen(int *fd, int *port_found, const char *host, int port);
+/* ERR_NOTFOUND: nobody there yet, try again; the text says why. */
+MUST_USE err_t wire_connect(int *fd, const char *host, int port, double deadline_s);
+/* The next one who connected; *fd -1: nobody waits. */
+MUST_USE err_t wire_accept(int *fd, char name[WIRE_NAME_MAX], int listen_fd);
+
+MUST_USE err_t wire_send(int fd, enum wire_kind kind, const void *payload, int64_t bytes,
+                         double deadline_s);
+/* A frame of this kind, with exactly `bytes`; or WIRE_FAILED or WIRE_REFUSED, which raises its
+ * text. */
+MUST_USE err_t wire_receive(int fd, enum wire_kind kind, void *payload, int64_t bytes,
+                            double deadline_s);
+
+/* A frame that arrives in pieces, without waiting. Zeroed before the first use. */
+struct wire_inbox {
+    uint8_t header[WIRE_FRAME_BYTES];
+    uint8_t payload[512];
+    int64_t got;
+};
+/* *complete: a frame is in the inbox and described; the next call starts on another. */
+MUST_USE err_t wire_poll(int fd, struct wire_inbox *inbox, struct wire_frame *frame,
+                         bool *complete);
+
+#endif
