@@ -36,5 +36,6 @@ def read_golden(path):
     for name, entry in header.items():
         if name != "__metadata__":
             begin, end = entry["data_offsets"]
-            out[name] = np.frombuffer(data[begin:end], dtypes[entry["dtype"]]).reshape(entry["shape"])
+            flat = np.frombuffer(data[begin:end], dtypes[entry["dtype"]])
+            out[name] = flat.reshape(entry["shape"])
     return out

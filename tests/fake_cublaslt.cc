@@ -243,7 +243,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t op, const v
         !is_aligned(a_data, (uint32_t)words[2]) || !is_aligned(b_data, (uint32_t)words[3]) ||
         !is_aligned(c_data, (uint32_t)words[4]) || !is_aligned(d_data, (uint32_t)words[5]))
         return CUBLAS_STATUS_INVALID_VALUE;
-    memset(workspace, 0xff, words[1] / 1024); /* the library's own */
+    memset(workspace, 0xff, words[1]); /* the library's own */
 
     const int64_t depth = o.op_a == CUBLAS_OP_N ? a.cols : a.rows;
     for (int64_t col = 0; col < d.cols; col++)

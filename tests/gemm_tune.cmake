@@ -15,7 +15,8 @@ if(SOULCHAT_CUDA)
   list(FILTER lt_sources EXCLUDE REGEX "/gemm_emu\\.cc$")
   soulchat_backend(emu_lt ${emu_kernels} ${cuda_common} ${lt_sources}
                    ${CMAKE_SOURCE_DIR}/kernels/cuda/gemm_lt.cc fake_cublaslt.cc)
-  target_compile_definitions(soulchat_emu_lt PRIVATE SOULCHAT_EMU)
+  target_compile_definitions(soulchat_emu_lt PRIVATE SOULCHAT_EMU WORKSPACE_BYTES=65536
+                             PIECE_BYTES=16384)
   target_include_directories(soulchat_emu_lt SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   set_target_properties(soulchat_emu_lt PROPERTIES OUTPUT_NAME soulchat_emu
                         LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fake_lt/lib)

@@ -1,5 +1,7 @@
 #include "golden.h"
 
+#include <stddef.h>
+
 err_t golden_open_h5(struct golden **out, const char *path)
 {
     *out = NULL;

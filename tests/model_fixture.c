@@ -53,6 +53,12 @@ static const struct {
     { "emu16", "emu", DTYPE_BF16, NULL },
 };
 
+/* By dev_open. */
+static const char *opens(int64_t i)
+{
+    return strcmp(devices[i].opens, "emu") == 0 ? testing_gpu() : devices[i].opens;
+}
+
 static int64_t find_device(const char *name)
 {
     for (int64_t i = 0; i < COUNT_OF(devices); i++)
@@ -68,7 +74,7 @@ bool rig_has(const char *device)
     const int64_t i = find_device(device);
     struct dev *dev = NULL;
     if (devices[i].ops != NULL) return true;
-    const err_t rc = dev_open(&dev, devices[i].opens, 1);
+    const err_t rc = dev_open(&dev, opens(i), 1);
     if (rc == ERR_UNSUPPORTED) {
         print_message("%s: not here: %s\n", device, err_last()->text);
         return false;
@@ -95,7 +101,7 @@ void rig_open(struct rig *rig, const char *device, int threads, const struct glm
         dev_init_host(&rig->storage, devices[i].ops, threads);
         rig->dev = &rig->storage;
     } else {
-        assert_ok(dev_open(&rig->dev, devices[i].opens, threads));
+        assert_ok(dev_open(&rig->dev, opens(i), threads));
     }
     o.dtype = devices[i].dtype;
     assert_ok(glm_create(&rig->glm, rig->dev, config, &o));

@@ -138,6 +138,7 @@ static const struct ce_case ce_cases[] = {
     { "zeros", 5, 16, 24, 20, 5, true, true, W_T, 0 },
     { "f16 weights", 33, 64, 130, 127, 30, true, true, W_F16, 1 },
     { "bf16 weights", 33, 64, 130, 127, 30, true, true, W_BF16, 1 },
+    { "f16, pieces", 5, 64, 400, 390, 4, true, true, W_F16, 1 },
 };
 
 /* interleaved: kv_heads == heads and (q|k|v) per head; spare: columns beyond the layout's. */
@@ -236,6 +237,12 @@ static const struct decode_case decode_cases[] = {
     { "spare columns", { false, 4, 4, 8, 5 }, 2, 2, 130, { 1, 0 }, { 127, 129 }, 1 },
     { "real heads", { true, 4, 4, 128, 0 }, 3, 3, 200, { 0, 1, 2 }, { 128, 191, 199 }, 1 },
     { "steep", { true, 2, 2, 16, 0 }, 2, 2, 40, { 0, 1 }, { 39, 7 }, 30 },
+    /* Caches that a backend may read in pieces, and rows that end at their edges. */
+    { "long", { true, 2, 2, 16, 0 }, 4, 4, 600, { 2, 0, 3, 1 }, { 255, 256, 599, 0 }, 1 },
+    { "long, grouped", { false, 4, 2, 64, 0 }, 3, 3, 513, { 0, 2, 1 }, { 511, 512, 254 }, 1 },
+    { "long, steep", { true, 1, 1, 32, 0 }, 2, 2, 300, { 1, 0 }, { 299, 258 }, 30 },
+    { "width 6", { false, 4, 2, 6, 1 }, 2, 2, 270, { 1, 0 }, { 257, 31 }, 1 },
+    { "width 256", { true, 1, 1, 256, 0 }, 2, 2, 40, { 1, 0 }, { 39, 33 }, 1 },
 };
 
 struct kv_case {

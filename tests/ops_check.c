@@ -11,8 +11,8 @@
 
 /* A normalized mean square error of 1e-7 is a relative rms error of 3e-4: the max-error bounds are
  * far tighter where their scale is that of the result; this catches a scale chosen too large. For
- * 16-bit results it is the square of one rounding. A statistic in f32 of values that were rounded to
- * 16 bits has no such limit: a mean near zero is small beside what the roundings leave of it. */
+ * 16-bit results it is the square of one rounding. A statistic in f32 of values that were rounded
+ * to 16 bits has no such limit: a mean near zero is small beside what the roundings leave of it. */
 static double nmse_limit(dtype_t dtype)
 {
     return dtype == DTYPE_BF16 ? 0x1p-16 : dtype == DTYPE_F16 ? 0x1p-22 : 1e-7;
@@ -427,6 +427,7 @@ int ops_main(const char *family, const struct CMUnitTest *tests, size_t count)
     int failed = 0;
     for (size_t b = 0; b < COUNT_OF(backends); b++) {
         struct ops_env env = { .name = backends[b].dev, .dtype = backends[b].dtype };
+        if (!testing_wants(backends[b].dev)) continue;
         const err_t rc = dev_open(&env.dev, backends[b].dev, 2);
         if (rc != ERR_OK) {
             printf("SKIP: %s in %s: %s\n", backends[b].dev, dtype_name(env.dtype),

@@ -202,7 +202,8 @@ static void fill_qkv(struct ops_call *call, int slot, const struct attn_case *c)
         sharpen(o->value + r * W, c, l.q_offset, l.q_stride, l.heads, shift_q(c, call->dtype));
         sharpen(o->value + r * W, c, l.k_offset, l.k_stride, l.kv_heads, PEAK);
     }
-    for (int64_t i = 0; i < operand_count(o); i++) o->value[i] = ref_rounded(call->dtype, o->value[i]);
+    for (int64_t i = 0; i < operand_count(o); i++)
+        o->value[i] = ref_rounded(call->dtype, o->value[i]);
 }
 
 static void describe_fwd_of(struct ops_call *call, const struct attn_case *c)

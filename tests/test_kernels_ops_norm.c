@@ -19,12 +19,12 @@
  *   dgamma a random walk over R rows: R*eps/sqrt(6) times a term's rms; ten sigma, scale R*rms
  *
  * A 16-bit T rounds alpha*residual + x to h before the statistics and y are computed from it, which
- * the reference does not. With u = 2^-8 (bf16), an entry of h is off by u*top at most, u*top/sqrt(3)
- * rms, independently of the others:
+ * the reference does not. With u = 2^-8 (bf16), an entry of h is off by u*top at most, by
+ * u*top/sqrt(3) rms, independently of the others:
  *   mean   the average of C such errors: ten sigma are 6/sqrt(C) times u*top, and never above it
  *   rstd   relatively half the change of the mean of d^2 over its value s^2 (d: distance from the
- *          mean): the average of d*error/s^2, ten sigma of which are 6/sqrt(C) times e = u*top*rstd,
- *          and of error^2/(2 s^2), at most e^2/2
+ *          mean): the average of d*error/s^2, ten sigma of which are 6/sqrt(C) times
+ *          e = u*top*rstd, and of error^2/(2 s^2), at most e^2/2
  *   y      the entry's own error and the mean's, times rstd*gamma; the relative error of rstd times
  *          the largest xhat
  * The backward pass takes h as it is stored: nothing but its results is rounded to T.
@@ -172,7 +172,8 @@ static void fill_statistics(struct ops_call *call, const struct norm_case *c)
 }
 
 /* gamma in G; its gradient and that of beta in D. */
-static void describe_bwd_case(struct ops_call *call, const struct norm_case *c, dtype_t G, dtype_t D)
+static void describe_bwd_case(struct ops_call *call, const struct norm_case *c, dtype_t G,
+                              dtype_t D)
 {
     const dtype_t T = call->dtype, sum = dtype_accumulator(T);
     const bool layer = c->kind == NORM_LAYER;
@@ -350,6 +351,24 @@ static void test_refusals(void **state)
     ops_check_refusals(*state, &bwd, 1, NULL, 0);
 }
 
+/* A backend that cannot take a row says so before it writes. */
+static void test_too_wide(void **state)
+{
+    struct ops_env *env = *state;
+    if (env->host) return;
+    static const struct norm_case wide = { "too wide", NORM_LAYER, RESIDUAL_FROM_OUTPUT, 1, 16385,
+                                           true, true, false, 1, 1, 0 };
+    struct ops_call call = { .op = &fwd, .dtype = env->dtype };
+    struct ops_laid laid;
+    describe_fwd_case(&call, &wide, env->dtype);
+    ops_lay(&laid, env->dev, &call);
+    assert_err(ops_invoke(&laid), UNSUPPORTED, "rows of 16385");
+    ops_fetch(&laid);
+    assert_memory_equal(laid.before[Y], laid.after[Y], (size_t)laid.block_bytes[Y]);
+    ops_clear(&laid);
+    ops_call_clear(&call);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -357,6 +376,7 @@ int main(void)
         cmocka_unit_test(test_gradient),
         cmocka_unit_test(test_rows),      cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_alias),     cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_too_wide),
     };
     return ops_main("norm", tests, COUNT_OF(tests));
 }

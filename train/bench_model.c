@@ -53,7 +53,17 @@ static void fill_block(float *out, const float *normal, const struct glm_param *
     for (int64_t i = 0; i < count; i++) out[i] = mean + scale * normal[i];
 }
 
-err_t bench_init_weights(struct glm *glm)
+/* The same values as the weights, before rounding. */
+static err_t write_master(struct optim *optim, const float *floats, int64_t row, int64_t count)
+{
+    if (!optim_plan_of(optim)->format.master) return ERR_OK;
+    for (int64_t at = 0; at < count; at += BLOCK_ELEMENTS)
+        TRY(optim_write_state(optim, OPTIM_MASTER, row, at, floats,
+                              min_i64(BLOCK_ELEMENTS, count - at)));
+    return ERR_OK;
+}
+
+err_t bench_init_weights(struct glm *glm, struct optim *optim)
 {
     err_t rc = ERR_OK;
     const struct glm_params *params = glm_params(glm);
@@ -69,6 +79,7 @@ err_t bench_init_weights(struct glm *glm)
         const struct tensor t = glm_weight(glm, i);
         fill_block(scaled, normal, &params->row[i], glm_config(glm));
         TRY_DONE(upload_block(glm_dev(glm), &t, scaled, block));
+        TRY_DONE(write_master(optim, scaled, i, params->row[i].count));
     }
 done:
     free(block);

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/progress.h"
 #include "model/hf_folder.h"
+#include "train/formats.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -63,12 +64,21 @@ static err_t open_packs(struct bench_packs *out, const struct cfg *cfg, int64_t 
           (long long)out->vocab_size - 1, (long long)vocab_size);
 }
 
-static err_t load_weights(struct glm *glm, const char *folder)
+static err_t put_master(void *context, int64_t index, int64_t first, const float *values,
+                        int64_t count)
+{
+    return optim_write_state(context, OPTIM_MASTER, index, first, values, count);
+}
+
+static err_t load_weights(struct bench_step *b, const char *folder)
 {
     struct weight_source *source;
-    if (folder[0] == '\0') return bench_init_weights(glm);
+    const struct glm_sink master = { put_master, b->optim };
+    if (folder[0] == '\0') return bench_init_weights(b->glm, b->optim);
     TRY(hf_folder_open(&source, folder));
-    const err_t rc = glm_load(glm, source);
+    const err_t rc = optim_plan_of(b->optim)->format.master
+                         ? glm_load_exact(b->glm, source, &master)
+                         : glm_load(b->glm, source);
     weight_source_close(source);
     return rc;
 }
@@ -87,18 +97,23 @@ static err_t open_host_memory(struct bench_step *b, int64_t targets)
 err_t bench_step_open(struct bench_step *b, const struct cfg *cfg)
 {
     const struct optim_options optim = optim_options_from_cfg(cfg);
+    struct train_formats formats;
     struct glm_config config;
     void *grads;
     *b = (struct bench_step){ .steps = cfg_int(cfg, "bench.steps"),
                               .probe_side = cfg_int(cfg, "bench.probe") };
+    TRY(formats_from_cfg(&formats, cfg));
+    if (formats.grad_keep != GLM_GRADS_ALL)
+        RAISE(USAGE, "bench measures whole steps: set train.update: step");
     TRY(make_config(&config, cfg));
     TRY(open_packs(&b->packs, cfg, config.vocab_size));
     const struct bench_bounds bounds = bench_packs_bounds(&b->packs);
     TRY(open_host_memory(b, bounds.targets));
     const struct glm_options glm_options = {
-        .dtype = DTYPE_F32,
+        .dtype = formats.precision,
+        .grad_dtype = formats.grad_dtype,
         .train = true,
-        .activations = (enum glm_activations)cfg_enum(cfg, "train.activations"),
+        .activations = formats.activations,
         .rows_max = bounds.rows,
         .segments_max = bounds.segments,
         .targets_max = bounds.targets,
@@ -106,8 +121,8 @@ err_t bench_step_open(struct bench_step *b, const struct cfg *cfg)
     };
     TRY(dev_open(&b->dev, cfg_str(cfg, "train.device"), (int)cfg_int(cfg, "train.threads")));
     TRY(glm_create(&b->glm, b->dev, &config, &glm_options));
-    TRY(load_weights(b->glm, cfg_str(cfg, "bench.model")));
     TRY(optim_create(&b->optim, b->glm, &optim));
+    TRY(load_weights(b, cfg_str(cfg, "bench.model")));
     const int64_t elements = glm_grad_layout(b->glm)->element_count;
     const dtype_t dtype = glm_grad_dtype(b->glm);
     TRY(dev_alloc(b->dev, &grads, elements * dtype_bytes(dtype), "gradients"));
@@ -178,6 +193,7 @@ static err_t run_step(struct bench_step *b, double *part_s, double *loss, int64_
     double norm, begin_s = time_now_s();
     int64_t count;
     const struct glm_batch *micro = micro_of(b, step, &count);
+    TRY(optim_prefetch(b->optim));
     TRY(dev_zero(b->dev, b->grads.data, tensor_count(&b->grads) * dtype_bytes(b->grads.dtype)));
     TRY(part_end(part_s, b, BENCH_ZERO, &begin_s));
     TRY(run_model(b, loss, micro, count));

@@ -47,9 +47,9 @@ MUST_USE err_t bench_step_open(struct bench_step *b, const struct cfg *cfg);
 void bench_step_close(struct bench_step *b); /* safe after a failed open */
 MUST_USE err_t bench_step_measure(struct bench_step *b, struct bench_result *out);
 
-/* Random weights, quickly: blocks of random numbers over and over, which is good enough for time
- * and not for training. */
-MUST_USE err_t bench_init_weights(struct glm *glm);
+/* Random weights, and their master where there is one, quickly: blocks of random numbers over and
+ * over, which is good enough for time and not for training. */
+MUST_USE err_t bench_init_weights(struct glm *glm, struct optim *optim);
 /* FLOP per second of a square product in the model's dtype by the device's best library. */
 MUST_USE err_t bench_product_rate(double *flop_per_s, struct dev *dev, dtype_t dtype, int64_t side);
 /* 6 P n + 6 V C t + 12 L C pairs: what a step's mathematics needs, recomputation left out. */

@@ -5,8 +5,8 @@
  *             .a = x, .lda = K, .b = w, .b_dtype = DTYPE_F32, .ldb = K, .c = y, .ldc = N }));
  *
  * The output is cut into tiles whose bounds depend on m and n alone. One thread computes a tile
- * with one single-threaded call of sgemm(), over all of k, so that neither the number of threads nor
- * who computes which tile can change a bit. An optional `finish` works on a tile while it is in
+ * with one single-threaded call of sgemm(), over all of k, so that neither the number of threads
+ * nor who computes which tile can change a bit. An optional `finish` works on a tile while it is in
  * cache.
  *
  * The price of tiles is that operands are packed once per tile instead of once: 2 to 6 percent.

@@ -7,21 +7,25 @@
 
 template <class T> struct gelu_map {
     static constexpr int width = pack_width<T>;
-    typedef pack<T, width> in;
+    typedef run<T, width> in;
     T *y;
     const T *pre;
 
-    __device__ in load(int64_t i, int64_t n) const { return load_some<width>(pre, i, n); }
-    __device__ void store(int64_t i, int64_t n, in x) const
+    __device__ void load(in &x, int64_t i) const { x.load(pre + i); }
+    __device__ void load_some(in &x, int64_t i, int64_t left) const { x.load_some(pre + i, left); }
+    __device__ run<T, width> compute(const in &x) const
     {
+        float out[width];
 #pragma unroll
-        for (int j = 0; j < width; j++) x.v[j] = from_float<T>(act_gelu<T>(to_float(x.v[j])));
-        store_some<width>(y, i, n, x);
+        for (int j = 0; j < width; j++) out[j] = act_gelu<T>(x.get(j));
+        run<T, width> y_run;
+        y_run.set(out);
+        return y_run;
     }
 };
 
 #define SWIGLU_THREADS 256
-#define SWIGLU_PACKS   2
+#define SWIGLU_RUNS    2
 
 /* Row r of pre is u1 | u2; a block takes one piece of one row. */
 template <class T, int W>
@@ -30,30 +34,30 @@ __global__ void __launch_bounds__(SWIGLU_THREADS)
 {
     const int64_t row = blockIdx.x / pieces, piece = blockIdx.x % pieces;
     const T *u1 = pre + row * 2 * N, *u2 = u1 + N;
-    pack<T, W> a[SWIGLU_PACKS], b[SWIGLU_PACKS];
+    run<T, W> a[SWIGLU_RUNS], b[SWIGLU_RUNS];
 #pragma unroll
-    for (int k = 0; k < SWIGLU_PACKS; k++) {
-        const int64_t c = ((piece * SWIGLU_PACKS + k) * SWIGLU_THREADS + threadIdx.x) * W;
+    for (int k = 0; k < SWIGLU_RUNS; k++) {
+        const int64_t c = ((piece * SWIGLU_RUNS + k) * SWIGLU_THREADS + threadIdx.x) * W;
         if (c >= N) continue;
-        a[k] = load_pack<W>(u1 + c);
-        b[k] = load_pack<W>(u2 + c);
+        a[k].load(u1 + c);
+        b[k].load(u2 + c);
     }
 #pragma unroll
-    for (int k = 0; k < SWIGLU_PACKS; k++) {
-        const int64_t c = ((piece * SWIGLU_PACKS + k) * SWIGLU_THREADS + threadIdx.x) * W;
+    for (int k = 0; k < SWIGLU_RUNS; k++) {
+        const int64_t c = ((piece * SWIGLU_RUNS + k) * SWIGLU_THREADS + threadIdx.x) * W;
         if (c >= N) continue;
+        float out[W];
 #pragma unroll
-        for (int j = 0; j < W; j++)
-            a[k].v[j] = from_float<T>(act_swiglu<T>(to_float(a[k].v[j]), to_float(b[k].v[j])));
-        store_pack<W>(y + row * N + c, a[k]);
+        for (int j = 0; j < W; j++) out[j] = act_swiglu<T>(a[k].get(j), b[k].get(j));
+        a[k].set(out);
+        a[k].store(y + row * N + c);
     }
 }
 
-template <class T, int W>
-static err_t swiglu_launch(struct dev *dev, const struct act_fwd_args *a)
+template <class T, int W> static err_t swiglu_launch(struct dev *dev, const struct act_fwd_args *a)
 {
     const int64_t R = a->y->dim[0], N = a->y->dim[1];
-    const int64_t pieces = div_ceil(N, SWIGLU_THREADS * SWIGLU_PACKS * W);
+    const int64_t pieces = div_ceil(N, SWIGLU_THREADS * SWIGLU_RUNS * W);
     return gpu_launch(dev, "act_fwd swiglu", swiglu_rows<T, W>, dim3((unsigned)(R * pieces)),
                       dim3(SWIGLU_THREADS), 0, (T *)a->y->data, (const T *)a->pre->data, N, pieces);
 }

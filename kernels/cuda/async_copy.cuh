@@ -38,8 +38,7 @@ __device__ __forceinline__ void async_copy(void *to, const void *from, bool is_r
                      "r"(bytes)
                      : "memory");
     else
-        asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(at), "l"(from),
-                     "r"(bytes)
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(at), "l"(from), "r"(bytes)
                      : "memory");
 }
 

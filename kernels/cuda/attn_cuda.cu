@@ -108,7 +108,8 @@ __device__ __forceinline__ int work_of(attn_segment s, int tile, int size, attn_
 __device__ __forceinline__ int count_above(attn_segment s, int work, int size, attn_axis axis)
 {
     if (work >= s.len) return 0;
-    if (axis == ATTN_QUERIES) return s.ctx > work ? tiles_of(s, size) : tiles_of(s, size) - work / size;
+    if (axis == ATTN_QUERIES)
+        return s.ctx > work ? tiles_of(s, size) : tiles_of(s, size) - work / size;
     const int whole = (s.ctx + size - 1) / size; /* seen by all rows */
     const int others = (s.len - work + size - 1) / size;
     return whole > others ? whole : others;
@@ -183,8 +184,8 @@ static err_t queue_stats(struct dev *dev, struct attn_stat *stats, const struct 
 err_t attn_list_stats(struct attn_stat **out, struct dev *dev, const struct attn_bwd_args *a,
                       float lse_unit, struct scratch *left)
 {
-    *out = (struct attn_stat *)cuda_scratch_take(
-        left, attn_stats_bytes(a->qkv->dim[0], a->layout.heads));
+    *out = (struct attn_stat *)cuda_scratch_take(left,
+                                                 attn_stats_bytes(a->qkv->dim[0], a->layout.heads));
     return a->qkv->dtype == DTYPE_F32 ? queue_stats<float>(dev, *out, a, lse_unit)
                                       : queue_stats<bf16>(dev, *out, a, lse_unit);
 }
@@ -199,7 +200,8 @@ __global__ void zero_gaps(T *data, int64_t row, const attn_segment *segments, in
     const int64_t begin = s == 0 ? 0 : (int64_t)segments[s - 1].start + segments[s - 1].len;
     const int64_t end = s == S ? R : segments[s].start;
     const int64_t step = (int64_t)gridDim.y * ZERO_THREADS;
-    for (int64_t i = begin * row + blockIdx.y * ZERO_THREADS + threadIdx.x; i < end * row; i += step)
+    for (int64_t i = begin * row + blockIdx.y * ZERO_THREADS + threadIdx.x; i < end * row;
+         i += step)
         data[i] = from_float<T>(0.0f);
 }
 
@@ -217,11 +219,10 @@ err_t attn_zero_padding(struct dev *dev, const struct tensor *t, const struct te
     const struct attn_segment *on_device = (const struct attn_segment *)segments->data;
     const dim3 grid((unsigned)(S + 1), ZERO_BLOCKS), block(ZERO_THREADS);
     if (rows_covered(host, S) == R) return ERR_OK;
-    return t->dtype == DTYPE_F32
-               ? gpu_launch(dev, "attn_zero_gaps", zero_gaps<float>, grid, block, 0,
-                            (float *)t->data, row, on_device, (int)S, R)
-               : gpu_launch(dev, "attn_zero_gaps", zero_gaps<bf16>, grid, block, 0,
-                            (bf16 *)t->data, row, on_device, (int)S, R);
+    return t->dtype == DTYPE_F32 ? gpu_launch(dev, "attn_zero_gaps", zero_gaps<float>, grid, block,
+                                              0, (float *)t->data, row, on_device, (int)S, R)
+                                 : gpu_launch(dev, "attn_zero_gaps", zero_gaps<bf16>, grid, block,
+                                              0, (bf16 *)t->data, row, on_device, (int)S, R);
 }
 
 err_t attn_zero_dqkv(struct dev *dev, const struct attn_bwd_args *a)

@@ -7,13 +7,13 @@
  * block sees are never loaded, those that no row of a warp sees are not computed.
  * Probabilities are rounded to bf16 for their product with the values, their sum is not.
  *
- * Backward: one kernel keeps keys and lets queries pass (dk, dv), another keeps queries and lets keys
- * pass (dq). The scores are computed in both: seven products instead of five, and in return no two
- * blocks add to one number, so that results have the same bits every time.
+ * Backward: one kernel keeps keys and lets queries pass (dk, dv), another keeps queries and lets
+ * keys pass (dq). The scores are computed in both: seven products instead of five, and in return no
+ * two blocks add to one number, so that results have the same bits every time.
  *
  * Exponentials are powers of two: scores and lse are used times log2(e).
  */
-#include "kernels/cuda/attn.h"
+#include "kernels/cuda/attn.cuh"
 #include "kernels/cuda/attn_tile.cuh"
 
 #include <math.h>
@@ -36,14 +36,6 @@ struct mma_call {
     int64_t R, W;
     float scale, scale_log2; /* the second times log2(e) */
 };
-
-__device__ __forceinline__ int least(int a, int b) { return a < b ? a : b; }
-
-/* Keys that query i sees: 0 .. visible-1. */
-__device__ __forceinline__ int visible_keys(const attn_tile &t, int i)
-{
-    return i + 1 > t.ctx ? i + 1 : t.ctx;
-}
 
 /* Over the four lanes that share a row. */
 __device__ __forceinline__ float quad_max(float x)
@@ -194,9 +186,8 @@ __global__ void __launch_bounds__(TILE_THREADS, 2)
             state.top[m][half] = -INFINITY;
             state.total[m][half] = 0.0f;
         }
-    const int warp_keys = row < rows
-                              ? visible_keys(tile, tile.first + least(rows, row + 16 * M) - 1)
-                              : 0;
+    const int warp_keys =
+        row < rows ? visible_keys(tile, tile.first + least(rows, row + 16 * M) - 1) : 0;
     for (int step = 0; step < steps; step++) {
         const int key = step * FWD_KEYS;
         rounded<M, N> p;
@@ -340,8 +331,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 2)
     const attn_tile tile = tiles[blockIdx.x / H];
     const int rows = least(BWD_ROWS, tile.len - tile.first);
     const int row = (int)threadIdx.x / 32 * 16;
-    /* Keys of the prefix are seen by all queries, others from their own row on. */
-    const int from = tile.first < tile.ctx ? 0 : tile.first;
+    const int from = first_query(tile);
     const int steps = (tile.len - from + COLS - 1) / COLS;
     const int64_t first = (int64_t)tile.start + tile.first;
     const int64_t k_column = l.k_offset + h * l.k_stride, v_column = l.v_offset + h * l.v_stride;
@@ -437,9 +427,9 @@ static err_t fwd(struct dev *dev, const struct attn_fwd_args *a)
     TRY(attn_zero_padding(dev, a->out, a->segments, a->segments_host));
     TRY(attn_zero_padding(dev, a->lse, a->segments, a->segments_host));
     return gpu_launch(dev, "attn_fwd_mma", D == 64 ? attn_fwd_mma<64> : attn_fwd_mma<128>,
-                      dim3((unsigned)(count * H)), dim3(TILE_THREADS), shared,
-                      (bf16 *)a->out->data, (float *)a->lse->data, (const bf16 *)a->qkv->data,
-                      tiles, call_of(a->qkv, &a->layout, a->scale));
+                      dim3((unsigned)(count * H)), dim3(TILE_THREADS), shared, (bf16 *)a->out->data,
+                      (float *)a->lse->data, (const bf16 *)a->qkv->data, tiles,
+                      call_of(a->qkv, &a->layout, a->scale));
 }
 
 static err_t bwd(struct dev *dev, const struct attn_bwd_args *a)

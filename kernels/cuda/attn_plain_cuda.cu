@@ -8,16 +8,16 @@
  * tiles lie in shared memory as float, rows 16 bytes wider than D so that lanes that read the same
  * column of their rows meet different banks.
  */
-#include "kernels/cuda/attn.h"
+#include "kernels/cuda/attn.cuh"
 #include "kernels/cuda/num.cuh"
 #include "kernels/cuda/reduce.cuh"
 
-#define WARPS        4
-#define THREADS      (WARPS * WARP_SIZE)
-#define ROWS_OF_WARP 4
-#define ROWS         (WARPS * ROWS_OF_WARP)
-#define COLS         WARP_SIZE
-#define HEAD_DIM_MAX 256
+#define WARPS         4
+#define THREADS       (WARPS * WARP_SIZE)
+#define ROWS_OF_WARP  4
+#define ROWS          (WARPS * ROWS_OF_WARP)
+#define COLS          WARP_SIZE
+#define HEAD_DIM_MAX  256
 #define ROW_FLOATS(D) ((D) + 4)
 
 /* What all kernels here need to know of a call. */
@@ -26,14 +26,6 @@ struct plain_call {
     int64_t R, W;
     float scale;
 };
-
-__device__ __forceinline__ int least(int a, int b) { return a < b ? a : b; }
-
-/* Keys that query i sees: 0 .. visible-1. */
-__device__ __forceinline__ int visible_keys(attn_tile t, int i)
-{
-    return i + 1 > t.ctx ? i + 1 : t.ctx;
-}
 
 /* A tile of `count` rows, `rows` of them real and the others zero. */
 template <class T>
@@ -75,7 +67,8 @@ template <int N> __device__ void clear(sums<N> &sum)
 }
 
 /* sum[r] += sum_j weight[r][j] * tile[j] */
-template <int N> __device__ void add_rows(sums<N> &sum, const float *weight, const float *tile, int D)
+template <int N>
+__device__ void add_rows(sums<N> &sum, const float *weight, const float *tile, int D)
 {
     const int lane = (int)(threadIdx.x % WARP_SIZE);
     for (int j = 0; j < COLS; j++)
@@ -197,8 +190,8 @@ __global__ void __launch_bounds__(THREADS, 3)
         multiply(dp, d + own * ROW_FLOATS(D), v + lane * ROW_FLOATS(D), D);
 #pragma unroll
         for (int r = 0; r < ROWS_OF_WARP; r++) {
-            const bool sees = own + r < rows &&
-                              key + lane < visible_keys(tile, tile.first + own + r);
+            const bool sees =
+                own + r < rows && key + lane < visible_keys(tile, tile.first + own + r);
             const attn_stat row = sees ? stats[h * call.R + first + own + r] : attn_stat{ 0, 0 };
             const float p = sees ? expf(s[r] * call.scale - row.lse) : 0.0f;
             weight[r * COLS + lane] = p * (dp[r] - row.delta);
@@ -240,8 +233,7 @@ __global__ void __launch_bounds__(THREADS, 2)
     sums<N> dk, dv;
     clear(dk);
     clear(dv);
-    /* Keys of the prefix are seen by all queries, others from their own row on. */
-    const int from = tile.first < tile.ctx ? 0 : tile.first;
+    const int from = first_query(tile);
     for (int h = group * (H / G); h < (group + 1) * (H / G); h++)
         for (int query = from; query < tile.len; query += COLS) {
             const int64_t at = (int64_t)tile.start + query;
@@ -256,8 +248,8 @@ __global__ void __launch_bounds__(THREADS, 2)
             const attn_stat row = lane < count ? stats[h * call.R + at + lane] : attn_stat{ 0, 0 };
 #pragma unroll
             for (int r = 0; r < ROWS_OF_WARP; r++) {
-                const bool seen = lane < count &&
-                                  tile.first + own + r < visible_keys(tile, query + lane);
+                const bool seen =
+                    lane < count && tile.first + own + r < visible_keys(tile, query + lane);
                 const float p = seen ? expf(s[r] * call.scale - row.lse) : 0.0f;
                 weight[r * COLS + lane] = p;
                 weight_ds[r * COLS + lane] = p * (dp[r] - row.delta);
@@ -302,8 +294,7 @@ static int64_t shared_bytes(int64_t kept, int64_t passing, int64_t weights, int6
            ((kept * ROWS + passing * COLS) * ROW_FLOATS(D) + weights * ROWS * COLS);
 }
 
-template <class T, int N>
-static err_t fwd_of(struct dev *dev, const struct attn_fwd_args *a)
+template <class T, int N> static err_t fwd_of(struct dev *dev, const struct attn_fwd_args *a)
 {
     const int64_t R = a->qkv->dim[0], H = a->layout.heads, D = a->layout.head_dim;
     const struct plain_call call = { a->layout, R, a->qkv->dim[1], (float)a->scale };
@@ -319,8 +310,7 @@ static err_t fwd_of(struct dev *dev, const struct attn_fwd_args *a)
                       (float *)a->lse->data, (const T *)a->qkv->data, tiles, call);
 }
 
-template <class T, int N>
-static err_t bwd_of(struct dev *dev, const struct attn_bwd_args *a)
+template <class T, int N> static err_t bwd_of(struct dev *dev, const struct attn_bwd_args *a)
 {
     const int64_t R = a->qkv->dim[0], D = a->layout.head_dim;
     const struct plain_call call = { a->layout, R, a->qkv->dim[1], (float)a->scale };

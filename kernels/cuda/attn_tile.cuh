@@ -1,7 +1,8 @@
 /*
- * attn_tile.cuh - tiles of q, k, v and their gradients in shared memory, and products of a warp with
- * them: what the attention kernels on matrix units are made of. M is the number of 16-row slices
- * that a warp has of its tile, N the number of 8-column pieces of a product, D the head's width.
+ * attn_tile.cuh - tiles of q, k, v and their gradients in shared memory, and products of a warp
+ * with them: what the attention kernels on matrix units are made of. M is the number of 16-row
+ * slices that a warp has of its tile, N the number of 8-column pieces of a product, D the head's
+ * width.
  */
 #ifndef KERNELS_CUDA_ATTN_TILE_CUH
 #define KERNELS_CUDA_ATTN_TILE_CUH
@@ -96,8 +97,7 @@ __device__ __forceinline__ void add_product(piece<M, D / 8> &sum, const rounded<
             uint32_t b[4];
             load_b_rows<D>(b, y, k, 8 * n);
 #pragma unroll
-            for (int m = 0; m < M; m++)
-                mma_16x16x16(sum.of[m][n], sum.of[m][n + 1], a.of[m][k], b);
+            for (int m = 0; m < M; m++) mma_16x16x16(sum.of[m][n], sum.of[m][n + 1], a.of[m][k], b);
         }
 }
 
@@ -125,8 +125,7 @@ __device__ __forceinline__ void store_rows(bf16 *to, int64_t stride, int rows, b
 #pragma unroll
     for (int i = 0; i < 16 * M * CHUNKS / 32; i++) {
         const int at = 32 * i + lane, r = row + at / CHUNKS, c = at % CHUNKS;
-        if (r < rows)
-            store_pack<8>(to + r * stride + 8 * c, load_pack<8>(tile + tile_at<D>(r, c)));
+        if (r < rows) store_pack<8>(to + r * stride + 8 * c, load_pack<8>(tile + tile_at<D>(r, c)));
     }
 }
 

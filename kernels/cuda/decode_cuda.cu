@@ -19,6 +19,7 @@
 #define THREADS      (WARPS * WARP_SIZE)
 #define UNROLL       4
 #define HEAD_DIM_MAX 256
+#define SUMS         (WARPS * HEAD_DIM_MAX)
 
 template <class T> struct decode_call {
     T *out, *k_cache, *v_cache;
@@ -131,11 +132,42 @@ template <int LANES, int N> __device__ __forceinline__ void merge_groups(running
     }
 }
 
+/* The warps of the block, one after the other, to the split's place. */
+template <class T>
+__device__ void store_split(const decode_call<T> &c, const float *sums, const float *tops,
+                            const float *totals)
+{
+    const int D = (int)c.layout.head_dim;
+    const float top = fmaxf(fmaxf(tops[0], tops[1]), fmaxf(tops[2], tops[3]));
+    float total = 0.0f, share[WARPS];
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) {
+        share[w] = expf(tops[w] - top);
+        total = fmaf(share[w], totals[w], total);
+    }
+    float *partial = c.partial == nullptr
+                         ? nullptr
+                         : c.partial + ((int64_t)blockIdx.x * c.splits + blockIdx.y) * (D + 2);
+    for (int i = (int)threadIdx.x; i < D; i += THREADS) {
+        float sum = 0.0f;
+#pragma unroll
+        for (int w = 0; w < WARPS; w++) sum = fmaf(share[w], sums[w * HEAD_DIM_MAX + i], sum);
+        if (partial == nullptr)
+            c.out[(int64_t)blockIdx.x * D + i] = from_float<T>(sum / total);
+        else
+            partial[i] = sum;
+    }
+    if (partial != nullptr && threadIdx.x == 0) {
+        partial[D] = top;
+        partial[D + 1] = total;
+    }
+}
+
 /* blockIdx.x: (row, head), blockIdx.y: split. */
 template <class T, int E, int LANES, int N>
 __global__ void __launch_bounds__(THREADS) decode_split(decode_call<T> c)
 {
-    SHARED_ARRAY(float, sums, WARPS * HEAD_DIM_MAX);
+    SHARED_ARRAY(float, sums, SUMS);
     SHARED_ARRAY(float, tops, WARPS);
     SHARED_ARRAY(float, totals, WARPS);
     constexpr int AT_ONCE = UNROLL * WARP_SIZE / LANES; /* positions of a warp */
@@ -156,9 +188,7 @@ __global__ void __launch_bounds__(THREADS) decode_split(decode_call<T> c)
 #pragma unroll
     for (int i = 0; i < N; i++) { /* may lie anywhere in its row, so one by one */
         const int column = (i / E * LANES + lane) * E + i % E;
-        q[i] = column < D
-                   ? to_float(c.qkv[b * c.W + l.q_offset + h * l.q_stride + column])
-                   : 0.0f;
+        q[i] = column < D ? to_float(c.qkv[b * c.W + l.q_offset + h * l.q_stride + column]) : 0.0f;
     }
     const int64_t base = (slot * c.T_room * l.kv_heads + group) * D;
     for (int p = begin + warp * AT_ONCE; p < end; p += WARPS * AT_ONCE)
@@ -176,27 +206,7 @@ __global__ void __launch_bounds__(THREADS) decode_split(decode_call<T> c)
         totals[warp] = state.total;
     }
     __syncthreads();
-    const float top = fmaxf(fmaxf(tops[0], tops[1]), fmaxf(tops[2], tops[3]));
-    float total = 0.0f, share[WARPS];
-#pragma unroll
-    for (int w = 0; w < WARPS; w++) {
-        share[w] = expf(tops[w] - top);
-        total = fmaf(share[w], totals[w], total);
-    }
-    float *partial = c.partial == nullptr
-                         ? nullptr
-                         : c.partial + ((int64_t)blockIdx.x * c.splits + blockIdx.y) * (D + 2);
-    for (int i = (int)threadIdx.x; i < D; i += THREADS) {
-        float sum = 0.0f;
-#pragma unroll
-        for (int w = 0; w < WARPS; w++) sum = fmaf(share[w], sums[w * HEAD_DIM_MAX + i], sum);
-        if (partial == nullptr) c.out[(int64_t)blockIdx.x * D + i] = from_float<T>(sum / total);
-        else partial[i] = sum;
-    }
-    if (partial != nullptr && threadIdx.x == 0) {
-        partial[D] = top;
-        partial[D + 1] = total;
-    }
+    store_split(c, sums, tops, totals);
 }
 
 /* The splits of a row and head, one after the other. */
@@ -238,12 +248,18 @@ template <class T, int E, int LANES, int N>
 static err_t decode_of(struct dev *dev, const struct decode_attn_args *a)
 {
     const int64_t rows = a->qkv->dim[0] * a->layout.heads, splits = split_count(a);
-    const decode_call<T> call = {
-        (T *)a->out->data, (T *)a->k_cache->data, (T *)a->v_cache->data, (const T *)a->qkv->data,
-        (const int *)a->slots->data, (const int *)a->lens->data,
-        splits > 1 ? (float *)a->scratch.data : nullptr, a->layout, a->qkv->dim[1],
-        a->k_cache->dim[1], (float)a->scale, (int)splits
-    };
+    const decode_call<T> call = { (T *)a->out->data,
+                                  (T *)a->k_cache->data,
+                                  (T *)a->v_cache->data,
+                                  (const T *)a->qkv->data,
+                                  (const int *)a->slots->data,
+                                  (const int *)a->lens->data,
+                                  splits > 1 ? (float *)a->scratch.data : nullptr,
+                                  a->layout,
+                                  a->qkv->dim[1],
+                                  a->k_cache->dim[1],
+                                  (float)a->scale,
+                                  (int)splits };
     TRY(gpu_launch(dev, "decode_split", decode_split<T, E, LANES, N>,
                    dim3((unsigned)rows, (unsigned)splits), dim3(THREADS), 0, call));
     if (splits == 1) return ERR_OK;
@@ -261,7 +277,7 @@ template <class T> static err_t decode_by_width(struct dev *dev, const struct de
            : D <= 8 * E  ? decode_of<T, E, 8, E>(dev, a)
            : D <= 16 * E ? decode_of<T, E, 16, E>(dev, a)
            : D <= 32 * E ? decode_of<T, E, 32, E>(dev, a)
-                         : decode_of<T, E, 32, 2 * E>(dev, a);
+                         : decode_of<T, E, 32, HEAD_DIM_MAX / 32>(dev, a);
 }
 
 err_t decode_attn_cuda(struct dev *dev, const struct decode_attn_args *a)

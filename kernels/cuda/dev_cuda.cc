@@ -188,8 +188,8 @@ static void backend_close(struct dev *dev)
 {
     struct dev_cuda *cuda = dev_cuda_of(dev);
     ASSERT(cuda->blocks == NULL);
-    timeline_close(&cuda->timeline, &cuda->gpu);
     gemm_lib_close(cuda->gemm, dev);
+    timeline_close(&cuda->timeline, &cuda->gpu);
     for (int slot = 0; slot < UPLOAD_SLOTS; slot++) {
         if (cuda->staged[slot] != NULL) gpu_event_destroy(&cuda->gpu, cuda->staged[slot]);
         if (cuda->staging[slot] != NULL) gpu_host_free(&cuda->gpu, cuda->staging[slot]);
@@ -218,7 +218,11 @@ static err_t backend_open(struct dev *dev, int index)
     return rc;
 }
 
-static err_t backend_describe(struct buf *out) { return gpu_describe(out); }
+static err_t backend_describe(struct buf *out)
+{
+    TRY(gpu_describe(out));
+    return gemm_describe(out);
+}
 
 static uint64_t backend_tuning_hash(const struct dev *dev)
 {

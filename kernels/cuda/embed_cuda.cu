@@ -8,7 +8,7 @@
 
 /* ---- forward ---- */
 
-#define COPY_PACKS 4 /* loads in flight */
+#define COPY_RUNS 4 /* loads in flight */
 
 /* Block (row, piece of the row). W is a pack of the narrower of table and y. */
 template <class T, class S, int W>
@@ -17,19 +17,19 @@ __global__ void __launch_bounds__(EMBED_THREADS)
 {
     const int64_t row = blockIdx.x;
     const S *from = table + ids[row] * C;
-    pack<S, W> in[COPY_PACKS];
+    run<S, W> in[COPY_RUNS];
 #pragma unroll
-    for (int k = 0; k < COPY_PACKS; k++) {
-        const int64_t c = ((int64_t)(blockIdx.y * COPY_PACKS + k) * EMBED_THREADS + threadIdx.x) * W;
-        if (c < C) in[k] = load_some<W>(from, c, C);
+    for (int k = 0; k < COPY_RUNS; k++) {
+        const int64_t c = ((int64_t)(blockIdx.y * COPY_RUNS + k) * EMBED_THREADS + threadIdx.x) * W;
+        if (c < C) in[k].load(from + c);
     }
 #pragma unroll
-    for (int k = 0; k < COPY_PACKS; k++) {
-        const int64_t c = ((int64_t)(blockIdx.y * COPY_PACKS + k) * EMBED_THREADS + threadIdx.x) * W;
+    for (int k = 0; k < COPY_RUNS; k++) {
+        const int64_t c = ((int64_t)(blockIdx.y * COPY_RUNS + k) * EMBED_THREADS + threadIdx.x) * W;
         if (c >= C) continue;
         float out[W];
 #pragma unroll
-        for (int j = 0; j < W; j++) out[j] = to_float(in[k].v[j]);
+        for (int j = 0; j < W; j++) out[j] = in[k].get(j);
         store_floats<W>(y + row * y_stride + c, out);
     }
 }
@@ -38,11 +38,10 @@ template <class T, class S, int W>
 static err_t embed_fwd_launch(struct dev *dev, const struct embed_fwd_args *a)
 {
     const int64_t R = a->y->dim[0], C = a->y->dim[1];
-    const int64_t pieces = div_ceil(C, EMBED_THREADS * COPY_PACKS * W);
-    return gpu_launch(dev, "embed_fwd", embed_rows<T, S, W>,
-                      dim3((unsigned)R, (unsigned)pieces), dim3(EMBED_THREADS), 0,
-                      (T *)a->y->data, (const S *)a->table->data, (const int32_t *)a->ids->data,
-                      a->y->row_stride, C);
+    const int64_t pieces = div_ceil(C, EMBED_THREADS * COPY_RUNS * W);
+    return gpu_launch(dev, "embed_fwd", embed_rows<T, S, W>, dim3((unsigned)R, (unsigned)pieces),
+                      dim3(EMBED_THREADS), 0, (T *)a->y->data, (const S *)a->table->data,
+                      (const int32_t *)a->ids->data, a->y->row_stride, C);
 }
 
 template <class T, class S>
@@ -58,9 +57,12 @@ err_t embed_fwd_cuda(struct dev *dev, const struct embed_fwd_args *a)
     TRY(cuda_require_compute(a->y));
     if (a->y->dtype == DTYPE_BF16) return embed_fwd_of<bf16, bf16>(dev, a);
     switch (a->table->dtype) {
-    case DTYPE_F16: return embed_fwd_of<float, f16>(dev, a);
-    case DTYPE_BF16: return embed_fwd_of<float, bf16>(dev, a);
-    default: return embed_fwd_of<float, float>(dev, a);
+    case DTYPE_F16:
+        return embed_fwd_of<float, f16>(dev, a);
+    case DTYPE_BF16:
+        return embed_fwd_of<float, bf16>(dev, a);
+    default:
+        return embed_fwd_of<float, float>(dev, a);
     }
 }
 
@@ -68,15 +70,15 @@ err_t embed_fwd_cuda(struct dev *dev, const struct embed_fwd_args *a)
  *
  * The places of `order` are cut into chunks of equal length, however the runs of equal ids lie. A
  * block adds up one chunk for its columns, run by run. A run that lies inside the chunk goes to the
- * table at once; what a run has in a chunk where it does not end, or did not begin, goes to scratch:
- * two rows for each chunk suffice. A second kernel adds up those pieces in order.
+ * table at once; what a run has in a chunk where it does not end, or did not begin, goes to
+ * scratch: two rows for each chunk suffice. A second kernel adds up those pieces in order.
  */
 
-#define CHUNKS_MAX      256
-#define CHUNK_ROWS_MIN  64
-#define SUM_ROWS        4 /* loads in flight */
-#define PARTIAL_HEAD    0 /* of a run that began in an earlier chunk */
-#define PARTIAL_TAIL    1 /* of one that begins here and goes on */
+#define CHUNKS_MAX     256
+#define CHUNK_ROWS_MIN 64
+#define SUM_ROWS       4 /* loads in flight */
+#define PARTIAL_HEAD   0 /* of a run that began in an earlier chunk */
+#define PARTIAL_TAIL   1 /* of one that begins here and goes on */
 
 static int64_t chunk_rows(int64_t R) { return max_i64(CHUNK_ROWS_MIN, div_ceil(R, CHUNKS_MAX)); }
 
@@ -89,8 +91,7 @@ struct runs {
     __device__ int32_t at(int64_t i) const { return i < 0 || i >= R ? -1 : ids[order[i]]; }
 };
 
-template <int W, class D>
-__device__ __forceinline__ void add_to(D *to, const float (&sum)[W])
+template <int W, class D> __device__ __forceinline__ void add_to(D *to, const float (&sum)[W])
 {
     float old[W];
     load_floats<W>(old, to);
@@ -149,17 +150,16 @@ __global__ void __launch_bounds__(EMBED_THREADS) embed_sum(embed_bwd_params<D> a
     if (c >= a.C) return;
     float sum[W] = {};
     for (int i = 0; i < list.count; i += SUM_ROWS) {
-        pack<T, W> in[SUM_ROWS];
+        run<T, W> in[SUM_ROWS];
 #pragma unroll
         for (int k = 0; k < SUM_ROWS; k++)
-            if (i + k < list.count)
-                in[k] = load_pack<W>(dy + list.rows[i + k] * a.dy_stride + c);
+            if (i + k < list.count) in[k].load(dy + list.rows[i + k] * a.dy_stride + c);
 #pragma unroll
         for (int k = 0; k < SUM_ROWS; k++) {
             if (i + k >= list.count) continue;
             const int32_t id = list.ids[i + k + 1];
 #pragma unroll
-            for (int j = 0; j < W; j++) sum[j] += to_float(in[k].v[j]);
+            for (int j = 0; j < W; j++) sum[j] += in[k].get(j);
             const bool is_last = i + k + 1 == list.count;
             if (!is_last && list.ids[i + k + 2] == id) continue;
             put_run<W>(a, list, id, is_last, c, sum);
@@ -213,11 +213,9 @@ static err_t embed_bwd_launch(struct dev *dev, const struct embed_bwd_args *a)
     const int64_t chunks = div_ceil(R, rows);
     constexpr int FW = W < 4 ? W : 4; /* of the fold, whose rows are f32 */
     const struct embed_bwd_params<D> params = {
-        (D *)a->dtable_acc->data,
-        (float *)a->scratch.data,
-        { (const int32_t *)a->ids->data, (const int32_t *)a->order->data, R, rows },
-        a->dy->row_stride,
-        C,
+        (D *)a->dtable_acc->data, (float *)a->scratch.data,
+            { (const int32_t *)a->ids->data, (const int32_t *)a->order->data, R, rows },
+            a->dy->row_stride, C,
     };
     const dim3 grid((unsigned)chunks, (unsigned)div_ceil(C, EMBED_THREADS * W));
     TRY(gpu_launch(dev, "embed_bwd", embed_sum<T, D, W>, grid, dim3(EMBED_THREADS),

@@ -85,6 +85,10 @@ void gemm_lib_close(struct gemm_lib *lib, struct dev *dev); /* NULL allowed */
 uint64_t gemm_lib_hash(const struct gemm_lib *lib);
 bool gemm_fuses_dgelu(const struct gemm_lib *lib);
 
+struct buf;
+/* The library and its version, a line: for `soulchat doctor`. */
+MUST_USE err_t gemm_describe(struct buf *out);
+
 #ifdef __cplusplus
 }
 #endif

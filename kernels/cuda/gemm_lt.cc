@@ -5,6 +5,7 @@
  */
 #include "kernels/cuda/gemm.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -18,11 +19,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What NVIDIA recommends for Hopper; smaller cards get by with less, at no gain worth a rule. */
+/* What NVIDIA recommends for Hopper; smaller cards get by with less, at no gain worth a rule. Tests
+ * compile this file with less of both. */
+#ifndef WORKSPACE_BYTES
 #define WORKSPACE_BYTES (INT64_C(32) << 20)
 #define PIECE_BYTES     (INT64_C(256) << 20)
-#define PROPOSALS_MAX   16
-#define TIMED_RUNS      10
+#endif
+#define PROPOSALS_MAX 16
+#define TIMED_RUNS    10
 /* Partial sums of a split k stay in float32: neither summed in place nor kept in the output's
  * dtype. */
 #define REDUCTIONS (CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
@@ -396,3 +400,11 @@ void gemm_lib_close(struct gemm_lib *lib, struct dev *dev)
 uint64_t gemm_lib_hash(const struct gemm_lib *lib) { return tune_book_hash(&lib->book); }
 
 bool gemm_fuses_dgelu(const struct gemm_lib *lib) { return lib->settings.fuse_dgelu; }
+
+err_t gemm_describe(struct buf *out)
+{
+    const int64_t found = (int64_t)cublasLtGetVersion();
+    return buf_printf(out, "cuBLASLt %lld.%lld.%lld, built with %d.%d\n",
+                      (long long)(found / 10000), (long long)(found / 100 % 100),
+                      (long long)(found % 100), CUBLAS_VER_MAJOR, CUBLAS_VER_MINOR);
+}

@@ -14,27 +14,26 @@ template <class T> struct kv_params {
 };
 
 /* A block copies one row: all packs of k, then all of v. */
-template <class T, int W>
-__global__ void __launch_bounds__(KV_THREADS) kv_rows(kv_params<T> a)
+template <class T, int W> __global__ void __launch_bounds__(KV_THREADS) kv_rows(kv_params<T> a)
 {
     const int packs = a.head_dim / W, row_packs = a.groups * packs;
-    const int64_t from_row = blockIdx.x * a.row_stride, to_row = (int64_t)blockIdx.x * row_packs * W;
+    const int64_t from_row = blockIdx.x * a.row_stride,
+                  to_row = (int64_t)blockIdx.x * row_packs * W;
     for (int first = threadIdx.x; first < 2 * row_packs; first += KV_THREADS * KV_PACKS) {
-        pack<T, W> in[KV_PACKS];
+        run<T, W> in[KV_PACKS];
 #pragma unroll
         for (int n = 0; n < KV_PACKS; n++) {
             const int i = first + n * KV_THREADS, p = i % row_packs;
             const int64_t group = p / packs;
             if (i >= 2 * row_packs) continue;
             const T *from = i < row_packs ? a.k + group * a.k_stride : a.v + group * a.v_stride;
-            in[n] = load_pack<W>(from + from_row + p % packs * W);
+            in[n].load(from + from_row + p % packs * W);
         }
 #pragma unroll
         for (int n = 0; n < KV_PACKS; n++) {
             const int i = first + n * KV_THREADS;
             if (i >= 2 * row_packs) continue;
-            store_pack<W>((i < row_packs ? a.k_cache : a.v_cache) + to_row + i % row_packs * W,
-                          in[n]);
+            in[n].store((i < row_packs ? a.k_cache : a.v_cache) + to_row + i % row_packs * W);
         }
     }
 }

@@ -80,8 +80,7 @@ struct softmax_part {
 };
 
 /* The next CE_WIDTH logits, of which those from `count` on are not there. */
-__device__ __forceinline__ void take(softmax_part *part, const pack<float, CE_WIDTH> &z,
-                                     int64_t count)
+__device__ __forceinline__ void take(softmax_part *part, const pack<float, CE_WIDTH> &z, int count)
 {
     float max = part->max;
 #pragma unroll
@@ -95,10 +94,10 @@ __device__ __forceinline__ void take(softmax_part *part, const pack<float, CE_WI
 }
 
 /* Of the whole row, in every thread. */
-__device__ __forceinline__ softmax_part whole_row(const float *z, int64_t count, float *shared)
+__device__ __forceinline__ softmax_part whole_row(const float *z, int count, float *shared)
 {
     softmax_part part = { -3.4e38f, 0.0f }; /* finite: -inf - -inf would be NaN */
-    for (int64_t c = (int64_t)threadIdx.x * CE_WIDTH; c < count; c += blockDim.x * CE_WIDTH)
+    for (int c = (int)threadIdx.x * CE_WIDTH; c < count; c += (int)blockDim.x * CE_WIDTH)
         take(&part, load_pack<CE_WIDTH>(z + c), count - c);
     const float max = block_max(part.max, shared);
     return { max, block_sum(part.sum * expf(part.max - max), shared) };
@@ -110,14 +109,14 @@ __device__ __forceinline__ softmax_part whole_row(const float *z, int64_t count,
  * read a tile of the row before any writes, and no tile reaches into one that is still to be read.
  */
 template <class T>
-__global__ void __launch_bounds__(CE_THREADS)
+__global__ void __launch_bounds__(CE_THREADS, 2)
     ce_rows(float *nll, float *logits, int64_t ld, const int32_t *labels, const float *weights,
-            int64_t count, bool gradient)
+            int count, bool gradient)
 {
     SHARED_ARRAY(float, shared, CE_THREADS / WARP_SIZE);
     float *const z = logits + blockIdx.x * ld;
     T *const dz = reinterpret_cast<T *>(z);
-    const int64_t label = labels[blockIdx.x];
+    const int label = labels[blockIdx.x];
     const bool is_known = label >= 0 && label < count;
     const float z_label = is_known ? z[label] : NAN; /* a wrong label shows in the loss */
     const softmax_part all = whole_row(z, count, shared);
@@ -125,8 +124,8 @@ __global__ void __launch_bounds__(CE_THREADS)
     if (!gradient) return;
 
     const float weight = weights[blockIdx.x], factor = weight / all.sum;
-    for (int64_t tile = 0; tile < count; tile += blockDim.x * CE_WIDTH) {
-        const int64_t c = tile + (int64_t)threadIdx.x * CE_WIDTH;
+    for (int tile = 0; tile < count; tile += (int)blockDim.x * CE_WIDTH) {
+        const int c = tile + (int)threadIdx.x * CE_WIDTH;
         pack<float, CE_WIDTH> in = {};
         pack<T, CE_WIDTH> out;
         if (c < count) in = load_pack<CE_WIDTH>(z + c);
@@ -220,6 +219,7 @@ template <class T> static err_t ce_of(struct dev *dev, const struct ce *f)
 {
     const struct linear_ce_args *a = f->a;
     const int64_t threads = align_up(div_ceil(a->vocab_valid, CE_WIDTH), WARP_SIZE);
+    ASSERT(a->vocab_valid < INT32_MAX / 2); /* labels are i32 */
     return gpu_launch(
         dev, "ce_rows", ce_rows<T>, dim3((unsigned)f->count),
         dim3((unsigned)min_i64(threads, CE_THREADS)), 0, (float *)a->nll->data + f->first,

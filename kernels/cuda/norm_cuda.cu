@@ -24,63 +24,69 @@ static err_t norm_require(const struct tensor *x)
     return ERR_OK;
 }
 
-/* A thread's part of a row: piece k begins at column (k * threads + thread) * W. */
-template <class T, int W> struct row_part {
-    static constexpr int PACKS = NORM_KEPT / W;
-    pack<T, W> p[PACKS];
+/* Where run k of this thread begins in a row; W neighbours each. */
+template <int W> __device__ __forceinline__ int norm_column(int k)
+{
+    return (k * (int)blockDim.x + (int)threadIdx.x) * W;
+}
 
-    __device__ static int column(int k)
-    {
-        return (k * (int)blockDim.x + (int)threadIdx.x) * W;
-    }
+/* Rows that fill their block: every thread has NORM_KEPT elements. */
+static bool norm_fills(int64_t C) { return C == norm_threads(C) * NORM_KEPT; }
+
+/* A thread's part of a row. WHOLE: rows fill their block. */
+template <class T, int W, bool WHOLE> struct row_part {
+    static constexpr int RUNS = NORM_KEPT / W;
+    run<T, W> r[RUNS];
+
+    __device__ static bool has(int k, int C) { return WHOLE || norm_column<W>(k) < C; }
     __device__ void load(const T *row, int C)
     {
 #pragma unroll
-        for (int k = 0; k < PACKS; k++)
-            if (column(k) < C) p[k] = load_pack<W>(row + column(k));
+        for (int k = 0; k < RUNS; k++)
+            if (has(k, C)) r[k].load(row + norm_column<W>(k));
     }
     __device__ void store(T *row, int C) const
     {
 #pragma unroll
-        for (int k = 0; k < PACKS; k++)
-            if (column(k) < C) store_pack<W>(row + column(k), p[k]);
+        for (int k = 0; k < RUNS; k++)
+            if (has(k, C)) r[k].store(row + norm_column<W>(k));
     }
 };
 
 /* ---- forward ---- */
 
 template <class T, class G> struct norm_fwd_params {
-    T *y, *h;                     /* h: nullptr: not stored */
-    float *mean, *rstd;           /* mean: nullptr for rms */
-    const T *x, *residual;        /* residual: nullptr: none */
-    const G *gamma, *beta;        /* beta: nullptr for rms */
+    T *y, *h;              /* h: nullptr: not stored */
+    float *mean, *rstd;    /* mean: nullptr for rms */
+    const T *x, *residual; /* residual: nullptr: none */
+    const G *gamma, *beta; /* beta: nullptr for rms */
     float alpha, eps;
     int C;
 };
 
-template <class T, int W>
-__device__ __forceinline__ float sum_of(const row_part<T, W> &h, int C)
+template <class T, int W, bool WHOLE>
+__device__ __forceinline__ float sum_of(const row_part<T, W, WHOLE> &h, int C)
 {
     float sum = 0.0f;
 #pragma unroll
-    for (int k = 0; k < h.PACKS; k++) {
-        if (h.column(k) >= C) continue;
+    for (int k = 0; k < h.RUNS; k++) {
+        if (!h.has(k, C)) continue;
 #pragma unroll
-        for (int j = 0; j < W; j++) sum += to_float(h.p[k].v[j]);
+        for (int j = 0; j < W; j++) sum += h.r[k].get(j);
     }
     return sum;
 }
 
-template <class T, int W>
-__device__ __forceinline__ float squares_around(const row_part<T, W> &h, float centre, int C)
+template <class T, int W, bool WHOLE>
+__device__ __forceinline__ float squares_around(const row_part<T, W, WHOLE> &h, float centre, int C)
 {
     float sum = 0.0f;
 #pragma unroll
-    for (int k = 0; k < h.PACKS; k++) {
-        if (h.column(k) >= C) continue;
+    for (int k = 0; k < h.RUNS; k++) {
+        if (!h.has(k, C)) continue;
 #pragma unroll
         for (int j = 0; j < W; j++) {
-            const float d = to_float(h.p[k].v[j]) - centre;
+            const float d = h.r[k].get(j) - centre;
             sum = fmaf(d, d, sum);
         }
     }
@@ -88,51 +94,49 @@ __device__ __forceinline__ float squares_around(const row_part<T, W> &h, float c
 }
 
 /* h = alpha * residual + x, rounded to T. */
-template <class T, int W>
-__device__ __forceinline__ void add_residual(row_part<T, W> &x, const row_part<T, W> &residual,
+template <class T, int W, bool WHOLE>
+__device__ __forceinline__ void add_residual(row_part<T, W, WHOLE> &x, const T *residual,
                                              float alpha, int C)
 {
 #pragma unroll
-    for (int k = 0; k < x.PACKS; k++) {
-        if (x.column(k) >= C) continue;
+    for (int k = 0; k < x.RUNS; k++) {
+        if (!x.has(k, C)) continue;
+        float h[W];
+        load_floats<W>(h, residual + norm_column<W>(k));
 #pragma unroll
-        for (int j = 0; j < W; j++)
-            x.p[k].v[j] = from_float<T>(
-                fmaf(alpha, to_float(residual.p[k].v[j]), to_float(x.p[k].v[j])));
+        for (int j = 0; j < W; j++) h[j] = fmaf(alpha, h[j], x.r[k].get(j));
+        x.r[k].set(h);
     }
 }
 
-template <class T, class G, int W>
-__device__ __forceinline__ void write_y(T *y, const row_part<T, W> &h, const G *gamma,
+template <class T, class G, int W, bool WHOLE>
+__device__ __forceinline__ void write_y(T *y, const row_part<T, W, WHOLE> &h, const G *gamma,
                                         const G *beta, float mean, float rstd, int C)
 {
 #pragma unroll
-    for (int k = 0; k < h.PACKS; k++) {
-        const int c = h.column(k);
-        if (c >= C) continue;
-        float g[W], b[W] = {}, out[W];
-        load_floats<W>(g, gamma + c);
-        if (beta != nullptr) load_floats<W>(b, beta + c);
+    for (int k = 0; k < h.RUNS; k++) {
+        if (!h.has(k, C)) continue;
+        const int c = norm_column<W>(k);
+        run<G, W> g, b = {};
+        float out[W];
+        g.load(gamma + c);
+        if (beta != nullptr) b.load(beta + c);
 #pragma unroll
         for (int j = 0; j < W; j++)
-            out[j] = fmaf((to_float(h.p[k].v[j]) - mean) * rstd, g[j], b[j]);
+            out[j] = fmaf((h.r[k].get(j) - mean) * rstd, g.get(j), b.get(j));
         store_floats<W>(y + c, out);
     }
 }
 
-template <class T, class G, int W>
+template <class T, class G, int W, bool WHOLE>
 __global__ void __launch_bounds__(NORM_THREADS_MAX) norm_fwd(norm_fwd_params<T, G> a)
 {
     SHARED_ARRAY(float, sums, NORM_WARPS_MAX);
     const int C = a.C;
     const int64_t row = blockIdx.x, at = row * C;
-    row_part<T, W> h;
+    row_part<T, W, WHOLE> h;
     h.load(a.x + at, C);
-    if (a.residual != nullptr) {
-        row_part<T, W> residual;
-        residual.load(a.residual + at, C);
-        add_residual(h, residual, a.alpha, C);
-    }
+    if (a.residual != nullptr) add_residual(h, a.residual + at, a.alpha, C);
     if (a.h != nullptr) h.store(a.h + at, C);
 
     const float mean = a.mean != nullptr ? block_sum(sum_of(h, C), sums) / (float)C : 0.0f;
@@ -155,16 +159,23 @@ static err_t norm_fwd_of(struct dev *dev, const struct residual_norm_fwd_args *a
 {
     const int64_t R = a->x->dim[0], C = a->x->dim[1];
     const norm_fwd_params<T, G> params = {
-        data_of<T>(a->y),         data_of<T>(a->h),
-        data_of<float>(a->mean),  data_of<float>(a->rstd),
-        data_of<T>(a->x),         data_of<T>(a->residual),
-        data_of<G>(a->gamma),     data_of<G>(a->beta),
-        (float)a->alpha,          (float)a->eps,
+        data_of<T>(a->y),
+        data_of<T>(a->h),
+        data_of<float>(a->mean),
+        data_of<float>(a->rstd),
+        data_of<T>(a->x),
+        data_of<T>(a->residual),
+        data_of<G>(a->gamma),
+        data_of<G>(a->beta),
+        (float)a->alpha,
+        (float)a->eps,
         (int)C,
     };
-    const bool packs = C % pack_width<T> == 0;
+    constexpr int W = pack_width<T>;
     return gpu_launch(dev, "residual_norm_fwd",
-                      packs ? norm_fwd<T, G, pack_width<T>> : norm_fwd<T, G, 1>,
+                      norm_fills(C) ? norm_fwd<T, G, W, true>
+                      : C % W == 0  ? norm_fwd<T, G, W, false>
+                                    : norm_fwd<T, G, 1, false>,
                       dim3((unsigned)R), dim3((unsigned)norm_threads(C)), 0, params);
 }
 
@@ -183,35 +194,62 @@ err_t residual_norm_fwd_cuda(struct dev *dev, const struct residual_norm_fwd_arg
 #define BWD_BLOCKS_MAX 264
 #define BWD_ROWS_MIN   4
 
-/* Up to this many threads the sums over rows fit into registers too; beyond that they are in shared
- * memory. */
+/* Up to this many threads rows and sums over rows stay in registers. Wider rows, and those that do
+ * not fill their block, are read a second time, and their sums are in shared memory. */
 #define BWD_THREADS_KEPT 512
 
-static int64_t bwd_block_rows(int64_t R) { return max_i64(BWD_ROWS_MIN, div_ceil(R, BWD_BLOCKS_MAX)); }
+static int64_t bwd_block_rows(int64_t R)
+{
+    return max_i64(BWD_ROWS_MIN, div_ceil(R, BWD_BLOCKS_MAX));
+}
 
 template <class T, class G> struct norm_bwd_params {
     T *dh;
-    float *partial;               /* [blocks, 2, C]  dgamma, dbeta */
-    const T *dy, *dresidual, *h;  /* dresidual: nullptr: none */
-    const float *mean, *rstd;     /* mean: nullptr for rms */
+    float *partial;              /* [blocks, 2, C]  dgamma, dbeta */
+    const T *dy, *dresidual, *h; /* dresidual: nullptr: none */
+    const float *mean, *rstd;    /* mean: nullptr for rms */
     const G *gamma;
-    float alpha_in, alpha_out;    /* factors of dresidual inside g and on top of dh; one is 0 */
+    float alpha;
     int64_t R, block_rows;
     int C;
 };
 
-/* What a row's gradient needs from memory. */
-template <class T, int W> struct bwd_row {
-    row_part<T, W> dy, dresidual, h;
+/* Runs of a row that the compiler may have in flight: all that are kept. */
+template <int W, bool KEEP> constexpr int bwd_at_once = KEEP ? NORM_KEPT / W : 2;
+
+/* What the gradient of W neighbours needs from memory. */
+template <class T, int W> struct bwd_piece {
+    run<T, W> dy, dresidual, h;
+
+    template <class G> __device__ void load(const norm_bwd_params<T, G> &a, int64_t row, int c)
+    {
+        dy.load(a.dy + row * a.C + c);
+        h.load(a.h + row * a.C + c);
+        if (a.dresidual != nullptr)
+            dresidual.load(a.dresidual + row * a.C + c);
+        else
+            dresidual = {};
+    }
+};
+
+/* A thread's part of a row. */
+template <class T, class G, int W, bool KEEP> struct bwd_row {
+    bwd_piece<T, W> pieces[KEEP ? NORM_KEPT / W : 1];
     float mean, rstd;
 
-    template <class G> __device__ void load(const norm_bwd_params<T, G> &a, int64_t row)
+    __device__ void load(const norm_bwd_params<T, G> &a, int64_t row)
     {
-        dy.load(a.dy + row * a.C, a.C);
-        h.load(a.h + row * a.C, a.C);
-        if (a.dresidual != nullptr) dresidual.load(a.dresidual + row * a.C, a.C);
+#pragma unroll
+        for (int k = 0; k < NORM_KEPT / W && KEEP; k++) pieces[k].load(a, row, norm_column<W>(k));
         mean = a.mean != nullptr ? a.mean[row] : 0.0f;
         rstd = a.rstd[row];
+    }
+    __device__ bwd_piece<T, W> piece(const norm_bwd_params<T, G> &a, int64_t row, int k) const
+    {
+        if (KEEP) return pieces[KEEP ? k : 0];
+        bwd_piece<T, W> again;
+        again.load(a, row, norm_column<W>(k));
+        return again;
     }
 };
 
@@ -220,19 +258,20 @@ struct bwd_column {
     float g, xhat, extra;
 };
 
-template <class T, class G, int W>
-__device__ __forceinline__ bwd_column column_of(const bwd_row<T, W> &in,
-                                                const norm_bwd_params<T, G> &a, int k, int j)
+template <residual_from FROM, class T, int W>
+__device__ __forceinline__ bwd_column column_of(const bwd_piece<T, W> &in, int j, float alpha,
+                                                float mean, float rstd)
 {
-    const float residual = a.dresidual != nullptr ? to_float(in.dresidual.p[k].v[j]) : 0.0f;
-    return { fmaf(a.alpha_in, residual, to_float(in.dy.p[k].v[j])),
-             (to_float(in.h.p[k].v[j]) - in.mean) * in.rstd, a.alpha_out * residual };
+    const float dy = in.dy.get(j), residual = in.dresidual.get(j);
+    const float xhat = (in.h.get(j) - mean) * rstd;
+    if (FROM == RESIDUAL_FROM_OUTPUT) return { fmaf(alpha, residual, dy), xhat, 0.0f };
+    return { dy, xhat, alpha * residual };
 }
 
 /* Sums over the block's rows, of this thread's columns: in registers, or in shared memory. */
-template <int W, bool SHARED> struct column_sums;
+template <int W, bool KEEP> struct column_sums;
 
-template <int W> struct column_sums<W, false> {
+template <int W> struct column_sums<W, true> {
     static constexpr int THREADS_MAX = BWD_THREADS_KEPT;
     float sum[2][NORM_KEPT / W][W];
 
@@ -241,7 +280,7 @@ template <int W> struct column_sums<W, false> {
     __device__ float &dbeta(int k, int j) { return sum[1][k][j]; }
 };
 
-template <int W> struct column_sums<W, true> {
+template <int W> struct column_sums<W, false> {
     static constexpr int THREADS_MAX = NORM_THREADS_MAX;
     float *sum; /* [2, C] */
     int C;
@@ -250,10 +289,10 @@ template <int W> struct column_sums<W, true> {
     {
         DYNAMIC_SHARED(float, all);
         sum = all;
-        for (int k = 0; k < NORM_KEPT / W; k++)
-            for (int j = 0; j < W && column(k, j) < C; j++) dgamma(k, j) = dbeta(k, j) = 0.0f;
+        for (int c = threadIdx.x; c < 2 * C; c += blockDim.x) sum[c] = 0.0f;
+        __syncthreads();
     }
-    __device__ static int column(int k, int j) { return row_part<float, W>::column(k) + j; }
+    __device__ static int column(int k, int j) { return norm_column<W>(k) + j; }
     __device__ float &dgamma(int k, int j) { return sum[column(k, j)]; }
     __device__ float &dbeta(int k, int j) { return sum[C + column(k, j)]; }
 };
@@ -283,21 +322,23 @@ __device__ __forceinline__ row_sums meet(row_sums own, float *slots)
     return all;
 }
 
-template <class T, class G, int W, class Sums>
-__device__ __forceinline__ row_sums add_row(Sums &sums, const bwd_row<T, W> &in,
-                                            const norm_bwd_params<T, G> &a)
+template <residual_from FROM, class T, class G, int W, bool KEEP>
+__device__ __forceinline__ row_sums add_row(column_sums<W, KEEP> &sums,
+                                            const bwd_row<T, G, W, KEEP> &in,
+                                            const norm_bwd_params<T, G> &a, int64_t row)
 {
     row_sums own = { 0.0f, 0.0f };
-#pragma unroll
+#pragma unroll(bwd_at_once <W, KEEP>)
     for (int k = 0; k < NORM_KEPT / W; k++) {
-        const int c = in.dy.column(k);
-        if (c >= a.C) continue;
-        float gamma[W];
-        load_floats<W>(gamma, a.gamma + c);
+        const int c = norm_column<W>(k);
+        if (!KEEP && c >= a.C) continue;
+        const bwd_piece<T, W> piece = in.piece(a, row, k);
+        run<G, W> gamma;
+        gamma.load(a.gamma + c);
 #pragma unroll
         for (int j = 0; j < W; j++) {
-            const bwd_column col = column_of(in, a, k, j);
-            const float p = col.g * gamma[j];
+            const bwd_column col = column_of<FROM>(piece, j, a.alpha, in.mean, in.rstd);
+            const float p = col.g * gamma.get(j);
             own.p += p;
             own.p_xhat = fmaf(p, col.xhat, own.p_xhat);
             sums.dgamma(k, j) = fmaf(col.g, col.xhat, sums.dgamma(k, j));
@@ -307,33 +348,37 @@ __device__ __forceinline__ row_sums add_row(Sums &sums, const bwd_row<T, W> &in,
     return own;
 }
 
-template <class T, class G, int W>
-__device__ __forceinline__ void write_dh(T *dh, const bwd_row<T, W> &in,
-                                         const norm_bwd_params<T, G> &a, row_sums means)
+template <residual_from FROM, class T, class G, int W, bool KEEP>
+__device__ __forceinline__ void write_dh(const bwd_row<T, G, W, KEEP> &in,
+                                         const norm_bwd_params<T, G> &a, int64_t row,
+                                         row_sums means)
 {
-#pragma unroll
+#pragma unroll(bwd_at_once <W, KEEP>)
     for (int k = 0; k < NORM_KEPT / W; k++) {
-        const int c = in.dy.column(k);
-        if (c >= a.C) continue;
-        float gamma[W], out[W];
-        load_floats<W>(gamma, a.gamma + c);
+        const int c = norm_column<W>(k);
+        if (!KEEP && c >= a.C) continue;
+        const bwd_piece<T, W> piece = in.piece(a, row, k);
+        run<G, W> gamma;
+        float out[W];
+        gamma.load(a.gamma + c);
 #pragma unroll
         for (int j = 0; j < W; j++) {
-            const bwd_column col = column_of(in, a, k, j);
-            const float centred = fmaf(-col.xhat, means.p_xhat, fmaf(col.g, gamma[j], -means.p));
+            const bwd_column col = column_of<FROM>(piece, j, a.alpha, in.mean, in.rstd);
+            const float centred =
+                fmaf(-col.xhat, means.p_xhat, fmaf(col.g, gamma.get(j), -means.p));
             out[j] = fmaf(in.rstd, centred, col.extra);
         }
-        store_floats<W>(dh + c, out);
+        store_floats<W>(a.dh + row * a.C + c, out);
     }
 }
 
-template <int W, class Sums>
-__device__ __forceinline__ void write_partial(float *partial, Sums &sums, int C)
+template <int W, bool KEEP>
+__device__ __forceinline__ void write_partial(float *partial, column_sums<W, KEEP> &sums, int C)
 {
 #pragma unroll
     for (int k = 0; k < NORM_KEPT / W; k++) {
-        const int c = row_part<float, W>::column(k);
-        if (c >= C) continue;
+        const int c = norm_column<W>(k);
+        if (!KEEP && c >= C) continue;
         float dgamma[W], dbeta[W];
 #pragma unroll
         for (int j = 0; j < W; j++) {
@@ -345,29 +390,33 @@ __device__ __forceinline__ void write_partial(float *partial, Sums &sums, int C)
     }
 }
 
-template <class T, class G, int W, bool SHARED>
-__global__ void __launch_bounds__((column_sums<W, SHARED>::THREADS_MAX))
+template <residual_from FROM, class T, class G, int W, bool KEEP>
+__global__ void __launch_bounds__((column_sums<W, KEEP>::THREADS_MAX), 1)
     norm_bwd(norm_bwd_params<T, G> a)
 {
     /* 16-bit rows are small enough to load the next one while the threads meet over this one. */
-    constexpr bool AHEAD = sizeof(T) == 2 && W > 1 && !SHARED;
+    constexpr bool AHEAD = KEEP && sizeof(T) == 2;
     SHARED_ARRAY(float, slots, 2 * 2 * NORM_WARPS_MAX);
     const int64_t first = blockIdx.x * a.block_rows;
     const int64_t end = first + a.block_rows < a.R ? first + a.block_rows : a.R;
     const float per_column = 1.0f / (float)a.C;
-    column_sums<W, SHARED> sums(a.C);
-    bwd_row<T, W> in, next;
+    column_sums<W, KEEP> sums(a.C);
+    bwd_row<T, G, W, KEEP> in, next;
     in.load(a, first);
+#pragma unroll 1
     for (int64_t row = first; row < end; row++) {
         if (AHEAD && row + 1 < end) next.load(a, row + 1);
-        row_sums means = meet(add_row(sums, in, a), slots + (row - first) % 2 * 2 * NORM_WARPS_MAX);
+        row_sums means =
+            meet(add_row<FROM>(sums, in, a, row), slots + (row - first) % 2 * 2 * NORM_WARPS_MAX);
         means.p *= a.mean != nullptr ? per_column : 0.0f;
         means.p_xhat *= per_column;
-        write_dh(a.dh + row * a.C, in, a, means);
-        if (AHEAD) in = next;
-        else if (row + 1 < end) in.load(a, row + 1);
+        write_dh<FROM>(in, a, row, means);
+        if (AHEAD)
+            in = next;
+        else if (row + 1 < end)
+            in.load(a, row + 1);
     }
-    write_partial<W>(a.partial + blockIdx.x * (2 * (int64_t)a.C), sums, a.C);
+    write_partial(a.partial + blockIdx.x * (2 * (int64_t)a.C), sums, a.C);
 }
 
 /* out_acc[c] += sum_b partial[b, c]: each warp takes every FOLD_WARPS-th block, its lanes a column
@@ -415,15 +464,19 @@ int64_t residual_norm_bwd_scratch_cuda(const struct dev *dev,
     return blocks * 2 * C * (int64_t)sizeof(float);
 }
 
-template <class T, class G, int W>
+template <residual_from FROM, class T, class G>
 static err_t norm_bwd_launch(struct dev *dev, const norm_bwd_params<T, G> &params)
 {
-    const dim3 grid((unsigned)div_ceil(params.R, params.block_rows));
+    constexpr int W = pack_width<T>;
+    const bool packs = params.C % W == 0;
     const int threads = norm_threads(params.C);
-    const bool kept = threads <= BWD_THREADS_KEPT;
+    const bool keep = norm_fills(params.C) && threads <= BWD_THREADS_KEPT;
     return gpu_launch(dev, "residual_norm_bwd",
-                      kept ? norm_bwd<T, G, W, false> : norm_bwd<T, G, W, true>, grid,
-                      dim3((unsigned)threads), kept ? 0 : 2 * params.C * (int64_t)sizeof(float),
+                      keep    ? norm_bwd<FROM, T, G, W, true>
+                      : packs ? norm_bwd<FROM, T, G, W, false>
+                              : norm_bwd<FROM, T, G, 1, false>,
+                      dim3((unsigned)div_ceil(params.R, params.block_rows)),
+                      dim3((unsigned)threads), keep ? 0 : 2 * params.C * (int64_t)sizeof(float),
                       params);
 }
 
@@ -431,7 +484,6 @@ template <class T, class G>
 static err_t norm_bwd_of(struct dev *dev, const struct residual_norm_bwd_args *a)
 {
     const int64_t R = a->dy->dim[0], C = a->dy->dim[1];
-    const bool from_output = a->residual_from == RESIDUAL_FROM_OUTPUT;
     const norm_bwd_params<T, G> params = {
         .dh = data_of<T>(a->dh),
         .partial = (float *)a->scratch.data,
@@ -441,17 +493,16 @@ static err_t norm_bwd_of(struct dev *dev, const struct residual_norm_bwd_args *a
         .mean = data_of<float>(a->mean),
         .rstd = data_of<float>(a->rstd),
         .gamma = data_of<G>(a->gamma),
-        .alpha_in = from_output ? (float)a->alpha : 0.0f,
-        .alpha_out = from_output ? 0.0f : (float)a->alpha,
+        .alpha = (float)a->alpha,
         .R = R,
         .block_rows = bwd_block_rows(R),
         .C = (int)C,
     };
     const int64_t blocks = div_ceil(R, params.block_rows);
-    if (C % pack_width<T> == 0)
-        TRY((norm_bwd_launch<T, G, pack_width<T>>(dev, params)));
+    if (a->residual_from == RESIDUAL_FROM_OUTPUT)
+        TRY((norm_bwd_launch<RESIDUAL_FROM_OUTPUT>(dev, params)));
     else
-        TRY((norm_bwd_launch<T, G, 1>(dev, params)));
+        TRY((norm_bwd_launch<RESIDUAL_FROM_INPUT>(dev, params)));
     TRY(fold(dev, a->dgamma_acc, params.partial, blocks, C));
     return fold(dev, a->dbeta_acc, params.partial + C, blocks, C);
 }

@@ -25,50 +25,15 @@ __device__ __forceinline__ int segment_of_block(const S *segments, int count, in
     int low = 0, beyond = count;
     while (beyond - low > 1) {
         const int middle = (low + beyond) / 2;
-        if (segments[middle].first_block <= block) low = middle;
-        else beyond = middle;
+        if (segments[middle].first_block <= block)
+            low = middle;
+        else
+            beyond = middle;
     }
     return low;
 }
 
-/* `left` > 0 of OPTIM_WIDTH elements, in accesses of 16 bytes where p allows; 0 beyond. */
-template <class T>
-__device__ __forceinline__ void load_run(T (&out)[OPTIM_WIDTH], const T *p, int64_t left,
-                                         bool aligned)
-{
-    if (aligned && left >= OPTIM_WIDTH) {
-        constexpr int P = piece_width<T, OPTIM_WIDTH>;
-#pragma unroll
-        for (int i = 0; i < OPTIM_WIDTH; i += P) {
-            const pack<T, P> in = load_pack<P>(p + i);
-#pragma unroll
-            for (int j = 0; j < P; j++) out[i + j] = in.v[j];
-        }
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < OPTIM_WIDTH; i++) out[i] = i < left ? p[i] : T{};
-}
-
-template <class T>
-__device__ __forceinline__ void store_run(T *p, const T (&x)[OPTIM_WIDTH], int64_t left,
-                                          bool aligned)
-{
-    if (aligned && left >= OPTIM_WIDTH) {
-        constexpr int P = piece_width<T, OPTIM_WIDTH>;
-#pragma unroll
-        for (int i = 0; i < OPTIM_WIDTH; i += P) {
-            pack<T, P> out;
-#pragma unroll
-            for (int j = 0; j < P; j++) out.v[j] = x[i + j];
-            store_pack<P>(p + i, out);
-        }
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < OPTIM_WIDTH; i++)
-        if (i < left) p[i] = x[i];
-}
+__device__ __forceinline__ bool is_aligned(const void *p) { return (uintptr_t)p % 16 == 0; }
 
 /* ---- sums of squares ---- */
 
@@ -85,40 +50,52 @@ struct sumsq_batch {
     int count;
 };
 
-__device__ __forceinline__ double to_double(float x) { return (double)x; }
-__device__ __forceinline__ double to_double(bf16 x) { return (double)to_float(x); }
-__device__ __forceinline__ double to_double(double x) { return x; }
-
-/* A block sums one chunk: each thread its own runs in order, in float64, then the tree of
- * block_sum. */
-template <class T>
-__global__ void __launch_bounds__(OPTIM_THREADS)
-    sumsq_chunks(double *out, const T *x, const __grid_constant__ sumsq_batch batch)
+template <class T> __device__ __forceinline__ double get_double(const run<T, OPTIM_WIDTH> &x, int j)
 {
-    SHARED_ARRAY(double, sums, OPTIM_THREADS / WARP_SIZE);
-    const sumsq_part &seg =
-        batch.segment[segment_of_block(batch.segment, batch.count, blockIdx.x)];
-    const int64_t chunk = blockIdx.x - seg.first_block, first = chunk * SUMSQ_CHUNK;
-    const int64_t left = seg.count - first;
-    const T *const from = x + seg.offset + first;
-    const bool aligned = (uintptr_t)from % 16 == 0;
+    if constexpr (sizeof(T) == 8)
+        return x.u[j];
+    else
+        return (double)x.get(j);
+}
+
+/* A thread's part of a chunk of which `left` elements exist: its runs in order, in float64. WHOLE:
+ * all do, and 16 bytes can be accessed at once. */
+template <bool WHOLE, class T>
+__device__ __forceinline__ double sum_squares(const T *from, int64_t left)
+{
     double sum = 0.0;
-    for (int run = 0; run < SUMSQ_RUNS; run += SUMSQ_AHEAD) {
-        T in[SUMSQ_AHEAD][OPTIM_WIDTH];
+#pragma unroll 1
+    for (int done = 0; done < SUMSQ_RUNS; done += SUMSQ_AHEAD) {
+        run<T, OPTIM_WIDTH> in[SUMSQ_AHEAD];
 #pragma unroll
         for (int k = 0; k < SUMSQ_AHEAD; k++) {
-            const int i = ((run + k) * OPTIM_THREADS + (int)threadIdx.x) * OPTIM_WIDTH;
-            load_run(in[k], from + i, left - i, aligned);
+            const int i = ((done + k) * OPTIM_THREADS + (int)threadIdx.x) * OPTIM_WIDTH;
+            in[k].template load_if<WHOLE>(from + i, left - i);
         }
 #pragma unroll
         for (int k = 0; k < SUMSQ_AHEAD; k++)
 #pragma unroll
             for (int j = 0; j < OPTIM_WIDTH; j++) {
-                const double value = to_double(in[k][j]);
+                const double value = get_double(in[k], j);
                 sum = fma(value, value, sum);
             }
     }
-    sum = block_sum(sum, sums);
+    return sum;
+}
+
+/* A block sums one chunk: its threads' parts, then the tree of block_sum. */
+template <class T>
+__global__ void __launch_bounds__(OPTIM_THREADS)
+    sumsq_chunks(double *out, const T *x, const __grid_constant__ sumsq_batch batch)
+{
+    SHARED_ARRAY(double, sums, OPTIM_THREADS / WARP_SIZE);
+    const sumsq_part &seg = batch.segment[segment_of_block(batch.segment, batch.count, blockIdx.x)];
+    const int64_t chunk = blockIdx.x - seg.first_block, first = chunk * SUMSQ_CHUNK;
+    const int64_t left = seg.count - first;
+    const T *const from = x + seg.offset + first;
+    const bool whole = left >= SUMSQ_CHUNK && is_aligned(from);
+    const double sum =
+        block_sum(whole ? sum_squares<true>(from, left) : sum_squares<false>(from, left), sums);
     if (threadIdx.x == 0) out[seg.out_index + chunk] = sum;
 }
 
@@ -143,9 +120,13 @@ template <class T> static err_t sumsq_of(struct dev *dev, const struct sumsq_chu
 err_t sumsq_chunks_cuda(struct dev *dev, const struct sumsq_chunks_args *a)
 {
     switch (a->x->dtype) {
-    case DTYPE_F32: return sumsq_of<float>(dev, a);
-    case DTYPE_F64: return sumsq_of<double>(dev, a);
-    default: TRY(cuda_require_compute(a->x)); return sumsq_of<bf16>(dev, a);
+    case DTYPE_F32:
+        return sumsq_of<float>(dev, a);
+    case DTYPE_F64:
+        return sumsq_of<double>(dev, a);
+    default:
+        TRY(cuda_require_compute(a->x));
+        return sumsq_of<bf16>(dev, a);
     }
 }
 
@@ -201,17 +182,23 @@ __device__ __forceinline__ void update_run(adamw_run &r, const adamw_scalars &k,
     }
 }
 
-template <class A>
-__device__ __forceinline__ void load_as_floats(float (&out)[OPTIM_WIDTH], const A *p, int64_t left,
-                                               bool aligned)
+template <bool WHOLE, class A>
+__device__ __forceinline__ void load_floats_if(float (&out)[OPTIM_WIDTH], const A *p, int64_t left)
 {
-    A in[OPTIM_WIDTH];
-    load_run(in, p, left, aligned);
+    run<A, OPTIM_WIDTH> in;
+    in.template load_if<WHOLE>(p, left);
 #pragma unroll
-    for (int i = 0; i < OPTIM_WIDTH; i++) out[i] = to_float(in[i]);
+    for (int i = 0; i < OPTIM_WIDTH; i++) out[i] = in.get(i);
 }
 
-__device__ __forceinline__ bool is_aligned(const void *p) { return (uintptr_t)p % 16 == 0; }
+template <bool WHOLE>
+__device__ __forceinline__ void store_floats_if(float *p, const float (&x)[OPTIM_WIDTH],
+                                                int64_t left)
+{
+    run<float, OPTIM_WIDTH> out;
+    out.set(x);
+    out.template store_if<WHOLE>(p, left);
+}
 
 /* Moments as they are: an element each. */
 struct full_moments {
@@ -221,15 +208,22 @@ struct full_moments {
     struct opened {
         __device__ opened(const full_moments &) {}
     };
+    /* May element `at` be accessed in packs? */
+    __device__ bool aligned(int64_t at) const
+    {
+        return is_aligned(avg + at) && is_aligned(avg_sq + at);
+    }
+    template <bool WHOLE>
     __device__ void load(adamw_run &r, const opened &, int64_t at, int64_t left) const
     {
-        load_as_floats(r.m, avg + at, left, is_aligned(avg + at));
-        load_as_floats(r.v, avg_sq + at, left, is_aligned(avg_sq + at));
+        load_floats_if<WHOLE>(r.m, avg + at, left);
+        load_floats_if<WHOLE>(r.v, avg_sq + at, left);
     }
+    template <bool WHOLE>
     __device__ void store(const adamw_run &r, const opened &, int64_t at, int64_t left) const
     {
-        store_run(avg + at, r.m, left, is_aligned(avg + at));
-        store_run(avg_sq + at, r.v, left, is_aligned(avg_sq + at));
+        store_floats_if<WHOLE>(avg + at, r.m, left);
+        store_floats_if<WHOLE>(avg_sq + at, r.v, left);
     }
 };
 
@@ -276,19 +270,23 @@ struct block8_moments {
             return (uint8_t)found;
         }
     };
+    __device__ bool aligned(int64_t) const { return true; } /* blocks of codes begin at 256s */
+
+    template <bool WHOLE>
     __device__ void load(adamw_run &r, const opened &t, int64_t at, int64_t left) const
     {
 #pragma unroll
         for (int kind = 0; kind < 2; kind++) {
             float(&out)[OPTIM_WIDTH] = kind == 0 ? r.m : r.v;
-            uint8_t in[OPTIM_WIDTH];
-            load_run(in, codes[kind] + at, left, true);
-            const float scale = left > 0 ? absmax[kind][at / ADAMW_BLOCK] : 0.0f;
+            run<uint8_t, OPTIM_WIDTH> in;
+            in.template load_if<WHOLE>(codes[kind] + at, left);
+            const float scale = WHOLE || left > 0 ? absmax[kind][at / ADAMW_BLOCK] : 0.0f;
 #pragma unroll
             for (int i = 0; i < OPTIM_WIDTH; i++)
-                out[i] = i < left ? t.code[kind * 256 + in[i]] * scale : 0.0f;
+                out[i] = WHOLE || i < left ? t.code[kind * 256 + in.u[i]] * scale : 0.0f;
         }
     }
+    template <bool WHOLE>
     __device__ void store(const adamw_run &r, const opened &t, int64_t at, int64_t left) const
     {
 #pragma unroll
@@ -297,14 +295,14 @@ struct block8_moments {
             float largest = 0.0f;
 #pragma unroll
             for (int i = 0; i < OPTIM_WIDTH; i++)
-                if (i < left) largest = fmaxf(largest, fabsf(from[i]));
+                if (WHOLE || i < left) largest = fmaxf(largest, fabsf(from[i]));
             const float scale = warp_reduce<fmax_op>(largest);
             if (threadIdx.x % WARP_SIZE == 0) absmax[kind][at / ADAMW_BLOCK] = scale;
             const float divisor = scale == 0.0f ? 1.0f : scale;
-            uint8_t out[OPTIM_WIDTH];
+            run<uint8_t, OPTIM_WIDTH> out;
 #pragma unroll
-            for (int i = 0; i < OPTIM_WIDTH; i++) out[i] = t.nearest(kind, from[i] / divisor);
-            store_run(codes[kind] + at, out, left, true);
+            for (int i = 0; i < OPTIM_WIDTH; i++) out.u[i] = t.nearest(kind, from[i] / divisor);
+            out.template store_if<WHOLE>(codes[kind] + at, left);
         }
     }
 };
@@ -324,31 +322,55 @@ __device__ __forceinline__ void philox(uint32_t (&c)[4], uint32_t k0, uint32_t k
     }
 }
 
-__device__ __forceinline__ void round_weights(float (&out)[OPTIM_WIDTH], const adamw_run &r,
+__device__ __forceinline__ void round_weights(run<float, OPTIM_WIDTH> &out, const adamw_run &r,
                                               const adamw_batch &, const adamw_part &, int64_t)
 {
-#pragma unroll
-    for (int i = 0; i < OPTIM_WIDTH; i++) out[i] = r.w[i];
+    out.set(r.w);
 }
 
 /* As ops_optim.h defines the random bits; `at` is the run's place in the segment. */
-__device__ __forceinline__ void round_weights(bf16 (&out)[OPTIM_WIDTH], const adamw_run &r,
+__device__ __forceinline__ void round_weights(run<bf16, OPTIM_WIDTH> &out, const adamw_run &r,
                                               const adamw_batch &batch, const adamw_part &seg,
                                               int64_t at)
 {
-#pragma unroll
-    for (int i = 0; i < OPTIM_WIDTH; i++) out[i] = to_bf16(r.w[i]);
+    out.set(r.w);
     if (!batch.stochastic) return;
     const uint64_t block = (uint64_t)(seg.element + at) / 8;
-    uint32_t random[4] = { (uint32_t)block, (uint32_t)(block >> 32),
-                           RNG_ROUNDING | seg.tensor << 8, batch.update };
+    uint32_t random[4] = { (uint32_t)block, (uint32_t)(block >> 32), RNG_ROUNDING | seg.tensor << 8,
+                           batch.update };
     philox(random, batch.key[0], batch.key[1]);
 #pragma unroll
     for (int i = 0; i < OPTIM_WIDTH; i++) {
-        const uint32_t bits = __float_as_uint(r.w[i]);
-        const uint32_t add = random[i / 2] >> 16 * (i % 2) & 0xffffu;
-        if ((bits & 0x7f800000u) != 0x7f800000u) out[i] = { (uint16_t)((bits + add) >> 16) };
+        const uint32_t bits = __float_as_uint(r.w[i]), shift = 16 * (i % 2);
+        const uint32_t rounded = (bits + (random[i / 2] >> shift & 0xffffu)) >> 16 << shift;
+        const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
+        uint32_t &both = out.u[i / 2].bits;
+        if (finite) both = (both & ~(0xffffu << shift)) | rounded;
     }
+}
+
+/* One run: neighbours `at` .. of a segment, of which `left` exist. */
+template <bool WHOLE, bool MASTER, class T, class G, class Moments>
+__device__ __forceinline__ void adamw_step(const adamw_arenas<T, G> &a, const Moments &moments,
+                                           const typename Moments::opened &opened,
+                                           const adamw_batch &batch, const adamw_part &seg,
+                                           int64_t at, int64_t left)
+{
+    T *const weight = a.weight + seg.weight + at;
+    float *const master = a.master + seg.state + at;
+    adamw_run r;
+    if (MASTER)
+        load_floats_if<WHOLE>(r.w, master, left);
+    else
+        load_floats_if<WHOLE>(r.w, weight, left);
+    load_floats_if<WHOLE>(r.g, a.grad + seg.grad + at, left);
+    moments.template load<WHOLE>(r, opened, seg.state + at, left);
+    update_run(r, batch.k, seg.decay ? batch.k.decay : 1.0f);
+    moments.template store<WHOLE>(r, opened, seg.state + at, left);
+    if (MASTER) store_floats_if<WHOLE>(master, r.w, left);
+    run<T, OPTIM_WIDTH> rounded;
+    round_weights(rounded, r, batch, seg, at);
+    rounded.template store_if<WHOLE>(weight, left);
 }
 
 template <class T, class G, bool MASTER, class Moments>
@@ -356,30 +378,21 @@ __global__ void __launch_bounds__(OPTIM_THREADS)
     adamw_runs(adamw_arenas<T, G> a, const __grid_constant__ Moments moments,
                const __grid_constant__ adamw_batch batch)
 {
-    const adamw_part &seg =
-        batch.segment[segment_of_block(batch.segment, batch.count, blockIdx.x)];
+    const adamw_part &seg = batch.segment[segment_of_block(batch.segment, batch.count, blockIdx.x)];
     const int64_t first = (blockIdx.x - seg.first_block) * (Moments::tiles * ADAMW_TILE);
-    const float decay = seg.decay ? batch.k.decay : 1.0f;
+    const bool aligned = is_aligned(a.weight + seg.weight) && is_aligned(a.grad + seg.grad) &&
+                         (!MASTER || is_aligned(a.master + seg.state)) &&
+                         moments.aligned(seg.state);
     const typename Moments::opened opened(moments);
     for (int tile = 0; tile < Moments::tiles; tile++) {
-        const int64_t at = first + (tile * OPTIM_THREADS + (int)threadIdx.x) * OPTIM_WIDTH;
-        const int64_t left = seg.count - at;
-        /* A warp goes or stays as a whole: a block of codes is its common work. */
+        const int64_t begin = first + tile * ADAMW_TILE;
+        const int64_t at = begin + (int)threadIdx.x * OPTIM_WIDTH, left = seg.count - at;
+        /* A warp stays or goes as a whole: a block of codes is its common work. */
         if (left + (int)threadIdx.x % WARP_SIZE * OPTIM_WIDTH <= 0) return;
-        T *const weight = a.weight + seg.weight + at;
-        const G *const grad = a.grad + seg.grad + at;
-        float *const master = a.master + seg.state + at;
-        adamw_run r;
-        if (MASTER) load_as_floats(r.w, master, left, is_aligned(master));
-        else load_as_floats(r.w, weight, left, is_aligned(weight));
-        load_as_floats(r.g, grad, left, is_aligned(grad));
-        moments.load(r, opened, seg.state + at, left);
-        update_run(r, batch.k, decay);
-        moments.store(r, opened, seg.state + at, left);
-        if (MASTER) store_run(master, r.w, left, is_aligned(master));
-        T rounded[OPTIM_WIDTH];
-        round_weights(rounded, r, batch, seg, at);
-        store_run(weight, rounded, left, is_aligned(weight));
+        if (aligned && begin + ADAMW_TILE <= seg.count)
+            adamw_step<true, MASTER>(a, moments, opened, batch, seg, at, left);
+        else
+            adamw_step<false, MASTER>(a, moments, opened, batch, seg, at, left);
     }
 }
 
@@ -445,7 +458,8 @@ static struct block8_moments block8_of(const struct adamw_segments_args *a)
     return moments;
 }
 
-template <class T, class G> static err_t adamw_of(struct dev *dev, const struct adamw_segments_args *a)
+template <class T, class G>
+static err_t adamw_of(struct dev *dev, const struct adamw_segments_args *a)
 {
     if (a->exp_avg_codes != NULL)
         TRY((adamw_launch<T, G, false>(dev, a, block8_of(a), ADAMW_STATE_BLOCK8)));

@@ -17,28 +17,33 @@ template <class T> struct rotary_params {
 };
 
 /* Column of head h, of the queries and then of the keys. */
-template <class T>
-__device__ __forceinline__ int64_t head_column(const rotary_params<T> &a, int h)
+template <class T> __device__ __forceinline__ int64_t head_column(const rotary_params<T> &a, int h)
 {
     return h < a.heads ? a.q_offset + h * a.q_stride : a.k_offset + (h - a.heads) * a.k_stride;
 }
 
-/* W pairs: elements of two packs each. Where pairs are neighbours, `low` and `high` follow each
- * other in memory and the pairs lie inside them. */
-template <class T, int W, bool NEIGHBOURS>
-__device__ __forceinline__ void rotate(pack<T, W> &low, pack<T, W> &high, const float (&c)[W],
+/* W pairs, one element in each of two runs. Where pairs are neighbours, the runs follow each other
+ * in memory and the pairs lie inside them. */
+template <bool NEIGHBOURS, class T, int W>
+__device__ __forceinline__ void rotate(run<T, W> &low, run<T, W> &high, const float (&c)[W],
                                        const float (&s)[W])
 {
+    float x[2][W]; /* low, high */
 #pragma unroll
     for (int i = 0; i < W; i++) {
-        T &first = !NEIGHBOURS ? low.v[i] : 2 * i < W ? low.v[2 * i] : high.v[(2 * i) % W];
-        T &second = !NEIGHBOURS        ? high.v[i]
-                    : 2 * i + 1 < W    ? low.v[2 * i + 1]
-                                       : high.v[(2 * i + 1) % W];
-        const float a = to_float(first), b = to_float(second);
-        first = from_float<T>(fmaf(a, c[i], -(b * s[i])));
-        second = from_float<T>(fmaf(b, c[i], a * s[i]));
+        x[0][i] = low.get(i);
+        x[1][i] = high.get(i);
     }
+#pragma unroll
+    for (int i = 0; i < W; i++) {
+        float &first = NEIGHBOURS ? x[2 * i / W][2 * i % W] : x[0][i];
+        float &second = NEIGHBOURS ? x[(2 * i + 1) / W][(2 * i + 1) % W] : x[1][i];
+        const float a = first, b = second;
+        first = fmaf(a, c[i], -(b * s[i]));
+        second = fmaf(b, c[i], a * s[i]);
+    }
+    low.set(x[0]);
+    high.set(x[1]);
 }
 
 /*
@@ -49,7 +54,8 @@ template <class T, int W, bool NEIGHBOURS>
 __global__ void __launch_bounds__(ROTARY_THREADS) rotary_rows(rotary_params<T> a)
 {
     const int per_stream = a.quarter / W, parts = NEIGHBOURS ? per_stream : 2 * per_stream;
-    const int wide = parts < ROTARY_THREADS ? parts : ROTARY_THREADS; /* threads beside each other */
+    const int wide =
+        parts < ROTARY_THREADS ? parts : ROTARY_THREADS; /* threads beside each other */
     const int groups = ROTARY_THREADS / wide, group = threadIdx.x / wide;
     T *const row = a.qkv + (int64_t)blockIdx.x * a.row_stride;
     if (group >= groups) return;
@@ -64,21 +70,21 @@ __global__ void __launch_bounds__(ROTARY_THREADS) rotary_rows(rotary_params<T> a
         const int low_at = NEIGHBOURS ? 2 * j : 2 * stream * a.quarter + j;
         const int high_at = low_at + (NEIGHBOURS ? W : a.quarter);
         for (int h = group; h < a.heads_all; h += groups * ROTARY_HEADS) {
-            pack<T, W> low[ROTARY_HEADS], high[ROTARY_HEADS];
+            run<T, W> low[ROTARY_HEADS], high[ROTARY_HEADS];
 #pragma unroll
             for (int k = 0; k < ROTARY_HEADS; k++) {
                 if (h + k * groups >= a.heads_all) continue;
                 const T *head = row + head_column(a, h + k * groups);
-                low[k] = load_pack<W>(head + low_at);
-                high[k] = load_pack<W>(head + high_at);
+                low[k].load(head + low_at);
+                high[k].load(head + high_at);
             }
 #pragma unroll
             for (int k = 0; k < ROTARY_HEADS; k++) {
                 if (h + k * groups >= a.heads_all) continue;
                 T *head = row + head_column(a, h + k * groups);
-                rotate<T, W, NEIGHBOURS>(low[k], high[k], c, s);
-                store_pack<W>(head + low_at, low[k]);
-                store_pack<W>(head + high_at, high[k]);
+                rotate<NEIGHBOURS>(low[k], high[k], c, s);
+                low[k].store(head + low_at);
+                high[k].store(head + high_at);
             }
         }
     }

@@ -296,8 +296,10 @@ void copy_wait(int latest)
             copies[left++] = c;
             continue;
         }
-        if (c.from == nullptr) memset(c.to, 0, c.bytes);
-        else memcpy(c.to, c.from, c.bytes);
+        if (c.from == nullptr)
+            memset(c.to, 0, c.bytes);
+        else
+            memcpy(c.to, c.from, c.bytes);
     }
     copies.resize(left);
 }

@@ -36,7 +36,8 @@ struct dim3 {
     constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
-struct alignas(16) int4 {
+/* Other types' memory is copied by it. */
+struct __attribute__((may_alias, aligned(16))) int4 {
     int x, y, z, w;
 };
 
@@ -59,8 +60,8 @@ void block_barrier();
  * operation: all lanes must call the same. */
 void warp_exchange(void *out, const void *in, size_t bytes, int source, const char *kind);
 
-/* Every lane of a whole warp hands in the address of its part; the last one to come runs `work` over
- * all 32, in the order of lanes, and then all go on. */
+/* Every lane of a whole warp hands in the address of its part; the last one to come runs `work`
+ * over all 32, in the order of lanes, and then all go on. */
 void warp_together(void *part, void (*work)(void *const parts[32]), const char *kind);
 
 /* A copy into shared memory that arrives when its thread waits for it and not before; until then
@@ -128,6 +129,7 @@ template <class A> A __shfl_up_sync(unsigned, A x, unsigned step)
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 template <class A> A __ldg(const A *p) { return *p; }
+template <class A> void __stwb(A *p, A x) { *p = x; }
 inline unsigned __float_as_uint(float x)
 {
     unsigned bits;

@@ -5,6 +5,7 @@
  */
 #include "kernels/cuda/gemm.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 #include "base/fault.h"
 #include "kernels/cuda/act.cuh"
@@ -116,3 +117,5 @@ uint64_t gemm_lib_hash(const struct gemm_lib *lib)
 }
 
 bool gemm_fuses_dgelu(const struct gemm_lib *lib) { return lib->settings.fuse_dgelu; }
+
+err_t gemm_describe(struct buf *out) { return buf_puts(out, "products: plain loops\n"); }

@@ -14,7 +14,6 @@
 #define SAMPLES_MAX 201
 #define SAMPLES_MIN 5
 #define FILL_BYTES  (INT64_C(16) << 20)
-#define HOST_SQUARE 1024
 
 /* Of each size class: memory, side of the square product, seconds of one sample at least, so that
  * launching and waiting do not count. */
@@ -23,7 +22,7 @@ static const struct {
     double sample_s;
 } sizes[BENCH_SIZES] = {
     [BENCH_TINY] = { INT64_C(16) << 20, INT64_C(1) << 20, 32, 0.0 },
-    [BENCH_HOST] = { INT64_C(1) << 30, INT64_C(256) << 20, HOST_SQUARE, 0.0 },
+    [BENCH_HOST] = { INT64_C(1) << 30, INT64_C(256) << 20, 1024, 0.0 },
     [BENCH_GPU] = { INT64_C(16) << 30, INT64_C(2) << 30, 8192, 0.005 },
 };
 
@@ -35,8 +34,6 @@ static void must(err_t rc)
     fprintf(stderr, "bench_ops: %s\n", err_last()->text);
     exit(1);
 }
-
-static bool on_host(const struct bench *b) { return b->sizes == BENCH_HOST; }
 
 /* ---- memory ---- */
 
@@ -165,10 +162,11 @@ static void ceiling_of(struct ceiling *c, struct bench *b, enum bench_ceiling ki
                        const struct bench_row *row)
 {
     *c = (struct ceiling){ .context = b };
-    if (kind == BENCH_PRODUCT && on_host(b)) {
+    if (kind == BENCH_PRODUCT && b->on_host) {
         const bool square = row == NULL || row->m == 0;
-        const int64_t m = square ? HOST_SQUARE : row->m, n = square ? HOST_SQUARE : row->n;
-        const int64_t k = square ? HOST_SQUARE : row->k;
+        const int64_t side = sizes[b->sizes].square;
+        const int64_t m = square ? side : row->m, n = square ? side : row->n;
+        const int64_t k = square ? side : row->k;
         float *area = (float *)(void *)b->copy_area;
         c->product = (struct sgemm_args){ .b_transposed = true,
                                           .m = m,
@@ -188,11 +186,11 @@ static void ceiling_of(struct ceiling *c, struct bench *b, enum bench_ceiling ki
         const double n = (double)b->square.y->dim[0];
         c->work = run_square;
         c->amount = 2.0 * n * n * n;
-    } else if (kind == BENCH_READ && on_host(b)) {
+    } else if (kind == BENCH_READ && b->on_host) {
         c->work = run_host_read;
         c->amount = (double)b->copy_bytes;
     } else {
-        c->work = on_host(b) ? run_host_copy : run_copy;
+        c->work = b->on_host ? run_host_copy : run_copy;
         c->amount = 2.0 * (double)b->copy_bytes;
     }
 }
@@ -343,9 +341,11 @@ void bench_open(struct bench *b, const char *device, int threads)
 {
     void *arena, *copy_area;
     must(dev_open(&b->dev, device, threads));
-    b->sizes = strcmp(device, "cpu") == 0       ? BENCH_HOST
-               : strncmp(device, "emu", 3) == 0 ? BENCH_TINY
-                                                : BENCH_GPU;
+    b->on_host = strcmp(device, "cpu") == 0;
+    if (b->sizes == BENCH_SIZES)
+        b->sizes = b->on_host                       ? BENCH_HOST
+                   : strncmp(device, "emu", 3) == 0 ? BENCH_TINY
+                                                    : BENCH_GPU;
     b->copy_bytes = sizes[b->sizes].copy_bytes;
     b->arena_bytes = sizes[b->sizes].arena_bytes;
     must(dev_alloc(b->dev, &arena, b->arena_bytes, "arena"));

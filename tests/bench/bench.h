@@ -13,8 +13,8 @@
  * see enum bench_ceiling. They are measured in turns with the operator, so that a busy machine or a
  * warm card slows both.
  */
-#ifndef TESTS_BENCH_H
-#define TESTS_BENCH_H
+#ifndef TESTS_BENCH_BENCH_H
+#define TESTS_BENCH_BENCH_H
 
 #include "kernels/ops_linear.h"
 
@@ -43,17 +43,18 @@ struct bench_row {
     const void *context;
     double bytes, flop;
     bool reads_only; /* BENCH_READ instead of BENCH_COPY */
-    int64_t m, n, k; /* of the product it is compared with on the host; 0: a square of 1024 */
+    int64_t m, n, k; /* of the product it is compared with on the host; 0: a large square */
 };
 
 struct bench {
     struct dev *dev;
     dtype_t dtype;
-    enum bench_sizes sizes;
-    const char *only; /* prefix of the groups that run */
-    FILE *json;       /* a JSON object per line; NULL: none */
-    double seconds;   /* per row, about */
-    char *arena;      /* on the device; every operand of a row is carved from it */
+    bool on_host;           /* the device is the CPU */
+    enum bench_sizes sizes; /* BENCH_SIZES: what fits the device */
+    const char *only;       /* prefix of the groups that run */
+    FILE *json;             /* a JSON object per line; NULL: none */
+    double seconds;         /* per row, about */
+    char *arena;            /* on the device; every operand of a row is carved from it */
     int64_t arena_bytes, arena_used;
     char *copy_area; /* on the device, 2 * copy_bytes */
     int64_t copy_bytes;

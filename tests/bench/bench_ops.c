@@ -2,7 +2,7 @@
  * bench_ops - how fast the operators of a device are, beside what the device can do.
  *
  *     bench_ops [--device NAME] [--dtype f32|bf16] [--threads N] [--only PREFIX] [--seconds S]
- *               [--json FILE]
+ *               [--sizes tiny|host|gpu] [--json FILE]
  *
  * One line per operator and shape: the bytes it must move and the FLOP it must do, the floor that
  * follows from the ceilings, the median measured and the share of the floor in it. Ceilings are
@@ -31,39 +31,56 @@ struct arguments {
     int threads;
 };
 
+/* *out = the place of `text` among names. */
+static bool one_of(int *out, const char *text, const char *const *names, int count)
+{
+    for (*out = 0; *out < count; (*out)++)
+        if (strcmp(names[*out], text) == 0) return true;
+    return false;
+}
+
+static bool parse_option(struct bench *b, struct arguments *args, const char *name,
+                         const char *value)
+{
+    static const char *const sizes[] = { "tiny", "host", "gpu" };
+    static const char *const dtypes[] = { "f32", "bf16" };
+    int found = 0;
+    bool ok = true;
+    if (strcmp(name, "--threads") == 0)
+        args->threads = atoi(value);
+    else if (strcmp(name, "--device") == 0)
+        args->device = value;
+    else if (strcmp(name, "--json") == 0)
+        args->json = value;
+    else if (strcmp(name, "--only") == 0)
+        b->only = value;
+    else if (strcmp(name, "--seconds") == 0)
+        b->seconds = atof(value);
+    else if (strcmp(name, "--sizes") == 0)
+        b->sizes = (ok = one_of(&found, value, sizes, COUNT_OF(sizes))) ? (enum bench_sizes)found
+                                                                        : BENCH_SIZES;
+    else if (strcmp(name, "--dtype") == 0)
+        b->dtype = (ok = one_of(&found, value, dtypes, COUNT_OF(dtypes))) && found == 1 ? DTYPE_BF16
+                                                                                        : DTYPE_F32;
+    else
+        ok = false;
+    return ok;
+}
+
 static bool parse(struct bench *b, struct arguments *args, int argc, char **argv)
 {
-    for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (value == NULL) return false;
-        if (strcmp(argv[i], "--threads") == 0)
-            args->threads = atoi(value);
-        else if (strcmp(argv[i], "--device") == 0)
-            args->device = value;
-        else if (strcmp(argv[i], "--json") == 0)
-            args->json = value;
-        else if (strcmp(argv[i], "--only") == 0)
-            b->only = value;
-        else if (strcmp(argv[i], "--seconds") == 0)
-            b->seconds = atof(value);
-        else if (strcmp(argv[i], "--dtype") == 0 && strcmp(value, "f32") == 0)
-            b->dtype = DTYPE_F32;
-        else if (strcmp(argv[i], "--dtype") == 0 && strcmp(value, "bf16") == 0)
-            b->dtype = DTYPE_BF16;
-        else
-            return false;
-        i++;
-    }
+    for (int i = 1; i < argc; i += 2)
+        if (i + 1 == argc || !parse_option(b, args, argv[i], argv[i + 1])) return false;
     return true;
 }
 
 int main(int argc, char **argv)
 {
-    struct bench b = { .only = "", .seconds = 0.4, .dtype = DTYPE_F32 };
+    struct bench b = { .only = "", .seconds = 0.4, .dtype = DTYPE_F32, .sizes = BENCH_SIZES };
     struct arguments args = { .device = "cpu" };
     if (!parse(&b, &args, argc, argv)) {
         printf("usage: bench_ops [--device NAME] [--dtype f32|bf16] [--threads N] [--only PREFIX] "
-               "[--seconds S] [--json FILE]\nprefixes:");
+               "[--seconds S] [--sizes tiny|host|gpu] [--json FILE]\nprefixes:");
         for (int64_t k = 0; k < COUNT_OF(groups); k++) printf(" %s", groups[k].name);
         printf("\n");
         return 2;

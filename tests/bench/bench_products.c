@@ -91,7 +91,7 @@ void bench_gemm(struct bench *b)
         { 512, 2048, 4000 },  { 1024, 1024, 1024 },
     };
     static const char *const forms[] = { "NN", "NT", "TN" };
-    if (b->sizes != BENCH_HOST) return;
+    if (!b->on_host || b->sizes == BENCH_TINY) return;
     for (int64_t s = 0; s < COUNT_OF(shapes); s++)
         for (int64_t f = 0; f < COUNT_OF(forms); f++)
             bench_gemm_shape(b, shapes[s][0], shapes[s][1], shapes[s][2], forms[f]);

@@ -165,8 +165,8 @@ def prepare_flex(m):
     m.block_mask = make(visible, None, None, m.rows, m.rows, device=owner.device)
 
 
-ATTENTION = {"segments": attend_segments, "flash": attend_flash, "cudnn": attend_cudnn,
-             "flex": attend_flex}
+ATTENTION = {"segments": attend_segments, "flash": attend_flash, "flex": attend_flex,
+             "cudnn": attend_cudnn}
 
 
 # ---- the network ----

@@ -245,7 +245,7 @@ def choose_attention(a, size, m):
     bar = 2e-2 if dtype == torch.bfloat16 else 1e-4
     for name in names:
         attend = glm.ATTENTION[name]
-        if a.compile != "none":
+        if a.compile != "none" and name == "flex":  # the others are library calls
             attend = torch.compile(attend)
         try:
             error = check_attention(a, attend, name, min(size.heads, 4), width, dtype)
@@ -272,8 +272,12 @@ def choose_attention(a, size, m):
 def open_data(a, size):
     packs = glm.packs_from_file(a.packs) if a.packs else \
         glm.packs_from_formula(a.rows, size.vocab, a.micro)
-    layouts = {}
-    return [[layouts.setdefault(id(m), glm.layout(m, a.device)) for m in step] for step in packs]
+    layouts = {id(m): glm.layout(m, a.device) for step in packs for m in step}
+    for name in ("longest", "longest_context", "longest_reply"):
+        most = max(getattr(m, name) for m in layouts.values())
+        for m in layouts.values():
+            setattr(m, name, most)  # one compiled layer serves all
+    return [[layouts[id(m)] for m in step] for step in packs]
 
 
 def run_step(net, flat, micro, number):
