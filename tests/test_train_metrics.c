@@ -52,11 +52,13 @@ static void test_lines(void **state)
     put("");
     assert_ok(metrics_open(&m, metrics_path()));
     assert_ok(metrics_validation(&m, 0, 7.5, 100));
+    assert_ok(metrics_weight_change(&m, 8, 0.25, 3));
     assert_ok(metrics_step(&m, &step));
     assert_ok(metrics_event(&m, 12, "stop"));
     metrics_close(&m);
     assert_int_equal(m.fd, -1);
     assert_text("{\"step\":0,\"validation_loss\":7.5,\"validation_tokens\":100}\n"
+                "{\"step\":8,\"weight_change\":0.25,\"since_step\":3}\n"
                 "{\"step\":12,\"epoch\":0.25,\"loss\":2.5,\"lr\":5e-05,\"grad_norm\":0.333333333,"
                 "\"clip_scale\":1,\"samples\":80,\"stream_first\":880,\"tokens\":15872,"
                 "\"tokens_padded\":16000,\"trained_tokens\":9000,\"seconds\":0.5}\n"

@@ -2,11 +2,14 @@
 #include "train_fixture.h"
 
 #include "lazy_dev.h"
+#include "ref_ops.h"
 #include "state_rig.h"
 
 #include "base/check.h"
 #include "base/num.h"
+#include "train/drift.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -326,6 +329,36 @@ static void test_bytes_are_what_is_allocated(void **state)
     }
 }
 
+/* ---- how far weights move ---- */
+
+/* Every matrix times 1.25 is a change of 0.25, exactly so in bf16; nothing is one of 0. */
+static void test_drift(void **state)
+{
+    (void)state;
+    for (int64_t f = 0; f < FORMATS; f++) {
+        struct state_rig r;
+        struct drift *drift;
+        double change = NAN;
+        state_rig_open(&r, state_rig_cpu(), &formats[f]);
+        const int64_t bytes = dtype_bytes(r.weights.dtype);
+        for (int64_t i = 0; i < tensor_count(&r.weights); i++) ref_put(&r.weights, i, 0.5);
+        assert_ok(drift_open(&drift, optim_target(r.optim)));
+        assert_ok(drift_measure(drift, &change));
+        assert_true(change == 0.0);
+        for (int64_t i = 0; i < tensor_count(&r.weights); i++) ref_put(&r.weights, i, 0.625);
+        assert_ok(drift_measure(drift, &change));
+        assert_true(change == 0.25);
+        memset(r.weights.data, 0, (size_t)(tensor_count(&r.weights) * bytes));
+        assert_ok(drift_measure(drift, &change));
+        assert_true(change == 1.0);
+        assert_ok(drift_measure(drift, &change));
+        assert_true(change == 0.0); /* all weights are 0 */
+        drift_close(drift);
+        state_rig_close(&r);
+    }
+    drift_close(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -338,6 +371,7 @@ int main(void)
         cmocka_unit_test(test_queued_work_that_fails),
         cmocka_unit_test(test_state_in_parts),
         cmocka_unit_test(test_bytes_are_what_is_allocated),
+        cmocka_unit_test(test_drift),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/stop.h"
+#include "train/drift.h"
 #include "train/run.h"
 #include "train/step.h"
 #include "train/validate.h"
@@ -16,6 +17,8 @@ struct loop {
     struct progress progress;
     double validation_loss; /* the latest; NaN before there is one */
     bool metrics_lost;      /* the last line of metrics could not be written */
+    struct drift *drift;    /* bf16 weights without a master; else NULL */
+    int64_t drift_since;    /* the step of its sample */
 };
 
 /* A step is due at every multiple of `every`, and at the end; every = 0: at the end only. */
@@ -35,6 +38,25 @@ static void note_metrics(struct loop *l, err_t rc)
     if (rc != ERR_OK && !l->metrics_lost)
         LOG_W("train", "%s; training goes on without this line", err_last()->text);
     l->metrics_lost = rc != ERR_OK;
+}
+
+/* Without a master, whether updates are lost to rounding shows in what the weights do. */
+static err_t measure_drift(struct loop *l)
+{
+    struct run *run = l->run;
+    const int64_t step = run->state.step;
+    double change;
+    if (run->formats.precision != DTYPE_BF16 || run->formats.state.master) return ERR_OK;
+    if (l->drift == NULL) {
+        TRY(drift_open(&l->drift, optim_target(run->optim)));
+    } else {
+        TRY(drift_measure(l->drift, &change));
+        note_metrics(l, metrics_weight_change(&run->metrics, step, change, l->drift_since));
+        LOG_I("train", "step %lld: weights changed by %.2e of their size since step %lld",
+              (long long)step, change, (long long)l->drift_since);
+    }
+    l->drift_since = step;
+    return ERR_OK;
 }
 
 static err_t validate_now(struct loop *l)
@@ -108,6 +130,7 @@ static err_t after_step(struct loop *l, const struct step_result *r)
     if (is_due(step, cfg_int(run->cfg, "train.log_every"), total)) log_step(l, r);
     if (validates(run) && is_due(step, cfg_int(run->cfg, "train.validate_every"), total))
         TRY(validate_now(l));
+    if (is_due(step, cfg_int(run->cfg, "train.validate_every"), total)) TRY(measure_drift(l));
     if (is_due(step, cfg_int(run->cfg, "train.save_every"), total)) TRY(run_save(run));
     return ERR_OK;
 }
@@ -117,6 +140,7 @@ static err_t run_steps(struct loop *l)
     struct run *run = l->run;
     struct step_result result;
     if (validates(run) && run->state.step == 0) TRY(validate_now(l));
+    TRY(measure_drift(l));
     while (run->state.step < run->total_steps) {
         if (stop_requested())
             RAISE(INTERRUPTED, "stopped before step %lld", (long long)run->state.step + 1);
@@ -147,6 +171,7 @@ err_t loop_run(struct run *run)
     err_t rc = run_steps(&l);
     progress_end(&l.progress);
     step_memory_clear(&l.memory);
+    drift_close(l.drift);
     if (rc == ERR_INTERRUPTED) rc = save_after_stop(&l);
     return rc;
 }

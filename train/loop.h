@@ -5,6 +5,8 @@
  * step come its line of metrics, a validation and a checkpoint where they are due; the last step
  * has all three. A validation loss that is not finite stops the run before it is saved.
  *
+ * Runs of bf16 weights without a master report how far the weights moved as often (drift.h).
+ *
  * Ctrl-C or SIGTERM gives up the step or validation under way, saves the state of the last finished
  * step unless that is saved already, and returns ERR_INTERRUPTED; a checkpoint being written is
  * finished first. A line of metrics that cannot be written is a warning, once, and no reason to

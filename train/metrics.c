@@ -82,6 +82,13 @@ err_t metrics_validation(struct metrics *m, int64_t step, double loss, int64_t t
                       (long long)step, number(text, loss), (long long)tokens);
 }
 
+err_t metrics_weight_change(struct metrics *m, int64_t step, double change, int64_t since)
+{
+    char text[32];
+    return write_line(m, "{\"step\":%lld,\"weight_change\":%s,\"since_step\":%lld}\n",
+                      (long long)step, number(text, change), (long long)since);
+}
+
 err_t metrics_event(struct metrics *m, int64_t step, const char *event)
 {
     return write_line(m, "{\"step\":%lld,\"event\":\"%s\"}\n", (long long)step, event);

@@ -4,6 +4,7 @@
  *
  *     {"step":12,"loss":2.31,"lr":4.9e-05,"grad_norm":1.2,"tokens":15872,...}
  *     {"step":500,"validation_loss":2.10,"validation_tokens":81234}
+ *     {"step":500,"weight_change":1.3e-03,"since_step":0}
  *     {"step":500,"event":"resume"}
  *
  * A step's line holds that step's own values, not a mean over the steps since the line before.
@@ -26,7 +27,7 @@ struct metrics {
 };
 
 struct metrics_step {
-    int64_t step;                  /* 1 = after the first update */
+    int64_t step;                      /* 1 = after the first update */
     double epoch, loss, lr, grad_norm; /* not finite: written as null, which JSON has */
     double clip_scale, seconds;
     int64_t samples, stream_first; /* samples of the step, and where they begin in the stream */
@@ -38,6 +39,8 @@ MUST_USE err_t metrics_open(struct metrics *m, const char *path);
 /* ERR_IO: the line is lost, the next may be tried. */
 MUST_USE err_t metrics_step(struct metrics *m, const struct metrics_step *s);
 MUST_USE err_t metrics_validation(struct metrics *m, int64_t step, double loss, int64_t tokens);
+/* drift.h; since: the step of the sample before. */
+MUST_USE err_t metrics_weight_change(struct metrics *m, int64_t step, double change, int64_t since);
 MUST_USE err_t metrics_event(struct metrics *m, int64_t step, const char *event);
 void metrics_close(struct metrics *m);
 

@@ -42,6 +42,7 @@ same master host
 
 small=(--train.moments=8bit --train.max_grad_norm=0)
 must small train small "${small[@]}"
+grep -q '"weight_change":[0-9]' "$scratch/small/metrics.jsonl" || fail "no change of weights told"
 near small cpu 1e-2 # clipped there, and not here; 8-bit moments, rounded weights
 must small-host train small-host "${small[@]}" --train.moments_place=host --train.activations=lean
 same small small-host
