@@ -14,9 +14,9 @@
 
 #include "kernels/cuda/num.cuh"
 
-#define ACT_GELU_B  0.044715f
-#define ACT_GELU_A  1.5957691216057308f
-#define ACT_LOG2_E  1.4426950408889634f
+#define ACT_GELU_B 0.044715f
+#define ACT_GELU_A 1.5957691216057308f
+#define ACT_LOG2_E 1.4426950408889634f
 
 template <class T> __device__ __forceinline__ float act_quotient(float a, float b)
 {

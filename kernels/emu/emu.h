@@ -27,13 +27,15 @@
 #define __constant__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct dim3 {
     unsigned x, y, z;
     constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
-struct alignas(16) int4 {
+/* Other types' memory is copied by it. */
+struct __attribute__((may_alias, aligned(16))) int4 {
     int x, y, z, w;
 };
 
@@ -112,6 +114,7 @@ template <class A> A __shfl_up_sync(unsigned, A x, unsigned step)
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 template <class A> A __ldg(const A *p) { return *p; }
+template <class A> void __stcg(A *p, A x) { *p = x; }
 inline unsigned __float_as_uint(float x)
 {
     unsigned bits;
