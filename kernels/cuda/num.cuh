@@ -64,7 +64,7 @@ template <int W, class T> __device__ __forceinline__ void store_pack(T *p, const
     if constexpr (sizeof x == sizeof(int4)) {
         int4 word;
         memcpy(&word, &x, sizeof word);
-        __stcg(reinterpret_cast<int4 *>(p), word);
+        __stwb(reinterpret_cast<int4 *>(p), word);
     } else {
         *reinterpret_cast<pack<T, W> *>(p) = x;
     }

@@ -114,7 +114,7 @@ template <class A> A __shfl_up_sync(unsigned, A x, unsigned step)
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 template <class A> A __ldg(const A *p) { return *p; }
-template <class A> void __stcg(A *p, A x) { *p = x; }
+template <class A> void __stwb(A *p, A x) { *p = x; }
 inline unsigned __float_as_uint(float x)
 {
     unsigned bits;
