@@ -55,7 +55,7 @@ struct operand {
     int64_t gap;   /* elements between rows */
     double *value; /* initial contents, contiguous, rounded to dtype; NULL for outputs */
     double bound;  /* accepted |got - reference| beyond one rounding to dtype; 0: bit-equal */
-    bool stored;   /* computed from values rounded to T on the way */
+    bool stored;   /* the bound has room for intermediate values that were rounded to T */
 };
 
 struct ops_call {
