@@ -57,9 +57,17 @@ template <int W, class T> __device__ __forceinline__ pack<T, W> load_pack(const 
     return *reinterpret_cast<const pack<T, W> *>(p);
 }
 
+/* 16 bytes by the one instruction that there is for them: a plain store of a struct comes out as
+ * four where the compiler loses sight of its alignment. */
 template <int W, class T> __device__ __forceinline__ void store_pack(T *p, const pack<T, W> &x)
 {
-    *reinterpret_cast<pack<T, W> *>(p) = x;
+    if constexpr (sizeof x == sizeof(int4)) {
+        int4 word;
+        memcpy(&word, &x, sizeof word);
+        __stwb(reinterpret_cast<int4 *>(p), word);
+    } else {
+        *reinterpret_cast<pack<T, W> *>(p) = x;
+    }
 }
 
 /* Elements of T in 16 bytes: the widest access. */
