@@ -9,6 +9,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <vector>
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -66,7 +67,8 @@ struct scheduler {
     void *context;
 };
 
-thread_local scheduler s;
+scheduler s;
+std::mutex one_kernel; /* held while `s` is in use */
 
 /* xorshift64*: Vigna 2016, arXiv:1402.6246. */
 uint64_t next_random()
@@ -185,6 +187,7 @@ void run_block(dim3 at, dim3 block, dim3 grid)
         s.running = s.ready[pick];
         s.ready[pick] = s.ready.back();
         s.ready.pop_back();
+        now = &self().vars;
         fiber_enter(&self().fiber);
         if (!self().fiber.done) continue;
         s.live--;
@@ -195,7 +198,7 @@ void run_block(dim3 at, dim3 block, dim3 grid)
 
 } // namespace
 
-const builtins &now() { return self().vars; }
+const builtins *now;
 
 int lane() { return s.running % WARP; }
 
@@ -212,7 +215,8 @@ void warp_exchange(void *out, const void *in, size_t bytes, int source, const ch
 {
     warp &w = s.warps[static_cast<size_t>(s.running / WARP)];
     const unsigned set = self().meetings++ % 2;
-    if (w.arrived > 0 && strcmp(w.kind, kind) != 0) fail("lanes of a warp in different operations");
+    if (w.arrived > 0 && w.kind != kind && strcmp(w.kind, kind) != 0)
+        fail("lanes of a warp in different operations");
     if (source < 0 || source >= w.lanes) fail("warp operation reads a lane that does not exist");
     w.kind = kind;
     memcpy(w.slot[set][lane()], in, bytes);
@@ -245,6 +249,7 @@ void *shared_dynamic() { return s.shared.data(); }
 void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes, void (*body)(void *),
          void *context)
 {
+    const std::lock_guard<std::mutex> lock(one_kernel);
     s.kernel = name;
     s.count = 0;
     s.running = -1;
