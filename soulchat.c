@@ -14,6 +14,7 @@
 #include "data/settings_batch.h"
 #include "eval/commands.h"
 #include "eval/settings.h"
+#include "kernels/commands.h"
 #include "model/commands.h"
 #include "model/settings.h"
 #include "train/commands.h"
@@ -36,6 +37,7 @@ static const struct {
     { "generate", cmd_generate, "replies for a file of conversations" },
     { "chat", cmd_chat, "a conversation in the terminal" },
     { "bench", cmd_bench, "training speed beside the machine's measured ceiling" },
+    { "doctor", cmd_doctor, "devices and libraries found, and a test of the operators" },
 };
 
 static void print_usage(FILE *out)

@@ -37,6 +37,15 @@ void trace_close(void)
     trace.file = NULL;
 }
 
+bool trace_is_on(void) { return trace.file != NULL; }
+
+static void write_span(long tid, const char *name, double begin_s, double end_s)
+{
+    fprintf(trace.file,
+            "{\"name\":\"%s\",\"ph\":\"X\",\"ts\":%.3f,\"dur\":%.3f,\"pid\":%d,\"tid\":%ld},\n",
+            name, (begin_s - trace.time_zero_s) * 1e6, (end_s - begin_s) * 1e6, (int)getpid(), tid);
+}
+
 struct trace_span trace_begin(const char *name)
 {
     if (trace.file == NULL) return (struct trace_span){ NULL, 0 };
@@ -46,9 +55,19 @@ struct trace_span trace_begin(const char *name)
 void trace_end(struct trace_span *span)
 {
     if (span->name == NULL || trace.file == NULL) return;
-    const double begin_us = (span->time_begin_s - trace.time_zero_s) * 1e6;
-    const double duration_us = (time_now_s() - span->time_begin_s) * 1e6;
+    write_span(gettid(), span->name, span->time_begin_s, time_now_s());
+}
+
+void trace_name_track(int track, const char *name)
+{
+    if (trace.file == NULL) return;
     fprintf(trace.file,
-            "{\"name\":\"%s\",\"ph\":\"X\",\"ts\":%.3f,\"dur\":%.3f,\"pid\":%d,\"tid\":%d},\n",
-            span->name, begin_us, duration_us, (int)getpid(), (int)gettid());
+            "{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":%d,\"tid\":%d,"
+            "\"args\":{\"name\":\"%s\"}},\n",
+            (int)getpid(), track, name);
+}
+
+void trace_write(int track, const char *name, double begin_s, double end_s)
+{
+    if (trace.file != NULL) write_span(track, name, begin_s, end_s);
 }

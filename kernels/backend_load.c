@@ -6,6 +6,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/num.h"
+#include "base/progress.h"
 #include "base/trace.h"
 
 #include <dlfcn.h>

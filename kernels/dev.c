@@ -16,6 +16,7 @@ void dev_init_host(struct dev *dev, const struct ops_table *ops, int threads)
         .memory = &host_memory,
         .threads = threads > 0 ? threads : host_thread_count(),
     };
+    host_describe(&dev->info);
 }
 
 /* "cuda:3" is device 3 of backend "cuda"; without a number, device 0. */
@@ -155,4 +156,17 @@ err_t dev_event_sync(struct dev *dev, struct dev_event *event)
 {
     ASSERT(event != NULL);
     return dev->memory->event_sync(dev, event);
+}
+
+struct trace_span dev_span_begin(struct dev *dev, const char *name)
+{
+    const struct trace_span span = trace_begin(name);
+    if (span.name != NULL && dev->memory->span_begin != NULL) dev->memory->span_begin(dev, name);
+    return span;
+}
+
+void dev_span_end(struct dev *dev, struct trace_span *span)
+{
+    if (span->name != NULL && dev->memory->span_end != NULL) dev->memory->span_end(dev);
+    trace_end(span);
 }

@@ -31,6 +31,7 @@
 #define KERNELS_DEV_H
 
 #include "base/err.h"
+#include "base/trace.h"
 #include "kernels/tensor.h"
 
 #include <stdint.h>
@@ -110,6 +111,8 @@ struct dev_memory {
     err_t (*event_record)(struct dev *dev, struct dev_event *event, enum dev_queue queue);
     err_t (*event_wait)(struct dev *dev, struct dev_event *event, enum dev_queue queue);
     err_t (*event_sync)(struct dev *dev, struct dev_event *event);
+    void (*span_begin)(struct dev *dev, const char *name); /* NULL: work is done when queued */
+    void (*span_end)(struct dev *dev);
 };
 
 /* What a device is: for messages, plans and benchmark reports. */
@@ -182,6 +185,14 @@ MUST_USE err_t dev_event_record(struct dev *dev, struct dev_event *event, enum d
 MUST_USE err_t dev_event_wait(struct dev *dev, struct dev_event *event, enum dev_queue queue);
 /* The host waits for the event. */
 MUST_USE err_t dev_event_sync(struct dev *dev, struct dev_event *event);
+
+/*
+ * A span of work queued in the compute queue, for the trace (base/trace.h): when the host queued it
+ * and, on a device of its own, when it ran there. Spans nest; `name` is a literal. Costs one branch
+ * when tracing is off.
+ */
+struct trace_span dev_span_begin(struct dev *dev, const char *name);
+void dev_span_end(struct dev *dev, struct trace_span *span);
 
 extern const struct ops_table ops_cpu;
 

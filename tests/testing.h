@@ -15,6 +15,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #include <cmocka.h>
 
 /* The call must succeed; otherwise print its error with frames and fail the test. */
@@ -34,5 +38,9 @@ const char *testing_shared(const char *relative);
 
 /* Print "SKIP: reason" and exit with 77, which ctest counts as skipped. Call it in main() only. */
 __attribute__((noreturn)) void testing_skip_all(const char *reason);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -6,9 +6,11 @@
 
 #include <inttypes.h>
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* In front of every allocation, so that free knows its size and foreign pointers are noticed. */
 struct alloc_header {
@@ -24,6 +26,29 @@ struct alloc_header {
 STATIC_ASSERT(sizeof(struct alloc_header) <= HEADER_BYTES, "data must stay 64-byte aligned");
 
 int host_thread_count(void) { return omp_get_max_threads(); }
+
+/* The first "model name" of /proc/cpuinfo; other architectures have none. */
+static void processor_name(char *name, size_t size)
+{
+    char line[256];
+    FILE *file = fopen("/proc/cpuinfo", "re");
+    snprintf(name, size, "unnamed processor");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        const char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || colon == NULL) continue;
+        snprintf(name, size, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+        break;
+    }
+    if (file != NULL) fclose(file);
+}
+
+void host_describe(struct dev_info *info)
+{
+    const int64_t page = sysconf(_SC_PAGESIZE);
+    *info = (struct dev_info){ .memory_bytes = sysconf(_SC_PHYS_PAGES) * page,
+                               .memory_free_bytes = sysconf(_SC_AVPHYS_PAGES) * page };
+    processor_name(info->name, sizeof info->name);
+}
 
 /* In parallel, because the first touch is what places pages and costs the time. */
 static err_t host_zero(struct dev *dev, void *data, int64_t bytes)

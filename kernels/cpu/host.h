@@ -11,5 +11,6 @@ extern const struct dev_memory host_memory;
 
 /* OMP_NUM_THREADS where it is set, else the CPUs this process may run on. */
 int host_thread_count(void);
+void host_describe(struct dev_info *info);
 
 #endif

@@ -108,6 +108,7 @@ static err_t cuda_sync(struct dev *dev)
 {
     for (int queue = 0; queue < DEV_QUEUES; queue++)
         TRY(gpu_queue_sync(gpu_of(dev), (enum dev_queue)queue));
+    timeline_flush(&dev_cuda_of(dev)->timeline, gpu_of(dev));
     return ERR_OK;
 }
 
@@ -141,6 +142,16 @@ static err_t cuda_event_sync(struct dev *dev, struct dev_event *event)
     return gpu_event_sync(gpu_of(dev), event);
 }
 
+static void cuda_span_begin(struct dev *dev, const char *name)
+{
+    timeline_begin(&dev_cuda_of(dev)->timeline, gpu_of(dev), name);
+}
+
+static void cuda_span_end(struct dev *dev)
+{
+    timeline_end(&dev_cuda_of(dev)->timeline, gpu_of(dev));
+}
+
 /* ---- opening ---- */
 
 static const struct dev_memory memory_cuda = {
@@ -158,6 +169,8 @@ static const struct dev_memory memory_cuda = {
     .event_record = cuda_event_record,
     .event_wait = cuda_event_wait,
     .event_sync = cuda_event_sync,
+    .span_begin = cuda_span_begin,
+    .span_end = cuda_span_end,
 };
 
 static err_t open_parts(struct dev_cuda *cuda)
@@ -173,6 +186,7 @@ static void backend_close(struct dev *dev)
 {
     struct dev_cuda *cuda = dev_cuda_of(dev);
     ASSERT(cuda->blocks == NULL);
+    timeline_close(&cuda->timeline, &cuda->gpu);
     for (int slot = 0; slot < UPLOAD_SLOTS; slot++) {
         if (cuda->staged[slot] != NULL) gpu_event_destroy(&cuda->gpu, cuda->staged[slot]);
         if (cuda->staging[slot] != NULL) gpu_host_free(&cuda->gpu, cuda->staging[slot]);

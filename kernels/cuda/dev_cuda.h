@@ -6,6 +6,7 @@
 #define KERNELS_CUDA_DEV_CUDA_H
 
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda/timeline.h"
 
 #define UPLOAD_SLOTS 2
 #define UPLOAD_BYTES (INT64_C(4) << 20)
@@ -26,6 +27,7 @@ struct dev_cuda {
     void *staging[UPLOAD_SLOTS]; /* page-locked, UPLOAD_BYTES each */
     void *staged[UPLOAD_SLOTS];  /* events: the slot's copy is done */
     int64_t upload_count;
+    struct timeline timeline;
     struct gemm_lib *gemm;
     const struct attn_path *attn_library; /* attention by a library that was found; NULL: none */
     const char *attn_forced;              /* name of the only way to be taken; NULL: the fastest */

@@ -43,6 +43,10 @@ MUST_USE err_t gpu_event_sync(struct gpu *gpu, void *event);
 /* Milliseconds between two events that have happened. */
 MUST_USE err_t gpu_event_ms(struct gpu *gpu, float *ms, void *begin, void *end);
 
+/* A range of the host's thread in the profiler's view (NVTX); nested. */
+void gpu_range_begin(const char *name);
+void gpu_range_end(void);
+
 struct buf;
 /* Driver, runtime and devices, a line each. */
 MUST_USE err_t gpu_describe(struct buf *out);

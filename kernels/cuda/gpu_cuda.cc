@@ -5,6 +5,7 @@
 #include "kernels/cuda/gpu.h"
 
 #include <cuda_runtime.h>
+#include <nvtx3/nvToolsExt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -233,6 +234,9 @@ err_t gpu_launched(const char *name, int status)
 {
     return check((cudaError_t)status, "gpu.launch", name);
 }
+
+void gpu_range_begin(const char *name) { nvtxRangePushA(name); }
+void gpu_range_end(void) { nvtxRangePop(); }
 
 /* ---- description ---- */
 

@@ -142,6 +142,9 @@ err_t gpu_event_ms(struct gpu *gpu, float *ms, void *begin, void *end)
     return ERR_OK;
 }
 
+void gpu_range_begin(const char *name) { (void)name; }
+void gpu_range_end(void) {}
+
 err_t gpu_describe(struct buf *out)
 {
     return buf_puts(out, "emulated GPU: the CUDA backend's own kernels on the host, for tests\n");
