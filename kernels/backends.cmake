@@ -40,6 +40,9 @@ if(BUILD_TESTING)
   endforeach()
   soulchat_backend(emu ${emu_kernels} ${cuda_common} ${emu_sources})
   target_compile_definitions(soulchat_emu PRIVATE SOULCHAT_EMU)
+  # Faster with this machine's instructions, and the same bits: nothing is fused that is not fmaf.
+  target_compile_options(soulchat_emu PRIVATE $<$<BOOL:${SOULCHAT_NATIVE}>:-march=native>
+                         -ffp-contract=off)
 endif()
 
 if(SOULCHAT_CUDA)

@@ -2,7 +2,8 @@
 #include "testing.h"
 
 #include "base/file.h"
-#include "kernels/cuda/num.cuh"
+#include "kernels/cuda/async_copy.cuh"
+#include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/reduce.cuh"
 
 #include <signal.h>
@@ -97,7 +98,89 @@ static void test_early_exit(void **state)
     assert_int_equal(sum, 40);
 }
 
+/* y[16, 16] = a b^T + a c with tiles a, b, c of 16 rows of 64: c's first 16 elements of a row. */
+__global__ void products(float *y, const bf16 *a, const bf16 *b, const bf16 *c)
+{
+    SHARED_ARRAY(bf16, tiles, 3 * 16 * 64);
+    const int lane = (int)threadIdx.x;
+    const bf16 *const from[3] = { a, b, c };
+    for (int i = lane; i < 3 * 128; i += 32)
+        async_copy<16>(tiles + i / 128 * 1024 + tile_at<64>(i % 128 / 8, i % 8),
+                       from[i / 128] + i % 128 * 8, true);
+    async_commit();
+    async_wait<0>();
+    __syncthreads();
+    float left[4] = { 0 }, right[4] = { 0 };
+    uint32_t x[4], z[4];
+    for (int k = 0; k < 4; k++) {
+        load_a<64>(x, tiles, 0, k);
+        load_b<64>(z, tiles + 1024, 0, k);
+        mma_16x16x16(left, right, x, z);
+    }
+    load_a<64>(x, tiles, 0, 0); /* of a the first 16 columns */
+    load_b_rows<64>(z, tiles + 2048, 0, 0);
+    mma_16x16x16(left, right, x, z);
+    for (int i = 0; i < 4; i++) {
+        const int row = lane / 4 + i / 2 * 8, col = lane % 4 * 2 + i % 2;
+        y[16 * row + col] = left[i];
+        y[16 * row + col + 8] = right[i];
+    }
+}
+
+static void test_products(void **state)
+{
+    (void)state;
+    float y[256];
+    bf16 tile[3][16 * 64];
+    for (int t = 0; t < 3; t++) /* small integers: exact */
+        for (int i = 0; i < 16 * 64; i++) tile[t][i] = to_bf16((float)((i * (7 + t) + t) % 11 - 5));
+    assert_ok(gpu_launch(&no_device, "products", products, dim3(1), dim3(32), 0, &y[0], &tile[0][0],
+                         &tile[1][0], &tile[2][0]));
+    for (int row = 0; row < 16; row++)
+        for (int col = 0; col < 16; col++) {
+            float sum = 0.0f;
+            for (int k = 0; k < 64; k++)
+                sum += to_float(tile[0][64 * row + k]) * to_float(tile[1][64 * col + k]);
+            for (int k = 0; k < 16; k++)
+                sum += to_float(tile[0][64 * row + k]) * to_float(tile[2][64 * k + col]);
+            assert_true(y[16 * row + col] == sum);
+        }
+    assert_int_equal(round_pair(1.0f, -2.0f), 0xc0003f80u);
+}
+
 /* ---- what it makes visible ---- */
+
+/* Two groups of copies, of which the second is nothing but zeros: what is there before any wait,
+ * after the wait for the first, and after all. */
+__global__ void copies(float *out, const float *x)
+{
+    SHARED_ARRAY(float, shared, 8);
+    for (int i = 0; i < 8; i++) shared[i] = 1.0f;
+    async_copy<16>(shared, x, true);
+    async_commit();
+    async_copy<8>(shared + 4, x, false);
+    async_commit();
+    for (int i = 0; i < 8; i++) out[i] = shared[i];
+    async_wait<1>();
+    for (int i = 0; i < 8; i++) out[8 + i] = shared[i];
+    async_wait<0>();
+    for (int i = 0; i < 8; i++) out[16 + i] = shared[i];
+}
+
+static void test_late_copies(void **state)
+{
+    (void)state;
+    alignas(16) const float x[4] = { 5, 6, 7, 8 };
+    const float unknown = NAN, expected[24] = {
+        unknown, unknown, unknown, unknown, unknown, unknown, 1, 1, /* before */
+        5,       6,       7,       8,       unknown, unknown, 1, 1, /* after the first */
+        5,       6,       7,       8,       0,       0,       1, 1, /* after all */
+    };
+    float out[24];
+    assert_ok(gpu_launch(&no_device, "copies", copies, dim3(1), dim3(1), 0, &out[0], &x[0]));
+    for (int i = 0; i < 24; i++)
+        assert_true(out[i] == expected[i] || (out[i] != out[i] && expected[i] != expected[i]));
+}
 
 __global__ void rotate(float *out, bool synchronize)
 {
@@ -185,6 +268,37 @@ __global__ void overrun(int *index)
     *index = small[0];
 }
 
+__global__ void forgotten(int *unused)
+{
+    SHARED_ARRAY(int, shared, 4);
+    (void)unused;
+    async_copy<16>(shared, nullptr, false);
+    async_commit();
+    async_wait<1>();
+}
+
+__global__ void askew(int *unused)
+{
+    SHARED_ARRAY(int, shared, 8);
+    (void)unused;
+    async_copy<16>(shared + 1, nullptr, false);
+}
+
+__global__ void outside(int *address)
+{
+    uint32_t a[4];
+    load_matrices(a, reinterpret_cast<const bf16 *>(reinterpret_cast<uintptr_t>(address) & ~15ull));
+}
+
+__global__ void few_lanes(int *unused)
+{
+    SHARED_ARRAY(bf16, shared, 8);
+    uint32_t a[4];
+    (void)unused;
+    if (threadIdx.x >= 40) return;
+    load_matrices(a, shared);
+}
+
 struct refused {
     const char *name;
     void (*kernel)(int *);
@@ -223,6 +337,10 @@ static void test_refusals(void **state)
         { "half_a_barrier", half_a_barrier, 0, "never reach" },
         { "two_operations", two_operations, 0, "different operations" },
         { "greedy", greedy, 0, "more shared memory than a block may have" },
+        { "forgotten", forgotten, 0, "copies that it never waited for" },
+        { "askew", askew, 0, "misaligned or outside shared memory" },
+        { "outside", outside, 0, "misaligned or outside shared memory" },
+        { "few_lanes", few_lanes, 0, "never reach" },
 #if defined(__SANITIZE_ADDRESS__)
         { "overrun", overrun, 8, "AddressSanitizer" },
         { "overrun", overrun, -1, "AddressSanitizer" },
@@ -271,6 +389,8 @@ int main(void)
         cmocka_unit_test(test_reductions),
         cmocka_unit_test(test_shuffles),
         cmocka_unit_test(test_early_exit),
+        cmocka_unit_test(test_products),
+        cmocka_unit_test(test_late_copies),
         cmocka_unit_test(test_missing_barrier),
         cmocka_unit_test(test_shared_is_undefined),
         cmocka_unit_test(test_blocks_are_shuffled),

@@ -44,13 +44,13 @@ struct __attribute__((may_alias, aligned(16))) int4 {
 namespace emu
 {
 
-/* What a kernel reads as built-in variables; of the fiber that runs now. */
+/* What a kernel reads as built-in variables. */
 struct builtins {
     dim3 thread, block, block_dim, grid_dim;
 };
-const builtins &now();
+extern const builtins *now; /* of the fiber that runs */
 
-/* Run body(context) once per thread of every block. */
+/* Run body(context) once per thread of every block; one kernel at a time in the whole program. */
 void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes, void (*body)(void *),
          void *context);
 
@@ -89,10 +89,10 @@ template <class A> A exchange(A x, int source, const char *kind)
 
 } // namespace emu
 
-#define threadIdx (emu::now().thread)
-#define blockIdx  (emu::now().block)
-#define blockDim  (emu::now().block_dim)
-#define gridDim   (emu::now().grid_dim)
+#define threadIdx (emu::now->thread)
+#define blockIdx  (emu::now->block)
+#define blockDim  (emu::now->block_dim)
+#define gridDim   (emu::now->grid_dim)
 
 /* A template instance has its own lambda, hence its own site. */
 #define SHARED_ARRAY(type, name, count)                                                            \
