@@ -25,8 +25,9 @@ mkdir -p "$out/include" "$out/lib"
 (cd "$work" && apt-get -o APT::Sandbox::User=root download -qq libyaml-dev libyaml-0-2 libjansson-dev libjansson4 \
                                    libcmocka-dev libcmocka0)
 for package in "$work"/*.deb; do dpkg -x "$package" "$work/root"; done
-cp "$work"/root/usr/include/{yaml,jansson,jansson_config,cmocka,cmocka_pbc}.h "$out/include/" \
-  2> /dev/null || cp "$work"/root/usr/include/{yaml,jansson,jansson_config,cmocka}.h "$out/include/"
+for header in yaml jansson jansson_config cmocka cmocka_pbc; do
+  [[ ! -e $work/root/usr/include/$header.h ]] || cp "$work/root/usr/include/$header.h" "$out/include/"
+done
 for library in yaml jansson cmocka; do
   archive=$(find "$work/root" -name "lib$library.a" | head -1)
   if [[ -n $archive ]]; then
