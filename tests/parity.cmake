@@ -1,13 +1,8 @@
 # parity DIR: this program against the numbers of the reference implementation.
-set(golden_h5 golden_h5_none.c)
-if(SOULCHAT_WITH_HDF5)
-  set(golden_h5 golden_h5.c)
-endif()
-add_executable(parity parity.c parity_bf16.c parity_case.c golden.c golden_safetensors.c
-                      ${golden_h5})
+add_executable(parity parity.c parity_bf16.c parity_case.c)
 set_target_properties(parity PROPERTIES LINKER_LANGUAGE CXX
                       RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-target_link_libraries(parity PRIVATE soulchat_model soulchat_data soulchat_ref soulchat_hdf5
+target_link_libraries(parity PRIVATE soulchat_golden soulchat_data soulchat_ref
                       PkgConfig::jansson soulchat_options)
 
 # Skipped where the build has no such device: the emulated one runs the CUDA backend's kernels.
