@@ -71,9 +71,8 @@ err_t glm_place_weights(struct glm *glm)
 {
     const struct glm_options *o = &glm->options;
     const dtype_t matrix = o->weight_dtype == DTYPE_F32 ? o->dtype : o->weight_dtype;
-    const int64_t multiple = o->vocab_multiple != 0
-                                 ? o->vocab_multiple
-                                 : glm_vocab_multiple(glm->dev->info.capability);
+    const int64_t multiple =
+        o->vocab_multiple != 0 ? o->vocab_multiple : glm_vocab_multiple(glm->dev->info.capability);
     TRY(glm_params_create(&glm->params, &glm->config));
     TRY(glm_layout_create(&glm->layout, &glm->params, o->ranks, multiple));
     glm->vocab_rows = align_up(glm->config.vocab_size, multiple);

@@ -25,8 +25,8 @@
 #include <stdint.h>
 
 enum glm_activations {
-    GLM_KEEP_ALL, /* every activation the backward pass reads is kept */
-    GLM_LEAN,     /* norm outputs and GELU outputs are recomputed: same bits, less memory */
+    GLM_KEEP_ALL,  /* every activation the backward pass reads is kept */
+    GLM_LEAN,      /* norm outputs and GELU outputs are recomputed: same bits, less memory */
     GLM_RECOMPUTE, /* only each layer's input is kept; the layer's forward pass runs again */
 };
 
@@ -45,7 +45,7 @@ struct glm_options {
     /* Of matrices: F16 or BF16 keeps them as published files have them, half the memory, with dtype
      * F32 and without train; norms and biases stay in dtype. F32, the value left out: as dtype. */
     dtype_t weight_dtype;
-    bool train;    /* room for a backward pass */
+    bool train; /* room for a backward pass */
     enum glm_activations activations;
     int64_t rows_max;     /* tokens of one micro-batch or prompt */
     int64_t segments_max; /* samples of one micro-batch */
@@ -170,7 +170,7 @@ MUST_USE err_t glm_train_end(struct glm *glm, int ticket, double *nll);
 
 /* After glm_eval_micro, for tests and inspection: output of block l [rows, C] and logits
  * [row_count, V] of given rows, copied to the host as float64. Hidden states are kept with
- * options.train (lean or not): otherwise ERR_ARG. */
+ * options.train, whatever options.activations: otherwise ERR_ARG. */
 MUST_USE err_t glm_hidden(struct glm *glm, double *out, int64_t layer);
 MUST_USE err_t glm_logits(struct glm *glm, double *out, const int32_t *rows, int64_t row_count);
 

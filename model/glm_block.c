@@ -223,14 +223,10 @@ err_t glm_block_fwd(struct glm_pass *p, int64_t l)
 
 err_t glm_block_again(struct glm_pass *p, int64_t l)
 {
-    if (p->glm->options.activations != GLM_RECOMPUTE) return ERR_OK;
-    struct trace_span span = glm_span(p, "layer_again");
     struct layer b;
     layer_view(&b, p, l);
     TRY(norm_fwd(p, &b.norm1, NULL)); /* hidden_l is kept: its residual is in it */
-    TRY(block_fwd_to_g(p, &b, l));
-    trace_end(&span);
-    return ERR_OK;
+    return block_fwd_to_g(p, &b, l);
 }
 
 /* Read it from the bottom of glm_block_fwd to its top. */

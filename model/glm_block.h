@@ -24,8 +24,7 @@
 MUST_USE err_t glm_norm_fwd(struct glm_pass *p, int64_t l);
 MUST_USE err_t glm_block_fwd(struct glm_pass *p, int64_t l);
 
-/* With GLM_RECOMPUTE: everything that glm_norm_bwd(l) and glm_block_bwd(l) read, from hidden_l; else
- * nothing. */
+/* For GLM_RECOMPUTE: all that glm_norm_bwd(l) and glm_block_bwd(l) read, made from hidden_l. */
 MUST_USE err_t glm_block_again(struct glm_pass *p, int64_t l);
 
 MUST_USE err_t glm_norm_bwd(struct glm_pass *p, int64_t l);

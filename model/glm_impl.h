@@ -13,15 +13,14 @@
 #ifndef MODEL_GLM_IMPL_H
 #define MODEL_GLM_IMPL_H
 
-#include "base/trace.h"
 #include "kernels/dev.h"
 #include "model/glm.h"
 #include "model/glm_plan.h"
 
-/* A micro-batch in flight. */
+/* A micro-batch in flight. Its image is page-locked and laid out as the device's batch buffers:
+ * what is on its way there, and the losses on their way back. */
 struct glm_ticket {
-    void *nll;                     /* [targets_max] of the accumulator dtype, page-locked */
-    struct attn_segment *segments; /* [segments_max] what operators may read until it is done */
+    char *image; /* [plan.class_bytes[GLM_BUF_BATCH]] */
     struct dev_event *done;
     int64_t target_count;
 };
@@ -75,6 +74,7 @@ struct glm_pass {
     enum glm_pass_kind kind;
     bool measure; /* run nothing: let scratch.bytes grow to what the operators ask for */
     struct scratch scratch;
+    struct glm_ticket *ticket; /* the batch goes by way of its image; NULL: by dev_upload */
     int64_t rows;
     struct tensor ids, pos, block, cos, sin;
     struct tensor segments; /* PASS_BATCH, PASS_PREFILL */
@@ -90,22 +90,15 @@ struct glm_pass {
  * Run operator `op` with these arguments, or, in a pass that measures, ask for its scratch. The
  * plan and the computation are the same lines of code, so the plan cannot forget an operator.
  */
-#define RUN(p, op, ...)                                                                         \
-    ((p)->measure                                                                               \
-         ? glm_pass_measured((p), op_##op##_scratch_bytes((p)->dev,                             \
-                                                          &(struct op##_args){ __VA_ARGS__ }))  \
-         : op_##op((p)->dev, &(struct op##_args){ __VA_ARGS__ }))
+#define RUN(p, op, ...)                                                                            \
+    ((p)->measure ? glm_pass_measured((p), op_##op##_scratch_bytes(                                \
+                                               (p)->dev, &(struct op##_args){ __VA_ARGS__ }))      \
+                  : op_##op((p)->dev, &(struct op##_args){ __VA_ARGS__ }))
 
 static inline err_t glm_pass_measured(struct glm_pass *p, int64_t scratch_bytes)
 {
     if (scratch_bytes > p->scratch.bytes) p->scratch.bytes = scratch_bytes;
     return ERR_OK;
-}
-
-/* A span of the step's timeline; nothing in a pass that measures. End it with trace_end. */
-static inline struct trace_span glm_span(const struct glm_pass *p, const char *name)
-{
-    return p->measure ? (struct trace_span){ 0 } : trace_begin(name);
 }
 
 /* ---- glm_micro.c ---- */

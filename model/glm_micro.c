@@ -96,38 +96,46 @@ err_t glm_check_batch(const struct glm *glm, const struct glm_batch *b, bool bac
 
 /* ---- a pass over the batch ---- */
 
-static err_t upload(struct glm *glm, struct tensor *out, enum glm_buffer_id id, int64_t rows,
+/* With a ticket nothing here waits: dev_upload has few places to put what the device has not taken
+ * yet, the ticket's image has one for everything. */
+static err_t upload(struct glm_pass *p, struct tensor *out, enum glm_buffer_id id, int64_t rows,
                     const void *from)
 {
+    struct glm *glm = p->glm;
     *out = glm_view(glm, id, 0, rows);
     if (from == NULL || rows == 0) return ERR_OK;
-    return dev_upload(glm->dev, out->data, from, tensor_count(out) * dtype_bytes(out->dtype));
+    const int64_t bytes = tensor_count(out) * dtype_bytes(out->dtype);
+    if (p->ticket == NULL) return dev_upload(glm->dev, out->data, from, bytes);
+    char *image = p->ticket->image + glm->plan.buffer[id].offset;
+    memcpy(image, from, (size_t)bytes);
+    return dev_copy(glm->dev, DEV_COMPUTE, out->data, image, bytes);
 }
 
 err_t glm_upload_rows(struct glm_pass *p, const int32_t *ids, const int32_t *pos,
                       const int32_t *block)
 {
-    TRY(upload(p->glm, &p->ids, GLM_B_IDS, p->rows, ids));
-    TRY(upload(p->glm, &p->pos, GLM_B_POS, p->rows, pos));
-    return upload(p->glm, &p->block, GLM_B_BLOCK, p->rows, block);
+    TRY(upload(p, &p->ids, GLM_B_IDS, p->rows, ids));
+    TRY(upload(p, &p->pos, GLM_B_POS, p->rows, pos));
+    return upload(p, &p->block, GLM_B_BLOCK, p->rows, block);
 }
 
 err_t glm_upload_segments(struct glm_pass *p, const struct attn_segment *segments, int64_t count)
 {
-    p->segments_host = segments;
-    return upload(p->glm, &p->segments, GLM_B_SEGMENTS, count, segments);
+    const struct glm_buffer *b = &p->glm->plan.buffer[GLM_B_SEGMENTS];
+    TRY(upload(p, &p->segments, GLM_B_SEGMENTS, count, segments));
+    p->segments_host = p->ticket == NULL ? segments : (void *)(p->ticket->image + b->offset);
+    return ERR_OK;
 }
 
 err_t glm_upload_batch(struct glm_pass *p, const struct glm_batch *b, bool backward)
 {
-    struct glm *glm = p->glm;
     TRY(glm_upload_rows(p, b->ids, b->pos, b->block));
     TRY(glm_upload_segments(p, b->segments, b->segment_count));
-    TRY(upload(glm, &p->target_rows, GLM_B_TARGET_ROWS, b->target_count, b->target_rows));
-    TRY(upload(glm, &p->labels, GLM_B_LABELS, b->target_count, b->labels));
-    TRY(upload(glm, &p->weights, GLM_B_LOSS_WEIGHTS, b->target_count, b->weights));
-    p->nll = glm_view(glm, GLM_B_NLL, 0, b->target_count);
-    return upload(glm, &p->order, GLM_B_ORDER, b->rows, backward ? b->order : NULL);
+    TRY(upload(p, &p->target_rows, GLM_B_TARGET_ROWS, b->target_count, b->target_rows));
+    TRY(upload(p, &p->labels, GLM_B_LABELS, b->target_count, b->labels));
+    TRY(upload(p, &p->weights, GLM_B_LOSS_WEIGHTS, b->target_count, b->weights));
+    p->nll = glm_view(p->glm, GLM_B_NLL, 0, b->target_count);
+    return upload(p, &p->order, GLM_B_ORDER, b->rows, backward ? b->order : NULL);
 }
 
 void glm_widen(double *out, const void *values, dtype_t dtype, int64_t count)

@@ -36,9 +36,8 @@ void glm_grads_by_role(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm,
     const struct glm_layout *layout = glm_grad_layout(glm);
     for (int role = 0; role < GLM_ROLE_COUNT; role++) {
         const int64_t i = glm_params_find(&glm->params, (enum glm_role)role, layer);
-        out[role] =
-            i < 0 ? (struct tensor){ 0 }
-                  : glm_param_tensor(&glm->params, layout, i, grads->data, grads->dtype);
+        out[role] = i < 0 ? (struct tensor){ 0 }
+                          : glm_param_tensor(&glm->params, layout, i, grads->data, grads->dtype);
     }
     if (glm->config.tied) out[GLM_HEAD] = out[GLM_EMBED];
 }
@@ -78,49 +77,65 @@ static struct tensor grad_of(const struct glm_pass *p, enum glm_role role)
     return dw[role];
 }
 
-static err_t embed(struct glm_pass *p)
+/* ---- spans of the step's timeline ---- */
+
+typedef err_t (*part_fn)(struct glm_pass *p, int64_t l);
+
+/* Part `l` of the network under a name; a pass that measures queues nothing and leaves no span. */
+static err_t spanned(struct glm_pass *p, const char *name, part_fn part, int64_t l)
 {
-    struct trace_span span = glm_span(p, "embedding");
+    if (p->measure) return part(p, l);
+    struct trace_span span = dev_span_begin(p->dev, name);
+    const err_t rc = part(p, l);
+    dev_span_end(p->dev, &span);
+    return rc;
+}
+
+/* ---- forward ---- */
+
+static err_t embedding_fwd(struct glm_pass *p, int64_t l)
+{
     const struct tensor table = weight_of(p, GLM_EMBED);
-    struct tensor x = glm_view(p->glm, GLM_B_HIDDEN, 0, p->rows);
+    struct tensor x = glm_view(p->glm, GLM_B_HIDDEN, l, p->rows);
     TRY(RUN(p, embed_fwd, .y = &x, .table = &table, .ids = &p->ids));
-    TRY(glm_norm_fwd(p, 0));
-    trace_end(&span);
+    return glm_norm_fwd(p, l);
+}
+
+static err_t layer_fwd(struct glm_pass *p, int64_t l)
+{
+    TRY(glm_block_fwd(p, l));
+    return glm_norm_fwd(p, l + 1);
+}
+
+static err_t forward(struct glm_pass *p, int64_t layers)
+{
+    TRY(spanned(p, "embedding", embedding_fwd, 0));
+    for (int64_t l = 0; l < layers; l++) TRY(spanned(p, "layer", layer_fwd, l));
     return ERR_OK;
 }
 
-err_t glm_forward(struct glm_pass *p)
-{
-    const int64_t L = p->glm->config.layer_count;
-    struct trace_span forward = glm_span(p, "forward");
-    TRY(embed(p));
-    for (int64_t l = 0; l < L; l++) {
-        struct trace_span layer = glm_span(p, "layer");
-        TRY(glm_block_fwd(p, l));
-        TRY(glm_norm_fwd(p, l + 1));
-        trace_end(&layer);
-    }
-    trace_end(&forward);
-    return ERR_OK;
-}
+err_t glm_forward(struct glm_pass *p) { return spanned(p, "forward", forward, end_of(p)); }
 
 /* The output layer with its loss; dx and dhead NULL for the forward pass alone. The zero rows that
  * follow the vocabulary go along: kernels want whole tiles, and vocab_valid keeps them out. */
 static err_t head_loss(struct glm_pass *p, struct tensor *dx, struct tensor *dhead)
 {
     const struct tensor x = glm_view(p->glm, GLM_B_A, end_of(p), p->rows);
-    struct trace_span span = glm_span(p, "head");
     struct tensor head = weight_of(p, GLM_HEAD);
     head.dim[0] = p->glm->vocab_rows;
     if (dhead != NULL) dhead->dim[0] = p->glm->vocab_rows;
-    TRY(RUN(p, linear_ce, .nll = &p->nll, .dx = dx, .dw_acc = dhead, .x = &x, .w = &head,
-            .rows = &p->target_rows, .labels = &p->labels, .weights = &p->weights,
-            .vocab_valid = p->glm->config.vocab_size, .scratch = p->scratch));
-    trace_end(&span);
-    return ERR_OK;
+    return RUN(p, linear_ce, .nll = &p->nll, .dx = dx, .dw_acc = dhead, .x = &x, .w = &head,
+               .rows = &p->target_rows, .labels = &p->labels, .weights = &p->weights,
+               .vocab_valid = p->glm->config.vocab_size, .scratch = p->scratch);
 }
 
-err_t glm_loss(struct glm_pass *p) { return head_loss(p, NULL, NULL); }
+static err_t head_fwd(struct glm_pass *p, int64_t l)
+{
+    (void)l;
+    return head_loss(p, NULL, NULL);
+}
+
+err_t glm_loss(struct glm_pass *p) { return spanned(p, "head", head_fwd, end_of(p)); }
 
 /* ---- backward, unit by unit ---- */
 
@@ -136,9 +151,9 @@ static err_t unit_done(struct glm_pass *p, int64_t unit)
     return grads->unit_done != NULL ? grads->unit_done(grads->context, unit) : ERR_OK;
 }
 
-/* The head's gradient belongs to the final unit, or, tied, to the embedding's, which then stays
- * open until the embedding has its turn. */
-static err_t head_and_final_norm(struct glm_pass *p)
+/* The head with its loss, and the final norm. The head's gradient belongs to the final unit, or,
+ * tied, to the embedding's, which then stays open until the embedding has its turn. */
+static err_t head_bwd(struct glm_pass *p, int64_t l)
 {
     const bool tied = p->glm->config.tied;
     const int64_t unit = p->glm->params.unit_count - 1;
@@ -147,7 +162,7 @@ static err_t head_and_final_norm(struct glm_pass *p)
     TRY(unit_begin(p, tied ? 0 : unit));
     TRY(head_loss(p, &dx, &dhead));
     if (tied) TRY(unit_begin(p, unit));
-    TRY(glm_norm_bwd(p, end_of(p)));
+    TRY(glm_norm_bwd(p, l));
     return unit_done(p, unit);
 }
 
@@ -156,37 +171,33 @@ static err_t head_and_final_norm(struct glm_pass *p)
 static err_t layer_bwd(struct glm_pass *p, int64_t l)
 {
     const int64_t unit = 1 + l;
-    struct trace_span span = glm_span(p, "layer_bwd");
-    TRY(glm_block_again(p, l));
+    if (p->glm->options.activations == GLM_RECOMPUTE)
+        TRY(spanned(p, "layer_again", glm_block_again, l));
     TRY(unit_begin(p, unit));
     TRY(glm_block_bwd(p, l));
     TRY(glm_norm_bwd(p, l));
-    TRY(unit_done(p, unit));
-    trace_end(&span);
-    return ERR_OK;
+    return unit_done(p, unit);
 }
 
-static err_t embed_bwd(struct glm_pass *p)
+static err_t embedding_bwd(struct glm_pass *p, int64_t l)
 {
+    (void)l;
     const struct tensor dh = glm_view(p->glm, GLM_B_DH, 0, p->rows);
-    struct trace_span span = glm_span(p, "embedding_bwd");
     struct tensor dtable = grad_of(p, GLM_EMBED);
     if (!p->glm->config.tied) TRY(unit_begin(p, 0));
-    TRY(RUN(p, embed_bwd, .dtable_acc = &dtable, .dy = &dh, .ids = &p->ids, .order = &p->order));
-    TRY(unit_done(p, 0));
-    trace_end(&span);
-    return ERR_OK;
+    TRY(RUN(p, embed_bwd, .dtable_acc = &dtable, .dy = &dh, .ids = &p->ids, .order = &p->order,
+            .scratch = p->scratch));
+    return unit_done(p, 0);
 }
 
-err_t glm_loss_backward(struct glm_pass *p)
+static err_t backward(struct glm_pass *p, int64_t layers)
 {
-    struct trace_span span = glm_span(p, "backward");
-    TRY(head_and_final_norm(p));
-    for (int64_t l = p->glm->config.layer_count - 1; l >= 0; l--) TRY(layer_bwd(p, l));
-    TRY(embed_bwd(p));
-    trace_end(&span);
-    return ERR_OK;
+    TRY(spanned(p, "head", head_bwd, layers));
+    for (int64_t l = layers - 1; l >= 0; l--) TRY(spanned(p, "layer_bwd", layer_bwd, l));
+    return spanned(p, "embedding_bwd", embedding_bwd, 0);
 }
+
+err_t glm_loss_backward(struct glm_pass *p) { return spanned(p, "backward", backward, end_of(p)); }
 
 err_t glm_head(struct glm_pass *p, struct tensor *logits, int64_t first, int64_t count)
 {

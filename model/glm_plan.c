@@ -28,9 +28,9 @@ enum extent {
     X_COUNT
 };
 
-/* How many copies a buffer has: one, one per layer, or one per norm (the layers' first norms and the
- * final one). What the backward pass reads is kept per layer; the modes differ in what they compute
- * again instead. */
+/* How many copies a buffer has: one, one per layer, or one per norm (the layers' first norms and
+ * the final one). What the backward pass reads is kept per layer; the modes differ in what they
+ * compute again instead. */
 enum copies {
     ONE,            /* always one */
     TRAINED,        /* one when training, else none */
@@ -201,8 +201,7 @@ static err_t place_buffers(struct glm_plan *plan, const struct glm_config *c,
 static err_t plan_outside(struct glm_plan *plan, const struct glm *sketch)
 {
     const struct glm_options *o = &sketch->options;
-    const int64_t nll_bytes = dtype_bytes(dtype_accumulator(o->dtype));
-    plan->host_bytes = o->train ? GLM_TICKETS * o->targets_max * nll_bytes : 0;
+    plan->host_bytes = o->train ? GLM_TICKETS * plan->class_bytes[GLM_BUF_BATCH] : 0;
     plan->grad_elements = o->train ? glm_grad_layout(sketch)->element_count : 0;
     if (!checked_mul(&plan->grad_bytes, plan->grad_elements, dtype_bytes(glm_grad_dtype(sketch))))
         RAISE(ARG, "the gradients' %lld elements overflow", (long long)plan->grad_elements);

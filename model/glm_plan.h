@@ -83,10 +83,10 @@ struct glm_plan {
     struct glm_buffer buffer[GLM_BUFFERS_MAX]; /* by enum glm_buffer_id */
     int64_t count;
     int64_t class_bytes[GLM_BUF_CLASSES];
-    int64_t bytes;               /* in all */
+    int64_t bytes; /* in all */
     /* Not in `bytes`, since the caller allocates it: one gradient arena (glm_grad_layout). */
     int64_t grad_elements, grad_bytes;
-    int64_t host_bytes; /* page-locked, for losses in flight */
+    int64_t host_bytes;          /* page-locked, for micro-batches in flight */
     double forward_flop_per_row; /* matrix products of one row without attention and head */
 };
 

@@ -1,37 +1,36 @@
 /* Micro-batches with gradients: queued by begin, waited for by end. */
 #include "model/glm.h"
 
-#include "base/num.h"
+#include "base/trace.h"
 #include "model/glm_impl.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 err_t glm_tickets_open(struct glm *glm)
 {
-    const struct glm_options *o = &glm->options;
-    const int64_t nll_bytes = o->targets_max * dtype_bytes(dtype_accumulator(o->dtype));
-    ASSERT(glm->plan.host_bytes == GLM_TICKETS * nll_bytes);
+    const int64_t image_bytes = glm->plan.class_bytes[GLM_BUF_BATCH];
+    ASSERT(glm->plan.host_bytes == GLM_TICKETS * image_bytes);
     for (int i = 0; i < GLM_TICKETS; i++) {
         struct glm_ticket *ticket = &glm->ticket[i];
-        ticket->segments = calloc((size_t)o->segments_max, sizeof *ticket->segments);
-        if (ticket->segments == NULL)
-            RAISE(NOMEM, "micro-batch in flight: %lld segments", (long long)o->segments_max);
-        TRY(dev_host_alloc(glm->dev, &ticket->nll, nll_bytes, "losses in flight"));
+        void *image;
+        TRY(dev_host_alloc(glm->dev, &image, image_bytes, "micro-batch in flight"));
+        ticket->image = image;
         TRY(dev_event_create(glm->dev, &ticket->done));
     }
     return ERR_OK;
 }
 
+/* Failures of the device concern nobody at this point. */
+static void wait_for_all(struct glm *glm)
+{
+    const err_t rc = dev_sync(glm->dev);
+    (void)rc;
+}
+
 void glm_tickets_close(struct glm *glm)
 {
-    const bool in_flight = glm->tickets_begun > glm->tickets_ended;
-    const err_t rc = in_flight ? dev_sync(glm->dev) : ERR_OK;
-    (void)rc; /* what has failed by now concerns nobody any more */
+    if (glm->tickets_begun > glm->tickets_ended) wait_for_all(glm);
     for (int i = 0; i < GLM_TICKETS; i++) {
         dev_event_destroy(glm->dev, glm->ticket[i].done);
-        dev_host_free(glm->dev, glm->ticket[i].nll);
-        free(glm->ticket[i].segments);
+        dev_host_free(glm->dev, glm->ticket[i].image);
     }
 }
 
@@ -50,21 +49,38 @@ static err_t check_grads(const struct glm *glm, const struct glm_grads *grads)
     return ERR_OK;
 }
 
+/* The losses' place in a ticket's image. */
+static void *losses(const struct glm *glm, const struct glm_ticket *ticket)
+{
+    return ticket->image + glm->plan.buffer[GLM_B_NLL].offset;
+}
+
 /* Everything up to the losses on their way to the host. */
 static err_t queue_micro(struct glm *glm, struct glm_ticket *ticket, const struct glm_batch *batch,
                          const struct glm_grads *grads)
 {
-    struct glm_batch b = *batch;
     struct glm_pass p = glm_pass_begin(glm, PASS_BATCH, batch->rows);
     p.grads = grads;
-    memcpy(ticket->segments, batch->segments, (size_t)b.segment_count * sizeof *b.segments);
-    b.segments = ticket->segments;
-    TRY(glm_upload_batch(&p, &b, true));
+    p.ticket = ticket;
+    TRY(glm_upload_batch(&p, batch, true));
     TRY(glm_forward(&p));
     TRY(glm_loss_backward(&p));
-    TRY(dev_copy(glm->dev, DEV_COMPUTE, ticket->nll, p.nll.data,
+    TRY(dev_copy(glm->dev, DEV_COMPUTE, losses(glm, ticket), p.nll.data,
                  tensor_count(&p.nll) * dtype_bytes(p.nll.dtype)));
     return dev_event_record(glm->dev, ticket->done, DEV_COMPUTE);
+}
+
+/* The same under a span; after a failure nothing is left on its way from or to the image. */
+static err_t run_micro(struct glm *glm, struct glm_ticket *ticket, const struct glm_batch *batch,
+                       const struct glm_grads *grads)
+{
+    struct trace_span span = dev_span_begin(glm->dev, "micro_batch");
+    const err_t rc = queue_micro(glm, ticket, batch, grads);
+    dev_span_end(glm->dev, &span);
+    if (rc == ERR_OK) return ERR_OK;
+    const struct err_record first = *err_last();
+    wait_for_all(glm);
+    return err_adopt(&first);
 }
 
 err_t glm_train_begin(struct glm *glm, int *ticket, const struct glm_batch *batch,
@@ -78,13 +94,11 @@ err_t glm_train_begin(struct glm *glm, int *ticket, const struct glm_batch *batc
     if (glm->tickets_begun - glm->tickets_ended >= GLM_TICKETS)
         RAISE(ARG, "%d micro-batches are in flight; end one before the next begins", GLM_TICKETS);
 
-    struct trace_span span = trace_begin("micro_begin");
-    if (batch->target_count > 0) /* else nothing is trained, nothing added */
-        TRY(queue_micro(glm, &glm->ticket[index], batch, grads));
     glm->ticket[index].target_count = batch->target_count;
+    if (batch->target_count > 0) /* else nothing is trained, nothing added */
+        TRY(run_micro(glm, &glm->ticket[index], batch, grads));
     glm->tickets_begun++;
     *ticket = index;
-    trace_end(&span);
     return ERR_OK;
 }
 
@@ -95,13 +109,14 @@ err_t glm_train_end(struct glm *glm, int ticket, double *nll)
     if (glm->tickets_begun == glm->tickets_ended || ticket != oldest)
         RAISE(ARG, "ticket %d is not the oldest micro-batch in flight", ticket);
 
-    struct trace_span span = trace_begin("micro_wait");
     const struct glm_ticket *t = &glm->ticket[ticket];
     glm->tickets_ended++; /* also when the device has failed: nothing more will come */
     if (t->target_count == 0) return ERR_OK;
-    TRY(dev_event_sync(glm->dev, t->done));
-    glm_widen(nll, t->nll, dtype, t->target_count);
+    struct trace_span span = trace_begin("wait_for_losses"); /* of the host: the device is busy */
+    const err_t rc = dev_event_sync(glm->dev, t->done);
     trace_end(&span);
+    TRY(rc);
+    glm_widen(nll, losses(glm, t), dtype, t->target_count);
     return ERR_OK;
 }
 

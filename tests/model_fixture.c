@@ -80,8 +80,14 @@ bool rig_has(const char *device)
         return false;
     }
     assert_ok(rc);
+    const char *missing = NULL;
+#define X(op)                                                                                      \
+    if (dev->ops->op == NULL) missing = #op;
+    OPS_LIST(X)
+#undef X
     dev_close(dev);
-    return true;
+    if (missing != NULL) print_message("%s: has no operator %s\n", device, missing);
+    return missing == NULL;
 }
 
 void rig_open(struct rig *rig, const char *device, int threads, const struct glm_config *config,

@@ -33,7 +33,8 @@ struct rig {
 };
 
 dtype_t rig_dtype(const char *device);
-/* Whether this build has the device; if not, say so: the emulated one is a library of its own. */
+/* Whether this build has the device with all operators; if not, say so: the emulated one is a
+ * library of its own. */
 bool rig_has(const char *device);
 void rig_open(struct rig *rig, const char *device, int threads, const struct glm_config *config,
               const struct glm_options *options);

@@ -1,9 +1,18 @@
 # parity DIR: this program against the numbers of the reference implementation.
+set(golden_h5 golden_h5_none.c)
+if(SOULCHAT_WITH_HDF5)
+  set(golden_h5 golden_h5.c)
+endif()
+add_library(soulchat_golden STATIC golden.c golden_safetensors.c ${golden_h5})
+target_link_libraries(soulchat_golden PUBLIC soulchat_model soulchat_hdf5 PRIVATE soulchat_options)
+target_include_directories(soulchat_golden PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
+target_link_libraries(test_data_seq PRIVATE soulchat_golden)
+
 add_executable(parity parity.c parity_bf16.c parity_case.c)
 set_target_properties(parity PROPERTIES LINKER_LANGUAGE CXX
                       RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-target_link_libraries(parity PRIVATE soulchat_golden soulchat_data soulchat_ref
-                      PkgConfig::jansson soulchat_options)
+target_link_libraries(parity PRIVATE soulchat_golden soulchat_data soulchat_ref PkgConfig::jansson
+                      soulchat_options)
 
 # Skipped where the build has no such device: the emulated one runs the CUDA backend's kernels.
 function(parity_passes name)

@@ -173,7 +173,8 @@ err_t parity_bf16(bool *ok, const char *dir, const struct parity_how *how, bool 
     json_t *root = NULL;
     struct report r = { .verbose = verbose };
     struct parity ours = { .dev = NULL }, exact = { .dev = NULL };
-    const struct parity_how judge_how = { .device = "ref", .dtype = DTYPE_F64,
+    const struct parity_how judge_how = { .device = "ref",
+                                          .dtype = DTYPE_F64,
                                           .round_weights = true };
     ASSERT(how->dtype == DTYPE_BF16);
     TRY_DONE(parity_open(&ours, dir, how));

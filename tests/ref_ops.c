@@ -48,6 +48,14 @@ void ref_put(const struct tensor *t, int64_t i, double value)
     }
 }
 
+double ref_rounded(dtype_t dtype, double value)
+{
+    double storage = 0.0;
+    const struct tensor t = tensor_1d(&storage, dtype, 1, "value");
+    ref_put(&t, 0, value);
+    return ref_get(&t, 0);
+}
+
 err_t ref_embed_fwd(struct dev *dev, const struct embed_fwd_args *a)
 {
     (void)dev;

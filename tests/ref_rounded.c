@@ -38,8 +38,7 @@ static void widen(struct wide_field *w, void *args, const struct field *fields, 
         *wide = *w[f].narrow;
         wide->dtype = DTYPE_F64;
         wide->data = ref_temp(elements);
-        for (int64_t i = 0; i < elements; i++)
-            ((double *)wide->data)[i] = ref_get(w[f].narrow, i);
+        for (int64_t i = 0; i < elements; i++) ((double *)wide->data)[i] = ref_get(w[f].narrow, i);
         memcpy(place, &wide, sizeof wide);
     }
 }
@@ -55,8 +54,14 @@ static void narrow(struct wide_field *w, const struct field *fields, int64_t cou
     }
 }
 
-#define OUT(op, name) { offsetof(struct op##_args, name), true }
-#define IN(op, name)  { offsetof(struct op##_args, name), false }
+#define OUT(op, name)                                                                              \
+    {                                                                                              \
+        offsetof(struct op##_args, name), true                                                     \
+    }
+#define IN(op, name)                                                                               \
+    {                                                                                              \
+        offsetof(struct op##_args, name), false                                                    \
+    }
 
 /* wide_OP: the reference operator with these tensors widened. */
 #define WIDE(op, ...)                                                                              \
@@ -124,8 +129,8 @@ static err_t rounded_linear_fwd(struct dev *dev, const struct linear_fwd_args *a
     product.act = ACT_NONE;
     err_t rc = wide_linear_fwd(dev, &product);
     if (rc == ERR_OK)
-        rc = wide_act_fwd(dev,
-                          &(struct act_fwd_args){ .y = a->y, .pre = product.y, .act = a->act });
+        rc =
+            wide_act_fwd(dev, &(struct act_fwd_args){ .y = a->y, .pre = product.y, .act = a->act });
     free(pre.data);
     return rc;
 }

@@ -238,6 +238,7 @@ static void test_nearest(void **state)
 
 struct outcome {
     double weight[N], codes[2][N], absmax[2][BLOCKS];
+    double scale[N]; /* what roundings of a weight's update are parts of */
 };
 
 static void take(struct outcome *out, struct rig *r)
@@ -246,6 +247,26 @@ static void take(struct outcome *out, struct rig *r)
     for (int k = 0; k < 2; k++) {
         get(out->codes[k], r, (enum arena)(CODES + k));
         get(out->absmax[k], r, (enum arena)(ABSMAX + k));
+    }
+}
+
+/* Of each weight: itself, and its update as if both terms of the new moment had one sign. */
+static void measure_scale(double scale[N], struct rig *r)
+{
+    const struct adamw_segments_args *a = &r->args;
+    const double t = (double)a->update, step = a->lr / (1 - pow(a->beta1, t));
+    static struct outcome before;
+    double g[N];
+    take(&before, r);
+    get(g, r, GRAD);
+    for (int64_t i = 0; i < N; i++) {
+        const double gi = a->grad_scale * fabs(g[i]);
+        const double m0 = (double)adamw_code_signed[(int)before.codes[0][i]];
+        const double v0 = (double)adamw_code_unsigned[(int)before.codes[1][i]];
+        const double m = a->beta1 * fabs(m0) * before.absmax[0][i / ADAMW_BLOCK];
+        const double v = a->beta2 * v0 * before.absmax[1][i / ADAMW_BLOCK];
+        const double root = sqrt((v + (1 - a->beta2) * gi * gi) / (1 - pow(a->beta2, t)));
+        scale[i] = fabs(before.weight[i]) + step * (m + (1 - a->beta1) * gi) / (root + a->eps);
     }
 }
 
@@ -273,10 +294,13 @@ static void run_both(struct outcome *got, struct outcome *want, struct ops_env *
     judge.args.exp_avg_absmax = &judge.t[ABSMAX];
     judge.args.exp_avg_sq_absmax = &judge.t[SQ_ABSMAX];
     assert_true(kept == &judge.t[WEIGHT]);
+    double scale[N];
+    measure_scale(scale, &judge);
     assert_ok(op_adamw_segments(env->dev, &r.args));
     assert_ok(op_adamw_segments(&env->ref, &judge.args));
     take(got, &r);
     take(want, &judge);
+    memcpy(want->scale, scale, sizeof scale);
     rig_close(&r);
     rig_close(&judge);
 }
@@ -310,10 +334,10 @@ static void check_parity(struct ops_env *env, dtype_t T)
     compare_codes(&got, &want, 0, false);
     compare_codes(&got, &want, 1, false);
     for (int64_t i = 0; i < N; i++) {
-        /* Ten roundings of an update of at most lr * |m| / sqrt(v), where rounding errors of m
-         * count as parts of the block's largest moment; the weight once, in f32 and in T. */
+        /* Two roundings of g, four of m, six of v of which the root takes half, four of the update,
+         * two of the weight: each a part of the scale; then the weight is rounded to T. */
         const double ulp = T == DTYPE_BF16 ? 0x1p-8 : 0x1p-24;
-        const double bound = 2 * ulp * fabs(want.weight[i]) + 1e-5;
+        const double bound = 15 * 0x1p-24 * want.scale[i] + ulp * fabs(want.weight[i]);
         if (!(fabs(got.weight[i] - want.weight[i]) <= bound))
             fail_msg("weight %lld: %.9g, expected %.9g", (long long)i, got.weight[i],
                      want.weight[i]);
