@@ -4,7 +4,7 @@
     cuda_resources.py [--all] HOT_LIST LOG...        (logs of nvcc -Xptxas -v)
 
 HOT_LIST: per line a source file and a regular expression, matched from the beginning of the names
-of that file's kernels; # begins a comment. With --all, each whose file is here must match something.
+of that file's kernels; # begins a comment. With --all, each whose file is here must match one.
 """
 import os
 import re
@@ -38,6 +38,16 @@ def parse(path):
     return rows, failed
 
 
+def without_arguments(name):
+    """Up to the parenthesis that no template bracket encloses."""
+    depth = 0
+    for i, letter in enumerate(name):
+        depth += (letter == "<") - (letter == ">")
+        if letter == "(" and depth == 0 and i > 0:
+            return name[:i]
+    return name
+
+
 def demangle(rows):
     try:
         names = subprocess.run(["c++filt"], input="\n".join(r["symbol"] for r in rows), text=True,
@@ -46,7 +56,7 @@ def demangle(rows):
         names = [r["symbol"] for r in rows]
     for row, name in zip(rows, names):
         name = re.sub(r"^void ", "", name).replace("(anonymous namespace)::", "")
-        row["name"] = re.sub(r"\(.*", "", name) if not name.startswith("(") else name
+        row["name"] = without_arguments(name)
 
 
 def hot_list(path):

@@ -2,16 +2,23 @@
 # Installs what building and testing needs, on Debian 12 or later and Ubuntu 22.04 or later.
 # Only what is missing is installed; with nothing missing no rights are needed. Needs apt-get, and
 # root or sudo.
+#     scripts/deps.sh [--slim]      --slim: what `cmake --preset slim` needs, no more
 set -euo pipefail
 
 packages=(
   build-essential cmake ninja-build pkg-config # compiler and build
-  libdnnl-dev                                  # matrix products on the CPU
-  libsentencepiece-dev                         # tokenizer
-  libhdf5-dev libzstd-dev                      # token shards
   libjansson-dev libyaml-dev                   # JSON, settings
   libcmocka-dev                                # tests
 )
+case ${1:-} in
+  --slim) ;;
+  '') packages+=(
+    libdnnl-dev             # matrix products on the CPU
+    libsentencepiece-dev    # tokenizer
+    libhdf5-dev libzstd-dev # token shards
+  ) ;;
+  *) echo "usage: scripts/deps.sh [--slim]" >&2; exit 2 ;;
+esac
 
 if ! command -v dpkg-query > /dev/null; then
   echo "deps.sh: no dpkg here; install the likes of: ${packages[*]}" >&2

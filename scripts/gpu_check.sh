@@ -156,6 +156,12 @@ stage_tests() {
     [[ -x $test ]] || continue
     run "$(basename "$test")" 90 env SOULCHAT_TEST_DEVICES="${device%%:*}" \
       SOULCHAT_TEST_GPU="$device" "$test"
+    if grep -q "^SKIP: ${device%%:*}" "$work/$stage-$(basename "$test").log"; then
+      say "$(basename "$test"): did not find the device"
+      echo "{\"check\":\"$(basename "$test") on $device\",\"status\":\"no device\"}" \
+        >> "$work/checks.jsonl"
+      status=1
+    fi
   done
 }
 

@@ -204,9 +204,8 @@ void bench_embed(struct bench *b)
     free(values);
     const struct tensor order = take_i32(b, R, 1, R, "order");
     const struct embed_fwd_args fwd = { .y = &y, .table = &table, .ids = &ids };
-    const struct embed_bwd_args bwd = {
-        .dtable_acc = &dtable, .dy = &y, .ids = &ids, .order = &order
-    };
+    struct embed_bwd_args bwd = { .dtable_acc = &dtable, .dy = &y, .ids = &ids, .order = &order };
+    bwd.scratch = bench_scratch(b, op_embed_bwd_scratch_bytes(b->dev, &bwd));
     const char *shape =
         bench_shape(b, "R=%lld C=%lld V=%lld", (long long)R, (long long)C, (long long)V);
     const double row = (double)(R * C * dtype_bytes(b->dtype)), sum = 0.75 * 4 * (double)(R * C);
