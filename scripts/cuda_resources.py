@@ -3,8 +3,8 @@
 
     cuda_resources.py [--all] HOT_LIST LOG...        (logs of nvcc -Xptxas -v)
 
-HOT_LIST: per line a source file and a regular expression, matched from the beginning of the names of
-that file's kernels; # begins a comment. With --all, each whose file is here must match something.
+HOT_LIST: per line a source file and a regular expression, matched from the beginning of the names
+of that file's kernels; # begins a comment. With --all, each whose file is here must match something.
 """
 import os
 import re

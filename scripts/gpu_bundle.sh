@@ -22,8 +22,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 rm -rf "$out"
 mkdir -p "$out/include" "$out/lib"
-(cd "$work" && apt-get -o APT::Sandbox::User=root download -qq libyaml-dev libyaml-0-2 libjansson-dev libjansson4 \
-                                   libcmocka-dev libcmocka0)
+(cd "$work" && apt-get -o APT::Sandbox::User=root download -qq \
+    libyaml-dev libyaml-0-2 libjansson-dev libjansson4 libcmocka-dev libcmocka0)
 for package in "$work"/*.deb; do dpkg -x "$package" "$work/root"; done
 cp "$work"/root/usr/include/{yaml,jansson,jansson_config,cmocka,cmocka_pbc}.h "$out/include/" \
   2> /dev/null || cp "$work"/root/usr/include/{yaml,jansson,jansson_config,cmocka}.h "$out/include/"
