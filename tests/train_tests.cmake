@@ -8,3 +8,5 @@ foreach(subject ckpt lanes optim state formats step loop memory device)
     target_link_libraries(test_train_${subject} PRIVATE soulchat_train_fixture)
   endif()
 endforeach()
+# Some sixty runs on the emulator.
+set_tests_properties(test_train_device PROPERTIES TIMEOUT 900)
