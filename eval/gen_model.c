@@ -78,6 +78,15 @@ static dtype_t weight_dtype(const struct cfg *cfg, const struct weight_source *w
     return chosen == 0 ? weight_source_matrix_dtype(weights) : dtypes[chosen];
 }
 
+/* The CPU computes in f32 whatever the width of the weights; a GPU in f32 or, with 16-bit weights,
+ * in bf16, to which f16 is rounded. */
+static void choose_dtypes(struct glm_options *o, const struct dev *dev, dtype_t weights)
+{
+    const bool is_gpu = dev->info.capability > 0;
+    o->dtype = is_gpu && weights != DTYPE_F32 ? DTYPE_BF16 : DTYPE_F32;
+    o->weight_dtype = is_gpu ? DTYPE_F32 : weights; /* f32: as dtype */
+}
+
 static err_t open_network(struct gen_model *m, const struct cfg *cfg, struct model_source *source,
                           int64_t slots)
 {
@@ -87,14 +96,13 @@ static err_t open_network(struct gen_model *m, const struct cfg *cfg, struct mod
     TRY(check_tokenizer(m->tok, &source->config, source->dir));
     TRY(role_names_find(&m->chat, cfg, source->dir));
     TRY(dev_open(&m->dev, cfg_str(cfg, "generate.device"), (int)cfg_int(cfg, "generate.threads")));
-    const struct glm_options options = {
-        .dtype = DTYPE_F32,
-        .weight_dtype = weight_dtype(cfg, source->weights),
+    struct glm_options options = {
         .rows_max = max_i64(m->prompt_rows, slots),
         .segments_max = 1,
         .targets_max = 1,
         .ranks = 1,
     };
+    choose_dtypes(&options, m->dev, weight_dtype(cfg, source->weights));
     TRY(glm_create(&m->glm, m->dev, &source->config, &options));
     TRY(glm_load(m->glm, source->weights));
     m->end_id = source->config.eos_id;

@@ -13,8 +13,8 @@ static const struct cfg_row rows[] = {
     { "generate.threads", CFG_INT, "0", 0, 4096, NULL,
       "CPU threads; 0 = all that this process may use (threads)" },
     { "generate.weights", CFG_ENUM, "auto", 0, 0, "auto|f32|f16|bf16",
-      "matrices in memory; auto: as in the model's files, half of f32 where those have 16 bits "
-      "(dtype)" },
+      "matrices in memory; auto: as in the model's files, half of f32 where those have 16 bits; a "
+      "GPU keeps f16 as bf16 (dtype)" },
     { "generate.batch", CFG_INT, "8", 1, 256, NULL,
       "conversations of a file answered together; each takes memory for a whole prompt and reply "
       "(count)" },
