@@ -48,7 +48,17 @@ endif()
 if(SOULCHAT_CUDA)
   enable_language(CUDA)
   find_package(CUDAToolkit 12.0 REQUIRED)
-  soulchat_backend(cuda ${cuda_kernels} ${cuda_common} ${cuda_only})
+  # cuDNN and NCCL are opened at run time: without cuDNN's header attention has our own kernels
+  # alone, NCCL's only checks our copy of its declarations.
+  include(kernels/cuda/cudnn.cmake)
+  find_path(SOULCHAT_NCCL_INCLUDE_DIR nccl.h PATHS ${CUDAToolkit_INCLUDE_DIRS})
+  mark_as_advanced(SOULCHAT_NCCL_INCLUDE_DIR)
+  list(FILTER cuda_only EXCLUDE REGEX "cudnn")
+  if(NOT SOULCHAT_NCCL_INCLUDE_DIR)
+    list(FILTER cuda_only EXCLUDE REGEX "nccl_check")
+  endif()
+  soulchat_backend(cuda ${cuda_kernels} ${cuda_common} ${cuda_only} ${SOULCHAT_CUDNN_SOURCES})
+  target_include_directories(soulchat_cuda SYSTEM PRIVATE ${SOULCHAT_CUDNN_INCLUDE_DIRS})
   set_target_properties(soulchat_cuda PROPERTIES
     CUDA_ARCHITECTURES "${SOULCHAT_CUDA_ARCHS}" CUDA_STANDARD 17 CUDA_RUNTIME_LIBRARY Static)
   target_compile_options(soulchat_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:

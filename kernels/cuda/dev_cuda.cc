@@ -189,6 +189,7 @@ static void backend_close(struct dev *dev)
 {
     struct dev_cuda *cuda = dev_cuda_of(dev);
     ASSERT(cuda->blocks == NULL);
+    attn_library_close(dev);
     gemm_lib_close(cuda->gemm, dev);
     timeline_close(&cuda->timeline, &cuda->gpu);
     for (int slot = 0; slot < UPLOAD_SLOTS; slot++) {
@@ -214,6 +215,7 @@ static err_t backend_open(struct dev *dev, int index)
     dev->ops = &ops_cuda;
     dev->memory = &memory_cuda;
     rc = attn_read_switch(dev);
+    if (rc == ERR_OK) rc = attn_library_open(dev);
     if (rc == ERR_OK) rc = open_parts(dev);
     if (rc != ERR_OK) backend_close(dev);
     return rc;
