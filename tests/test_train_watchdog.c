@@ -22,6 +22,7 @@ struct plan {
     int64_t victim;
     int signal, after_us;
     int busy_s; /* rank 1 computes for so long */
+    double silence_s;
     bool victim_fails;
     _Atomic int64_t steps[8]; /* done by each rank */
 };
