@@ -48,7 +48,7 @@ while ((${#running[@]} > 0)); do
   ended=''
   wait -n -p ended "${!running[@]}" 2> /dev/null
   code=$?
-  [[ -n $ended ]] || continue # a signal came
+  [[ -n ${ended-} ]] || continue # a signal came
   rank=${running[$ended]}
   unset "running[$ended]"
   ((code != 0)) || continue
