@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# CPU ranks on several machines, over Open MPI. On one machine "soulchat train --ranks N" needs less.
+# CPU ranks on several machines, over Open MPI. On one machine "soulchat train --ranks N" needs
+# less.
 #
 #     scripts/launch/mpirun.sh HOSTS RANKS COMMAND...
 #     scripts/launch/mpirun.sh node0:2,node1:2 4 soulchat train --config configs/tiny.yaml
 #
-# HOSTS as for mpirun --host; rank 0 runs on the first. The program, its settings and its data are at
-# the same paths on all of them. GPU ranks start the same way, one for each GPU of a host. What Open
-# MPI itself is to be told goes into MPIRUN_FLAGS.
+# HOSTS as for mpirun --host; rank 0 runs on the first. The program, its settings and its data are
+# at the same paths on all of them. GPU ranks start the same way, one for each GPU of a host. What
+# Open MPI itself is to be told goes into MPIRUN_FLAGS.
 set -euo pipefail
 
 if (($# < 3)); then

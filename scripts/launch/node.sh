@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The ranks of one machine, of a job on one or several: what torchrun does, without Python. Run it on
-# every machine, with the same arguments but --node-rank; rank 0 is on machine 0.
+# The ranks of one machine, of a job on one or several: what torchrun does, without Python. Run it
+# on every machine, with the same arguments but --node-rank; rank 0 is on machine 0.
 #
 #     scripts/launch/node.sh --nproc 8 --nodes 2 --node-rank 0 --master node0:29400 \
 #         -- soulchat train --config configs/soulchat.yaml
@@ -11,9 +11,9 @@
 #     --master H:P    where rank 0 listens (127.0.0.1:29400)
 #
 # SOULCHAT_JOB=name keeps jobs apart that use one port. It is for GPU ranks: CPU ranks run on one
-# machine with "soulchat train --ranks N", on several with mpirun.sh. When one rank fails, the others
-# end by themselves; those that have not after 15 seconds are killed. The exit status is that of the
-# first that failed. Needs bash 5.1.
+# machine with "soulchat train --ranks N", on several with mpirun.sh. When one rank fails, the
+# others end by themselves; those that have not after 15 seconds are killed. The exit status is
+# that of the first that failed. Needs bash 5.1.
 set -u
 
 nproc='' nodes=1 node_rank=0 master=127.0.0.1:29400
