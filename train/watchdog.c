@@ -192,13 +192,15 @@ static void judge(struct watchdog *w)
     }
 }
 
+/* A communicator that this rank itself has given up is the main thread's to report. */
 static void judge_comm(struct watchdog *w)
 {
     char text[TEXT_MAX];
     pthread_mutex_lock(&w->comm_lock);
-    const err_t rc = w->comm != NULL ? comm_check(w->comm) : ERR_OK;
+    const bool broken =
+        w->comm != NULL && comm_check(w->comm) != ERR_OK && !atomic_load(&w->comm->aborted);
     pthread_mutex_unlock(&w->comm_lock);
-    if (rc == ERR_OK) return;
+    if (!broken) return;
     snprintf(text, sizeof text, "communicator: %.300s", err_last()->text);
     tell_all(w, WIRE_FAILED, text, (int64_t)strlen(text) + 1);
     leave(w, text);
