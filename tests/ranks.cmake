@@ -14,6 +14,17 @@ foreach(subject comm rendezvous watchdog)
   add_dependencies(test_train_${subject} ranks_program)
 endforeach()
 
+# NCCL without GPUs.
+add_library(fake_nccl MODULE fake_nccl.c ${CMAKE_SOURCE_DIR}/train/comm_ring.c)
+target_include_directories(fake_nccl PRIVATE
+  $<TARGET_PROPERTY:soulchat_train,INTERFACE_INCLUDE_DIRECTORIES>
+  $<TARGET_PROPERTY:soulchat_kernels,INTERFACE_INCLUDE_DIRECTORIES>
+  $<TARGET_PROPERTY:soulchat_base,INTERFACE_INCLUDE_DIRECTORIES>)
+target_link_libraries(fake_nccl PRIVATE soulchat_options)
+target_link_libraries(test_train_comm_nccl PRIVATE soulchat_ranks_fixture)
+target_compile_definitions(test_train_comm_nccl PRIVATE FAKE_NCCL="$<TARGET_FILE:fake_nccl>")
+add_dependencies(test_train_comm_nccl fake_nccl)
+
 # Over MPI, where there is one: the same bodies, and everything together.
 if(soulchat_has_mpi)
   set(mpirun ${MPIEXEC_EXECUTABLE} --allow-run-as-root --oversubscribe --mca btl self,vader
@@ -24,8 +35,8 @@ if(soulchat_has_mpi)
                        "done: 3 ranks by mpirun over mpi")
   set_tests_properties(train_comm_mpi train_ranks_mpi PROPERTIES TIMEOUT 60
                        ENVIRONMENT "OMP_WAIT_POLICY=passive;ASAN_OPTIONS=detect_leaks=0")
-  # Each rank checks what it is told. That mpirun then fails, for ranks that did not end MPI, is as it
-# should be.
+  # Each rank checks what it is told. That mpirun then fails, for ranks that did not end MPI, is as
+  # it should be.
   add_test(NAME train_comm_mpi_failing COMMAND ${mpirun} 2
            $<TARGET_FILE:test_train_comm> mpi-failing)
   set_tests_properties(train_comm_mpi_failing PROPERTIES TIMEOUT 60

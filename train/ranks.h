@@ -92,8 +92,9 @@ struct ranks {
  * rendezvous.h, comm.h. ERR_USAGE: CPU ranks under torchrun, which brings no communicator. */
 MUST_USE err_t ranks_join(struct ranks **out, const struct ranks_args *args);
 /*
- * With ERR_OK: this rank's work is done; returns when everybody's is. With another code, that of
- * err_last(): the others are told, and end; returns that code. NULL: returns `rc`.
+ * With ERR_OK, or ERR_INTERRUPTED: this rank's work is done, as all ranks have decided together;
+ * returns when everybody's is. With another code: the others are told the text of err_last(), and
+ * end. Returns `rc`, its record untouched, or for ERR_OK what went wrong while waiting.
  */
 MUST_USE err_t ranks_leave(struct ranks *ranks, err_t rc);
 

@@ -128,15 +128,14 @@ err_t ranks_leave(struct ranks *ranks, err_t rc)
 {
     if (ranks == NULL) return rc;
     const struct err_record why = *err_last(); /* of rc, when that is an error */
-    if (rc != ERR_OK && ranks->comm != NULL) comm_abort(ranks->comm, why.text);
+    const bool together = rc == ERR_OK || rc == ERR_INTERRUPTED;
+    if (!together && ranks->comm != NULL) comm_abort(ranks->comm, why.text);
     if (ranks->watchdog != NULL) watchdog_watch(ranks->watchdog, NULL);
-    if (rc != ERR_OK) watchdog_fail(ranks->watchdog, why.text);
+    if (!together) watchdog_fail(ranks->watchdog, why.text);
     comm_close(ranks->comm);
-    if (rc == ERR_OK)
-        rc = watchdog_finish(ranks->watchdog);
-    else
-        rc = err_adopt(&why);
+    const err_t finished = together ? watchdog_finish(ranks->watchdog) : ERR_OK;
     rendezvous_close(ranks->meeting);
     free(ranks);
-    return rc;
+    if (rc == ERR_OK) return finished;
+    return err_adopt(&why);
 }

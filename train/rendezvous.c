@@ -66,7 +66,7 @@ static void fill_hello(struct hello *h, const struct rendezvous_args *args)
     sha256_of(h->job, args->job, strlen(args->job));
     snprintf(h->version, sizeof h->version, "%s", args->version);
     if (gethostname(h->host, sizeof h->host - 1) != 0) snprintf(h->host, sizeof h->host, "?");
-    memcpy(h->parts, args->parts, (size_t)args->part_count * sizeof h->parts[0]);
+    for (int64_t i = 0; i < args->part_count; i++) h->parts[i] = args->parts[i];
 }
 
 /* Text from the network: ends where it should, and on one line. */

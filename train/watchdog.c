@@ -55,6 +55,7 @@ struct watchdog {
 
     pthread_mutex_t comm_lock; /* held while the thread uses the communicator */
     struct comm *comm;
+    struct comm_activity activity; /* the last one seen of it */
     atomic_bool finishing, failing;
     bool said_bye;               /* the thread's */
     _Atomic int64_t waiting_for; /* a rank that has not finished; -1: all have */
@@ -65,9 +66,9 @@ struct watchdog {
 
 static void get_activity(struct watchdog *w, struct beat *out)
 {
-    struct comm_activity now = { .step = -1, .phase = "start", .collective = "none" };
     pthread_mutex_lock(&w->comm_lock);
-    if (w->comm != NULL) comm_activity(w->comm, &now);
+    if (w->comm != NULL) comm_activity(w->comm, &w->activity);
+    const struct comm_activity now = w->activity;
     pthread_mutex_unlock(&w->comm_lock);
     memset(out, 0, sizeof *out);
     out->step = now.step;
@@ -191,13 +192,15 @@ static void judge(struct watchdog *w)
     }
 }
 
+/* A communicator that this rank itself has given up is the main thread's to report. */
 static void judge_comm(struct watchdog *w)
 {
     char text[TEXT_MAX];
     pthread_mutex_lock(&w->comm_lock);
-    const err_t rc = w->comm != NULL ? comm_check(w->comm) : ERR_OK;
+    const bool broken =
+        w->comm != NULL && comm_check(w->comm) != ERR_OK && !atomic_load(&w->comm->aborted);
     pthread_mutex_unlock(&w->comm_lock);
-    if (rc == ERR_OK) return;
+    if (!broken) return;
     snprintf(text, sizeof text, "communicator: %.300s", err_last()->text);
     tell_all(w, WIRE_FAILED, text, (int64_t)strlen(text) + 1);
     leave(w, text);
@@ -306,6 +309,7 @@ err_t watchdog_start(struct watchdog **out, const struct watchdog_args *args)
     w->finish_s = args->finish_s > 0 ? args->finish_s : FINISH_S;
     ASSERT(w->silence_s > 2 * w->beat_s);
     w->wake_fd = -1;
+    w->activity = (struct comm_activity){ .step = -1, .phase = "start", .collective = "none" };
     pthread_mutex_init(&w->comm_lock, NULL);
     err_t rc = make_peers(w);
     if (rc == ERR_OK) rc = comm_thread_start(&w->thread, run, w, "watchdog");
@@ -326,6 +330,7 @@ static void wake(struct watchdog *w)
 void watchdog_watch(struct watchdog *w, struct comm *comm)
 {
     pthread_mutex_lock(&w->comm_lock);
+    if (w->comm != NULL) comm_activity(w->comm, &w->activity);
     w->comm = comm;
     pthread_mutex_unlock(&w->comm_lock);
     wake(w); /* to tell at once that this rank is under way */

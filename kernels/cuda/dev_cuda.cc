@@ -5,8 +5,8 @@
 #include "base/num.h"
 #include "kernels/backend.h"
 #include "kernels/cuda/attn.h"
-#include "kernels/cuda/gemm.h"
 #include "kernels/cuda/comm_nccl.h"
+#include "kernels/cuda/gemm.h"
 #include "kernels/cuda/ops_cuda.h"
 
 #include <stdlib.h>

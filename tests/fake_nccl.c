@@ -1,0 +1,238 @@
+/*
+ * libfake_nccl.so: the functions of NCCL that kernels/cuda/comm_nccl.cc calls, over shared memory
+ * of processes on one machine, for devices whose memory is the host's. Calls answer "in progress",
+ * and bytes move when the caller asks how far they are, so that a caller that does not ask hangs.
+ *
+ * FAKE_NCCL_LOG=file    append a line per call
+ * FAKE_NCCL=error:N     the N-th question meets an error of another rank
+ * FAKE_NCCL=stuck:N     from the N-th question on nothing moves any more
+ * FAKE_NCCL=old         an old version
+ */
+#include "kernels/cuda/nccl_api.h"
+#include "train/comm_ring.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define OPS_MAX 64
+
+#define X(type, name, parameters) type name parameters;
+NCCL_FUNCTIONS(X)
+NCCL_FUNCTIONS_LATER(X)
+#undef X
+
+struct op {
+    char *data;
+    size_t count, done;
+    int peer;
+    bool is_send;
+};
+
+struct nccl_comm {
+    struct ring_map map;
+    int rank, size;
+    struct op ops[OPS_MAX];
+    int op_count;
+    bool failed;
+};
+
+/* A group belongs to the thread that opened it. */
+static __thread int group_depth;
+static __thread struct nccl_comm *group_comm;
+static __thread int questions;
+
+static void note(const char *name)
+{
+    const char *path = getenv("FAKE_NCCL_LOG");
+    char line[64];
+    if (path == NULL) return;
+    const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
+    const int length = snprintf(line, sizeof line, "%s\n", name);
+    if (write(fd, line, (size_t)length) != length) abort();
+    close(fd);
+}
+
+static int plan_of(const char *what)
+{
+    const char *plan = getenv("FAKE_NCCL");
+    const size_t length = strlen(what);
+    if (plan == NULL || strncmp(plan, what, length) != 0) return 0;
+    return plan[length] == ':' ? atoi(plan + length + 1) : 1;
+}
+
+int ncclGetVersion(int *version)
+{
+    *version = plan_of("old") ? 21700 : 22809;
+    return NCCL_SUCCESS;
+}
+
+int ncclGetUniqueId(struct nccl_id *id)
+{
+    int fd;
+    note("GetUniqueId");
+    memset(id, 0, sizeof *id);
+    return ring_create(&fd, id->internal, sizeof id->internal, 4) == ERR_OK ? NCCL_SUCCESS : 2;
+}
+
+int ncclCommInitRankConfig(struct nccl_comm **comm, int size, struct nccl_id id, int rank,
+                           struct nccl_config *config)
+{
+    note("CommInitRankConfig");
+    if (config->size != sizeof *config || config->magic != NCCL_CONFIG_MAGIC ||
+        config->blocking != 0)
+        return 4;
+    *comm = calloc(1, sizeof **comm);
+    (*comm)->rank = rank;
+    (*comm)->size = size;
+    /* The memory is for 4 ranks, whatever their number. */
+    return ring_open(&(*comm)->map, id.internal, 4) == ERR_OK ? NCCL_IN_PROGRESS : 2;
+}
+
+/* As much as there is room for, in order for each peer and direction; whether all is done. */
+static bool move(struct nccl_comm *c)
+{
+    bool all = true;
+    for (int i = 0; i < c->op_count; i++) {
+        struct op *op = &c->ops[i];
+        bool is_next = true;
+        for (int k = 0; k < i; k++)
+            if (c->ops[k].peer == op->peer && c->ops[k].is_send == op->is_send &&
+                c->ops[k].done < c->ops[k].count)
+                is_next = false;
+        const int64_t left = (int64_t)(op->count - op->done);
+        if (is_next && left > 0)
+            op->done +=
+                (size_t)(op->is_send
+                             ? ring_write(&c->map, c->rank, op->peer, op->data + op->done, left)
+                             : ring_read(&c->map, op->peer, c->rank, op->data + op->done, left));
+        all = all && op->done == op->count;
+    }
+    if (all) c->op_count = 0;
+    return all;
+}
+
+int ncclCommGetAsyncError(struct nccl_comm *c, int *error)
+{
+    questions++;
+    if (plan_of("error") != 0 && questions >= plan_of("error")) c->failed = true;
+    if (c->failed)
+        *error = NCCL_REMOTE_ERROR;
+    else if (plan_of("stuck") != 0 && questions >= plan_of("stuck"))
+        *error = NCCL_IN_PROGRESS;
+    else
+        *error = move(c) ? NCCL_SUCCESS : NCCL_IN_PROGRESS;
+    return NCCL_SUCCESS;
+}
+
+int ncclGroupStart(void)
+{
+    note("GroupStart");
+    group_depth++;
+    return NCCL_SUCCESS;
+}
+
+int ncclGroupEnd(void)
+{
+    note("GroupEnd");
+    group_depth--;
+    return group_comm != NULL && group_comm->op_count > 0 ? NCCL_IN_PROGRESS : NCCL_SUCCESS;
+}
+
+static int add(struct nccl_comm *c, void *data, size_t count, int peer, bool is_send)
+{
+    if (c->op_count == OPS_MAX) return 3;
+    c->ops[c->op_count++] = (struct op){ data, count, 0, peer, is_send };
+    group_comm = c;
+    return group_depth > 0 ? NCCL_SUCCESS : NCCL_IN_PROGRESS;
+}
+
+int ncclSend(const void *data, size_t count, int type, int peer, struct nccl_comm *c, void *stream)
+{
+    note("Send");
+    (void)stream;
+    return type == NCCL_UINT8 ? add(c, (void *)data, count, peer, true) : 4;
+}
+
+int ncclRecv(void *data, size_t count, int type, int peer, struct nccl_comm *c, void *stream)
+{
+    note("Recv");
+    (void)stream;
+    return type == NCCL_UINT8 ? add(c, data, count, peer, false) : 4;
+}
+
+int ncclBroadcast(const void *send, void *recv, size_t count, int type, int root,
+                  struct nccl_comm *c, void *stream)
+{
+    note("Broadcast");
+    (void)stream;
+    if (type != NCCL_UINT8) return 4;
+    for (int i = 0; i < c->size && c->rank == root; i++)
+        if (i != root) add(c, (void *)send, count, i, true);
+    if (c->rank != root) add(c, recv, count, root, false);
+    return NCCL_IN_PROGRESS;
+}
+
+/* Piece i of `send`, or the same for all where the stride is 0. */
+static int all_to_all(struct nccl_comm *c, const char *send, size_t stride, char *recv,
+                      size_t count)
+{
+    for (int i = 0; i < c->size; i++) {
+        add(c, (void *)(send + (size_t)i * stride), count, i, true);
+        add(c, recv + (size_t)i * count, count, i, false);
+    }
+    return NCCL_IN_PROGRESS;
+}
+
+int ncclAllGather(const void *send, void *recv, size_t count, int type, struct nccl_comm *c,
+                  void *stream)
+{
+    note("AllGather");
+    (void)stream;
+    return type == NCCL_UINT8 ? all_to_all(c, send, 0, recv, count) : 4;
+}
+
+int ncclAlltoAll(const void *send, void *recv, size_t count, int type, struct nccl_comm *c,
+                 void *stream)
+{
+    note("AlltoAll");
+    (void)stream;
+    return type == NCCL_UINT8 && send != recv ? all_to_all(c, send, count, recv, count) : 4;
+}
+
+int ncclCommFinalize(struct nccl_comm *c)
+{
+    note("CommFinalize");
+    (void)c;
+    return NCCL_IN_PROGRESS;
+}
+
+int ncclCommDestroy(struct nccl_comm *c)
+{
+    note("CommDestroy");
+    ring_close(&c->map);
+    free(c);
+    return NCCL_SUCCESS;
+}
+
+int ncclCommAbort(struct nccl_comm *c)
+{
+    note("CommAbort");
+    ring_close(&c->map);
+    free(c);
+    return NCCL_SUCCESS;
+}
+
+const char *ncclGetErrorString(int result)
+{
+    return result == NCCL_REMOTE_ERROR ? "remote process exited" : "some error";
+}
+
+const char *ncclGetLastError(struct nccl_comm *c)
+{
+    (void)c;
+    return "what was fake about it";
+}
