@@ -455,7 +455,9 @@ static void test_ways(void **state)
     for (int way = 0; way < 2; way++) {
         struct ops_env forced = *env;
         forced.dev = open_forced(env, ways[way], ERR_OK);
-        for (int64_t index = 0; index < fwd.case_count; index++)
+        /* Without a library mma is the first choice, and the tables above have seen it. */
+        const bool is_new = way == 0 || strcmp(env->name, "emu") != 0;
+        for (int64_t index = 0; is_new && index < fwd.case_count; index++)
             if (mma_takes(&attn_cases[index], env->dtype) && attn_cases[index].R <= 460) {
                 ops_check_case(&forced, &fwd, index);
                 ops_check_case(&forced, &bwd, index);
