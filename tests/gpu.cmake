@@ -14,5 +14,5 @@ endif()
 # Registers and spills of every kernel; skipped without nvcc.
 if(PYTHON3 AND NOT SOULCHAT_SANITIZE)
   add_test(NAME cuda_check COMMAND scripts/cuda_check.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(cuda_check PROPERTIES TIMEOUT 900 SKIP_RETURN_CODE 77)
+  set_tests_properties(cuda_check PROPERTIES TIMEOUT 1800 SKIP_RETURN_CODE 77)
 endif()
