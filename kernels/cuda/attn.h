@@ -32,8 +32,8 @@ extern const struct attn_path attn_plain, attn_mma;
 
 /* SOULCHAT_ATTENTION into dev_cuda_of(dev)->attn_forced. ERR_USAGE: no such way. */
 MUST_USE err_t attn_read_switch(struct dev *dev);
-/* cuDNN, where it is found and not excluded by the switch. ERR_UNSUPPORTED: it is the only way to be
- * taken, and not there. Close it after all queued work. */
+/* cuDNN, where it is found and not excluded by the switch. ERR_UNSUPPORTED: it is the only way to
+ * be taken, and not there. Close it after all queued work. */
 MUST_USE err_t attn_library_open(struct dev *dev);
 void attn_library_close(struct dev *dev);
 /* The one that is forced, or the fastest that takes these; NULL: none does. */
