@@ -6,7 +6,9 @@ endif()
 add_library(soulchat_golden STATIC golden.c golden_safetensors.c ${golden_h5})
 target_link_libraries(soulchat_golden PUBLIC soulchat_model soulchat_hdf5 PRIVATE soulchat_options)
 target_include_directories(soulchat_golden PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
-target_link_libraries(test_data_seq PRIVATE soulchat_golden)
+if(TARGET test_data_seq)
+  target_link_libraries(test_data_seq PRIVATE soulchat_golden)
+endif()
 
 add_executable(parity parity.c parity_bf16.c parity_case.c)
 set_target_properties(parity PROPERTIES LINKER_LANGUAGE CXX
