@@ -4,6 +4,7 @@ pkg_check_modules(yaml REQUIRED IMPORTED_TARGET GLOBAL yaml-0.1)
 pkg_check_modules(jansson REQUIRED IMPORTED_TARGET GLOBAL jansson)
 pkg_search_module(hdf5 REQUIRED IMPORTED_TARGET GLOBAL hdf5 hdf5-serial)
 pkg_check_modules(zstd REQUIRED IMPORTED_TARGET GLOBAL libzstd)
+pkg_check_modules(zlib REQUIRED IMPORTED_TARGET GLOBAL zlib)
 pkg_check_modules(sentencepiece REQUIRED IMPORTED_TARGET GLOBAL sentencepiece)
 find_package(OpenMP REQUIRED COMPONENTS C)
 # Debian's dnnl-config.cmake insists on OpenCL headers that the CPU functions do not need.

@@ -9,6 +9,7 @@ packages=(
   libdnnl-dev                                  # matrix products on the CPU
   libsentencepiece-dev                         # tokenizer
   libhdf5-dev libzstd-dev                      # token shards
+  zlib1g-dev                                   # corpora packed with gzip
   libjansson-dev libyaml-dev                   # JSON, settings
   libcmocka-dev                                # tests
 )
