@@ -99,7 +99,9 @@ static err_t read_columns(struct corpus *c)
     if (!found) return ERR_OK;
     c->columns = (struct columns){ csv_column(&c->csv, "input"), csv_column(&c->csv, "target"),
                                    csv_column(&c->csv, "id"), csv_column(&c->csv, "topic") };
-    if (c->columns.input < 0 || c->columns.target < 0) RAISE(FORMAT, "no columns input and target");
+    if (c->columns.input < 0 || c->columns.target < 0)
+        return window_raise(&c->window, c->line, c->byte_offset,
+                            "a first row without the columns input and target");
     return ERR_OK;
 }
 

@@ -52,7 +52,8 @@ static err_t add_node(struct parser *p, enum jdoc_type type, int64_t *index)
         d->capacity = capacity;
     }
     *index = d->count++;
-    d->nodes[*index] = (struct jdoc_node){ .type = type, .span = 1 };
+    d->nodes[*index] =
+        (struct jdoc_node){ .type = type, .span = 1, .at = (int32_t)(p->at - p->begin) };
     return ERR_OK;
 }
 
@@ -231,8 +232,9 @@ static err_t parse_word(struct parser *p)
         if (p->end - p->at < words[i].size ||
             memcmp(p->at, words[i].text, (size_t)words[i].size) != 0)
             continue;
+        TRY(add_node(p, words[i].type, &index));
         p->at += words[i].size;
-        return add_node(p, words[i].type, &index);
+        return ERR_OK;
     }
     return fail_at(p, p->at, "a value");
 }
@@ -287,8 +289,9 @@ static err_t check_keys(struct parser *p, int64_t index)
             for (const struct jdoc_node *b = object + 1; b < a; b += 1 + b[1].span)
                 if (same_key(a, b)) repeated = a;
     }
-    if (repeated != NULL) RAISE(FORMAT, "member \"%.40s\" twice in one object", repeated->text);
-    return ERR_OK;
+    if (repeated == NULL) return ERR_OK;
+    p->at = p->begin + repeated->at;
+    RAISE(FORMAT, "member \"%.40s\" twice in one object", repeated->text);
 }
 
 static err_t parse_value(struct parser *p);
@@ -362,6 +365,7 @@ static err_t parse_all(struct parser *p)
 
 err_t jdoc_parse(struct jdoc *d, const char *text, int64_t size, int64_t *error_at)
 {
+    ASSERT(size >= 0 && size < INT32_MAX);
     /* Unescaped strings are no longer than escaped ones, and the NUL takes the place of a quote or
      * of the separator after a number, which only the last byte of all can lack. */
     buf_reset(&d->text);

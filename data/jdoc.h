@@ -42,6 +42,7 @@ struct jdoc_node {
     int32_t span;     /* nodes of this value with all within; in an object each member is a string,
                          the key, and the value after it */
     int32_t count;    /* elements or members */
+    int32_t at;       /* its first byte in the text that was parsed */
     const char *text; /* strings: unescaped; numbers: as written. NUL-terminated; may contain NUL */
     int64_t size;     /* bytes */
 };
@@ -55,9 +56,9 @@ struct jdoc {
 };
 
 /*
- * Replace *d by what text[size] says. ERR_FORMAT: the message says what was found and expected,
- * without the place, which is *error_at, a byte of text; ERR_NOMEM. After an error only another
- * jdoc_parse and jdoc_clear are allowed.
+ * Replace *d by what text[size] says, size < 2^31. ERR_FORMAT: the message says what was found and
+ * expected, without the place, which is *error_at, a byte of text; ERR_NOMEM. After an error only
+ * another jdoc_parse and jdoc_clear are allowed.
  */
 MUST_USE err_t jdoc_parse(struct jdoc *d, const char *text, int64_t size, int64_t *error_at);
 void jdoc_clear(struct jdoc *d);
