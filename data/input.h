@@ -47,7 +47,8 @@ struct input {
     bool in_frame; /* between the first and the last byte of a member or frame */
 };
 
-/* ERR_NOTFOUND; ERR_IO, also for what is not a regular file. */
+/* ERR_NOTFOUND; ERR_IO, also for what is not a regular file; ERR_UNSUPPORTED for packed files where
+ * the build leaves out the libraries (data/input_none.c). */
 MUST_USE err_t input_open(struct input *in, const char *path);
 /* The same from memory, which must outlive it; `name` is for messages. */
 MUST_USE err_t input_open_memory(struct input *in, const char *name, const void *bytes,
