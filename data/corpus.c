@@ -247,7 +247,8 @@ static err_t read_part(struct corpus *c)
         return window_raise(&c->window, c->line, c->byte_offset, "%s", err_last()->text);
     TRY(rc);
     TRY(set_id(c, jdoc_get(record, form->id_key)));
-    return set_topic(c, jdoc_get(record, form->topic_key));
+    const struct jdoc_node *topic = jdoc_get(record, form->topic_key);
+    return set_topic(c, topic != NULL ? topic : jdoc_get(record, "topic"));
 }
 
 static err_t read_json(struct corpus *c, bool *found)
@@ -384,3 +385,5 @@ void corpus_position(const struct corpus *c, int64_t *bytes_done, int64_t *bytes
     *bytes_done = w->in.codec != NULL ? input_position(&w->in) : window_offset(w);
     *bytes_total = w->in.size;
 }
+
+int64_t corpus_text_bytes(const struct corpus *c) { return window_offset(&c->window); }

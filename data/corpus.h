@@ -109,5 +109,7 @@ const char *corpus_packing_name(const struct corpus *c);
 int64_t corpus_skipped(const struct corpus *c);
 /* Bytes read and in all, of the file as it lies there: for progress. */
 void corpus_position(const struct corpus *c, int64_t *bytes_done, int64_t *bytes_total);
+/* Bytes of text read, unpacked: for speeds. */
+int64_t corpus_text_bytes(const struct corpus *c);
 
 #endif

@@ -62,7 +62,7 @@ static void test_forms(void **state)
         }
         buf_clear(&got.text);
     }
-    expect("[{\"messages\":[]}]", "record 1/:; ");
+    expect("[{\"messages\":[]},{\"messages\":[],\"topic\":\"t\"}]", "record 1/:; record 2/t:; ");
     expect("{\"instruction\":\"i\",\"output\":\"o\",\"input\":null,\"history\":null}",
            "line 1/: C=i K=o; ");
     expect("{\"id\":12345678901234567890123,\"dialogue\":[{\"role\":\"来访者\",\"content\":\"\"}]}",
@@ -95,6 +95,7 @@ static void test_packed(void **state)
             assert_string_equal(corpus_layout_name(c), s->layout);
             corpus_position(c, &done, &total);
             assert_true(done == total && total == (int64_t)packed.size);
+            assert_int_equal(corpus_text_bytes(c), size);
             corpus_close(c);
             struct corpus_rendered got = { 0 };
             assert_ok(
