@@ -184,6 +184,25 @@ static void test_many_members(void **state)
     buf_clear(&record);
 }
 
+/* Millions of escapes before a quote, and the same cut by the end of what was read: linear time. */
+static void test_escapes(void **state)
+{
+    (void)state;
+    enum { ESCAPES = 4 << 20 };
+    struct buf text = { 0 };
+    struct corpus_rendered got = { 0 };
+    put(&text, "[{\"dialogue\":[{\"role\":\"user\",\"content\":\"");
+    assert_ok(buf_reserve(&text, 2 * ESCAPES));
+    for (int i = 0; i < 2 * ESCAPES; i++) text.data[text.size + (size_t)i] = '\\';
+    text.size += 2 * ESCAPES;
+    put(&text, "\"}]}]");
+    assert_ok(corpus_render(&got, text.data, (int64_t)text.size, CORPUS_AUTO, CORPUS_FAIL));
+    assert_int_equal(got.dialogues, 1);
+    assert_int_equal(got.text.size, ESCAPES + (int64_t)strlen("record 1/: C=; "));
+    buf_clear(&got.text);
+    buf_clear(&text);
+}
+
 static int64_t peak_kib(void)
 {
     char line[128];
@@ -302,9 +321,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_truncated),      cmocka_unit_test(test_truncated_packed),
         cmocka_unit_test(test_any_byte_wrong), cmocka_unit_test(test_records),
-        cmocka_unit_test(test_deep),           cmocka_unit_test(test_many_members),
-        cmocka_unit_test(test_too_long),       cmocka_unit_test(test_never_ends),
-        cmocka_unit_test(test_bomb),
+        cmocka_unit_test(test_escapes),        cmocka_unit_test(test_deep),
+        cmocka_unit_test(test_many_members),   cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_never_ends),     cmocka_unit_test(test_bomb),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
