@@ -7,9 +7,9 @@
  *     for (const struct jdoc_node *t = jdoc_first(turns); t != NULL; t = jdoc_next(turns, t)) ...
  *     jdoc_clear(&d);
  *
- * A corpus is parsed record by record, and a general library, which allocates each string and hashes
- * each member, takes a quarter of the tokenizer's time for it. This parser keeps its memory from one
- * text to the next and takes a tenth of that (docs/corpora.md).
+ * A corpus is parsed record by record, and a general library, which allocates each string and
+ * hashes each member, takes a quarter of the tokenizer's time for it. This parser keeps its memory
+ * from one text to the next and takes a tenth of that (docs/corpora.md).
  *
  * It is strict: UTF-8 well-formed (no surrogates, escaped or not, except in pairs), no member twice
  * in one object, no NaN and no Infinity, nothing after the value. Numbers are kept as they are
