@@ -3,6 +3,7 @@
 
 #include "data/jdoc.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -237,13 +238,68 @@ static void test_limits(void **state)
     jdoc_clear(&d);
 }
 
+static uint32_t draw(uint32_t *seed, uint32_t below)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return (*seed >> 8) % below;
+}
+
+/* Change, take out or put in one byte. text[capacity] has room for one more. */
+static int64_t mutate(char *text, int64_t size, uint32_t *seed)
+{
+    static const char bytes[] =
+        "\"\\{}[],:019eE+-.truefalsn \n\tu\xe4\xbd\xa0\xed\xf0\x9f\x98\x80 dD8c";
+    const int64_t at = draw(seed, (uint32_t)size);
+    const char byte = bytes[draw(seed, sizeof bytes - 1)];
+    const uint32_t how = draw(seed, 3);
+    if (how == 0) memmove(text + at, text + at + 1, (size_t)(--size - at));
+    if (how == 1) memmove(text + at + 1, text + at, (size_t)(size++ - at));
+    if (how > 0) text[at] = byte;
+    return size;
+}
+
+/* Texts with a few mistakes: taken or refused as jansson does, which is another hand's parser. It
+ * refuses numbers beyond its types too. */
+static void test_as_another_parser(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "{\"a\":[1,-0.5e+3,true,false,null,\"x\\n\\u4f60\\ud83d\\ude00\"],\"b\":{}}",
+        "[{\"role\":\"user\",\"content\":\"你好\xF0\x9F\x98\x80\"},{\"role\":\"x\"}]",
+        "{\"a\":0,\"b\":{\"a\":[[],{}]},\"c\":\"\\\"\\\\\\/\\b\"}",
+        "[0,10.25,-1E-2,\"\xC3\xA9\xED\x9F\xBF\\uffff\"]",
+    };
+    struct jdoc d = { 0 };
+    uint32_t seed = 7;
+    int64_t accepted = 0;
+    for (int round = 0; round < 40000; round++) {
+        char text[128];
+        int64_t at;
+        json_error_t e;
+        int64_t size = (int64_t)strlen(texts[round % 4]);
+        memcpy(text, texts[round % 4], (size_t)size);
+        for (uint32_t i = draw(&seed, 4); i > 0; i--) size = mutate(text, size, &seed);
+        const bool taken = jdoc_parse(&d, text, size, &at) == ERR_OK;
+        json_t *other = json_loadb(text, (size_t)size,
+                                   JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &e);
+        if (taken != (other != NULL) && strstr(e.text, "too big") == NULL &&
+            strstr(e.text, "overflow") == NULL)
+            fail_msg("%.*s: %s, by jansson %s", (int)size, text, taken ? "taken" : "refused",
+                     other != NULL ? "taken" : e.text);
+        accepted += taken;
+        json_decref(other);
+    }
+    assert_true(accepted > 10000 && accepted < 30000); /* or it would say little */
+    jdoc_clear(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),  cmocka_unit_test(test_tree),
         cmocka_unit_test(test_strings), cmocka_unit_test(test_all_characters),
         cmocka_unit_test(test_errors),  cmocka_unit_test(test_utf8),
-        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_limits),  cmocka_unit_test(test_as_another_parser),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
