@@ -1,7 +1,7 @@
 # Third parties, each used by one place of the tree (see "Dependency order" in README.md). Three of
 # them can be left out, so that a machine with little but a compiler builds what computes; commands
 # that need one then say so in one line, and tests that need one are not built.
-option(SOULCHAT_WITH_HDF5 "Token shards (HDF5, zstd): prepare, inspect, train" ON)
+option(SOULCHAT_WITH_HDF5 "Token shards (HDF5, zstd, zlib): prepare, inspect, train" ON)
 option(SOULCHAT_WITH_SENTENCEPIECE "Tokenizer: prepare, tokenize, generate, chat" ON)
 option(SOULCHAT_WITH_ONEDNN "Matrix products of the CPU by oneDNN; OFF: our own, slower" ON)
 
@@ -48,15 +48,17 @@ endif()
 if(SOULCHAT_WITH_HDF5)
   soulchat_find(hdf5 libhdf5-dev hdf5.h hdf5 hdf5 hdf5-serial)
   soulchat_find(zstd libzstd-dev zstd.h zstd libzstd)
-  if(NOT hdf5_FOUND OR NOT zstd_FOUND)
+  soulchat_find(zlib zlib1g-dev zlib.h z zlib)
+  if(NOT hdf5_FOUND OR NOT zstd_FOUND OR NOT zlib_FOUND)
     list(APPEND soulchat_leave_out -DSOULCHAT_WITH_HDF5=OFF)
   else()
-    target_link_libraries(soulchat_hdf5 INTERFACE PkgConfig::hdf5 PkgConfig::zstd)
+    target_link_libraries(soulchat_hdf5 INTERFACE PkgConfig::hdf5 PkgConfig::zstd PkgConfig::zlib)
   endif()
-  list(APPEND SOULCHAT_DATA_LEFT_OUT "/data/shard_none\\.c$")
+  list(APPEND SOULCHAT_DATA_LEFT_OUT "/data/(shard|input)_none\\.c$")
 else()
   list(APPEND SOULCHAT_DATA_LEFT_OUT "/data/h5[a-z_]*\\.c$"
-       "/data/shard_(chunk|file_read|file_write|format|read|write)\\.c$")
+       "/data/shard_(chunk|file_read|file_write|format|read|write)\\.c$"
+       "/data/input_(gzip|zstd)\\.c$")
 endif()
 
 if(SOULCHAT_WITH_SENTENCEPIECE)

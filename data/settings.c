@@ -8,7 +8,7 @@
 static const struct cfg_row rows[] = {
     { "data.source", CFG_STRING, "", 0, 0, NULL,
       "files of dialogues, JSON or JSON lines, separated by commas" },
-    { "data.form", CFG_ENUM, "auto", 0, 0, "auto|soulchat|smile|sharegpt|alpaca",
+    { "data.form", CFG_ENUM, "auto", 0, 0, CORPUS_FORM_CHOICES,
       "form of the records; auto looks at the first one" },
     { "data.tokenizer", CFG_STRING, "", 0, 0, NULL, "folder of the model whose tokenizer is used" },
     { "data.dir", CFG_STRING, "", 0, 0, NULL, "directory of the prepared corpus" },
@@ -40,6 +40,8 @@ static const struct cfg_row rows[] = {
 const struct cfg_table data_settings = { rows, COUNT_OF(rows) };
 
 STATIC_ASSERT(CORPUS_AUTO == 0 && CORPUS_SOULCHAT == 1 && CORPUS_SMILE == 2 &&
-                  CORPUS_SHAREGPT == 3 && CORPUS_ALPACA == 4,
+                  CORPUS_SHAREGPT == 3 && CORPUS_ALPACA == 4 && CORPUS_OPENAI == 5 &&
+                  CORPUS_EMOLLM == 6 && CORPUS_PSYQA == 7 && CORPUS_BIANQUE == 8 &&
+                  CORPUS_CPSYCOUN == 9,
               "as in the choices of data.form");
 STATIC_ASSERT(CORPUS_FAIL == 0 && CORPUS_SKIP == 1, "as in the choices of data.on_bad_record");

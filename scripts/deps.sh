@@ -16,6 +16,7 @@ case ${1:-} in
     libdnnl-dev             # matrix products on the CPU
     libsentencepiece-dev    # tokenizer
     libhdf5-dev libzstd-dev # token shards
+    zlib1g-dev              # corpora packed with gzip
   ) ;;
   *) echo "usage: scripts/deps.sh [--slim]" >&2; exit 2 ;;
 esac
