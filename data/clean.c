@@ -295,7 +295,7 @@ static void remove_own_names(const struct work *w, struct clean_turn *t)
     struct speaker s;
     bool counted = false;
     for (int64_t at = 0; speaker_find(&s, t->text, t->size, t->role, names, &at);) {
-        if (s.role != t->role) continue;
+        if (s.role != t->role || !s.label) continue;
         if (!counted) find_in_turn(w, CLEAN_ROLE_NAME, t, s.begin);
         const int64_t shown = w->found->example_count[CLEAN_ROLE_NAME] - 1;
         const bool show = !counted && action == CLEAN_FIX;
@@ -338,7 +338,7 @@ static void find_other_speaker(const struct work *w, struct clean_turn *t)
     const char *const names[2] = { w->rules->name[0], w->rules->name[1] };
     struct speaker s;
     for (int64_t at = 0; speaker_find(&s, t->text, t->size, t->role, names, &at);)
-        if (s.role != t->role) {
+        if (s.role != t->role || !s.label) {
             find_in_turn(w, CLEAN_ROLE_OTHER, t, s.begin);
             return;
         }

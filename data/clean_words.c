@@ -14,61 +14,62 @@ static const struct {
     const char *text;
     enum word_kind kind;
     const char *unless; /* what follows where it means something else; NULL = nothing does */
+    const char *after;  /* what stands before where it is no word at all; NULL = nothing does */
 } words[] = {
-    { "自杀", WORD_CRISIS, "式" },
-    { "自尽", WORD_CRISIS, NULL },
-    { "自残", WORD_CRISIS, NULL },
-    { "自伤", WORD_CRISIS, NULL },
-    { "割腕", WORD_CRISIS, NULL },
-    { "割脉", WORD_CRISIS, NULL },
-    { "跳楼", WORD_CRISIS, "价" },
-    { "跳河", WORD_CRISIS, NULL },
-    { "上吊", WORD_CRISIS, NULL },
-    { "轻生", WORD_CRISIS, NULL },
-    { "寻死", WORD_CRISIS, NULL },
-    { "寻短见", WORD_CRISIS, NULL },
-    { "想死", WORD_CRISIS, "你" }, /* 想死你了: how much somebody is missed */
-    { "想去死", WORD_CRISIS, NULL },
-    { "一死了之", WORD_CRISIS, NULL },
-    { "一了百了", WORD_CRISIS, NULL },
-    { "死了算了", WORD_CRISIS, NULL },
-    { "不想活", WORD_CRISIS, "成" }, /* 不想活成那样: how somebody wants to live */
-    { "不想再活", WORD_CRISIS, NULL },
-    { "活不下去", WORD_CRISIS, NULL },
-    { "活着没意思", WORD_CRISIS, NULL },
-    { "结束生命", WORD_CRISIS, NULL },
-    { "结束自己的生命", WORD_CRISIS, NULL },
-    { "结束我的生命", WORD_CRISIS, NULL },
-    { "了结自己", WORD_CRISIS, NULL },
-    { "了断生命", WORD_CRISIS, NULL },
-    { "伤害自己的身体", WORD_CRISIS, NULL },
+    { "自杀", WORD_CRISIS, "式", NULL },
+    { "自尽", WORD_CRISIS, NULL, NULL },
+    { "自残", WORD_CRISIS, NULL, NULL },
+    { "自伤", WORD_CRISIS, NULL, NULL },
+    { "割腕", WORD_CRISIS, NULL, NULL },
+    { "割脉", WORD_CRISIS, NULL, NULL },
+    { "跳楼", WORD_CRISIS, "价", NULL },
+    { "跳河", WORD_CRISIS, NULL, NULL },
+    { "上吊", WORD_CRISIS, NULL, NULL },
+    { "轻生", WORD_CRISIS, "活", "减" }, /* 减轻生活压力 */
+    { "寻死", WORD_CRISIS, NULL, NULL },
+    { "寻短见", WORD_CRISIS, NULL, NULL },
+    { "想死", WORD_CRISIS, "你", NULL }, /* 想死你了: how much somebody is missed */
+    { "想去死", WORD_CRISIS, NULL, NULL },
+    { "一死了之", WORD_CRISIS, NULL, NULL },
+    { "一了百了", WORD_CRISIS, NULL, NULL },
+    { "死了算了", WORD_CRISIS, NULL, NULL },
+    { "不想活", WORD_CRISIS, "成", NULL }, /* 不想活成那样: how somebody wants to live */
+    { "不想再活", WORD_CRISIS, NULL, NULL },
+    { "活不下去", WORD_CRISIS, NULL, NULL },
+    { "活着没意思", WORD_CRISIS, NULL, NULL },
+    { "结束生命", WORD_CRISIS, NULL, NULL },
+    { "结束自己的生命", WORD_CRISIS, NULL, NULL },
+    { "结束我的生命", WORD_CRISIS, NULL, NULL },
+    { "了结自己", WORD_CRISIS, NULL, NULL },
+    { "了断生命", WORD_CRISIS, NULL, NULL },
+    { "伤害自己的身体", WORD_CRISIS, NULL, NULL },
     /* Only looked at in a counsellor's turn. */
-    { "作为AI", WORD_AI, NULL },
-    { "作为一个AI", WORD_AI, NULL },
-    { "作为一名AI", WORD_AI, NULL },
-    { "作为人工智能", WORD_AI, NULL },
-    { "作为一个人工智能", WORD_AI, NULL },
-    { "作为一名人工智能", WORD_AI, NULL },
-    { "作为机器人", WORD_AI, NULL },
-    { "作为一个机器人", WORD_AI, NULL },
-    { "我是AI", WORD_AI, NULL },
-    { "我是一个AI", WORD_AI, NULL },
-    { "我是一名AI", WORD_AI, NULL },
-    { "我是人工智能", WORD_AI, NULL },
-    { "我是一个人工智能", WORD_AI, NULL },
-    { "我是一名人工智能", WORD_AI, NULL },
-    { "我只是AI", WORD_AI, NULL },
-    { "我只是一个AI", WORD_AI, NULL },
-    { "我只是人工智能", WORD_AI, NULL },
-    { "我只是一个人工智能", WORD_AI, NULL },
-    { "我只是一个机器人", WORD_AI, NULL },
-    { "我只是一个程序", WORD_AI, NULL },
-    { "我是一个机器人", WORD_AI, NULL },
-    { "大语言模型", WORD_AI, NULL },
-    { "AI语言模型", WORD_AI, NULL },
-    { "ChatGPT", WORD_AI, NULL },
-    { "OpenAI", WORD_AI, NULL },
-    { "我是", WORD_I_AM, NULL },
+    { "作为AI", WORD_AI, NULL, NULL },
+    { "作为一个AI", WORD_AI, NULL, NULL },
+    { "作为一名AI", WORD_AI, NULL, NULL },
+    { "作为人工智能", WORD_AI, NULL, NULL },
+    { "作为一个人工智能", WORD_AI, NULL, NULL },
+    { "作为一名人工智能", WORD_AI, NULL, NULL },
+    { "作为机器人", WORD_AI, NULL, NULL },
+    { "作为一个机器人", WORD_AI, NULL, NULL },
+    { "我是AI", WORD_AI, NULL, NULL },
+    { "我是一个AI", WORD_AI, NULL, NULL },
+    { "我是一名AI", WORD_AI, NULL, NULL },
+    { "我是人工智能", WORD_AI, NULL, NULL },
+    { "我是一个人工智能", WORD_AI, NULL, NULL },
+    { "我是一名人工智能", WORD_AI, NULL, NULL },
+    { "我只是AI", WORD_AI, NULL, NULL },
+    { "我只是一个AI", WORD_AI, NULL, NULL },
+    { "我只是人工智能", WORD_AI, NULL, NULL },
+    { "我只是一个人工智能", WORD_AI, NULL, NULL },
+    { "我只是一个机器人", WORD_AI, NULL, NULL },
+    { "我只是一个程序", WORD_AI, NULL, NULL },
+    { "我是一个机器人", WORD_AI, NULL, NULL },
+    { "大语言模型", WORD_AI, NULL, NULL },
+    { "AI语言模型", WORD_AI, NULL, NULL },
+    { "ChatGPT", WORD_AI, NULL, NULL },
+    { "OpenAI", WORD_AI, NULL, NULL },
+    { "我是", WORD_I_AM, NULL, NULL },
 };
 STATIC_ASSERT(COUNT_OF(words) <= 127, "indices + 1 are bytes, and fit word_set.next");
 
@@ -111,6 +112,7 @@ bool word_find(struct word_hit *out, const struct word_set *set, const char *tex
             if (words[w - 1].unless != NULL &&
                 begins_with(text + after, size - after, words[w - 1].unless))
                 continue;
+            if (words[w - 1].after != NULL && ends_with(text, i, words[w - 1].after)) continue;
             *out = (struct word_hit){ words[w - 1].kind, i, after };
             *at = i + text_step((unsigned char)text[i]);
             return true;
@@ -138,12 +140,22 @@ static bool after_clause_end(const char *text, int64_t at)
     return at == 0 || ends_with(text, at, "你好");
 }
 
+/* Whether a quotation was opened shortly before and not closed: what somebody else might say. */
+static bool is_quoted(const char *text, int64_t at)
+{
+    for (int64_t back = 3; back <= 36 && back <= at; back++) {
+        if (begins_with(text + at - back, back, "”")) return false;
+        if (begins_with(text + at - back, back, "“")) return true;
+    }
+    return false;
+}
+
 bool word_names_counsellor(int64_t *end, const char *text, int64_t size, const struct word_hit *hit)
 {
     static const char *const titles[] = { "咨询师", "心理师", "治疗师", "心理医生" };
     static const char *const others[] = { "不", "找", "求助", "学", "问", "作为", "喜欢" };
     int64_t at = hit->end;
-    if (!after_clause_end(text, hit->begin)) return false;
+    if (!after_clause_end(text, hit->begin) || is_quoted(text, hit->begin)) return false;
     while (at < size && at - hit->end <= 45 && clause_end(text + at, size - at) == 0)
         at += text_step((unsigned char)text[at]);
     const int64_t clause = min_i64(at, size) - hit->end;
@@ -180,6 +192,8 @@ static const struct {
     { "助手", ROLE_COUNSELLOR, true },
 };
 
+static bool begins_line(const char *text, int64_t at) { return at == 0 || text[at - 1] == '\n'; }
+
 /* The start of a text, of a line, or what follows the end of a sentence or a blank. */
 static bool begins_sentence(const char *text, int64_t at)
 {
@@ -196,14 +210,16 @@ static bool speaker_before(struct speaker *out, const char *text, int64_t colon,
     for (int role = ROLE_CLIENT; role <= ROLE_COUNSELLOR; role++)
         if (names[role] != NULL && names[role][0] != '\0' &&
             ends_with(text, colon, names[role])) {
-            *out = (struct speaker){ (enum role)role, colon - (int64_t)strlen(names[role]), 0 };
-            if (begins_sentence(text, out->begin)) return true;
+            const int64_t begin = colon - (int64_t)strlen(names[role]);
+            *out = (struct speaker){ (enum role)role, begins_line(text, begin), begin, 0 };
+            if (begins_sentence(text, begin)) return true;
         }
     for (int64_t i = 0; i < COUNT_OF(speakers); i++) {
         if (!ends_with(text, colon, speakers[i].text)) continue;
-        *out = (struct speaker){ speakers[i].role, colon - (int64_t)strlen(speakers[i].text), 0 };
-        if (begins_sentence(text, out->begin))
-            return !speakers[i].noun || speakers[i].role == speaker;
+        const int64_t begin = colon - (int64_t)strlen(speakers[i].text);
+        const bool label = speakers[i].noun || begins_line(text, begin);
+        *out = (struct speaker){ speakers[i].role, label, begin, 0 };
+        if (begins_sentence(text, begin)) return !speakers[i].noun || speakers[i].role == speaker;
     }
     return false;
 }

@@ -44,6 +44,8 @@ bool word_names_counsellor(int64_t *end, const char *text, int64_t size,
 /* A speaker's name with a colon, as "支持者：", where a line or sentence begins. */
 struct speaker {
     enum role role;
+    bool label; /* a mere label of what follows: at the start of a line, or a title as 医生. Another
+                 * name amid a line ("...吗？求助者：...") divides it between two speakers. */
     int64_t begin, end; /* end is behind the colon and the blanks that follow it */
 };
 /* The next one at or after *at, which moves behind it. `names` of the template, may be NULL, are

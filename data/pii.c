@@ -167,7 +167,8 @@ static const char *const house_ends[] = { "号楼", "号院", "号", "弄", "栋
 static int64_t address_begin(const struct scan *s, int64_t at)
 {
     static const char *const stops[] = { "在", "住", "是", "到", "去", "来", "于", "从", "我",
-                                         "你", "他", "她", "的", "了", "有", "和", "就", NULL };
+                                         "你", "他", "她", "的", "了", "有", "和", "就",
+                                         "这", "那", "条", "一", NULL };
     for (int i = 0; i < 20 && at >= 3; i++) {
         const uint8_t *c = (const uint8_t *)s->text + at - 3;
         const bool is_cjk = c[0] >= 0xe4 && c[0] <= 0xe9 && c[1] >= 0x80 && c[2] >= 0x80;
