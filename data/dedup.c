@@ -123,8 +123,8 @@ err_t dedup_sign(struct dedup_signature *out, struct dedup_work *w, const struct
     out->chars = (int32_t)min_i64(w->stream_count - turn_count, INT32_MAX);
     memset(bin, 0xff, sizeof bin);
     uint64_t h = shingle_begin(w), exact = (uint64_t)w->stream_count;
-    for (int64_t i = 0; i < w->stream_count; i++) exact = mix(exact * ROLL + w->stream[i]);
-    out->exact = exact;
+    for (int64_t i = 0; i < w->stream_count; i++) exact = exact * ROLL + w->stream[i];
+    out->exact = exact = mix(exact);
     const int64_t count = w->stream_count > DEDUP_CHARS_MAX ? 0 : shingle_count(w);
     for (int64_t i = 0; i < count; i++) {
         h = shingle_next(w, h, i);

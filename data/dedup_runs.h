@@ -20,7 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define RUNS_BYTES (64 << 20) /* of memory; twice this is never exceeded */
+#define RUNS_BYTES (64 << 20) /* of memory for items and for sorting them */
 
 struct runs_item {
     uint64_t key, value;

@@ -38,18 +38,23 @@ static void read_all(const char *path, enum corpus_form form, enum corpus_on_bad
     struct corpus *c = NULL;
     struct dialogue_text d;
     struct clean_dialogue cleaned = { 0 };
-    int64_t counts[CLEAN_RULES_MAX] = { 0 };
-    bool found = true;
+    struct clean_rules *rules = NULL;
+    const struct clean_spec spec = { .client_name = "用户", .counsellor_name = "心理咨询师" };
+    struct clean_found found;
+    bool more = true;
+    memset(&found, 0, sizeof found);
+    ASSERT(clean_rules_open(&rules, &spec) == ERR_OK);
     err_t rc = corpus_open(&c, path, form, on_bad);
-    while (rc == ERR_OK && found) {
-        rc = corpus_next(c, &d, &found);
-        if (rc != ERR_OK || !found) break;
+    while (rc == ERR_OK && more) {
+        rc = corpus_next(c, &d, &more);
+        if (rc != ERR_OK || !more) break;
         check_dialogue(&d);
         ASSERT(clean_load(&cleaned, &d) == ERR_OK);
-        clean_apply(&cleaned, counts);
+        clean_apply(rules, &cleaned, &found);
         check_cleaned(&cleaned);
     }
     ASSERT(rc == ERR_OK || rc == ERR_FORMAT);
+    clean_rules_close(rules);
     clean_clear(&cleaned);
     corpus_close(c);
 }
