@@ -207,9 +207,11 @@ done:
     return rc;
 }
 
-/* *items is yours; NULL when there is no such file, or it is not whole or another recipe's. */
+/* *items is yours; NULL when there is no such file, or it is not whole, another recipe's, or of
+ * another number of items than `wanted` (-1 = any). */
 static err_t load_state(void **items, int64_t *item_count, struct prepare_counts *counts,
-                        const struct prepare_work *w, const char *name, size_t item_bytes)
+                        const struct prepare_work *w, const char *name, size_t item_bytes,
+                        int64_t wanted)
 {
     err_t rc = ERR_OK;
     struct buf text = { 0 };
@@ -225,6 +227,7 @@ static err_t load_state(void **items, int64_t *item_count, struct prepare_counts
     memcpy(&head, text.data, sizeof head);
     if (memcmp(head.recipe, counts->recipe, sizeof head.recipe) != 0 ||
         head.counts_bytes != (int64_t)sizeof *counts || head.item_count < 1 ||
+        (wanted >= 0 && head.item_count != wanted) ||
         (size_t)head.item_count != (text.size - fixed) / item_bytes)
         goto done;
     sha256_of(digest, text.data, text.size - sizeof digest);
@@ -244,18 +247,15 @@ err_t prepare_work_load(struct prepare_work *w, struct prepare_counts *counts)
 {
     void *items;
     struct spool spool;
-    TRY(load_state(&items, &w->plan.count, counts, w, PLAN_FILE, 1));
+    const err_t rc = spool_open(&spool, w->dir);
+    const int64_t rows = spool.count;
+    spool_close(&spool);
+    if (rc != ERR_OK) return ERR_OK; /* the first pass was not finished */
+    TRY(load_state(&items, &w->plan.count, counts, w, PLAN_FILE, 1, rows));
     w->plan.fate = items;
     if (items == NULL) return ERR_OK;
-    const err_t rc = spool_open(&spool, w->dir);
-    const bool whole = rc == ERR_OK && spool.count == w->plan.count;
-    spool_close(&spool);
-    if (!whole) {
-        prepare_plan_clear(&w->plan);
-        return ERR_OK;
-    }
     w->keep = true;
-    TRY(load_state(&items, &w->done_count, counts, w, JOURNAL_FILE, sizeof *w->done));
+    TRY(load_state(&items, &w->done_count, counts, w, JOURNAL_FILE, sizeof *w->done, -1));
     w->done = items;
     return ERR_OK;
 }
@@ -269,7 +269,8 @@ err_t prepare_work_drop_journal(struct prepare_work *w, struct prepare_counts *c
     free(w->done);
     w->done = NULL;
     w->done_count = 0;
-    TRY(load_state(&fate, &w->plan.count, counts, w, PLAN_FILE, 1));
+    TRY(load_state(&fate, &w->plan.count, counts, w, PLAN_FILE, 1,
+                   w->plan.count));
     if (fate == NULL) RAISE(IO, "%s: the plan is gone", w->dir);
     free(fate); /* w has it */
     return ERR_OK;
