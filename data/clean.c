@@ -45,7 +45,8 @@ static const struct clean_rule rules[CLEAN_RULE_COUNT] = {
     [CLEAN_NEWLINES] = { "newlines", "turns", "repeated newlines turned into one", CLEAN_FIX,
                          FIX | OFF },
     [CLEAN_ROLE_NAME] = { "role_name", "turns",
-                          "the speaker's own name (支持者：) where a line or sentence begins removed",
+                          "the speaker's own name (支持者：) where a line or sentence begins "
+                          "removed",
                           CLEAN_FIX, FIX | DROP | KEEP | OFF },
     [CLEAN_STRIP] = { "strip", "turns", "surrounding white space removed", CLEAN_FIX, FIX },
     [CLEAN_EMPTY_TURN] = { "empty_turn", "turns", "empty turns removed", CLEAN_FIX, FIX },
@@ -56,16 +57,15 @@ static const struct clean_rule rules[CLEAN_RULE_COUNT] = {
                       "turns joined to the same person's turn before, by a newline", CLEAN_FIX,
                       FIX },
     [CLEAN_LONG_TURN] = { "long_turn", "turns",
-                               "turns of more characters than data.long_turn, kept", CLEAN_KEEP,
-                               KEEP | CONTEXT | DROP | OFF },
+                          "turns of more characters than data.long_turn, kept", CLEAN_KEEP,
+                          KEEP | CONTEXT | DROP | OFF },
     [CLEAN_ID_CARD] = { "id_card", "places", "identity card numbers masked", CLEAN_MASK,
                         MASK | KEEP | DROP | OFF },
     [CLEAN_PHONE] = { "phone", "places", "telephone numbers masked, but for public help lines",
                       CLEAN_MASK, MASK | KEEP | DROP | OFF },
     [CLEAN_EMAIL] = { "email", "places", "e-mail addresses masked", CLEAN_MASK,
                       MASK | KEEP | DROP | OFF },
-    [CLEAN_URL] = { "url", "places", "web addresses masked", CLEAN_MASK,
-                    MASK | KEEP | DROP | OFF },
+    [CLEAN_URL] = { "url", "places", "web addresses masked", CLEAN_MASK, MASK | KEEP | DROP | OFF },
     [CLEAN_QQ] = { "qq", "places", "QQ numbers masked", CLEAN_MASK, MASK | KEEP | DROP | OFF },
     [CLEAN_WECHAT] = { "wechat", "places", "WeChat accounts masked", CLEAN_MASK,
                        MASK | KEEP | DROP | OFF },
@@ -85,13 +85,15 @@ static const struct clean_rule rules[CLEAN_RULE_COUNT] = {
                                  "dialogues that the counsellor begins, kept", CLEAN_KEEP,
                                  KEEP | FIX | DROP },
     [CLEAN_CLIENT_LAST] = { "client_last", "dialogues",
-                            "dialogues that end with the client, kept; the last turn trains nothing",
+                            "dialogues that end with the client, kept; the last turn trains "
+                            "nothing",
                             CLEAN_KEEP, KEEP | FIX | DROP },
 };
 
 static const char *const action_names[CLEAN_ACTION_COUNT] = {
-    [CLEAN_OFF] = "off",         [CLEAN_KEEP] = "keep", [CLEAN_FIX] = "fix",   [CLEAN_MASK] = "mask",
-    [CLEAN_CONTEXT] = "context", [CLEAN_TAG] = "tag",   [CLEAN_DROP] = "drop",
+    [CLEAN_OFF] = "off",   [CLEAN_KEEP] = "keep",       [CLEAN_FIX] = "fix",
+    [CLEAN_MASK] = "mask", [CLEAN_CONTEXT] = "context", [CLEAN_TAG] = "tag",
+    [CLEAN_DROP] = "drop",
 };
 
 const struct clean_rule *clean_rule_at(int64_t index)
@@ -141,7 +143,8 @@ static err_t set_action(struct clean_rules *r, bool *given, const char *text, in
     if (equals == NULL)
         RAISE(USAGE, "data.rules: %.*s; expected rule=action, as in crisis=drop", (int)size, text);
     const int64_t name_size = equals - text, action_size = size - name_size - 1;
-    const int64_t rule = find_name(&rules[0].name, CLEAN_RULE_COUNT, sizeof rules[0], text, name_size);
+    const int64_t rule =
+        find_name(&rules[0].name, CLEAN_RULE_COUNT, sizeof rules[0], text, name_size);
     if (rule < 0)
         RAISE(USAGE, "data.rules: there is no rule %.*s; soulchat prepare --list-rules names them",
               (int)name_size, text);
@@ -208,8 +211,8 @@ void clean_rules_sha256(char hex[SHA256_HEX_SIZE], const struct clean_rules *r)
             size += snprintf(text + size, sizeof text - (size_t)size, "=%s",
                              action_names[r->action[i]]);
         if (i == CLEAN_LONG_TURN && r->long_turn != CLEAN_LONG_CHARS)
-            size += snprintf(text + size, sizeof text - (size_t)size, ">%lld",
-                             (long long)r->long_turn);
+            size +=
+                snprintf(text + size, sizeof text - (size_t)size, ">%lld", (long long)r->long_turn);
         sha256_update(&sum, text, (size_t)size + 1);
     }
     sha256_final(&sum, digest);
@@ -487,8 +490,7 @@ static void look_at_ends(const struct work *w)
     if (d->turns[0].role == ROLE_COUNSELLOR) {
         find_in_dialogue(w, CLEAN_COUNSELLOR_FIRST, 0);
         if (w->rules->action[CLEAN_COUNSELLOR_FIRST] == CLEAN_FIX) {
-            memmove(&d->turns[0], &d->turns[1],
-                    (size_t)(d->turn_count - 1) * sizeof *d->turns);
+            memmove(&d->turns[0], &d->turns[1], (size_t)(d->turn_count - 1) * sizeof *d->turns);
             d->turn_count--;
         }
     }

@@ -28,9 +28,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CLEAN_EXAMPLES_MAX 3   /* kept for each rule */
-#define CLEAN_SNIPPET_MAX  160 /* bytes of each side of an example, with the NUL */
-#define CLEAN_LONG_CHARS    2000 /* characters: the default of clean_spec.long_turn */
+#define CLEAN_EXAMPLES_MAX 3    /* kept for each rule */
+#define CLEAN_SNIPPET_MAX  160  /* bytes of each side of an example, with the NUL */
+#define CLEAN_LONG_CHARS   2000 /* characters: the default of clean_spec.long_turn */
 
 /* In the order in which they are reported; the work is done in about this order. */
 enum clean_rule_id {
@@ -117,8 +117,8 @@ struct clean_found {
 };
 
 struct clean_spec {
-    const char *actions;   /* "rule=action, rule=action"; NULL or "" = the standard ones */
-    int64_t long_turn;     /* characters that make a turn over-long; 0 = CLEAN_LONG_CHARS */
+    const char *actions; /* "rule=action, rule=action"; NULL or "" = the standard ones */
+    int64_t long_turn;   /* characters that make a turn over-long; 0 = CLEAN_LONG_CHARS */
     const char *client_name, *counsellor_name; /* of the template, may be NULL; copied */
 };
 

@@ -213,13 +213,13 @@ static const struct {
     const char *name;
     bool breaks;
 } tags[] = {
-    { "a", false },      { "b", false },     { "i", false },      { "u", false },
-    { "p", true },       { "br", true },     { "hr", true },      { "li", true },
-    { "ul", false },     { "ol", false },    { "em", false },     { "h1", true },
-    { "h2", true },      { "h3", true },     { "h4", true },      { "td", false },
-    { "th", false },     { "tr", true },     { "div", true },     { "img", false },
-    { "pre", true },     { "sub", false },   { "sup", false },    { "font", false },
-    { "span", false },   { "code", false },  { "strong", false }, { "table", false },
+    { "a", false },      { "b", false },     { "i", false },         { "u", false },
+    { "p", true },       { "br", true },     { "hr", true },         { "li", true },
+    { "ul", false },     { "ol", false },    { "em", false },        { "h1", true },
+    { "h2", true },      { "h3", true },     { "h4", true },         { "td", false },
+    { "th", false },     { "tr", true },     { "div", true },        { "img", false },
+    { "pre", true },     { "sub", false },   { "sup", false },       { "font", false },
+    { "span", false },   { "code", false },  { "strong", false },    { "table", false },
     { "script", false }, { "style", false }, { "blockquote", true },
 };
 
@@ -247,10 +247,10 @@ static int64_t tag_size(bool *breaks, const char *text, int64_t size)
 static const struct {
     const char *name, *text;
 } entities[] = {
-    { "&nbsp;", " " },    { "&lt;", "<" },      { "&gt;", ">" },       { "&amp;", "&" },
-    { "&quot;", "\"" },   { "&apos;", "'" },    { "&hellip;", "…" },   { "&mdash;", "—" },
-    { "&ldquo;", "“" },   { "&rdquo;", "”" },   { "&lsquo;", "‘" },    { "&rsquo;", "’" },
-    { "&middot;", "·" },  { "&bull;", "•" },    { "&ensp;", " " },     { "&emsp;", " " },
+    { "&nbsp;", " " },   { "&lt;", "<" },    { "&gt;", ">" },     { "&amp;", "&" },
+    { "&quot;", "\"" },  { "&apos;", "'" },  { "&hellip;", "…" }, { "&mdash;", "—" },
+    { "&ldquo;", "“" },  { "&rdquo;", "”" }, { "&lsquo;", "‘" },  { "&rsquo;", "’" },
+    { "&middot;", "·" }, { "&bull;", "•" },  { "&ensp;", " " },   { "&emsp;", " " },
 };
 
 static int64_t put_utf8(char out[4], uint32_t c)

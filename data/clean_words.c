@@ -178,18 +178,12 @@ static const struct {
     enum role role;
     bool noun;
 } speakers[] = {
-    { "求助者", ROLE_CLIENT, false },
-    { "来访者", ROLE_CLIENT, false },
-    { "倾诉者", ROLE_CLIENT, false },
-    { "用户", ROLE_CLIENT, true },
-    { "患者", ROLE_CLIENT, true },
-    { "病人", ROLE_CLIENT, true },
-    { "支持者", ROLE_COUNSELLOR, false },
-    { "心理咨询师", ROLE_COUNSELLOR, false },
-    { "咨询师", ROLE_COUNSELLOR, false },
-    { "心理医生", ROLE_COUNSELLOR, true },
-    { "医生", ROLE_COUNSELLOR, true },
-    { "助手", ROLE_COUNSELLOR, true },
+    { "求助者", ROLE_CLIENT, false },     { "来访者", ROLE_CLIENT, false },
+    { "倾诉者", ROLE_CLIENT, false },     { "用户", ROLE_CLIENT, true },
+    { "患者", ROLE_CLIENT, true },        { "病人", ROLE_CLIENT, true },
+    { "支持者", ROLE_COUNSELLOR, false }, { "心理咨询师", ROLE_COUNSELLOR, false },
+    { "咨询师", ROLE_COUNSELLOR, false }, { "心理医生", ROLE_COUNSELLOR, true },
+    { "医生", ROLE_COUNSELLOR, true },    { "助手", ROLE_COUNSELLOR, true },
 };
 
 static bool begins_line(const char *text, int64_t at) { return at == 0 || text[at - 1] == '\n'; }
@@ -208,8 +202,7 @@ static bool speaker_before(struct speaker *out, const char *text, int64_t colon,
                            const char *const names[2])
 {
     for (int role = ROLE_CLIENT; role <= ROLE_COUNSELLOR; role++)
-        if (names[role] != NULL && names[role][0] != '\0' &&
-            ends_with(text, colon, names[role])) {
+        if (names[role] != NULL && names[role][0] != '\0' && ends_with(text, colon, names[role])) {
             const int64_t begin = colon - (int64_t)strlen(names[role]);
             *out = (struct speaker){ (enum role)role, begins_line(text, begin), begin, 0 };
             if (begins_sentence(text, begin)) return true;

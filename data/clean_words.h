@@ -37,7 +37,8 @@ bool word_find(struct word_hit *out, const struct word_set *set, const char *tex
                int64_t *at);
 
 /* Whether a hit of WORD_I_AM is the speaker's own introduction as a counsellor: a clause that ends
- * with a title, not quoted and not part of a sentence about something else. *end becomes its end. */
+ * with a title, not quoted and not part of a sentence about something else. *end becomes its end.
+ */
 bool word_names_counsellor(int64_t *end, const char *text, int64_t size,
                            const struct word_hit *hit);
 

@@ -8,8 +8,8 @@
  * whose Jaccard similarity |A and B| / |A or B| reaches a threshold.
  *
  * Five characters of Chinese are two or three words: unrelated dialogues about the same trouble
- * share 0 to 3 % of such shingles, a copy with a changed sentence 80 % and more. Candidates come from
- * one-permutation MinHash (Li, Owen, Zhang 2012) with 120 bins, empty bins filled by optimal
+ * share 0 to 3 % of such shingles, a copy with a changed sentence 80 % and more. Candidates come
+ * from one-permutation MinHash (Li, Owen, Zhang 2012) with 120 bins, empty bins filled by optimal
  * densification (Shrivastava 2017): one hash of each shingle instead of 120. The bins make 20 bands
  * of 6; two dialogues are compared if one band agrees, which for similarity s happens with
  * probability 1-(1-s^6)^20:
@@ -29,7 +29,7 @@
 
 #include <stdint.h>
 
-#define DEDUP_SHINGLE   5  /* characters */
+#define DEDUP_SHINGLE   5 /* characters */
 #define DEDUP_BANDS     20
 #define DEDUP_BAND_BINS 6
 #define DEDUP_BINS      (DEDUP_BANDS * DEDUP_BAND_BINS)

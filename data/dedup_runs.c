@@ -61,7 +61,8 @@ void runs_close(struct runs *r)
 int64_t runs_count(const struct runs *r) { return r->total; }
 int64_t runs_spilled(const struct runs *r) { return r->run_count; }
 
-/* ---- in memory: radix sort, least significant byte first; bytes that all share are skipped ---- */
+/* ---- in memory: radix sort, least significant byte first; bytes that all share are skipped ----
+ */
 
 static unsigned digit_of(const struct runs_item *item, int digit)
 {
@@ -95,8 +96,7 @@ static err_t grow(struct runs *r)
     if (items != NULL) r->items = items;
     struct runs_item *scratch = realloc(r->scratch, (size_t)capacity * sizeof *scratch);
     if (scratch != NULL) r->scratch = scratch;
-    if (items == NULL || scratch == NULL)
-        RAISE(NOMEM, "sorting %lld items", (long long)capacity);
+    if (items == NULL || scratch == NULL) RAISE(NOMEM, "sorting %lld items", (long long)capacity);
     r->capacity = capacity;
     return ERR_OK;
 }

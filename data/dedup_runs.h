@@ -1,6 +1,6 @@
 /*
- * dedup_runs.h - pairs of 64-bit numbers in order, as many as the disk holds: what fits in memory is
- * sorted there, more is spilled as sorted runs and merged while reading.
+ * dedup_runs.h - pairs of 64-bit numbers in order, as many as the disk holds: what fits in memory
+ * is sorted there, more is spilled as sorted runs and merged while reading.
  *
  *     struct runs *r;
  *     TRY(runs_open(&r, "out.work", RUNS_BYTES));
@@ -9,8 +9,8 @@
  *     while ((rc = runs_next(r, &item, &found)) == ERR_OK && found) ...
  *     runs_close(r);
  *
- * The order is by key, then by value: a function of the set alone, not of the order of adding. Spill
- * files have no name (they are unlinked as soon as they are open), so nothing is left behind.
+ * The order is by key, then by value: a function of the set alone, not of the order of adding.
+ * Spill files have no name (they are unlinked as soon as they are open), so nothing is left behind.
  */
 #ifndef DATA_DEDUP_RUNS_H
 #define DATA_DEDUP_RUNS_H

@@ -64,9 +64,9 @@ static int64_t any_at(const struct scan *s, int64_t at, const char *const *words
  * Latin letters are no part of a longer word. */
 static bool is_named(const struct scan *s, int64_t at, const char *const *names)
 {
-    static const char *const between[] = { "号码", "账号", "帐号", "号", "是",  "为", "加", "群",
-                                           "我",   "的",   "：",   ":",  " ",   "=",  "（", "(",
-                                           "，",   ",",    "“",    "\"", "@",   NULL };
+    static const char *const between[] = { "号码", "账号", "帐号", "号", "是", "为", "加", "群",
+                                           "我",   "的",   "：",   ":",  " ",  "=",  "（", "(",
+                                           "，",   ",",    "“",    "\"", "@",  NULL };
     for (int i = 0; i <= 6; i++) {
         const int64_t name = any_before(s, at, names);
         if (name > 0 && !(is_letter(s->text[at - 1]) && is_alnum(byte_at(s, at - name - 1))))
@@ -80,8 +80,8 @@ static bool is_named(const struct scan *s, int64_t at, const char *const *names)
 
 static const char *const qq_names[] = { "qq", "扣扣", NULL };
 /* Longer ones first. "v信" and the rest are how people write it to pass filters. */
-static const char *const wechat_names[] = { "微信", "薇信", "v信", "weixin", "wechat",
-                                            "vx",   "wx",   NULL };
+static const char *const wechat_names[] = { "微信",   "薇信", "v信", "weixin",
+                                            "wechat", "vx",   "wx",  NULL };
 
 /* ---- numbers ---- */
 
@@ -92,7 +92,8 @@ static bool is_birth_date(const char *d)
     return year >= 1900 && year < 2100 && month >= 1 && month <= 12 && day >= 1 && day <= 31;
 }
 
-/* GB 11643: six digits of place, date of birth, three of order, check digit (ISO 7064, MOD 11-2). */
+/* GB 11643: six digits of place, date of birth, three of order, check digit (ISO 7064, MOD 11-2).
+ */
 static int64_t id_card(const struct scan *s, int64_t at)
 {
     static const uint8_t weight[17] = { 7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2 };
@@ -160,15 +161,15 @@ static int64_t phone(const struct scan *s, int64_t at)
 /* ---- addresses ---- */
 
 static const char *const road_ends[] = { "路", "街", "巷", "大道", "胡同", "小区", "花园", NULL };
-static const char *const house_ends[] = { "号楼", "号院", "号", "弄", "栋", "幢", "座",
-                                          "单元", "室",   "层", NULL };
+static const char *const house_ends[] = { "号楼", "号院", "号", "弄", "栋", "幢",
+                                          "座",   "单元", "室", "层", NULL };
 
 /* Where the names before a road begin: at most 20 characters back, not over what is no name. */
 static int64_t address_begin(const struct scan *s, int64_t at)
 {
-    static const char *const stops[] = { "在", "住", "是", "到", "去", "来", "于", "从", "我",
-                                         "你", "他", "她", "的", "了", "有", "和", "就",
-                                         "这", "那", "条", "一", NULL };
+    static const char *const stops[] = { "在", "住", "是", "到", "去", "来", "于", "从",
+                                         "我", "你", "他", "她", "的", "了", "有", "和",
+                                         "就", "这", "那", "条", "一", NULL };
     for (int i = 0; i < 20 && at >= 3; i++) {
         const uint8_t *c = (const uint8_t *)s->text + at - 3;
         const bool is_cjk = c[0] >= 0xe4 && c[0] <= 0xe9 && c[1] >= 0x80 && c[2] >= 0x80;
@@ -318,8 +319,8 @@ int64_t pii_find(struct pii_span *out, int64_t max, int64_t *at, const char *tex
 const char *pii_mask(enum pii_kind kind, int64_t bytes)
 {
     static const char *const masks[PII_KIND_COUNT] = {
-        [PII_ID_CARD] = "[证件号]", [PII_PHONE] = "[电话]",  [PII_EMAIL] = "[邮箱]",
-        [PII_URL] = "[网址]",       [PII_QQ] = "[QQ]",       [PII_WECHAT] = "[微信]",
+        [PII_ID_CARD] = "[证件号]", [PII_PHONE] = "[电话]", [PII_EMAIL] = "[邮箱]",
+        [PII_URL] = "[网址]",       [PII_QQ] = "[QQ]",      [PII_WECHAT] = "[微信]",
         [PII_ADDRESS] = "[地址]",
     };
     return (int64_t)strlen(masks[kind]) <= bytes ? masks[kind] : "***";

@@ -242,10 +242,10 @@ static int64_t row_after(const struct prepare_plan *plan, int64_t written)
 static err_t write_all(struct run *r)
 {
     err_t rc = ERR_OK;
-    const int64_t going = r->counts->tidied - r->counts->duplicates.exact *
-                              (r->options->duplicates != DUPLICATES_KEEP) -
-                          r->counts->duplicates.near *
-                              (r->options->duplicates == DUPLICATES_DROP_NEAR);
+    const int64_t going =
+        r->counts->tidied -
+        r->counts->duplicates.exact * (r->options->duplicates != DUPLICATES_KEEP) -
+        r->counts->duplicates.near * (r->options->duplicates == DUPLICATES_DROP_NEAR);
     progress_begin(&r->progress, "prepare", "dialogues", going);
     for (int64_t row = row_after(&r->work.plan, r->counts->dialogues); row < r->spool.count;) {
         struct prepare_batch *b = filling(r);

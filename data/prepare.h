@@ -5,16 +5,16 @@
  *     plan         which dialogues are duplicates, which split each of the others is in
  *     second pass  spool -> tokenize (in parallel) -> shards, in the order of the corpus
  *
- * The bytes written depend on the sources and the options alone, not on the number of threads. Which
- * dialogues are written, and into which split each goes, does not depend on the order of the sources
- * either. The directory appears whole or not at all (data/shard.h).
+ * The bytes written depend on the sources and the options alone, not on the number of threads.
+ * Which dialogues are written, and into which split each goes, does not depend on the order of the
+ * sources either. The directory appears whole or not at all (data/shard.h).
  *
  * A folder OUT.work beside the output holds the spool, the plan and a journal of finished shards.
  * A run that was stopped or killed after the plan was made leaves it, with the finished shards in
- * OUT.tmp; the same command then goes on behind the last finished shard and writes the bytes that an
- * undisturbed run writes. Anything that would change them (a source's bytes, a setting, the
- * tokenizer, the program) makes it begin anew. Memory does not grow with the corpus but for 20 bytes
- * for each dialogue.
+ * OUT.tmp; the same command then goes on behind the last finished shard and writes the bytes that
+ * an undisturbed run writes. Anything that would change them (a source's bytes, a setting, the
+ * tokenizer, the program) makes it begin anew. Memory does not grow with the corpus but for 20
+ * bytes for each dialogue.
  */
 #ifndef DATA_PREPARE_H
 #define DATA_PREPARE_H
@@ -63,9 +63,9 @@ struct prepare_options {
     enum prepare_split_rule split_rule;
     uint64_t split_seed;
     int64_t validation_permyriad, test_permyriad;
-    int64_t max_dialogues; /* read no more; 0 = all */
-    int64_t threads;       /* 0 = one for each processor */
-    bool resume;           /* go on where an equal run was stopped */
+    int64_t max_dialogues;       /* read no more; 0 = all */
+    int64_t threads;             /* 0 = one for each processor */
+    bool resume;                 /* go on where an equal run was stopped */
     bool (*stop)(void *context); /* asked often; true: ERR_INTERRUPTED. NULL = never */
     void *stop_context;
 };
@@ -101,16 +101,16 @@ struct prepare_near_example {
 
 /* Duplicates, whether dropped or kept, and what of the held-out splits is alike in training. */
 struct prepare_duplicate_counts {
-    int64_t exact;         /* dialogues that equal a better one */
-    int64_t near;          /* others that are near duplicates of a better one */
-    int64_t compared;      /* pairs compared exactly */
-    int64_t clusters;      /* of two or more dialogues */
-    int64_t spilled_runs;  /* 0: everything was sorted in memory */
-    int64_t held_out;      /* dialogues of validation and test that were checked */
-    int64_t leaked_exact;  /* of these: with an exact duplicate in training */
-    int64_t leaked_near;   /* with a near duplicate in training */
-    int64_t leaked_alike;  /* at a similarity of 0.5 or more, as far as seen (about a quarter of those
-                              at 0.5, nearly all at 0.7) */
+    int64_t exact;        /* dialogues that equal a better one */
+    int64_t near;         /* others that are near duplicates of a better one */
+    int64_t compared;     /* pairs compared exactly */
+    int64_t clusters;     /* of two or more dialogues */
+    int64_t spilled_runs; /* 0: everything was sorted in memory */
+    int64_t held_out;     /* dialogues of validation and test that were checked */
+    int64_t leaked_exact; /* of these: with an exact duplicate in training */
+    int64_t leaked_near;  /* with a near duplicate in training */
+    int64_t leaked_alike; /* at a similarity of 0.5 or more, as far as seen (about a quarter of
+                             those at 0.5, nearly all at 0.7) */
     int64_t example_count;
     struct prepare_near_example example[PREPARE_EXAMPLES_MAX]; /* the longest ones */
 };
@@ -128,7 +128,8 @@ struct prepare_counts {
     int64_t crisis_dialogues;          /* written with the flag */
     int64_t tokens, prompt_line_tokens, target_tokens; /* all; in ctx runs; in targets */
     int64_t first_stored;                              /* turns whose first run had to be kept */
-    uint8_t recipe[SHA256_BYTES]; /* names the result: inputs, rules, template, tokenizer, version */
+    uint8_t
+        recipe[SHA256_BYTES]; /* names the result: inputs, rules, template, tokenizer, version */
     double seconds;
 };
 
@@ -139,6 +140,14 @@ struct prepare_counts {
  * stopped. After any error `out` is as it was; what can be gone on from stays in OUT.work.
  */
 MUST_USE err_t prepare_run(struct prepare_counts *counts, const struct prepare_options *o);
+
+/*
+ * Whether a corpus is what these settings would prepare: the template, the cleaning rules, the
+ * split seed and, where data.tokenizer is given, the tokenizer. Only settings that somebody gave
+ * count, so that a corpus can be used without its configuration. ERR_USAGE names the part that
+ * differs and both values.
+ */
+MUST_USE err_t prepare_check_shards(const struct shards *shards, const struct cfg *cfg);
 
 /* The report as a JSON object (it goes into prepared.json: no times) and as a table for people. */
 MUST_USE err_t prepare_report_json(struct buf *out, const struct prepare_counts *counts,

@@ -73,8 +73,7 @@ static err_t take_row(struct prepare_batch *b, const struct batch_context *c, in
     int64_t topic_size;
     GROW(b->dialogues, b->dialogue_capacity, b->dialogue_count + 1);
     GROW(b->turns, b->turn_capacity, b->turn_count + row->turn_count);
-    TRY(spool_decode(b->spool_turns, &topic, &topic_size, record, row->text_size,
-                     row->turn_count));
+    TRY(spool_decode(b->spool_turns, &topic, &topic_size, record, row->text_size, row->turn_count));
     struct batch_dialogue *d = &b->dialogues[b->dialogue_count++];
     *d = (struct batch_dialogue){ .turn_first = b->turn_count,
                                   .turn_count = row->turn_count,

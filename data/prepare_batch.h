@@ -15,7 +15,7 @@
 
 struct batch_turn {
     enum role role;
-    uint8_t flags; /* enum turn_flag: those that are not about runs */
+    uint8_t flags;          /* enum turn_flag: those that are not about runs */
     struct shard_turn runs; /* offsets index the batch's ids */
 };
 
@@ -55,15 +55,16 @@ void prepare_batch_clear(struct prepare_batch *b);
 
 /* ---- shared ---- */
 
-/* A dialogue's hash: the first 8 bytes of sha256 over, for each turn, its role as one byte, its size
- * as 8 bytes little-endian, its text. */
+/* A dialogue's hash: the first 8 bytes of sha256 over, for each turn, its role as one byte, its
+ * size as 8 bytes little-endian, its text. */
 void prepare_hash(uint8_t hash[8], const struct clean_dialogue *d);
 /* Topics are labels; one that is longer than the format takes is cut between characters. */
 void prepare_topic(char out[SHARD_TEXT_MAX], const char *topic);
 /* ERR_INTERRUPTED when the options' stop function says so. */
 MUST_USE err_t prepare_check_stop(const struct prepare_options *o);
 MUST_USE err_t prepare_source_bytes(int64_t *total, const struct prepare_options *o);
-/* Room for `wanted` items in an array and its capacity; leaves with ERR_NOMEM, the array as it was. */
+/* Room for `wanted` items in an array and its capacity; leaves with ERR_NOMEM, the array as it was.
+ */
 #define GROW(items, capacity, wanted)                                                              \
     do {                                                                                           \
         void *grown_ = (items);                                                                    \

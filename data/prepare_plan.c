@@ -10,8 +10,9 @@
 #include <string.h>
 
 #define ROWS_AT_ONCE 4096
-#define NEIGHBOURS   16   /* of a bucket: the best ones, and those before, that one is compared with */
-#define ALIKE        0.5  /* similarity from which held-out dialogues are reported */
+#define NEIGHBOURS   16 /* of a bucket: the best ones, and those before, that one is compared with \
+                         */
+#define ALIKE 0.5       /* similarity from which held-out dialogues are reported */
 
 /* A dialogue's shingles, kept while it is compared with several others. */
 struct compared {
@@ -20,8 +21,8 @@ struct compared {
     struct spool_row row;
 };
 
-/* Everything between the passes. Ranks number the dialogues that are not exact duplicates, or, where
- * those are kept, all of them: 0 is the best. */
+/* Everything between the passes. Ranks number the dialogues that are not exact duplicates, or,
+ * where those are kept, all of them: 0 is the best. */
 struct planner {
     const struct prepare_options *options;
     struct prepare_counts *counts;
@@ -273,15 +274,15 @@ static err_t load_compared(struct planner *p, struct compared *c, uint32_t rank)
 }
 
 /* The beginning of its first turn, on one line. */
-static err_t copy_beginning(struct planner *p, char out[CLEAN_SNIPPET_MAX], const struct compared *c)
+static err_t copy_beginning(struct planner *p, char out[CLEAN_SNIPPET_MAX],
+                            const struct compared *c)
 {
     const char *topic;
     int64_t topic_size;
     TRY(spool_decode(p->turns, &topic, &topic_size, c->text.data, c->row.text_size,
                      c->row.turn_count));
     const struct spool_turn *t = &p->turns[0];
-    const int64_t size =
-        utf8_valid_prefix(t->text, min_i64(t->size, CLEAN_SNIPPET_MAX - 1));
+    const int64_t size = utf8_valid_prefix(t->text, min_i64(t->size, CLEAN_SNIPPET_MAX - 1));
     memcpy(out, t->text, (size_t)size);
     out[size] = '\0';
     for (int64_t i = 0; i < size; i++)
@@ -301,8 +302,8 @@ static err_t near_example(struct planner *p, double similarity)
     return copy_beginning(p, e->other, &p->a);
 }
 
-/* Compare a pair, the worse one in p->a already. Pairs come in the order of the worse one's rank, so
- * whether the better one stays is known. */
+/* Compare a pair, the worse one in p->a already. Pairs come in the order of the worse one's rank,
+ * so whether the better one stays is known. */
 static err_t compare_pair(struct planner *p, uint32_t worse, uint32_t better, bool *is_near)
 {
     uint8_t *fate = &p->plan->fate[p->by_rank[worse]];
@@ -553,9 +554,7 @@ err_t prepare_plan_make(struct prepare_plan *out, struct prepare_counts *counts,
                         const struct prepare_options *o, const struct spool *spool, const char *dir)
 {
     err_t rc = ERR_OK;
-    struct planner p = {
-        .options = o, .counts = counts, .spool = spool, .dir = dir, .plan = out
-    };
+    struct planner p = { .options = o, .counts = counts, .spool = spool, .dir = dir, .plan = out };
     TRY_DONE(open_planner(&p));
     TRY_DONE(find_exact(&p));
     TRY_DONE(make_ranks(&p));

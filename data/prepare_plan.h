@@ -2,10 +2,10 @@
  * prepare_plan.h - between the passes of prepare: which dialogues are duplicates, and which split
  * each of the others is in. Internal to prepare.
  *
- * Dialogues have a rank: the longer (in characters that count, data/dedup.h) first, then the smaller
- * content hash, then the source's name, then the topic. Of exact duplicates the best stays. A near
- * duplicate goes when a better one that stays is near it. All of that, and the splits, depends on
- * the set of dialogues and the names of their sources alone.
+ * Dialogues have a rank: the longer (in characters that count, data/dedup.h) first, then the
+ * smaller content hash, then the source's name, then the topic. Of exact duplicates the best stays.
+ * A near duplicate goes when a better one that stays is near it. All of that, and the splits,
+ * depends on the set of dialogues and the names of their sources alone.
  */
 #ifndef DATA_PREPARE_PLAN_H
 #define DATA_PREPARE_PLAN_H

@@ -23,8 +23,7 @@ static json_t *settings_json(const struct prepare_options *o)
                      "near_threshold", o->near_threshold, "split", splits[o->split_rule],
                      "split_seed", (json_int_t)o->split_seed, "validation_permyriad",
                      (json_int_t)o->validation_permyriad, "test_permyriad",
-                     (json_int_t)o->test_permyriad, "max_dialogues",
-                     (json_int_t)o->max_dialogues);
+                     (json_int_t)o->test_permyriad, "max_dialogues", (json_int_t)o->max_dialogues);
 }
 
 static json_t *source_rules_json(const struct prepare_source_counts *s)
@@ -58,9 +57,9 @@ static json_t *examples_json(const struct clean_found *found, int64_t rule)
 {
     json_t *list = json_array();
     for (int64_t i = 0; i < found->example_count[rule]; i++)
-        json_array_append_new(list, json_pack("{s:s, s:s}", "before",
-                                              found->example[rule][i].before, "after",
-                                              found->example[rule][i].after));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s}", "before", found->example[rule][i].before,
+                                        "after", found->example[rule][i].after));
     return list;
 }
 
@@ -90,9 +89,9 @@ static json_t *near_examples_json(const struct prepare_duplicate_counts *d,
     for (int64_t i = 0; i < d->example_count; i++) {
         const struct prepare_near_example *e = &d->example[i];
         json_array_append_new(
-            list, json_pack("{s:f, s:s, s:s, s:s, s:s}", "similarity", e->similarity,
-                            "kept_source", o->source[e->kept_source].name, "kept", e->kept,
-                            "other_source", o->source[e->other_source].name, "other", e->other));
+            list, json_pack("{s:f, s:s, s:s, s:s, s:s}", "similarity", e->similarity, "kept_source",
+                            o->source[e->kept_source].name, "kept", e->kept, "other_source",
+                            o->source[e->other_source].name, "other", e->other));
     }
     return list;
 }
@@ -183,8 +182,10 @@ err_t prepare_report_table(struct buf *out, const struct prepare_counts *c,
     TRY(buf_puts(out, "duplicates\n"));
     TRY(row(out, "exact", c->duplicates.exact, "dialogues that equal a better one"));
     TRY(row(out, "near", c->duplicates.near, "others that are nearly a better one"));
-    TRY(buf_printf(out, "  %-18s %12lld  of %lld held-out dialogues have one in training, "
-                   "%lld near it, %lld alike\n", "leaked", (long long)c->duplicates.leaked_exact,
+    TRY(buf_printf(out,
+                   "  %-18s %12lld  of %lld held-out dialogues have one in training, "
+                   "%lld near it, %lld alike\n",
+                   "leaked", (long long)c->duplicates.leaked_exact,
                    (long long)c->duplicates.held_out, (long long)c->duplicates.leaked_near,
                    (long long)c->duplicates.leaked_alike));
     TRY(buf_puts(out, "written\n"));

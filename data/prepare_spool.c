@@ -54,8 +54,8 @@ err_t spool_decode(struct spool_turn *turns, const char **topic, int64_t *topic_
         turns[i].flags = head.flags;
         turns[i].size = head.size;
     }
-    if (at != size) RAISE(FORMAT, "a spooled dialogue has %lld bytes too many",
-                          (long long)(size - at));
+    if (at != size)
+        RAISE(FORMAT, "a spooled dialogue has %lld bytes too many", (long long)(size - at));
     return ERR_OK;
 }
 

@@ -22,8 +22,8 @@ struct spool_row {
     uint64_t stratum; /* of source and topic: dialogues with the same are split alike */
     uint8_t hash[8];  /* of the content, as in the shards */
     int32_t text_size, turn_count;
-    int32_t chars;    /* of dedup_signature */
-    int32_t source;   /* index in the options */
+    int32_t chars;  /* of dedup_signature */
+    int32_t source; /* index in the options */
     uint32_t band[DEDUP_BANDS];
 };
 STATIC_ASSERT(sizeof(struct spool_row) == 128, "rows have no padding");
@@ -37,7 +37,8 @@ struct spool_turn {
 
 /* Append a record to *out: its bytes are what row.text_size counts. ERR_NOMEM. */
 MUST_USE err_t spool_encode(struct buf *out, const struct clean_dialogue *d, const char *topic);
-/* Take a record apart; turns[turn_count] is the caller's. ERR_FORMAT: not what spool_encode wrote. */
+/* Take a record apart; turns[turn_count] is the caller's. ERR_FORMAT: not what spool_encode wrote.
+ */
 MUST_USE err_t spool_decode(struct spool_turn *turns, const char **topic, int64_t *topic_size,
                             const char *record, int64_t size, int64_t turn_count);
 

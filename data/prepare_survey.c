@@ -182,8 +182,7 @@ static err_t take_dialogue(struct survey *s, const struct dialogue_text *d, int6
     TRY(buf_append(&b->text, d->topic, strlen(d->topic) + 1));
     for (int64_t i = 0; i < d->turn_count; i++) {
         const struct turn_text *t = &d->turns[i];
-        b->turns[b->turn_count++] =
-            (struct raw_turn){ t->role, (int64_t)b->text.size, t->size };
+        b->turns[b->turn_count++] = (struct raw_turn){ t->role, (int64_t)b->text.size, t->size };
         TRY(buf_append(&b->text, t->text, (size_t)t->size));
     }
     return b->text.size >= BATCH_TEXT_BYTES ? hand_over(s) : ERR_OK;

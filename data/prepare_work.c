@@ -15,9 +15,9 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#define PLAN_FILE    "plan.bin"
-#define JOURNAL_FILE "journal.bin"
-#define LOCK_FILE    "lock"
+#define PLAN_FILE       "plan.bin"
+#define JOURNAL_FILE    "journal.bin"
+#define LOCK_FILE       "lock"
 #define STATE_BYTES_MAX (INT64_C(8) << 30)
 
 /* ---- recipe ---- */
@@ -91,8 +91,7 @@ err_t prepare_check_disk(const struct prepare_options *o)
     for (int64_t i = 0; i < o->source_count; i++) {
         struct file_reader file;
         const char *end = strrchr(o->source[i].path, '.');
-        const bool packed =
-            end != NULL && (strcmp(end, ".gz") == 0 || strcmp(end, ".zst") == 0);
+        const bool packed = end != NULL && (strcmp(end, ".gz") == 0 || strcmp(end, ".zst") == 0);
         TRY(file_reader_open(&file, o->source[i].path));
         bytes += packed ? 6 * file.size : file.size; /* Chinese text packs to some 30 % */
         file_reader_close(&file);
@@ -111,8 +110,8 @@ err_t prepare_check_disk(const struct prepare_options *o)
 
 static bool is_our_name(const char *name)
 {
-    static const char *const ours[] = { LOCK_FILE,        PLAN_FILE,       JOURNAL_FILE,
-                                        "dialogues.text", "dialogues.rows" };
+    static const char *const ours[] = { LOCK_FILE, PLAN_FILE, JOURNAL_FILE, "dialogues.text",
+                                        "dialogues.rows" };
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) return true;
     if (strncmp(name, "spill.", 6) == 0) return true;
     for (int64_t i = 0; i < COUNT_OF(ours); i++) {
@@ -134,8 +133,10 @@ static err_t check_folder(const char *path)
         if (!is_our_name(e->d_name)) snprintf(foreign, sizeof foreign, "%s", e->d_name);
     closedir(dir);
     if (foreign[0] != '\0')
-        RAISE(ARG, "%s is where prepare keeps its work, but holds %s; move it or choose another "
-                   "data.dir", path, foreign);
+        RAISE(ARG,
+              "%s is where prepare keeps its work, but holds %s; move it or choose another "
+              "data.dir",
+              path, foreign);
     return ERR_OK;
 }
 
@@ -234,8 +235,7 @@ static err_t load_state(void **items, int64_t *item_count, struct prepare_counts
     if (memcmp(digest, text.data + text.size - sizeof digest, sizeof digest) != 0) goto done;
     *items = malloc((size_t)head.item_count * item_bytes);
     if (*items == NULL) RAISE_DONE(NOMEM, "%s", path);
-    memcpy(*items, text.data + sizeof head + sizeof *counts,
-           (size_t)head.item_count * item_bytes);
+    memcpy(*items, text.data + sizeof head + sizeof *counts, (size_t)head.item_count * item_bytes);
     memcpy(counts, text.data + sizeof head, sizeof *counts);
     *item_count = head.item_count;
 done:
@@ -269,8 +269,7 @@ err_t prepare_work_drop_journal(struct prepare_work *w, struct prepare_counts *c
     free(w->done);
     w->done = NULL;
     w->done_count = 0;
-    TRY(load_state(&fate, &w->plan.count, counts, w, PLAN_FILE, 1,
-                   w->plan.count));
+    TRY(load_state(&fate, &w->plan.count, counts, w, PLAN_FILE, 1, w->plan.count));
     if (fate == NULL) RAISE(IO, "%s: the plan is gone", w->dir);
     free(fate); /* w has it */
     return ERR_OK;

@@ -36,11 +36,11 @@ struct prepare_work {
     int64_t done_count;
 };
 
-/* Create or take over the folder. ERR_ARG: another run holds it, or something else is in it. Close it
- * in any case. */
+/* Create or take over the folder. ERR_ARG: another run holds it, or something else is in it. Close
+ * it in any case. */
 MUST_USE err_t prepare_work_open(struct prepare_work *w, const struct prepare_options *o);
-/* Take plan and journal, if they are this recipe's: then *counts is as it was when they were written,
- * and w->plan.count > 0. */
+/* Take plan and journal, if they are this recipe's: then *counts is as it was when they were
+ * written, and w->plan.count > 0. */
 MUST_USE err_t prepare_work_load(struct prepare_work *w, struct prepare_counts *counts);
 /* The finished shards are not what the journal says: *counts and w are as after the plan. */
 MUST_USE err_t prepare_work_drop_journal(struct prepare_work *w, struct prepare_counts *counts);

@@ -378,10 +378,10 @@ static err_t shard_rows(json_t **out, struct shard_done *sum, const struct shard
         snprintf(name, sizeof name, SHARD_FILE_NAME, (long long)i);
         sha256_hex(hex, d->sha256);
         sha256_update(&corpus, d->sha256, sizeof d->sha256);
-        json_t *row = json_pack("{s:s, s:I, s:s, s:I, s:I, s:I}", "file", name, "bytes",
-                                (json_int_t)d->bytes, "sha256", hex, "dialogues",
-                                (json_int_t)d->dialogues, "turns", (json_int_t)d->turns, "tokens",
-                                (json_int_t)d->tokens);
+        json_t *row =
+            json_pack("{s:s, s:I, s:s, s:I, s:I, s:I}", "file", name, "bytes", (json_int_t)d->bytes,
+                      "sha256", hex, "dialogues", (json_int_t)d->dialogues, "turns",
+                      (json_int_t)d->turns, "tokens", (json_int_t)d->tokens);
         if (json_array_append_new(*out, row) != 0) RAISE(NOMEM, "the list of shards");
         sum->dialogues += d->dialogues;
         sum->turns += d->turns;

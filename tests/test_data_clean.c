@@ -49,7 +49,8 @@ static void tidy(struct tidied *t, const char *actions, const char *const *turns
     }
 }
 
-#define TURNS(...) (const char *const[]){ __VA_ARGS__, NULL }
+#define TURNS(...)                                                                                 \
+    (const char *const[]) { __VA_ARGS__, NULL }
 
 /* The rule found so much, and this is what is left. */
 #define assert_tidied(rule, times, actions, left, ...)                                             \
@@ -71,8 +72,12 @@ static void test_form(void **state)
     assert_tidied(CLEAN_STRIP, 2, "", "?a|!c", "?\xe3\x80\x80 a\n", "!c ");
     assert_tidied(CLEAN_EMPTY_TURN, 1, "", "?a|!c", "?a", "? ", "!c");
     assert_tidied(CLEAN_MERGE, 1, "", "?a\nb|!c", "?a", "?b", "!c");
-    assert_tidied(CLEAN_CONTROL, 1, "", "?ab|!c", "?a\x01\xe2\x80\x8b\xc2\x85""b\x7f", "!c");
-    assert_tidied(CLEAN_CONTROL, 0, "", "?👩‍⚕️|!c", "?👩‍⚕️", "!c"); /* joiners make emoji */
+    assert_tidied(CLEAN_CONTROL, 1, "", "?ab|!c",
+                  "?a\x01\xe2\x80\x8b\xc2\x85"
+                  "b\x7f",
+                  "!c");
+    assert_tidied(CLEAN_CONTROL, 0, "", "?👩‍⚕️|!c", "?👩‍⚕️",
+                  "!c"); /* joiners make emoji */
     assert_tidied(CLEAN_NO_REPLY, 1, "", "dropped", "?a");
     assert_tidied(CLEAN_NO_REPLY, 1, "", "dropped", "!a");
     assert_tidied(CLEAN_COUNSELLOR_FIRST, 1, "", "!a|?b|!c", "!a", "?b", "!c");
@@ -104,8 +109,8 @@ static void test_characters(void **state)
                   "?<开心> a<d> c>d &c; &#0; &#xd800;", "!c");
     assert_tidied(CLEAN_HTML, 0, "html=off", "?a<br>b|!c", "?a<br>b", "!c");
     /* 你好 as UTF-8, read as Latin-1 and as Windows-1252. */
-    assert_tidied(CLEAN_MOJIBAKE, 1, "", "?你好|!c", "?\xc3\xa4\xc2\xbd\xc2\xa0\xc3\xa5\xc2\xa5\xc2\xbd",
-                  "!c");
+    assert_tidied(CLEAN_MOJIBAKE, 1, "", "?你好|!c",
+                  "?\xc3\xa4\xc2\xbd\xc2\xa0\xc3\xa5\xc2\xa5\xc2\xbd", "!c");
     assert_tidied(CLEAN_MOJIBAKE, 1, "", "?一|!c", "?ä¸\xe2\x82\xac", "!c");
     assert_tidied(CLEAN_MOJIBAKE, 0, "", "?café à la|!c", "?café à la", "!c");
     assert_tidied(CLEAN_GARBLED, 1, "", "dropped", "?a\xef\xbf\xbd", "!c");
@@ -124,8 +129,8 @@ static void test_speakers(void **state)
     assert_tidied(CLEAN_ROLE_OTHER, 1, "", "dropped", "?支持者：我理解", "!c");
     /* A name amid a line divides it, whoever's it is. */
     assert_tidied(CLEAN_ROLE_OTHER, 1, "", "dropped", "?怎么办？求助者：我难过", "!c");
-    assert_tidied(CLEAN_ROLE_OTHER, 1, "role_other=context", "?a|!b。求助者：c<context>|?d|!e", "?a",
-                  "!b。求助者：c", "?d", "!e");
+    assert_tidied(CLEAN_ROLE_OTHER, 1, "role_other=context", "?a|!b。求助者：c<context>|?d|!e",
+                  "?a", "!b。求助者：c", "?d", "!e");
     /* What is said, and titles in ordinary talk. */
     assert_tidied(CLEAN_ROLE_OTHER, 0, "", "?我的医生：他说。医生：多休息|!对咨询师：说",
                   "?我的医生：他说。医生：多休息", "!对咨询师：说");
@@ -143,15 +148,16 @@ static void test_content(void **state)
     assert_tidied(CLEAN_IDENTITY_AI, 1, "", "?a|!作为一个AI，我不会<context>|?b|!c", "?a",
                   "!作为一个AI，我不会", "?b", "!c");
     assert_tidied(CLEAN_IDENTITY_AI, 0, "", "?作为一个AI|!c", "?作为一个AI", "!c");
-    assert_tidied(CLEAN_IDENTITY_AI, 1, "", "dropped", "?a", "!我是人工智能"); /* no reply is left */
+    assert_tidied(CLEAN_IDENTITY_AI, 1, "", "dropped", "?a",
+                  "!我是人工智能"); /* no reply is left */
     assert_tidied(CLEAN_IDENTITY_NAMED, 1, "identity_named=drop", "dropped", "?a",
                   "!你好，我是国家二级心理咨询师。");
     assert_tidied(CLEAN_IDENTITY_NAMED, 0, "", "?a|!我是高二开始求助心理咨询师的", "?a",
                   "!我是高二开始求助心理咨询师的");
     assert_tidied(CLEAN_IDENTITY_NAMED, 0, "", "?a|!可以说：“我是心理咨询师，", "?a",
                   "!可以说：“我是心理咨询师，");
-    assert_tidied(CLEAN_CRISIS, 2, "", "?我想自杀，割腕<crisis>|!不要轻生<crisis>", "?我想自杀，割腕",
-                  "!不要轻生");
+    assert_tidied(CLEAN_CRISIS, 2, "", "?我想自杀，割腕<crisis>|!不要轻生<crisis>",
+                  "?我想自杀，割腕", "!不要轻生");
     assert_tidied(CLEAN_CRISIS, 1, "crisis=keep", "?我想自杀|!c", "?我想自杀", "!c");
     assert_tidied(CLEAN_CRISIS, 1, "crisis=drop", "dropped", "?我想自杀", "!c");
     assert_tidied(CLEAN_CRISIS, 0, "", "?减轻生活压力，想死你了|!跳楼价", "?减轻生活压力，想死你了",
@@ -162,8 +168,9 @@ static void test_content(void **state)
 static void test_examples(void **state)
 {
     (void)state;
-    tidy(&t, "", TURNS("?a 13812345678", "!c", "?d\r\ne", "!f", "?自杀", "!f", "?自残", "!f", "?自伤",
-                       "!f", "?跳楼", "!f"));
+    tidy(&t, "",
+         TURNS("?a 13812345678", "!c", "?d\r\ne", "!f", "?自杀", "!f", "?自残", "!f", "?自伤", "!f",
+               "?跳楼", "!f"));
     assert_int_equal(t.found.example_count[CLEAN_PHONE], 1);
     assert_string_equal(t.found.example[CLEAN_PHONE][0].before, "a 13812345678");
     assert_string_equal(t.found.example[CLEAN_PHONE][0].after, "a [电话]");
@@ -208,7 +215,9 @@ static void test_switches(void **state)
     const struct {
         const char *actions;
         int64_t long_turn;
-    } sets[] = { { "", 0 }, { "crisis=tag", 2000 }, { "crisis=drop", 0 }, { "", 100 }, { "url=off", 0 } };
+    } sets[] = {
+        { "", 0 }, { "crisis=tag", 2000 }, { "crisis=drop", 0 }, { "", 100 }, { "url=off", 0 }
+    };
     for (int64_t i = 0; i < COUNT_OF(sets); i++) {
         open_rules(&r, sets[i].actions, sets[i].long_turn);
         clean_rules_sha256(hex[i], r);
@@ -229,8 +238,10 @@ static void test_tidy(void **state)
 {
     (void)state;
     struct clean_dialogue d = { 0 };
-    const struct turn_text turns[] = { { ROLE_SYSTEM, "x", 1 }, { ROLE_CLIENT, " 13812345678\n\na", 15 },
-                                       { ROLE_CLIENT, "自杀", 6 }, { ROLE_COUNSELLOR, " ", 1 } };
+    const struct turn_text turns[] = { { ROLE_SYSTEM, "x", 1 },
+                                       { ROLE_CLIENT, " 13812345678\n\na", 15 },
+                                       { ROLE_CLIENT, "自杀", 6 },
+                                       { ROLE_COUNSELLOR, " ", 1 } };
     const struct dialogue_text from = { .turns = turns, .turn_count = COUNT_OF(turns) };
     assert_ok(clean_load(&d, &from));
     clean_tidy(&d);

@@ -43,7 +43,8 @@ static void test_exact(void **state)
 static void make_text(char *out, uint64_t seed, int64_t count, int64_t change)
 {
     for (int64_t i = 0; i < count; i++) {
-        const uint64_t c = 0x4e00 + rng_u64(i < change ? seed : seed + 1000, RNG_TEST, (uint64_t)i) % 3000;
+        const uint64_t c =
+            0x4e00 + rng_u64(i < change ? seed : seed + 1000, RNG_TEST, (uint64_t)i) % 3000;
         out += sprintf(out, "%c%c%c", (int)(0xe0 | c >> 12), (int)(0x80 | (c >> 6 & 63)),
                        (int)(0x80 | (c & 63)));
     }
@@ -199,8 +200,9 @@ static void test_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact), cmocka_unit_test(test_jaccard), cmocka_unit_test(test_banding),
-        cmocka_unit_test(test_runs),  cmocka_unit_test(test_quota),   cmocka_unit_test(test_order),
+        cmocka_unit_test(test_exact),   cmocka_unit_test(test_jaccard),
+        cmocka_unit_test(test_banding), cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_quota),   cmocka_unit_test(test_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

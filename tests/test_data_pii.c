@@ -21,9 +21,9 @@ static const char *masked(const char *text)
         for (int64_t i = 0; i < count; i++) {
             const struct pii_span *s = &spans[i];
             assert_true(s->begin >= from && s->end > s->begin && s->end <= size);
-            used += snprintf(out + used, sizeof out - (size_t)used, "%.*s%s",
-                             (int)(s->begin - from), text + from,
-                             pii_mask(s->kind, s->end - s->begin));
+            used +=
+                snprintf(out + used, sizeof out - (size_t)used, "%.*s%s", (int)(s->begin - from),
+                         text + from, pii_mask(s->kind, s->end - s->begin));
             from = s->end;
         }
     }
@@ -69,12 +69,12 @@ static void test_left_alone(void **state)
         "",
         "1",
         "我今年29岁，2020年6月9日开始，一共花了138123元",
-        "订单号1381234567890",        /* too long for a mobile */
-        "12345678901234567",          /* 17 digits */
-        "110105194912310021",         /* wrong check digit */
-        "110105194913310020",         /* no such month */
+        "订单号1381234567890",                      /* too long for a mobile */
+        "12345678901234567",                        /* 17 digits */
+        "110105194912310021",                       /* wrong check digit */
+        "110105194913310020",                       /* no such month */
         "全国24小时自杀干预公益热线：400-161-9995", /* to be known */
-        "心理援助热线010-82951332",   /* to be known */
+        "心理援助热线010-82951332",                 /* to be known */
         "请拨打120或12320",
         "我用QQ和微信聊天，QQ等级是100",
         "我的微信好友有5000个",
@@ -87,8 +87,7 @@ static void test_left_alone(void **state)
         "http协议",
         "T﹏T OK PUA ABC123",
     };
-    for (int64_t i = 0; i < COUNT_OF(cases); i++)
-        assert_string_equal(masked(cases[i]), cases[i]);
+    for (int64_t i = 0; i < COUNT_OF(cases); i++) assert_string_equal(masked(cases[i]), cases[i]);
 }
 
 /* More places than one call takes, and every prefix of a text that has them all. */

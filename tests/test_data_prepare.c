@@ -307,8 +307,8 @@ static void test_faults(void **state)
     (void)state;
     char out[FILE_PATH_MAX];
     struct prepare_counts c;
-    const char *const some[] = { "data.max_dialogues=3", "data.replace=true",
-                                 "data.resume=false", NULL };
+    const char *const some[] = { "data.max_dialogues=3", "data.replace=true", "data.resume=false",
+                                 NULL };
     path_of(out, "faults");
     fault_arm("", 0);
     for (int n = 1; n < 1000; n++) {

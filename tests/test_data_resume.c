@@ -19,7 +19,7 @@
 
 #define SAMPLE_CORPUS "data/sample/corpus.json"
 #define SAMPLE_MODEL  "data/sample/model"
-#define SMALL_SHARDS  "data.tokens_per_shard=20000" /* several of the sample corpus */
+#define SMALL_SHARDS  "data.tokens_per_shard=10000" /* several of the sample corpus */
 
 static void path_of(char path[FILE_PATH_MAX], const char *name)
 {
@@ -121,7 +121,7 @@ static void test_killed(void **state)
     bool resumed = false;
     undisturbed(&expected);
     path_of(out, "killed");
-    for (int64_t at = 0;; at += 41) {
+    for (int64_t at = 0;; at += 83) {
         int status;
         const pid_t child = fork();
         if (child == 0) {
@@ -178,7 +178,7 @@ static void test_faults(void **state)
     char out[FILE_PATH_MAX];
     struct buf expected = { 0 };
     static struct prepare_counts c;
-    const char *const settings[] = { "data.tokens_per_shard=2000", "data.max_dialogues=12",
+    const char *const settings[] = { "data.tokens_per_shard=1000", "data.max_dialogues=6",
                                      "data.threads=1", NULL };
     fault_arm("", 0);
     path_of(out, "fault");
@@ -222,7 +222,8 @@ static void test_not_resumed(void **state)
     static struct prepare_counts c;
     const char *const settings[] = { SMALL_SHARDS, "data.threads=1", NULL };
     const char *const other[] = { SMALL_SHARDS, "data.threads=1", "data.rules=crisis=drop", NULL };
-    const char *const changed[][2] = { { "plan.bin", "" }, { "journal.bin", "" },
+    const char *const changed[][2] = { { "plan.bin", "" },
+                                       { "journal.bin", "" },
                                        { "dialogues.rows", "" } };
     undisturbed(&expected);
     path_of(out, "changed");
@@ -291,7 +292,10 @@ struct member {
     uint8_t split, flags;
 };
 
-static int compare_members(const void *a, const void *b) { return memcmp(a, b, sizeof(struct member)); }
+static int compare_members(const void *a, const void *b)
+{
+    return memcmp(a, b, sizeof(struct member));
+}
 
 static int64_t read_members(struct member **out, const char *dir)
 {
@@ -310,8 +314,8 @@ static int64_t read_members(struct member **out, const char *dir)
     return count;
 }
 
-/* Records `from` to the end, every `step`-th, of the sample corpus as JSON lines, every third with a
- * changed last sentence. */
+/* Records `from` to the end, every `step`-th, of the sample corpus as JSON lines, every third with
+ * a changed last sentence. */
 static void write_part(const char *name, int64_t from, int64_t step, bool backwards)
 {
     char path[FILE_PATH_MAX];
@@ -336,7 +340,8 @@ static void write_part(const char *name, int64_t from, int64_t step, bool backwa
                 if (ch == '"' || ch == '\\') assert_ok(buf_puts(&line, "\\"));
                 assert_ok(ch == '\n' ? buf_puts(&line, "\\n") : buf_append(&line, &ch, 1));
             }
-            assert_ok(buf_puts(&line, i % 3 == 0 && t == d.turn_count - 1 && from > 0 ? "再见吧\"}" : "\"}"));
+            assert_ok(buf_puts(&line, i % 3 == 0 && t == d.turn_count - 1 && from > 0 ? "再见吧\"}"
+                                                                                      : "\"}"));
         }
         assert_ok(buf_puts(&line, "]}\n"));
         lines[count++] = line.data;
@@ -353,7 +358,8 @@ static void write_part(const char *name, int64_t from, int64_t step, bool backwa
 static void test_file_order(void **state)
 {
     (void)state;
-    char dir[FILE_PATH_MAX], source[2 * FILE_PATH_MAX + 2], a[FILE_PATH_MAX], b[FILE_PATH_MAX], out[FILE_PATH_MAX];
+    char dir[FILE_PATH_MAX], source[2 * FILE_PATH_MAX + 2], a[FILE_PATH_MAX], b[FILE_PATH_MAX],
+        out[FILE_PATH_MAX];
     const char *const duplicates[] = { "data.duplicates=drop_near", "data.duplicates=drop_exact",
                                        "data.duplicates=keep" };
     static struct prepare_counts c;
