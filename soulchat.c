@@ -19,6 +19,7 @@
 #include "model/settings.h"
 #include "train/commands.h"
 #include "train/settings.h"
+#include "train/settings_plan.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,7 @@ static const struct {
     { "tokenize", cmd_tokenize, "text to token ids and back" },
     { "prepare", cmd_prepare, "a corpus to token shards" },
     { "inspect", cmd_inspect, "a look into a prepared corpus, its samples and batches" },
+    { "plan", cmd_plan, "memory and time of a training setup on a card" },
     { "train", cmd_train, "fine-tune all parameters, with checkpoints and resume" },
     { "export", cmd_export, "a checkpoint as a Hugging Face folder" },
     { "generate", cmd_generate, "replies for a file of conversations" },
@@ -52,8 +54,8 @@ static void print_usage(FILE *out)
 
 static err_t run_command(int argc, char **argv)
 {
-    const struct cfg_table tables[] = { data_settings, batch_settings, model_settings,
-                                        train_settings, eval_settings };
+    const struct cfg_table tables[] = { data_settings,  batch_settings, model_settings,
+                                        train_settings, plan_settings,  eval_settings };
     struct cfg *cfg;
     for (int64_t i = 0; i < COUNT_OF(commands); i++) {
         if (strcmp(argv[1], commands[i].name) != 0) continue;

@@ -15,7 +15,10 @@ static const struct env_row rows[] = {
     { "SOULCHAT_TRACE", "write time spans to this file for ui.perfetto.dev: trace.json" },
     { "SOULCHAT_FAULT", "make the n-th step of a kind fail, in test builds: file.write:3" },
     { "SOULCHAT_ARENA", "\"malloc\": one allocation for each object, for valgrind" },
+    { "SOULCHAT_TUNE", "file that keeps the GPU's product algorithms, or off: gemm.tune" },
+    { "SOULCHAT_FUSE", "what the GPU's products do besides multiplying, to measure it: dgelu" },
     { "SOULCHAT_EMU_SEED", "order in which the emulated GPU runs threads, for tests: 7" },
+    { "SOULCHAT_ATTENTION", "attention of a GPU by this way alone: plain, mma or cudnn" },
     { "SOULCHAT_SHARED", "folder of reference material for tests: ../shared" },
 };
 

@@ -20,6 +20,7 @@ enum rng_use {
     RNG_INIT = 1,     /* initial weights */
     RNG_SHUFFLE = 2,  /* order of samples and packs */
     RNG_SAMPLING = 3, /* text generation */
+    RNG_ROUNDING = 4, /* stochastic rounding of weights */
     RNG_SELF_TEST = 254,
     RNG_TEST = 255,
 };

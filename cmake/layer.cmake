@@ -1,13 +1,17 @@
-# soulchat_layer(NAME LINK targets...): the static library soulchat_NAME from NAME/**.c.
+# soulchat_layer(NAME LINK targets... [LEAVE_OUT regexes...]): the static library soulchat_NAME from
+# NAME/**.c, without the files that match.
 #
 # Includes are written "layer/file.h". Each layer's own folder is linked into a directory of its
 # own under the build tree, and only that directory is exported, so a layer finds the headers of
 # the layers it links to and no others: an upward include does not compile.
 function(soulchat_layer name)
-  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "LINK;LEAVE_OUT" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS
        ${CMAKE_SOURCE_DIR}/${name}/*.c ${CMAKE_SOURCE_DIR}/${name}/*.cc
        ${CMAKE_SOURCE_DIR}/${name}/cpu/*.c)
+  foreach(pattern ${ARG_LEAVE_OUT})
+    list(FILTER sources EXCLUDE REGEX "${pattern}")
+  endforeach()
   set(include_dir ${CMAKE_BINARY_DIR}/include/${name})
   file(MAKE_DIRECTORY ${include_dir})
   file(CREATE_LINK ${CMAKE_SOURCE_DIR}/${name} ${include_dir}/${name} SYMBOLIC)

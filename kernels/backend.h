@@ -31,6 +31,7 @@ struct backend {
     /* Append lines on libraries and devices found, for `soulchat doctor`. Finding none is no
      * error. */
     err_t (*describe)(struct buf *out);
+    uint64_t (*tuning_hash)(const struct dev *dev); /* dev_tuning_hash */
 };
 
 const struct backend *soulchat_backend(void);

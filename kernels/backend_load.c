@@ -2,9 +2,11 @@
 
 #include "base/buf.h"
 #include "base/check.h"
+#include "base/digest.h"
 #include "base/env.h"
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "base/progress.h"
 #include "base/trace.h"
@@ -23,6 +25,8 @@ __attribute__((used)) static any_function *const used_by_backends[] = {
     (any_function *)buf_puts,    (any_function *)buf_printf, (any_function *)env_get,
     (any_function *)trace_begin, (any_function *)trace_end,  (any_function *)fault_point,
     (any_function *)f32_to_f16,  (any_function *)dtype_name,
+    (any_function *)log_line,    (any_function *)crc32c,     (any_function *)file_read_all,
+    (any_function *)file_replace,
 };
 
 /* The folder of the running program; "." when the system does not say. */

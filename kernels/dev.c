@@ -78,6 +78,11 @@ void dev_close(struct dev *dev)
     free(dev);
 }
 
+uint64_t dev_tuning_hash(const struct dev *dev)
+{
+    return dev->backend == NULL ? 0 : dev->backend->tuning_hash(dev);
+}
+
 err_t dev_alloc(struct dev *dev, void **out, int64_t bytes, const char *what)
 {
     ASSERT(out != NULL && bytes >= 0 && what != NULL);

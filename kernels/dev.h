@@ -78,7 +78,7 @@ struct ops_table {
     int64_t (*op##_scratch)(const struct dev *dev, const struct op##_args *args); /* NULL: 0 */
     OPS_LIST(X)
 #undef X
-    /* The backend's best float32 product, see probe.h; NULL: none. */
+    /* The backend's best product, see probe.h; NULL: none. */
     err_t (*probe_gemm)(double *flop_per_s, struct dev *dev, int64_t n, double seconds);
 };
 
@@ -153,6 +153,11 @@ struct dev {
  */
 MUST_USE err_t dev_open(struct dev **out, const char *name, int threads);
 void dev_close(struct dev *dev);
+
+/* Which measured choices (algorithms of matrix products) the operators have used so far: results
+ * have the same bits where this, the build, the card and its libraries are the same. 0: the backend
+ * measures nothing, or nothing yet. */
+uint64_t dev_tuning_hash(const struct dev *dev);
 
 /* A host device with another table of operators over plain memory: for the tests' reference. */
 void dev_init_host(struct dev *dev, const struct ops_table *ops, int threads);

@@ -84,39 +84,39 @@ err_t op_rotary(struct dev *dev, const struct rotary_args *a)
     OP_DISPATCH(dev, rotary, a);
 }
 
+/* What the forward and the backward pass have alike; `out` is as wide as the query heads. */
+static err_t check_attn(const struct tensor *qkv, const struct qkv_layout *layout,
+                        const struct tensor *out, const struct tensor *lse,
+                        const struct tensor *segments, const struct attn_segment *segments_host,
+                        double scale)
+{
+    TRY(check_dims(qkv, "qkv", 2));
+    TRY(check_float(qkv, "qkv"));
+    const dtype_t T = qkv->dtype;
+    const int64_t R = qkv->dim[0], W = qkv->dim[1], H = layout->heads;
+
+    TRY(check_2d(qkv, "qkv", T, R, W, ROWS_DENSE));
+    TRY(check_layout(layout, W));
+    TRY(check_2d(out, "out", T, R, H * layout->head_dim, ROWS_DENSE));
+    TRY(check_2d(lse, "lse", dtype_accumulator(T), R, H, ROWS_DENSE));
+    TRY(check_segments(segments, segments_host, R));
+    return check_positive(scale, "scale");
+}
+
 err_t op_attn_fwd(struct dev *dev, const struct attn_fwd_args *a)
 {
-    TRY(check_dims(a->qkv, "qkv", 2));
-    TRY(check_float(a->qkv, "qkv"));
-    const dtype_t T = a->qkv->dtype;
-    const int64_t R = a->qkv->dim[0], W = a->qkv->dim[1], H = a->layout.heads;
-
-    TRY(check_2d(a->qkv, "qkv", T, R, W, ROWS_DENSE));
-    TRY(check_layout(&a->layout, W));
-    TRY(check_2d(a->out, "out", T, R, H * a->layout.head_dim, ROWS_DENSE));
-    TRY(check_2d(a->lse, "lse", dtype_accumulator(T), R, H, ROWS_DENSE));
-    TRY(check_segments(a->segments, a->segments_host, R));
-    TRY(check_positive(a->scale, "scale"));
+    TRY(check_attn(a->qkv, &a->layout, a->out, a->lse, a->segments, a->segments_host, a->scale));
     TRY(check_scratch(&a->scratch, op_attn_fwd_scratch_bytes(dev, a)));
-    if (R == 0) return ERR_OK;
+    if (a->qkv->dim[0] == 0) return ERR_OK;
     OP_DISPATCH(dev, attn_fwd, a);
 }
 
 err_t op_attn_bwd(struct dev *dev, const struct attn_bwd_args *a)
 {
-    TRY(check_dims(a->qkv, "qkv", 2));
-    TRY(check_float(a->qkv, "qkv"));
-    const dtype_t T = a->qkv->dtype;
-    const int64_t R = a->qkv->dim[0], W = a->qkv->dim[1], H = a->layout.heads;
-
-    TRY(check_2d(a->qkv, "qkv", T, R, W, ROWS_DENSE));
-    TRY(check_layout(&a->layout, W));
-    TRY(check_2d(a->dqkv, "dqkv", T, R, W, ROWS_DENSE));
-    TRY(check_2d(a->dout, "dout", T, R, H * a->layout.head_dim, ROWS_DENSE));
-    TRY(check_2d(a->out, "out", T, R, H * a->layout.head_dim, ROWS_DENSE));
-    TRY(check_2d(a->lse, "lse", dtype_accumulator(T), R, H, ROWS_DENSE));
-    TRY(check_segments(a->segments, a->segments_host, R));
-    TRY(check_positive(a->scale, "scale"));
+    TRY(check_attn(a->qkv, &a->layout, a->out, a->lse, a->segments, a->segments_host, a->scale));
+    const int64_t R = a->qkv->dim[0], HD = a->layout.heads * a->layout.head_dim;
+    TRY(check_2d(a->dqkv, "dqkv", a->qkv->dtype, R, a->qkv->dim[1], ROWS_DENSE));
+    TRY(check_2d(a->dout, "dout", a->qkv->dtype, R, HD, ROWS_DENSE));
     TRY(check_scratch(&a->scratch, op_attn_bwd_scratch_bytes(dev, a)));
     if (R == 0) return ERR_OK;
     OP_DISPATCH(dev, attn_bwd, a);

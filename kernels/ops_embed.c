@@ -35,6 +35,7 @@ err_t op_embed_bwd(struct dev *dev, const struct embed_bwd_args *a)
     TRY(check_2d(a->dy, "dy", T, R, C, ROWS_STRIDED));
     TRY(check_1d(a->ids, "ids", DTYPE_I32, R));
     TRY(check_1d(a->order, "order", DTYPE_I32, R));
+    TRY(check_scratch(&a->scratch, op_embed_bwd_scratch_bytes(dev, a)));
     if (R == 0) return ERR_OK;
     OP_DISPATCH(dev, embed_bwd, a);
 }

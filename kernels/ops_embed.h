@@ -28,7 +28,8 @@ int64_t op_embed_fwd_scratch_bytes(const struct dev *dev, const struct embed_fwd
 /*
  * dtable_acc[v,:] += sum over r with ids[r] = v of dy[r,:], added in the order given by `order`.
  * `order` is a permutation of the rows that sorts ids, equal ids by row: it makes the sum
- * deterministic without atomics, and the host has it from building the batch.
+ * deterministic without atomics, and the host has it from building the batch. A backend may add up
+ * pieces of `order` whose bounds depend on R alone, then the pieces, in order.
  * Cost: 3*R*C elements moved.
  */
 struct embed_bwd_args {
@@ -36,6 +37,7 @@ struct embed_bwd_args {
     const struct tensor *dy;    /* [R, C]  T, strided */
     const struct tensor *ids;   /* [R]     i32 */
     const struct tensor *order; /* [R]     i32 */
+    struct scratch scratch;
 };
 MUST_USE err_t op_embed_bwd(struct dev *dev, const struct embed_bwd_args *args);
 int64_t op_embed_bwd_scratch_bytes(const struct dev *dev, const struct embed_bwd_args *args);

@@ -46,7 +46,8 @@ int64_t op_linear_fwd_scratch_bytes(const struct dev *dev, const struct linear_f
  * The three are independent: leave a pointer NULL and its product is not computed (frozen weights,
  * first layer).
  *
- * Numerics: sums over rows in a fixed order that depends on the shapes alone.
+ * Numerics: sums over rows in a fixed order that depends on the shapes alone. With an activation,
+ *           dy w may be rounded to T before act' multiplies it.
  * Cost:     2*R*K*N FLOP for each of dx and dw_acc.
  */
 struct linear_bwd_args {

@@ -22,7 +22,9 @@ extern "C" {
  * dx and dw_acc may be NULL, each on its own; with both NULL this is the forward pass alone.
  * Rows Vv..V-1 of w are padding: no probability, no gradient.
  *
- * Numerics: logits and softmax in the accumulator dtype, maximum subtracted.
+ * Numerics: logits and softmax in the accumulator dtype, maximum subtracted; dz is rounded to T
+ *           before it is multiplied. A backend that cannot look at indices before it uses them
+ *           gives NaN for a target whose row or label is out of range.
  * Cost:     2*N*C*Vv FLOP, three times that with both gradients; logits live in scratch, a chunk of
  *           targets at a time.
  */

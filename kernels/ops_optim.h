@@ -46,7 +46,8 @@ int64_t op_sumsq_chunks_scratch_bytes(const struct dev *dev, const struct sumsq_
  * Source:   Loshchilov, Hutter 2019, arXiv:1711.05101, algorithm 2; eps placed as torch.optim.AdamW
  *           does (after the bias correction).
  * Numerics: elementwise in the accumulator dtype; scalar factors computed in float64, then rounded.
- *           With `master`, the update acts on master and weight receives its rounded copy.
+ *           With `master`, the update acts on master and weight receives its copy, rounded to
+ *           nearest.
  * Cost:     per element, bytes: f32 without master 28; bf16 weight and gradient with master 28,
  *           with f32 gradient 30; bf16 without master 22, with 8-bit moments 10.03; bandwidth
  *           bound.
@@ -62,20 +63,33 @@ enum adamw_state {
  * Block-wise dynamic quantization (Dettmers, Lewis, Shleifer, Zettlemoyer 2022, arXiv:2110.02861,
  * section 2): a moment is adamw_code_*[byte] * absmax[block], absmax being the largest magnitude in
  * the block. The update reads the block's moments, computes in f32, uses the new moments for the
- * weight, and stores the nearest codes (the lower one where two are equally near). exp_avg has
- * signed codes, exp_avg_sq unsigned ones; both contain 0 and 1 (exactly), and increase strictly.
- * Zeroed memory means moments of 0: every scale is 0.
+ * weight, and stores the codes nearest to moment / absmax, an f32 quotient (the lower one where two
+ * are equally near). exp_avg has signed codes, exp_avg_sq unsigned ones; both contain 0 and 1
+ * (exactly), and increase strictly. A block of zeros has the scale 0 and the code of 0. Zeroed
+ * memory means moments of 0: every scale is 0.
+ *
+ * Positive codes: decade d = 0 .. 6 divides [0.1, 1] * 10^(d-6) into 2^d equal cells (2^(d+1) where
+ * there are no negative ones), each with its centre as a code; then 0 and 1, and with signs every
+ * centre once more below zero. adamw_code.h has the search.
  */
 #define ADAMW_BLOCK 256
 extern const float adamw_code_signed[256], adamw_code_unsigned[256];
 
-/* How a bf16 weight without master is rounded. */
+/*
+ * How a bf16 weight without master is rounded. Stochastic: away from zero with the probability of
+ * the part cut off, so that the expected value is the f32 result w:
+ *     bf16 bits = (bits of w + r) >> 16, r uniform in 0 .. 65535; not finite: to nearest
+ * r is a pure function of (seed, update, segment.tensor, logical element e), whatever the layout:
+ * 16 of the 128 bits that eight elements get from one block of Philox4x32-10 (base/rng.h):
+ *     key = { seed, seed >> 32 }, each 32 bits
+ *     counter = { e / 8, (e / 8) >> 32, RNG_ROUNDING | tensor << 8, update }, each 32 bits
+ *     r = (out[e % 8 / 2] >> 16 * (e % 2)) & 0xffff
+ */
 enum adamw_rounding {
     ADAMW_ROUND_NEAREST,
-    /* Up with the probability of the part cut off; random bits are a pure function of (seed,
-     * update, segment.tensor, logical element), whatever the layout. */
     ADAMW_ROUND_STOCHASTIC,
 };
+#define ADAMW_TENSOR_MAX (1 << 24) /* stochastic rounding: tensors are below */
 
 struct adamw_segment {
     int64_t weight_offset, grad_offset; /* elements of the arenas below */
@@ -84,19 +98,19 @@ struct adamw_segment {
     int64_t count;
     bool decay;
     enum adamw_state state;
-    uint32_t tensor; /* which tensor of the table, and the first element's index in it: the key of
-                        stochastic rounding */
+    uint32_t tensor; /* which tensor of the table, and the first element's index in it, a multiple
+                        of 8: the key of stochastic rounding, not looked at otherwise */
     int64_t element;
 };
 
 struct adamw_segments_args {
     struct tensor *weight;      /* [n]  T: f32, bf16 or f64 */
-    struct tensor *master;      /* [n]  f32, for T = bf16; NULL: weight is its own master. BLOCK8
-                                   segments have none */
+    struct tensor *master;      /* [n]  f32, for T = bf16 (backends may refuse it for f32); NULL:
+                                   weight is its own master. There are no BLOCK8 segments then */
     struct tensor *exp_avg;     /* [n]  accumulator dtype of T; NULL: no FULL segment */
     struct tensor *exp_avg_sq;  /* as exp_avg */
     struct tensor *exp_avg_codes, *exp_avg_sq_codes;   /* [n8]  u8; NULL: no BLOCK8 segment */
-    struct tensor *exp_avg_absmax, *exp_avg_sq_absmax; /* [n8 / ADAMW_BLOCK]  f32; likewise */
+    struct tensor *exp_avg_absmax, *exp_avg_sq_absmax; /* [ceil(n8 / ADAMW_BLOCK)]  f32 */
     const struct tensor *grad;  /* [n]  T or accumulator dtype */
     const struct adamw_segment *segments;
     int64_t segment_count;

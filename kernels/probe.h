@@ -8,9 +8,9 @@
 #include "kernels/dev.h"
 
 /*
- * FLOP per second of one large product [n,n] x [n,n] in float32 by the device's own library with
- * all of its threads (dnnl_sgemm on the host): the median of runs that take `seconds` together, at
- * least three.
+ * FLOP per second of one large product [n,n] x [n,n]^T by the device's own library with all of its
+ * threads, in the dtype that it trains in: float32 on the host (dnnl_sgemm), bf16 with float32 sums
+ * on a GPU, on random numbers: the median of runs that take `seconds` together, at least three.
  * ERR_UNSUPPORTED: the backend has no probe; ERR_NOMEM.
  */
 MUST_USE err_t probe_gemm(double *flop_per_s, struct dev *dev, int64_t n, double seconds);

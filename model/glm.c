@@ -62,20 +62,39 @@ done:
     return rc;
 }
 
+/* Rows of a whole tile of a matrix product on tensor cores. */
+#define GPU_TILE_ROWS 128
+
+int64_t glm_vocab_multiple(int capability) { return capability > 0 ? GPU_TILE_ROWS : 1; }
+
 err_t glm_place_weights(struct glm *glm)
 {
     const struct glm_options *o = &glm->options;
     const dtype_t matrix = o->weight_dtype == DTYPE_F32 ? o->dtype : o->weight_dtype;
+    const int64_t multiple =
+        o->vocab_multiple != 0 ? o->vocab_multiple : glm_vocab_multiple(glm->dev->info.capability);
     TRY(glm_params_create(&glm->params, &glm->config));
-    TRY(glm_layout_create(&glm->layout, &glm->params, o->ranks, o->vocab_multiple));
+    TRY(glm_layout_create(&glm->layout, &glm->params, o->ranks, multiple));
+    glm->vocab_rows = align_up(glm->config.vocab_size, multiple);
+    if (o->grad_keep == GLM_GRADS_RELEASED)
+        TRY(glm_layout_create_shared(&glm->shared_layout, &glm->params, &glm->layout));
     return glm_storage_create(&glm->storage, &glm->params, &glm->layout, matrix, o->dtype);
 }
 
 void glm_forget_weights(struct glm *glm)
 {
     glm_storage_clear(&glm->storage);
+    glm_layout_clear(&glm->shared_layout);
     glm_layout_clear(&glm->layout);
     glm_params_clear(&glm->params);
+}
+
+/* Rather here than at the first operator, when all weights have been read. */
+static err_t check_device(const struct dev *dev, dtype_t dtype)
+{
+    if (dtype == DTYPE_BF16 && dev->ops == &ops_cpu)
+        RAISE(UNSUPPORTED, "a model in bf16: the cpu backend computes in f32");
+    return ERR_OK;
 }
 
 err_t glm_create(struct glm **out, struct dev *dev, const struct glm_config *config,
@@ -88,10 +107,12 @@ err_t glm_create(struct glm **out, struct dev *dev, const struct glm_config *con
     glm->dev = dev;
     glm->config = *config;
     glm->options = *options;
+    TRY_DONE(check_device(dev, options->dtype));
     TRY_DONE(glm_plan_create(&glm->plan, dev, config, options));
     TRY_DONE(glm_place_weights(glm));
     TRY_DONE(allocate(glm));
     TRY_DONE(make_rotary(glm));
+    if (options->train) TRY_DONE(glm_tickets_open(glm));
     *out = glm;
 done:
     if (rc != ERR_OK) glm_close(glm);
@@ -101,6 +122,7 @@ done:
 void glm_close(struct glm *glm)
 {
     if (glm == NULL) return;
+    glm_tickets_close(glm);
     free(glm->staging);
     for (int klass = GLM_BUF_CLASSES - 1; klass >= 0; klass--)
         dev_free(glm->dev, glm->memory[klass]);
@@ -124,7 +146,9 @@ static err_t put_chunk(struct glm *glm, int64_t index, int64_t first, const floa
     return dev_upload(glm->dev, to, space, count * dtype_bytes(t.dtype));
 }
 
-err_t glm_init(struct glm *glm, uint64_t seed)
+err_t glm_init(struct glm *glm, uint64_t seed) { return glm_init_exact(glm, seed, NULL); }
+
+err_t glm_init_exact(struct glm *glm, uint64_t seed, const struct glm_sink *sink)
 {
     err_t rc = ERR_OK;
     float *values = malloc(INIT_CHUNK * sizeof *values);
@@ -135,10 +159,11 @@ err_t glm_init(struct glm *glm, uint64_t seed)
         for (int64_t first = 0; first < total; first += INIT_CHUNK) {
             const int64_t count = min_i64(INIT_CHUNK, total - first);
             glm_param_init(values, &glm->params, &glm->config, i, seed, first, count);
+            if (sink != NULL) TRY_DONE(sink->put(sink->context, i, first, values, count));
             TRY_DONE(put_chunk(glm, i, first, values, space, count));
-            TRY_DONE(dev_sync(glm->dev)); /* before the host chunk is used again */
         }
     }
+    TRY_DONE(dev_sync(glm->dev));
     glm->rows_ready = 0;
 done:
     free(values);
@@ -149,8 +174,12 @@ done:
 const struct glm_config *glm_config(const struct glm *glm) { return &glm->config; }
 const struct glm_params *glm_params(const struct glm *glm) { return &glm->params; }
 const struct glm_layout *glm_layout(const struct glm *glm) { return &glm->layout; }
-const struct glm_layout *glm_grad_layout(const struct glm *glm) { return &glm->layout; }
 struct dev *glm_dev(const struct glm *glm) { return glm->dev; }
+
+const struct glm_layout *glm_grad_layout(const struct glm *glm)
+{
+    return glm->options.grad_keep == GLM_GRADS_RELEASED ? &glm->shared_layout : &glm->layout;
+}
 
 dtype_t glm_grad_dtype(const struct glm *glm)
 {

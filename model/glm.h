@@ -5,7 +5,7 @@
  *     struct glm_options options = { .dtype = DTYPE_F32, .train = true, .rows_max = 16384, ... };
  *     TRY(glm_create(&glm, dev, &config, &options));
  *     TRY_DONE(glm_load(glm, weight_source));               // or glm_init(glm, seed)
- *     TRY_DONE(glm_train_micro(glm, &batch, grads, nll));   // gradients are added to grads
+ *     TRY_DONE(glm_train_micro(glm, &batch, &grads, nll));  // gradients are added to grads.arena
  *
  * All memory is planned by glm_create (glm_plan.h); no call after it allocates on the device, but
  * for glm_cache_create. One thread at a time per glm, its caches included: they share its
@@ -25,8 +25,8 @@
 #include <stdint.h>
 
 enum glm_activations {
-    GLM_KEEP_ALL, /* every activation the backward pass reads is kept */
-    GLM_LEAN,     /* norm outputs and GELU outputs are recomputed: same bits, less memory */
+    GLM_KEEP_ALL,  /* every activation the backward pass reads is kept */
+    GLM_LEAN,      /* norm outputs and GELU outputs are recomputed: same bits, less memory */
     GLM_RECOMPUTE, /* only each layer's input is kept; the layer's forward pass runs again */
 };
 
@@ -34,7 +34,8 @@ enum glm_activations {
 enum glm_grad_keep {
     GLM_GRADS_ALL,      /* one arena for all units: micro-batches and lanes can be added up */
     GLM_GRADS_RELEASED, /* layers take turns in two slots: each unit's gradient is consumed by
-                           glm_grads.unit_done before the slot is used again */
+                           glm_grads.unit_done before the slot is used again. One micro-batch is
+                           one pass over all units; nothing adds up over micro-batches */
 };
 
 struct glm_options {
@@ -44,14 +45,15 @@ struct glm_options {
     /* Of matrices: F16 or BF16 keeps them as published files have them, half the memory, with dtype
      * F32 and without train; norms and biases stay in dtype. F32, the value left out: as dtype. */
     dtype_t weight_dtype;
-    bool train;    /* room for a backward pass */
+    bool train; /* room for a backward pass */
     enum glm_activations activations;
     int64_t rows_max;     /* tokens of one micro-batch or prompt */
     int64_t segments_max; /* samples of one micro-batch */
     int64_t targets_max;  /* trained tokens of one micro-batch */
     int64_t ranks;        /* layouts are padded for this many; 1 */
-    /* Zero rows follow the vocabulary up to a multiple of this, for kernels that want one; 0: none.
-     * They are in no file, norm, decay or softmax. */
+    /* Zero rows follow the vocabulary up to a multiple of this, for kernels that want one: tensor
+     * cores reach their rate on whole tiles. They are in no file, norm, decay or softmax. 0: what
+     * glm_vocab_multiple says of the device; 1: none. */
     int64_t vocab_multiple;
 };
 
@@ -74,8 +76,12 @@ struct glm_batch {
 
 struct glm;
 
+/* The multiple of rows that a device of this capability (dev_info.capability) wants: 128 on a GPU,
+ * so that ChatGLM-6B's 130,528 rows become 130,560; else 1. */
+int64_t glm_vocab_multiple(int capability);
+
 /* Yours; glm_close it (NULL allowed). dev is borrowed. ERR_NOMEM names the buffer; ERR_UNSUPPORTED
- * the family. */
+ * the family, or a dtype that the device does not compute in. */
 MUST_USE err_t glm_create(struct glm **out, struct dev *dev, const struct glm_config *config,
                           const struct glm_options *options);
 void glm_close(struct glm *glm);
@@ -89,10 +95,30 @@ MUST_USE err_t glm_init(struct glm *glm, uint64_t seed);
  * is rounded, ERR_NUMERIC where a value becomes infinite. */
 MUST_USE err_t glm_load(struct glm *glm, struct weight_source *source);
 
+/*
+ * Both again, for who keeps the weights in more precision than the model does: a float32 master
+ * must begin at the file's own value, not at its rounding to bf16. `put` receives every element of
+ * the table once, as float32, before it is rounded: elements first .. first+count-1 of row `index`,
+ * rows in the table's order, chunks from the front; a tied tensor once. `values` is the model's own
+ * until put returns. An error of put ends the load with that error.
+ */
+struct glm_sink {
+    err_t (*put)(void *context, int64_t index, int64_t first, const float *values, int64_t count);
+    void *context;
+};
+MUST_USE err_t glm_init_exact(struct glm *glm, uint64_t seed, const struct glm_sink *sink);
+MUST_USE err_t glm_load_exact(struct glm *glm, struct weight_source *source,
+                              const struct glm_sink *sink);
+
 const struct glm_config *glm_config(const struct glm *glm);
 const struct glm_params *glm_params(const struct glm *glm);
 const struct glm_layout *glm_layout(const struct glm *glm);
-/* Of the gradients. The same as the weights' with GLM_GRADS_ALL; else layers share offsets. */
+/*
+ * Of the gradients. With GLM_GRADS_ALL the weights' own. Else layer l lies in slot l mod 2, so that
+ * layers share offsets: a row's offset and unit_offset[unit] (where the unit begins) are as usual,
+ * but a unit ends where its size says, which is the same in every layout:
+ *     glm_layout(glm)->unit_offset[unit + 1] - glm_layout(glm)->unit_offset[unit]
+ */
 const struct glm_layout *glm_grad_layout(const struct glm *glm);
 dtype_t glm_grad_dtype(const struct glm *glm);
 struct dev *glm_dev(const struct glm *glm);
@@ -113,8 +139,9 @@ MUST_USE err_t glm_eval_micro(struct glm *glm, const struct glm_batch *batch, do
  * the order of the device's work: unit_begin just before the first operator that adds to a unit of
  * the parameter table, unit_done just after the last. What they queue runs in that place. Backward
  * order: final, layers from the last to the first, embedding; the tied head's gradient begins the
- * embedding's unit first of all. With GLM_GRADS_RELEASED unit_begin must make the unit's gradient
- * zero and unit_done must consume it. An error of a hook ends the pass with that error.
+ * embedding's unit first of all. With GLM_GRADS_RELEASED both hooks must be set (ERR_ARG):
+ * unit_begin must make the unit's gradient zero and unit_done must consume it. An error of a hook
+ * ends the pass with that error; some units have then been added to, and the others not.
  */
 struct glm_grads {
     struct tensor arena;
@@ -124,7 +151,7 @@ struct glm_grads {
 };
 
 /* Forward and backward; gradients of sum_i weights[i]*nll[i] are ADDED to grads. A batch without
- * targets adds nothing and calls no hook. The same as begin and end below. */
+ * targets adds nothing and calls no hook. The same as begin and end below, with no ticket open. */
 MUST_USE err_t glm_train_micro(struct glm *glm, const struct glm_batch *batch,
                                const struct glm_grads *grads, double *nll);
 
@@ -132,7 +159,9 @@ MUST_USE err_t glm_train_micro(struct glm *glm, const struct glm_batch *batch,
  * The same without waiting for the device, so that the next micro-batch is prepared meanwhile:
  * begin queues it (the batch may change as soon as it returns) and gives a ticket; end waits for
  * that micro-batch's losses. Tickets are ended in the order they were begun; at most GLM_TICKETS
- * may be open. After an error of begin no ticket is open.
+ * may be open: ERR_ARG else. An error of begin opens no ticket, and those that were open stay so. A
+ * failure of queued work may appear in a later call. A ticket that will not be ended any more needs
+ * no care: glm_close waits for its work.
  */
 #define GLM_TICKETS 2
 MUST_USE err_t glm_train_begin(struct glm *glm, int *ticket, const struct glm_batch *batch,
@@ -141,7 +170,7 @@ MUST_USE err_t glm_train_end(struct glm *glm, int ticket, double *nll);
 
 /* After glm_eval_micro, for tests and inspection: output of block l [rows, C] and logits
  * [row_count, V] of given rows, copied to the host as float64. Hidden states are kept with
- * options.train (lean or not): otherwise ERR_ARG. */
+ * options.train, whatever options.activations: otherwise ERR_ARG. */
 MUST_USE err_t glm_hidden(struct glm *glm, double *out, int64_t layer);
 MUST_USE err_t glm_logits(struct glm *glm, double *out, const int32_t *rows, int64_t row_count);
 

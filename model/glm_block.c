@@ -197,22 +197,36 @@ static err_t linear_bwd(struct glm_pass *p, struct layer *b, enum glm_role weigh
                .dy = dy, .x = x, .w = &b->w[weight], .scratch = p->scratch);
 }
 
+/* All of the layer that its backward pass reads: from a to g. */
+static err_t block_fwd_to_g(struct glm_pass *p, struct layer *b, int64_t l)
+{
+    const struct tensor *a = &b->norm1.y, *m = &b->norm2.y;
+    struct tensor *o = &b->norm2.h; /* the norm turns it into h1 in place */
+
+    TRY(linear(p, b, GLM_QKV_WEIGHT, &b->qkv, a));
+    TRY(rotate(p, b, &b->qkv, false));
+    TRY(attend(p, b, l));
+    TRY(linear(p, b, GLM_DENSE_WEIGHT, o, &b->attn));
+    TRY(norm_fwd(p, &b->norm2, a));
+    return RUN(p, linear_fwd, .y = &b->g, .pre = p->glm->options.train ? &b->u : NULL, .x = m,
+               .w = &b->w[GLM_FC1_WEIGHT], .bias = &b->w[GLM_FC1_BIAS], .act = ACT_GELU_TANH,
+               .scratch = p->scratch);
+}
+
 err_t glm_block_fwd(struct glm_pass *p, int64_t l)
 {
     struct layer b;
     layer_view(&b, p, l);
-    const struct tensor *a = &b.norm1.y, *m = &b.norm2.y;
-    struct tensor *o = &b.norm2.h; /* the norm turns it into h1 in place */
-
-    TRY(linear(p, &b, GLM_QKV_WEIGHT, &b.qkv, a));
-    TRY(rotate(p, &b, &b.qkv, false));
-    TRY(attend(p, &b, l));
-    TRY(linear(p, &b, GLM_DENSE_WEIGHT, o, &b.attn));
-    TRY(norm_fwd(p, &b.norm2, a));
-    TRY(RUN(p, linear_fwd, .y = &b.g, .pre = p->glm->options.train ? &b.u : NULL, .x = m,
-            .w = &b.w[GLM_FC1_WEIGHT], .bias = &b.w[GLM_FC1_BIAS], .act = ACT_GELU_TANH,
-            .scratch = p->scratch));
+    TRY(block_fwd_to_g(p, &b, l));
     return linear(p, &b, GLM_FC2_WEIGHT, &b.f, &b.g);
+}
+
+err_t glm_block_again(struct glm_pass *p, int64_t l)
+{
+    struct layer b;
+    layer_view(&b, p, l);
+    TRY(norm_fwd(p, &b.norm1, NULL)); /* hidden_l is kept: its residual is in it */
+    return block_fwd_to_g(p, &b, l);
 }
 
 /* Read it from the bottom of glm_block_fwd to its top. */

@@ -12,7 +12,8 @@
  *
  * The backward functions undo this in reverse: before glm_norm_bwd(l) `dy` holds the gradient of
  * a_l and `dh` that of h1 of layer l (which reached a_l through the residual); after it `dh` holds
- * the gradient of hidden_l.
+ * the gradient of hidden_l. What they read is kept by the forward pass, or made again: see
+ * enum glm_activations.
  */
 #ifndef MODEL_GLM_BLOCK_H
 #define MODEL_GLM_BLOCK_H
@@ -22,6 +23,9 @@
 /* l = 0 .. layer_count; the last is the final norm. */
 MUST_USE err_t glm_norm_fwd(struct glm_pass *p, int64_t l);
 MUST_USE err_t glm_block_fwd(struct glm_pass *p, int64_t l);
+
+/* For GLM_RECOMPUTE: all that glm_norm_bwd(l) and glm_block_bwd(l) read, made from hidden_l. */
+MUST_USE err_t glm_block_again(struct glm_pass *p, int64_t l);
 
 MUST_USE err_t glm_norm_bwd(struct glm_pass *p, int64_t l);
 MUST_USE err_t glm_block_bwd(struct glm_pass *p, int64_t l);

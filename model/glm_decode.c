@@ -23,7 +23,7 @@ struct glm_cache {
     struct scratch scratch;
     int32_t *len; /* [slots] tokens now in each, on the host */
     int32_t *lens_host;
-    double *row; /* [V] */
+    void *rows; /* [batch_max, V] logits as the device has them; NULL where that is float32 */
 };
 
 void glm_cache_tensors(struct tensor *k, struct tensor *v, const struct glm_cache *cache,
@@ -106,6 +106,17 @@ static err_t cache_allocate(struct glm_cache *cache)
     return ERR_OK;
 }
 
+/* Where logits that are not float32 arrive. cache_allocate has seen that the sizes multiply. */
+static err_t host_rows(struct glm_cache *cache)
+{
+    const int64_t count = tensor_count(&cache->logits), width = dtype_bytes(cache->logits.dtype);
+    if (cache->logits.dtype == DTYPE_F32) return ERR_OK;
+    cache->rows = malloc((size_t)(count * width));
+    if (cache->rows == NULL)
+        RAISE(NOMEM, "logits on the host: %lld bytes wanted", (long long)(count * width));
+    return ERR_OK;
+}
+
 err_t glm_cache_create(struct glm_cache **out, struct glm *glm, int64_t slots, int64_t tokens_max)
 {
     err_t rc = ERR_OK;
@@ -126,10 +137,10 @@ err_t glm_cache_create(struct glm_cache **out, struct glm *glm, int64_t slots, i
     cache->batch_max = min_i64(slots, glm->options.rows_max);
     cache->len = calloc((size_t)slots, sizeof *cache->len);
     cache->lens_host = calloc((size_t)cache->batch_max, sizeof *cache->lens_host);
-    cache->row = calloc((size_t)glm->config.vocab_size, sizeof *cache->row);
-    if (cache->len == NULL || cache->lens_host == NULL || cache->row == NULL)
+    if (cache->len == NULL || cache->lens_host == NULL)
         RAISE_DONE(NOMEM, "key/value cache: host arrays of %lld slots", (long long)slots);
     TRY_DONE(cache_allocate(cache));
+    TRY_DONE(host_rows(cache));
     *out = cache;
 done:
     if (rc != ERR_OK) glm_cache_close(cache);
@@ -140,21 +151,26 @@ void glm_cache_close(struct glm_cache *cache)
 {
     if (cache == NULL) return;
     dev_free(cache->glm->dev, cache->memory);
-    free(cache->row);
+    free(cache->rows);
     free(cache->lens_host);
     free(cache->len);
     free(cache);
 }
 
-/* Rows of logits to the caller, as float32. */
+/* Rows of logits to the caller, as float32: one download for all, since each waits. */
 static err_t fetch_logits(struct glm_cache *cache, float *out, const struct tensor *logits)
 {
-    const int64_t V = cache->glm->config.vocab_size;
-    for (int64_t i = 0; i < logits->dim[0]; i++) {
-        char *data = (char *)logits->data + i * V * dtype_bytes(logits->dtype);
-        const struct tensor row = tensor_1d(data, logits->dtype, V, logits->name);
-        TRY(glm_fetch(cache->glm, cache->row, &row));
-        for (int64_t v = 0; v < V; v++) out[i * V + v] = (float)cache->row[v];
+    struct dev *dev = cache->glm->dev;
+    const int64_t count = tensor_count(logits), bytes = count * dtype_bytes(logits->dtype);
+    const double *f64 = cache->rows;
+    const uint16_t *bf16 = cache->rows;
+    if (logits->dtype == DTYPE_F32) return dev_download(dev, out, logits->data, bytes);
+    TRY(dev_download(dev, cache->rows, logits->data, bytes));
+    if (logits->dtype == DTYPE_F64) {
+        for (int64_t i = 0; i < count; i++) out[i] = (float)f64[i];
+    } else {
+        ASSERT(logits->dtype == DTYPE_BF16);
+        for (int64_t i = 0; i < count; i++) out[i] = bf16_to_f32(bf16[i]);
     }
     return ERR_OK;
 }

@@ -4,7 +4,8 @@
  *
  *     glm.c         life cycle, initial weights
  *     glm_load.c    weights from files
- *     glm_micro.c   a micro-batch: checks, upload, loss
+ *     glm_micro.c   a micro-batch: checks, upload, loss, what can be looked at
+ *     glm_train.c   micro-batches with gradients, several in flight
  *     glm_net.c     embedding, layers, head: forward and backward
  *     glm_block.c   one layer, forward and backward
  *     glm_decode.c  the cache, prompts, one token at a time
@@ -16,17 +17,29 @@
 #include "model/glm.h"
 #include "model/glm_plan.h"
 
+/* A micro-batch in flight. Its image is page-locked and laid out as the device's batch buffers:
+ * what is on its way there, and the losses on their way back. */
+struct glm_ticket {
+    char *image; /* [plan.class_bytes[GLM_BUF_BATCH]] */
+    struct dev_event *done;
+    int64_t target_count;
+};
+
 struct glm {
     struct dev *dev;
     struct glm_config config;
     struct glm_options options;
     struct glm_params params;
-    struct glm_layout layout;   /* of gradients, and of weights in one dtype */
-    struct glm_storage storage; /* of the weights */
+    struct glm_layout layout;        /* of weights in one dtype, of states, of gradients */
+    struct glm_layout shared_layout; /* of gradients with GLM_GRADS_RELEASED, else empty */
+    struct glm_storage storage;      /* of the weights */
+    int64_t vocab_rows;              /* of embedding and head, with the zero rows behind them */
     struct glm_plan plan;
     void *memory[GLM_BUF_CLASSES]; /* on the device; NULL in a sketch that only measures scratch */
     void *staging;                 /* host; a row of logits, a hidden state, or all losses */
     int64_t rows_ready; /* rows of the last forward pass that can be looked at; 0: none */
+    struct glm_ticket ticket[GLM_TICKETS];
+    int64_t tickets_begun, tickets_ended; /* ticket i is ticket[i % GLM_TICKETS] */
 };
 
 /* The table of parameters, the layout and the storage, from config and options; clear them also
@@ -61,6 +74,7 @@ struct glm_pass {
     enum glm_pass_kind kind;
     bool measure; /* run nothing: let scratch.bytes grow to what the operators ask for */
     struct scratch scratch;
+    struct glm_ticket *ticket; /* the batch goes by way of its image; NULL: by dev_upload */
     int64_t rows;
     struct tensor ids, pos, block, cos, sin;
     struct tensor segments; /* PASS_BATCH, PASS_PREFILL */
@@ -76,11 +90,10 @@ struct glm_pass {
  * Run operator `op` with these arguments, or, in a pass that measures, ask for its scratch. The
  * plan and the computation are the same lines of code, so the plan cannot forget an operator.
  */
-#define RUN(p, op, ...)                                                                         \
-    ((p)->measure                                                                               \
-         ? glm_pass_measured((p), op_##op##_scratch_bytes((p)->dev,                             \
-                                                          &(struct op##_args){ __VA_ARGS__ }))  \
-         : op_##op((p)->dev, &(struct op##_args){ __VA_ARGS__ }))
+#define RUN(p, op, ...)                                                                            \
+    ((p)->measure ? glm_pass_measured((p), op_##op##_scratch_bytes(                                \
+                                               (p)->dev, &(struct op##_args){ __VA_ARGS__ }))      \
+                  : op_##op((p)->dev, &(struct op##_args){ __VA_ARGS__ }))
 
 static inline err_t glm_pass_measured(struct glm_pass *p, int64_t scratch_bytes)
 {
@@ -95,11 +108,23 @@ MUST_USE err_t glm_check_rows(const struct glm *glm, int64_t rows, const int32_t
                               const int32_t *pos, const int32_t *block);
 MUST_USE err_t glm_upload_rows(struct glm_pass *p, const int32_t *ids, const int32_t *pos,
                                const int32_t *block);
-/* `segments` is borrowed until the pass ends. */
+MUST_USE err_t glm_check_batch(const struct glm *glm, const struct glm_batch *b, bool backward);
+MUST_USE err_t glm_upload_batch(struct glm_pass *p, const struct glm_batch *b, bool backward);
+/* `segments` is borrowed until the device has done the pass. */
 MUST_USE err_t glm_upload_segments(struct glm_pass *p, const struct attn_segment *segments,
                                    int64_t count);
 /* A tensor of at most a row of logits (or targets_max losses) to the host, as float64. */
 MUST_USE err_t glm_fetch(struct glm *glm, double *out, const struct tensor *t);
+
+/* Values as the device keeps them to float64. */
+void glm_widen(double *out, const void *values, dtype_t dtype, int64_t count);
+
+/* ---- glm_train.c ---- */
+
+/* Page-locked memory and events of all tickets, for a model that trains; close them also after a
+ * failure, before anything that work in flight may use. */
+MUST_USE err_t glm_tickets_open(struct glm *glm);
+void glm_tickets_close(struct glm *glm);
 
 /* ---- glm_net.c ---- */
 
@@ -109,7 +134,7 @@ struct glm_pass glm_pass_begin(struct glm *glm, enum glm_pass_kind kind, int64_t
 MUST_USE err_t glm_forward(struct glm_pass *p);
 /* nll of the targets, without gradients. */
 MUST_USE err_t glm_loss(struct glm_pass *p);
-/* nll of the targets, then every gradient into p->grads. */
+/* nll of the targets, then every gradient into p->grads, unit by unit. */
 MUST_USE err_t glm_loss_backward(struct glm_pass *p);
 /* logits [count, V] of rows first .. first+count-1 of the last forward pass. */
 MUST_USE err_t glm_head(struct glm_pass *p, struct tensor *logits, int64_t first, int64_t count);

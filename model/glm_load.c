@@ -55,11 +55,34 @@ static err_t check_twins(const struct glm_param *row, struct weight_source *sour
     return ERR_OK;
 }
 
-static err_t load_row(struct glm *glm, struct weight_source *source, int64_t index, char *buffer)
+/* What one load carries from tensor to tensor. */
+struct load {
+    struct glm *glm;
+    struct weight_source *source;
+    const struct glm_sink *sink; /* NULL: none */
+    char *values;                /* [LOAD_CHUNK] of the widest dtype */
+};
+
+/* Elements first .. first+count-1 of row `index` from tensor `from` of the source. */
+static err_t load_chunk(struct load *load, int64_t index, int64_t from, int64_t first,
+                        int64_t count)
 {
-    const struct glm_param *row = &glm->params.row[index];
-    const struct tensor to = glm_weight(glm, index);
+    const struct glm_sink *sink = load->sink;
+    const struct tensor to = glm_weight(load->glm, index);
     const int64_t size = dtype_bytes(to.dtype);
+    if (sink != NULL) {
+        float *exact = (float *)(void *)load->values;
+        TRY(weight_source_read_as(load->source, exact, DTYPE_F32, from, first, count));
+        TRY(sink->put(sink->context, index, first, exact, count));
+    }
+    TRY(weight_source_read_as(load->source, load->values, to.dtype, from, first, count));
+    return dev_upload(load->glm->dev, (char *)to.data + first * size, load->values, count * size);
+}
+
+static err_t load_row(struct load *load, int64_t index)
+{
+    struct weight_source *source = load->source;
+    const struct glm_param *row = &load->glm->params.row[index];
     const bool is_tied = row->name_tied[0] != '\0';
     int64_t found = weight_source_find(source, row->name);
     const int64_t twin = is_tied ? weight_source_find(source, row->name_tied) : -1;
@@ -72,22 +95,27 @@ static err_t load_row(struct glm *glm, struct weight_source *source, int64_t ind
 
     for (int64_t e = 0; e < row->count; e += LOAD_CHUNK) {
         const int64_t count = min_i64(LOAD_CHUNK, row->count - e);
-        TRY(weight_source_read_as(source, buffer, to.dtype, found, e, count));
-        TRY(dev_upload(glm->dev, (char *)to.data + e * size, buffer, count * size));
-        TRY(dev_sync(glm->dev)); /* before the buffer is used again */
+        TRY(load_chunk(load, index, found, e, count));
     }
     return ERR_OK;
 }
 
-err_t glm_load(struct glm *glm, struct weight_source *source)
+err_t glm_load_exact(struct glm *glm, struct weight_source *source, const struct glm_sink *sink)
 {
     err_t rc = ERR_OK;
-    char *buffer = malloc((size_t)LOAD_CHUNK * sizeof(double)); /* the widest dtype */
-    if (buffer == NULL) RAISE(NOMEM, "loading weights: %d values wanted", LOAD_CHUNK);
+    struct load load = { .glm = glm, .source = source, .sink = sink };
+    load.values = malloc((size_t)LOAD_CHUNK * sizeof(double)); /* the widest dtype */
+    if (load.values == NULL) RAISE(NOMEM, "loading weights: %d values wanted", LOAD_CHUNK);
     TRY_DONE(check_extra(&glm->params, source));
-    for (int64_t i = 0; i < glm->params.count; i++) TRY_DONE(load_row(glm, source, i, buffer));
+    for (int64_t i = 0; i < glm->params.count; i++) TRY_DONE(load_row(&load, i));
+    TRY_DONE(dev_sync(glm->dev));
     glm->rows_ready = 0;
 done:
-    free(buffer);
+    free(load.values);
     return rc;
+}
+
+err_t glm_load(struct glm *glm, struct weight_source *source)
+{
+    return glm_load_exact(glm, source, NULL);
 }

@@ -83,7 +83,7 @@ static err_t check_order(const struct glm_batch *b)
     return ERR_OK;
 }
 
-static err_t check_batch(const struct glm *glm, const struct glm_batch *b, bool backward)
+err_t glm_check_batch(const struct glm *glm, const struct glm_batch *b, bool backward)
 {
     TRY(glm_check_rows(glm, b->rows, b->ids, b->pos, b->block));
     TRY(check_segments(b, glm->options.segments_max));
@@ -96,38 +96,60 @@ static err_t check_batch(const struct glm *glm, const struct glm_batch *b, bool 
 
 /* ---- a pass over the batch ---- */
 
-static err_t upload(struct glm *glm, struct tensor *out, enum glm_buffer_id id, int64_t rows,
+/* With a ticket nothing here waits: dev_upload has few places to put what the device has not taken
+ * yet, the ticket's image has one for everything. */
+static err_t upload(struct glm_pass *p, struct tensor *out, enum glm_buffer_id id, int64_t rows,
                     const void *from)
 {
+    struct glm *glm = p->glm;
     *out = glm_view(glm, id, 0, rows);
     if (from == NULL || rows == 0) return ERR_OK;
-    return dev_upload(glm->dev, out->data, from, tensor_count(out) * dtype_bytes(out->dtype));
+    const int64_t bytes = tensor_count(out) * dtype_bytes(out->dtype);
+    if (p->ticket == NULL) return dev_upload(glm->dev, out->data, from, bytes);
+    char *image = p->ticket->image + glm->plan.buffer[id].offset;
+    memcpy(image, from, (size_t)bytes);
+    return dev_copy(glm->dev, DEV_COMPUTE, out->data, image, bytes);
 }
 
 err_t glm_upload_rows(struct glm_pass *p, const int32_t *ids, const int32_t *pos,
                       const int32_t *block)
 {
-    TRY(upload(p->glm, &p->ids, GLM_B_IDS, p->rows, ids));
-    TRY(upload(p->glm, &p->pos, GLM_B_POS, p->rows, pos));
-    return upload(p->glm, &p->block, GLM_B_BLOCK, p->rows, block);
+    TRY(upload(p, &p->ids, GLM_B_IDS, p->rows, ids));
+    TRY(upload(p, &p->pos, GLM_B_POS, p->rows, pos));
+    return upload(p, &p->block, GLM_B_BLOCK, p->rows, block);
 }
 
 err_t glm_upload_segments(struct glm_pass *p, const struct attn_segment *segments, int64_t count)
 {
-    p->segments_host = segments;
-    return upload(p->glm, &p->segments, GLM_B_SEGMENTS, count, segments);
+    const struct glm_buffer *b = &p->glm->plan.buffer[GLM_B_SEGMENTS];
+    TRY(upload(p, &p->segments, GLM_B_SEGMENTS, count, segments));
+    p->segments_host = p->ticket == NULL ? segments : (void *)(p->ticket->image + b->offset);
+    return ERR_OK;
 }
 
-static err_t upload_batch(struct glm_pass *p, const struct glm_batch *b, bool backward)
+err_t glm_upload_batch(struct glm_pass *p, const struct glm_batch *b, bool backward)
 {
-    struct glm *glm = p->glm;
     TRY(glm_upload_rows(p, b->ids, b->pos, b->block));
     TRY(glm_upload_segments(p, b->segments, b->segment_count));
-    TRY(upload(glm, &p->target_rows, GLM_B_TARGET_ROWS, b->target_count, b->target_rows));
-    TRY(upload(glm, &p->labels, GLM_B_LABELS, b->target_count, b->labels));
-    TRY(upload(glm, &p->weights, GLM_B_LOSS_WEIGHTS, b->target_count, b->weights));
-    p->nll = glm_view(glm, GLM_B_NLL, 0, b->target_count);
-    return upload(glm, &p->order, GLM_B_ORDER, b->rows, backward ? b->order : NULL);
+    TRY(upload(p, &p->target_rows, GLM_B_TARGET_ROWS, b->target_count, b->target_rows));
+    TRY(upload(p, &p->labels, GLM_B_LABELS, b->target_count, b->labels));
+    TRY(upload(p, &p->weights, GLM_B_LOSS_WEIGHTS, b->target_count, b->weights));
+    p->nll = glm_view(p->glm, GLM_B_NLL, 0, b->target_count);
+    return upload(p, &p->order, GLM_B_ORDER, b->rows, backward ? b->order : NULL);
+}
+
+void glm_widen(double *out, const void *values, dtype_t dtype, int64_t count)
+{
+    const float *f32 = values;
+    const uint16_t *bf16 = values;
+    if (dtype == DTYPE_F64) {
+        memcpy(out, values, (size_t)count * sizeof *out);
+    } else if (dtype == DTYPE_F32) {
+        for (int64_t i = 0; i < count; i++) out[i] = (double)f32[i];
+    } else {
+        ASSERT(dtype == DTYPE_BF16);
+        for (int64_t i = 0; i < count; i++) out[i] = (double)bf16_to_f32(bf16[i]);
+    }
 }
 
 /* Copy a tensor to the host as float64, by way of the staging area. */
@@ -135,22 +157,16 @@ err_t glm_fetch(struct glm *glm, double *out, const struct tensor *t)
 {
     const int64_t count = tensor_count(t);
     TRY(dev_download(glm->dev, glm->staging, t->data, count * dtype_bytes(t->dtype)));
-    TRY(dev_sync(glm->dev));
-    if (t->dtype == DTYPE_F64) {
-        memcpy(out, glm->staging, (size_t)count * sizeof *out);
-    } else {
-        ASSERT(t->dtype == DTYPE_F32);
-        for (int64_t i = 0; i < count; i++) out[i] = (double)((const float *)glm->staging)[i];
-    }
+    glm_widen(out, glm->staging, t->dtype, count);
     return ERR_OK;
 }
 
 err_t glm_eval_micro(struct glm *glm, const struct glm_batch *batch, double *nll)
 {
     glm->rows_ready = 0;
-    TRY(check_batch(glm, batch, false));
+    TRY(glm_check_batch(glm, batch, false));
     struct glm_pass p = glm_pass_begin(glm, PASS_BATCH, batch->rows);
-    TRY(upload_batch(&p, batch, false));
+    TRY(glm_upload_batch(&p, batch, false));
     TRY(glm_forward(&p));
     if (batch->target_count > 0) {
         TRY(glm_loss(&p));
@@ -159,34 +175,6 @@ err_t glm_eval_micro(struct glm *glm, const struct glm_batch *batch, double *nll
     TRY(dev_sync(glm->dev));
     glm->rows_ready = batch->rows;
     return ERR_OK;
-}
-
-static err_t check_grads(const struct glm *glm, const struct glm_grads *grads)
-{
-    const struct tensor *arena = &grads->arena;
-    if (arena->dtype != glm_grad_dtype(glm))
-        RAISE(DTYPE, "gradients are %s; expected %s", dtype_name(arena->dtype),
-              dtype_name(glm_grad_dtype(glm)));
-    if (tensor_count(arena) != glm_grad_layout(glm)->element_count)
-        RAISE(SHAPE, "gradients: %lld elements; the model's have %lld",
-              (long long)tensor_count(arena), (long long)glm_grad_layout(glm)->element_count);
-    return ERR_OK;
-}
-
-err_t glm_train_micro(struct glm *glm, const struct glm_batch *batch, const struct glm_grads *grads,
-                      double *nll)
-{
-    glm->rows_ready = 0;
-    TRY(check_batch(glm, batch, true));
-    TRY(check_grads(glm, grads));
-    if (batch->target_count == 0) return ERR_OK; /* nothing trained, nothing added */
-
-    struct glm_pass p = glm_pass_begin(glm, PASS_BATCH, batch->rows);
-    p.grads = grads;
-    TRY(upload_batch(&p, batch, true));
-    TRY(glm_forward(&p));
-    TRY(glm_loss_backward(&p));
-    return glm_fetch(glm, nll, &p.nll);
 }
 
 /* ---- looking inside ---- */

@@ -33,11 +33,11 @@ void glm_weights_by_role(struct tensor out[GLM_ROLE_COUNT], const struct glm *gl
 void glm_grads_by_role(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm,
                        const struct tensor *grads, int64_t layer)
 {
+    const struct glm_layout *layout = glm_grad_layout(glm);
     for (int role = 0; role < GLM_ROLE_COUNT; role++) {
         const int64_t i = glm_params_find(&glm->params, (enum glm_role)role, layer);
-        out[role] =
-            i < 0 ? (struct tensor){ 0 }
-                  : glm_param_tensor(&glm->params, &glm->layout, i, grads->data, grads->dtype);
+        out[role] = i < 0 ? (struct tensor){ 0 }
+                          : glm_param_tensor(&glm->params, layout, i, grads->data, grads->dtype);
     }
     if (glm->config.tied) out[GLM_HEAD] = out[GLM_EMBED];
 }
@@ -77,48 +77,127 @@ static struct tensor grad_of(const struct glm_pass *p, enum glm_role role)
     return dw[role];
 }
 
-err_t glm_forward(struct glm_pass *p)
-{
-    const int64_t L = p->glm->config.layer_count;
-    const struct tensor table = weight_of(p, GLM_EMBED);
-    struct tensor x = glm_view(p->glm, GLM_B_HIDDEN, 0, p->rows);
+/* ---- spans of the step's timeline ---- */
 
+typedef err_t (*part_fn)(struct glm_pass *p, int64_t l);
+
+/* Part `l` of the network under a name; a pass that measures queues nothing and leaves no span. */
+static err_t spanned(struct glm_pass *p, const char *name, part_fn part, int64_t l)
+{
+    if (p->measure) return part(p, l);
+    struct trace_span span = dev_span_begin(p->dev, name);
+    const err_t rc = part(p, l);
+    dev_span_end(p->dev, &span);
+    return rc;
+}
+
+/* ---- forward ---- */
+
+static err_t embedding_fwd(struct glm_pass *p, int64_t l)
+{
+    const struct tensor table = weight_of(p, GLM_EMBED);
+    struct tensor x = glm_view(p->glm, GLM_B_HIDDEN, l, p->rows);
     TRY(RUN(p, embed_fwd, .y = &x, .table = &table, .ids = &p->ids));
-    TRY(glm_norm_fwd(p, 0));
-    for (int64_t l = 0; l < L; l++) {
-        TRY(glm_block_fwd(p, l));
-        TRY(glm_norm_fwd(p, l + 1));
-    }
+    return glm_norm_fwd(p, l);
+}
+
+static err_t layer_fwd(struct glm_pass *p, int64_t l)
+{
+    TRY(glm_block_fwd(p, l));
+    return glm_norm_fwd(p, l + 1);
+}
+
+static err_t forward(struct glm_pass *p, int64_t layers)
+{
+    TRY(spanned(p, "embedding", embedding_fwd, 0));
+    for (int64_t l = 0; l < layers; l++) TRY(spanned(p, "layer", layer_fwd, l));
     return ERR_OK;
 }
 
-/* The output layer with its loss; dx and dhead NULL for the forward pass alone. */
+err_t glm_forward(struct glm_pass *p) { return spanned(p, "forward", forward, end_of(p)); }
+
+/* The output layer with its loss; dx and dhead NULL for the forward pass alone. The zero rows that
+ * follow the vocabulary go along: kernels want whole tiles, and vocab_valid keeps them out. */
 static err_t head_loss(struct glm_pass *p, struct tensor *dx, struct tensor *dhead)
 {
     const struct tensor x = glm_view(p->glm, GLM_B_A, end_of(p), p->rows);
-    const struct tensor head = weight_of(p, GLM_HEAD);
+    struct tensor head = weight_of(p, GLM_HEAD);
+    head.dim[0] = p->glm->vocab_rows;
+    if (dhead != NULL) dhead->dim[0] = p->glm->vocab_rows;
     return RUN(p, linear_ce, .nll = &p->nll, .dx = dx, .dw_acc = dhead, .x = &x, .w = &head,
                .rows = &p->target_rows, .labels = &p->labels, .weights = &p->weights,
                .vocab_valid = p->glm->config.vocab_size, .scratch = p->scratch);
 }
 
-err_t glm_loss(struct glm_pass *p) { return head_loss(p, NULL, NULL); }
-
-err_t glm_loss_backward(struct glm_pass *p)
+static err_t head_fwd(struct glm_pass *p, int64_t l)
 {
-    const int64_t L = p->glm->config.layer_count;
-    struct tensor dhead = grad_of(p, GLM_HEAD), dtable = grad_of(p, GLM_EMBED);
-    struct tensor dx = glm_view(p->glm, GLM_B_DY, 0, p->rows);
-    const struct tensor dh = glm_view(p->glm, GLM_B_DH, 0, p->rows);
-
-    TRY(head_loss(p, &dx, &dhead));
-    for (int64_t l = L; l > 0; l--) {
-        TRY(glm_norm_bwd(p, l));
-        TRY(glm_block_bwd(p, l - 1));
-    }
-    TRY(glm_norm_bwd(p, 0));
-    return RUN(p, embed_bwd, .dtable_acc = &dtable, .dy = &dh, .ids = &p->ids, .order = &p->order);
+    (void)l;
+    return head_loss(p, NULL, NULL);
 }
+
+err_t glm_loss(struct glm_pass *p) { return spanned(p, "head", head_fwd, end_of(p)); }
+
+/* ---- backward, unit by unit ---- */
+
+static err_t unit_begin(struct glm_pass *p, int64_t unit)
+{
+    const struct glm_grads *grads = p->grads;
+    return grads->unit_begin != NULL ? grads->unit_begin(grads->context, unit) : ERR_OK;
+}
+
+static err_t unit_done(struct glm_pass *p, int64_t unit)
+{
+    const struct glm_grads *grads = p->grads;
+    return grads->unit_done != NULL ? grads->unit_done(grads->context, unit) : ERR_OK;
+}
+
+/* The head with its loss, and the final norm. The head's gradient belongs to the final unit, or,
+ * tied, to the embedding's, which then stays open until the embedding has its turn. */
+static err_t head_bwd(struct glm_pass *p, int64_t l)
+{
+    const bool tied = p->glm->config.tied;
+    const int64_t unit = p->glm->params.unit_count - 1;
+    struct tensor dhead = grad_of(p, GLM_HEAD);
+    struct tensor dx = glm_view(p->glm, GLM_B_DY, 0, p->rows);
+    TRY(unit_begin(p, tied ? 0 : unit));
+    TRY(head_loss(p, &dx, &dhead));
+    if (tied) TRY(unit_begin(p, unit));
+    TRY(glm_norm_bwd(p, l));
+    return unit_done(p, unit);
+}
+
+/* What is computed again comes before unit_begin, which may have to wait for the gradient's
+ * place. */
+static err_t layer_bwd(struct glm_pass *p, int64_t l)
+{
+    const int64_t unit = 1 + l;
+    if (p->glm->options.activations == GLM_RECOMPUTE)
+        TRY(spanned(p, "layer_again", glm_block_again, l));
+    TRY(unit_begin(p, unit));
+    TRY(glm_block_bwd(p, l));
+    TRY(glm_norm_bwd(p, l));
+    return unit_done(p, unit);
+}
+
+static err_t embedding_bwd(struct glm_pass *p, int64_t l)
+{
+    (void)l;
+    const struct tensor dh = glm_view(p->glm, GLM_B_DH, 0, p->rows);
+    struct tensor dtable = grad_of(p, GLM_EMBED);
+    if (!p->glm->config.tied) TRY(unit_begin(p, 0));
+    TRY(RUN(p, embed_bwd, .dtable_acc = &dtable, .dy = &dh, .ids = &p->ids, .order = &p->order,
+            .scratch = p->scratch));
+    return unit_done(p, 0);
+}
+
+static err_t backward(struct glm_pass *p, int64_t layers)
+{
+    TRY(spanned(p, "head", head_bwd, layers));
+    for (int64_t l = layers - 1; l >= 0; l--) TRY(spanned(p, "layer_bwd", layer_bwd, l));
+    return spanned(p, "embedding_bwd", embedding_bwd, 0);
+}
+
+err_t glm_loss_backward(struct glm_pass *p) { return spanned(p, "backward", backward, end_of(p)); }
 
 err_t glm_head(struct glm_pass *p, struct tensor *logits, int64_t first, int64_t count)
 {

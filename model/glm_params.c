@@ -198,6 +198,17 @@ static err_t place_rows(struct glm_layout *l, const struct glm_params *p, int64_
     return ERR_OK;
 }
 
+/* Arrays of zeros; glm_layout_clear after a failure too. */
+static err_t layout_allocate(struct glm_layout *out, const struct glm_params *p)
+{
+    *out = (struct glm_layout){ 0 };
+    out->offset = calloc((size_t)p->count, sizeof *out->offset);
+    out->unit_offset = calloc((size_t)p->unit_count + 1, sizeof *out->unit_offset);
+    if (out->offset == NULL || out->unit_offset == NULL)
+        RAISE(NOMEM, "layout of %lld parameters", (long long)p->count);
+    return ERR_OK;
+}
+
 err_t glm_layout_create(struct glm_layout *out, const struct glm_params *p, int64_t ranks,
                         int64_t vocab_multiple)
 {
@@ -208,11 +219,31 @@ err_t glm_layout_create(struct glm_layout *out, const struct glm_params *p, int6
     if (vocab_multiple < 0)
         RAISE(ARG, "rows of a vocabulary come in multiples of %lld; expected 0 or more",
               (long long)vocab_multiple);
-    out->offset = calloc((size_t)p->count, sizeof *out->offset);
-    out->unit_offset = calloc((size_t)p->unit_count + 1, sizeof *out->unit_offset);
-    if (out->offset == NULL || out->unit_offset == NULL)
-        RAISE_DONE(NOMEM, "layout of %lld parameters", (long long)p->count);
+    TRY_DONE(layout_allocate(out, p));
     TRY_DONE(place_rows(out, p, ranks * GLM_UNIT_STEP, vocab_multiple));
+done:
+    if (rc != ERR_OK) glm_layout_clear(out);
+    return rc;
+}
+
+err_t glm_layout_create_shared(struct glm_layout *out, const struct glm_params *p,
+                               const struct glm_layout *whole)
+{
+    err_t rc = ERR_OK;
+    const int64_t *place = whole->unit_offset, last = p->unit_count - 1, layers = last - 1;
+    const int64_t slots = min_i64(layers, GLM_GRAD_SLOTS), slot = place[2] - place[1];
+    TRY_DONE(layout_allocate(out, p));
+    for (int64_t l = 0; l < layers; l++) {
+        ASSERT(place[l + 2] - place[l + 1] == slot); /* layers are alike */
+        out->unit_offset[1 + l] = place[1] + l % GLM_GRAD_SLOTS * slot;
+    }
+    out->unit_offset[last] = place[1] + slots * slot;
+    out->element_count = out->unit_offset[last] + place[last + 1] - place[last];
+    out->unit_offset[p->unit_count] = out->element_count;
+    for (int64_t i = 0; i < p->count; i++) {
+        const int64_t unit = p->row[i].unit;
+        out->offset[i] = out->unit_offset[unit] + whole->offset[i] - place[unit];
+    }
 done:
     if (rc != ERR_OK) glm_layout_clear(out);
     return rc;

@@ -80,10 +80,12 @@ int64_t glm_params_find(const struct glm_params *p, enum glm_role role, int64_t 
 /* Row index by file name, either of the two; -1 when unknown. */
 int64_t glm_params_find_name(const struct glm_params *p, const char *name);
 
+#define GLM_GRAD_SLOTS 2 /* of layers, where they share places */
+
 /* Offsets of every row in one flat arena. */
 struct glm_layout {
     int64_t *offset;       /* [params.count] elements */
-    int64_t *unit_offset;  /* [unit_count + 1] */
+    int64_t *unit_offset;  /* [unit_count + 1], the last is element_count */
     int64_t element_count; /* with padding */
 };
 /* `vocab_multiple`: embedding and head get zero rows up to a multiple of this many; 0: none.
@@ -91,6 +93,11 @@ struct glm_layout {
 MUST_USE err_t glm_layout_create(struct glm_layout *out, const struct glm_params *p, int64_t ranks,
                                  int64_t vocab_multiple);
 void glm_layout_clear(struct glm_layout *l);
+/* The layout of `whole` with the layers in two slots by turns, even and odd: embedding, slot 0,
+ * slot 1, final. Units keep their sizes and their inner offsets, but layers share places, so that
+ * unit_offset tells where a unit begins and not where it ends. */
+MUST_USE err_t glm_layout_create_shared(struct glm_layout *out, const struct glm_params *p,
+                                        const struct glm_layout *whole);
 
 /* Row `index` as a tensor inside the arena at `base` (of dtype `dtype`). */
 struct tensor glm_param_tensor(const struct glm_params *p, const struct glm_layout *l,

@@ -28,16 +28,18 @@ enum extent {
     X_COUNT
 };
 
-/* How many copies: what the backward pass reads is kept once per layer; lean activations recompute
- * some of it. */
+/* How many copies a buffer has: one, one per layer, or one per norm (the layers' first norms and
+ * the final one). What the backward pass reads is kept per layer; the modes differ in what they
+ * compute again instead. */
 enum copies {
-    ONE,        /* always one */
-    TRAINED,    /* one when training, else none */
-    NORMS,      /* each layer and the final norm when training, else one */
-    NORMS_KEPT, /* the same, but one when lean */
-    LAYERS,     /* each layer when training, else one */
-    LAYERS_KEPT,
-    LAYERS_TRAINED, /* each layer when training, else none */
+    ONE,            /* always one */
+    TRAINED,        /* one when training, else none */
+    INPUTS,         /* per norm when training, else one: what everything can be made of again */
+    NORMS,          /* the same, but one when a whole layer is recomputed */
+    NORMS_KEPT,     /* the same, but one also when lean */
+    LAYERS,         /* per layer when training, one when recomputed or not training */
+    LAYERS_KEPT,    /* the same, but one also when lean */
+    LAYERS_TRAINED, /* as LAYERS, but none when not training */
     COPIES_COUNT
 };
 
@@ -51,7 +53,7 @@ struct rule {
 
 static const struct rule rules[GLM_B_COUNT] = {
     [GLM_B_WEIGHTS] = { "weights", GLM_BUF_WEIGHTS, NUM_U8, X_STORAGE, X_NONE, ONE },
-    [GLM_B_HIDDEN] = { "hidden", GLM_BUF_ACTIVATIONS, NUM_T, X_R, X_C, NORMS },
+    [GLM_B_HIDDEN] = { "hidden", GLM_BUF_ACTIVATIONS, NUM_T, X_R, X_C, INPUTS },
     [GLM_B_MEAN1] = { "mean1", GLM_BUF_ACTIVATIONS, NUM_A, X_R, X_NONE, NORMS },
     [GLM_B_RSTD1] = { "rstd1", GLM_BUF_ACTIVATIONS, NUM_A, X_R, X_NONE, NORMS },
     [GLM_B_A] = { "a", GLM_BUF_ACTIVATIONS, NUM_T, X_R, X_C, NORMS_KEPT },
@@ -96,9 +98,13 @@ static err_t check_matrices(const struct glm_options *o)
 
 static err_t check_options(const struct glm_options *o)
 {
-    if (o->dtype != DTYPE_F32 && o->dtype != DTYPE_F64)
-        RAISE(DTYPE, "a model computes in f32 (or f64 in tests); found %s", dtype_name(o->dtype));
+    if (o->dtype != DTYPE_F32 && o->dtype != DTYPE_BF16 && o->dtype != DTYPE_F64)
+        RAISE(DTYPE, "a model computes in f32 or bf16 (or f64 in tests); found %s",
+              dtype_name(o->dtype));
     TRY(check_matrices(o));
+    if (o->grad_dtype != DTYPE_F32 && o->grad_dtype != o->dtype)
+        RAISE(DTYPE, "gradients in %s of a model in %s; with bf16 go f32 and bf16",
+              dtype_name(o->grad_dtype), dtype_name(o->dtype));
     if (o->rows_max < 1 || o->segments_max < 1 || o->targets_max < 1 || o->ranks < 1)
         RAISE(ARG,
               "model options must be positive: rows_max %lld, segments_max %lld, "
@@ -134,15 +140,18 @@ static int64_t copy_count(enum copies copies, const struct glm_config *c,
                           const struct glm_options *o)
 {
     const int64_t L = c->layer_count;
+    const bool lean = o->train && o->activations != GLM_RECOMPUTE;
     const bool keep = o->train && o->activations == GLM_KEEP_ALL;
+    const int64_t trained = o->train ? 1 : 0;
     const int64_t count[COPIES_COUNT] = {
         [ONE] = 1,
-        [TRAINED] = o->train ? 1 : 0,
-        [NORMS] = o->train ? L + 1 : 1,
+        [TRAINED] = trained,
+        [INPUTS] = o->train ? L + 1 : 1,
+        [NORMS] = lean ? L + 1 : 1,
         [NORMS_KEPT] = keep ? L + 1 : 1,
-        [LAYERS] = o->train ? L : 1,
+        [LAYERS] = lean ? L : 1,
         [LAYERS_KEPT] = keep ? L : 1,
-        [LAYERS_TRAINED] = o->train ? L : 0,
+        [LAYERS_TRAINED] = lean ? L : trained,
     };
     return count[copies];
 }
@@ -188,6 +197,17 @@ static err_t place_buffers(struct glm_plan *plan, const struct glm_config *c,
     return ERR_OK;
 }
 
+/* What goes with the model and is not the model's device memory. */
+static err_t plan_outside(struct glm_plan *plan, const struct glm *sketch)
+{
+    const struct glm_options *o = &sketch->options;
+    plan->host_bytes = o->train ? GLM_TICKETS * plan->class_bytes[GLM_BUF_BATCH] : 0;
+    plan->grad_elements = o->train ? glm_grad_layout(sketch)->element_count : 0;
+    if (!checked_mul(&plan->grad_bytes, plan->grad_elements, dtype_bytes(glm_grad_dtype(sketch))))
+        RAISE(ARG, "the gradients' %lld elements overflow", (long long)plan->grad_elements);
+    return ERR_OK;
+}
+
 err_t glm_plan_create(struct glm_plan *out, struct dev *dev, const struct glm_config *config,
                       const struct glm_options *options)
 {
@@ -202,6 +222,7 @@ err_t glm_plan_create(struct glm_plan *out, struct dev *dev, const struct glm_co
     TRY_DONE(place_buffers(plan, config, options, &sketch.storage));
     TRY_DONE(glm_measure_scratch(&scratch_bytes, &sketch));
     TRY_DONE(place_buffer(plan, GLM_B_SCRATCH, scratch_bytes, 0, DTYPE_U8, 1));
+    TRY_DONE(plan_outside(plan, &sketch));
     plan->count = GLM_B_COUNT;
     plan->forward_flop_per_row = 2.0 * (4.0 * C * C + 2.0 * C * F) * (double)config->layer_count;
     *out = *plan;

@@ -83,12 +83,16 @@ struct glm_plan {
     struct glm_buffer buffer[GLM_BUFFERS_MAX]; /* by enum glm_buffer_id */
     int64_t count;
     int64_t class_bytes[GLM_BUF_CLASSES];
-    int64_t bytes;               /* in all */
+    int64_t bytes; /* in all */
+    /* Not in `bytes`, since the caller allocates it: one gradient arena (glm_grad_layout). */
+    int64_t grad_elements, grad_bytes;
+    int64_t host_bytes;          /* page-locked, for micro-batches in flight */
     double forward_flop_per_row; /* matrix products of one row without attention and head */
 };
 
-/* Scratch sizes depend on the device's operators. ERR_ARG: sizes that are not positive or overflow;
- * ERR_DTYPE: options.dtype or weight_dtype; ERR_UNSUPPORTED: the family. */
+/* Scratch sizes depend on the device's operators, and so does the padding of the vocabulary unless
+ * options.vocab_multiple says it. ERR_ARG: sizes that are not positive or overflow; ERR_DTYPE:
+ * options.dtype, weight_dtype or grad_dtype; ERR_UNSUPPORTED: the family. */
 MUST_USE err_t glm_plan_create(struct glm_plan *out, struct dev *dev,
                                const struct glm_config *config, const struct glm_options *options);
 const char *glm_buffer_class_name(enum glm_buffer_class klass);

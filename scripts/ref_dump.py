@@ -3,20 +3,30 @@
 
     scripts/ref_dump.py OUT --hidden 96 --heads 3 --seed 7 --untied --mask-token mask --shards 3
     build/tests/parity OUT
+    scripts/ref_dump.py --bf16 DIR       # only bf16.json, for a golden folder that is there
+    build/tests/parity --device emu --dtype bf16 DIR
 
 An implementation of its own, in float32 and with one dense tensor operation per formula, so that it
 shares nothing with the program it judges but the mathematics (model/README.md). The layout of OUT
-is described in tests/golden/README.md. Needs torch and h5py.
+is described in tests/golden/README.md. Needs torch.
+
+bf16.json holds what PyTorch loses in bf16: its fused functions in bf16 (LayerNorm, linear, GELU,
+scaled_dot_product_attention, autograd; rotary products in float32, logits widened for the loss, as
+published code does) against the plain formulas in float64, both on the weights rounded to bf16.
+The error of a tensor is RMS(bf16 - float64) / RMS(float64) over the rows that are no padding.
 """
 import argparse
+import glob
 import json
 import math
 import os
+import types
 
-import h5py
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from golden_file import read_golden, write_golden
 
 ALPHA = math.sqrt(2 * 28)  # at any depth, as in the published code
 GREEDY = 24
@@ -25,6 +35,8 @@ GREEDY = 24
 def parse():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("out")
+    p.add_argument("--bf16", action="store_true",
+                   help="OUT is a golden folder: measure bf16 on it and write its bf16.json")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--vocab", type=int, default=640)
     p.add_argument("--hidden", type=int, default=64)
@@ -175,7 +187,8 @@ def rotate(x, pos, freq):
     angle = (pos.float()[..., None] * freq.float())[:, :, None, :]
     first, second = x.chunk(2, dim=-1)
     cos, sin = angle.cos(), angle.sin()
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    turned = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return turned.to(x.dtype)
 
 
 def two_streams(x, pos, block, freq):
@@ -183,7 +196,28 @@ def two_streams(x, pos, block, freq):
     return torch.cat([rotate(first, pos, freq), rotate(second, block, freq)], dim=-1)
 
 
-def forward(a, w, ids, config):
+def attention(q, k, v, visible):
+    """q, k, v [B, S, H, D], visible [B, S, S]."""
+    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(q.shape[-1])
+    scores = scores.masked_fill(~visible[:, None], float("-inf"))
+    return torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v)
+
+
+def fused_attention(q, k, v, visible):
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None]).transpose(1, 2)
+
+
+PLAIN = types.SimpleNamespace(layer_norm=layer_norm, dense=dense, gelu=gelu, attention=attention)
+FUSED = types.SimpleNamespace(
+    layer_norm=lambda x, w, name: F.layer_norm(x, x.shape[-1:], w[name + ".weight"],
+                                               w[name + ".bias"], 1e-5),
+    dense=lambda x, w, name: F.linear(x, w[name + ".weight"], w[name + ".bias"]),
+    gelu=lambda x: F.gelu(x, approximate="tanh"),
+    attention=fused_attention)
+
+
+def forward(a, w, ids, config, f=PLAIN):
     """logits [B, S, V] and the output of every block."""
     places = [positions(row, config) for row in ids]
     pos = torch.tensor([p[0] for p in places])
@@ -199,19 +233,17 @@ def forward(a, w, ids, config):
     hidden = []
     for i in range(a.layers):
         p = f"transformer.layers.{i}."
-        h = layer_norm(x, w, p + "input_layernorm")
-        qkv = dense(h, w, p + "attention.query_key_value")
+        h = f.layer_norm(x, w, p + "input_layernorm")
+        qkv = f.dense(h, w, p + "attention.query_key_value")
         q, k, v = qkv.view(B, S, H, 3 * D).split(D, dim=-1)
         q, k = two_streams(q, pos, block, freq), two_streams(k, pos, block, freq)
-        scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(D)
-        scores = scores.masked_fill(~visible[:, None], float("-inf"))
-        mix = torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v).reshape(B, S, a.hidden)
-        o = dense(mix, w, p + "attention.dense")
-        m = layer_norm(ALPHA * h + o, w, p + "post_attention_layernorm")
-        g = gelu(dense(m, w, p + "mlp.dense_h_to_4h"))
-        x = ALPHA * m + dense(g, w, p + "mlp.dense_4h_to_h")
+        mix = f.attention(q, k, v, visible).reshape(B, S, a.hidden)
+        o = f.dense(mix, w, p + "attention.dense")
+        m = f.layer_norm(ALPHA * h + o, w, p + "post_attention_layernorm")
+        g = f.gelu(f.dense(m, w, p + "mlp.dense_h_to_4h"))
+        x = ALPHA * m + f.dense(g, w, p + "mlp.dense_4h_to_h")
         hidden.append(x)
-    x = layer_norm(x, w, "transformer.final_layernorm")
+    x = f.layer_norm(x, w, "transformer.final_layernorm")
     head = w["lm_head.weight"] if a.untied else w["transformer.word_embeddings.weight"]
     return x @ head.T, hidden
 
@@ -231,7 +263,7 @@ def dump_forward(f, a, w, config, batch):
     with torch.no_grad():
         logits, hidden = forward(a, w, ids, config)
     f["forward/logits"] = logits.numpy()
-    f["forward"].attrs["loss"] = float(loss_of(logits.double(), labels))
+    f["forward@loss"] = float(loss_of(logits.double(), labels))
     for i, h in enumerate(hidden):
         f[f"forward/hidden_{i}"] = h.numpy()
 
@@ -274,21 +306,74 @@ def dump_training(f, a, w, config, batch):
         loss.backward()
         if step == 0:
             for name, t in w.items():
-                f[f"grad/{name}"] = t.grad.numpy()
+                f[f"grad/{name}"] = t.grad.numpy().copy()
         norms.append(float(torch.sqrt(sum((t.grad.double() ** 2).sum() for t in w.values()))))
         losses.append(float(loss.detach()))
         torch.nn.utils.clip_grad_norm_(w.values(), settings["max_grad_norm"])
         adamw.step()
-    f["grad"].attrs["global_norm"] = norms[0]
+    f["grad@global_norm"] = norms[0]
     for name, t in w.items():
         f[f"adamw/weights_after_3/{name}"] = t.detach().numpy()
     f["adamw/losses"] = np.array(losses)
     f["adamw/grad_norms"] = np.array(norms)
-    f["adamw"].attrs.update(settings)
+    f.update({"adamw@" + key: value for key, value in settings.items()})
+
+
+# ---- bf16 ----
+
+def results(a, w, config, batch, dtype, f):
+    """Everything that is compared, as float64: rows of padding left out, gradients by name."""
+    ids, labels, lengths = batch
+    w = {name: t.bfloat16().to(dtype).requires_grad_() for name, t in w.items()}
+    logits, hidden = forward(a, w, ids, config, f)
+    wide = logits.float() if dtype == torch.bfloat16 else logits
+    loss_of(wide, labels).backward()
+    shifted = torch.tensor(labels)[:, 1:]
+    trained = shifted != -100
+    nll = F.cross_entropy(wide[:, :-1][trained], shifted[trained], reduction="none")
+    real = torch.arange(len(ids[0])) < torch.tensor(lengths)[:, None]
+    out = {"logits": logits[real], "nll": nll}
+    out.update({f"hidden_{i}": h[real] for i, h in enumerate(hidden)})
+    out.update({f"grad/{name}": t.grad for name, t in w.items()})
+    return {name: t.detach().double() for name, t in out.items()}
+
+
+def rms(t):
+    return float(t.pow(2).mean().sqrt())
+
+
+def dump_bf16(a, w, config, batch):
+    exact = results(a, w, config, batch, torch.float64, PLAIN)
+    bf16 = results(a, w, config, batch, torch.bfloat16, FUSED)
+    report = {"torch": torch.__version__,
+              "tensors": {name: {"rms": rms(t), "error": rms(bf16[name] - t) / rms(t)}
+                          for name, t in exact.items()}}
+    with open(os.path.join(a.out, "bf16.json"), "w") as f:
+        json.dump(report, f, indent=1)
+        f.write("\n")
+
+
+def measure_folder(a):
+    """bf16.json of a golden folder, from its weights and its batch."""
+    with open(os.path.join(a.out, "config.json")) as f:
+        config = json.load(f)
+    a.hidden, a.heads = config["hidden_size"], config["num_attention_heads"]
+    a.layers, a.untied = config["num_layers"], config.get("tie_word_embeddings") is False
+    w = {}
+    for file in sorted(glob.glob(os.path.join(a.out, "*.bin"))):
+        w.update(torch.load(file, map_location="cpu"))
+    w = {name: t.float() for name, t in w.items()
+         if "inv_freq" not in name and (a.untied or name != "lm_head.weight")}
+    golden = read_golden(os.path.join(a.out, "golden.safetensors"))
+    batch = [golden[f"batch/{name}"].tolist() for name in ("input_ids", "labels", "lengths")]
+    dump_bf16(a, w, config, batch)
 
 
 def main():
     a = parse()
+    if a.bf16:
+        measure_folder(a)
+        return
     os.makedirs(a.out, exist_ok=True)
     gen, rng = torch.Generator().manual_seed(a.seed), np.random.default_rng(a.seed)
     config = make_config(a)
@@ -297,10 +382,12 @@ def main():
     with open(os.path.join(a.out, "config.json"), "w") as f:
         json.dump(config, f, indent=2)
     save_weights(a, w)
-    with h5py.File(os.path.join(a.out, "golden.h5"), "w") as f:
-        dump_forward(f, a, w, config, batch)
-        dump_greedy(f, a, w, config, rng)
-        dump_training(f, a, w, config, batch)
+    golden = {}
+    dump_forward(golden, a, w, config, batch)
+    dump_greedy(golden, a, w, config, rng)
+    dump_training(golden, a, w, config, batch)
+    write_golden(os.path.join(a.out, "golden.safetensors"), golden)
+    dump_bf16(a, w, config, batch[:3])
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change is accepted: what is needed is installed, the program
-# builds without warnings, the static rules hold, and every test passes, once as released and once
-# with AddressSanitizer and UndefinedBehaviorSanitizer.
-#     scripts/test.sh [--no-deps] [--no-asan]
+# builds without warnings, the static rules hold, and every test passes, once as released, once with
+# AddressSanitizer and UndefinedBehaviorSanitizer, and once without the libraries that can be left
+# out.
+#     scripts/test.sh [--no-deps] [--no-asan] [--no-slim]
 # The last lines count passed, failed and skipped tests of each build: a skip is never silent.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-with_deps=1 with_asan=1
+with_deps=1 with_asan=1 with_slim=1
 for option in "$@"; do
   case $option in
     --no-deps) with_deps=0 ;;
     --no-asan) with_asan=0 ;;
-    *) echo "usage: scripts/test.sh [--no-deps] [--no-asan]" >&2; exit 2 ;;
+    --no-slim) with_slim=0 ;;
+    *) echo "usage: scripts/test.sh [--no-deps] [--no-asan] [--no-slim]" >&2; exit 2 ;;
   esac
 done
 jobs=$(nproc)
@@ -40,6 +42,7 @@ if ((with_deps)); then scripts/deps.sh; fi
 run_suite cpu build
 scripts/check.sh build || status=1
 if ((with_asan)); then run_suite asan build-asan; fi
+if ((with_slim)); then run_suite slim build-slim; fi
 
 echo
 printf '%s\n' "${summary[@]}"

@@ -1,5 +1,8 @@
 # End-to-end tests: the program as its user runs it, over the bundled sample.
-foreach(name resume threads errors generate)
+if(NOT SOULCHAT_WITH_HDF5 OR NOT SOULCHAT_WITH_SENTENCEPIECE)
+  return()
+endif()
+foreach(name resume threads errors memory emu generate)
   add_test(NAME e2e_${name}
            COMMAND bash ${CMAKE_SOURCE_DIR}/tests/e2e/${name}.sh
            WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

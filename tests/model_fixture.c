@@ -43,26 +43,72 @@ struct glm_options tiny_options(int64_t rows)
     };
 }
 
-dtype_t rig_dtype(const char *device) { return strcmp(device, "ref") == 0 ? DTYPE_F64 : DTYPE_F32; }
+static const struct {
+    const char *name, *opens; /* by dev_open; NULL: of `ops` */
+    dtype_t dtype;
+    const struct ops_table *ops;
+} devices[] = {
+    { "cpu", "cpu", DTYPE_F32, NULL },    { "ref", NULL, DTYPE_F64, &ops_ref },
+    { "emu", "emu", DTYPE_F32, NULL },    { "ref16", NULL, DTYPE_BF16, &ops_ref_rounded },
+    { "emu16", "emu", DTYPE_BF16, NULL },
+};
+
+/* By dev_open. */
+static const char *opens(int64_t i)
+{
+    return strcmp(devices[i].opens, "emu") == 0 ? testing_gpu() : devices[i].opens;
+}
+
+static int64_t find_device(const char *name)
+{
+    for (int64_t i = 0; i < COUNT_OF(devices); i++)
+        if (strcmp(devices[i].name, name) == 0) return i;
+    fail_msg("no device %s", name);
+    return -1;
+}
+
+dtype_t rig_dtype(const char *device) { return devices[find_device(device)].dtype; }
+
+bool rig_has(const char *device)
+{
+    const int64_t i = find_device(device);
+    struct dev *dev = NULL;
+    if (devices[i].ops != NULL) return true;
+    const err_t rc = dev_open(&dev, opens(i), 1);
+    if (rc == ERR_UNSUPPORTED) {
+        print_message("%s: not here: %s\n", device, err_last()->text);
+        return false;
+    }
+    assert_ok(rc);
+    const char *missing = NULL;
+#define X(op)                                                                                      \
+    if (dev->ops->op == NULL) missing = #op;
+    OPS_LIST(X)
+#undef X
+    dev_close(dev);
+    if (missing != NULL) print_message("%s: has no operator %s\n", device, missing);
+    return missing == NULL;
+}
 
 void rig_open(struct rig *rig, const char *device, int threads, const struct glm_config *config,
               const struct glm_options *options)
 {
-    const bool is_ref = strcmp(device, "ref") == 0;
+    const int64_t i = find_device(device);
     struct glm_options o = *options;
     void *grads = NULL;
     *rig = (struct rig){ 0 };
-    if (is_ref) {
-        dev_init_host(&rig->storage, &ops_ref, threads);
+    if (devices[i].ops != NULL) {
+        dev_init_host(&rig->storage, devices[i].ops, threads);
         rig->dev = &rig->storage;
     } else {
-        assert_ok(dev_open(&rig->dev, device, threads));
+        assert_ok(dev_open(&rig->dev, opens(i), threads));
     }
-    o.dtype = rig_dtype(device);
+    o.dtype = devices[i].dtype;
     assert_ok(glm_create(&rig->glm, rig->dev, config, &o));
-    const int64_t count = glm_layout(rig->glm)->element_count;
-    assert_ok(dev_alloc(rig->dev, &grads, count * dtype_bytes(o.dtype), "gradients"));
-    rig->grads = tensor_1d(grads, o.dtype, count, "gradients");
+    const int64_t count = glm_grad_layout(rig->glm)->element_count;
+    const dtype_t dtype = glm_grad_dtype(rig->glm);
+    assert_ok(dev_alloc(rig->dev, &grads, count * dtype_bytes(dtype), "gradients"));
+    rig->grads = tensor_1d(grads, dtype, count, "gradients");
 }
 
 void rig_close(struct rig *rig)

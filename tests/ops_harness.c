@@ -37,14 +37,6 @@ struct operand *ops_operand(struct ops_call *call, int slot, enum ops_role role,
     return o;
 }
 
-static double rounded(dtype_t dtype, double x)
-{
-    double storage = 0.0;
-    const struct tensor t = tensor_1d(&storage, dtype, 1, "value");
-    ref_put(&t, 0, x);
-    return ref_get(&t, 0);
-}
-
 static double *values(struct operand *o)
 {
     free(o->value);
@@ -63,7 +55,7 @@ void ops_fill_normal(struct operand *o, double magnitude)
 {
     double *value = values(o);
     for (int64_t i = 0; i < operand_count(o); i++)
-        value[i] = rounded(o->dtype,
+        value[i] = ref_rounded(o->dtype,
                            magnitude * rng_normal(1, stream_of(o->name), (uint64_t)i));
 }
 
@@ -105,8 +97,9 @@ void ops_bound(const struct ops_call *call, struct operand *o, double k, int64_t
 
 void ops_bound_stored(const struct ops_call *call, struct operand *o, double k, double scale)
 {
-    if (call->dtype != dtype_accumulator(call->dtype))
-        o->bound += k * roundoff(call->dtype) * scale;
+    if (call->dtype == dtype_accumulator(call->dtype)) return;
+    o->bound += k * roundoff(call->dtype) * scale;
+    o->stored = true;
 }
 
 struct ops_call ops_describe(const struct ops_op *op, dtype_t dtype, int64_t index)

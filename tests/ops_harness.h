@@ -22,6 +22,7 @@ enum { OPS_OPERANDS_MAX = 12 };
 
 /* A backend under test: what every cmocka test gets as *state. */
 struct ops_env {
+    const char *name; /* that dev_open takes */
     struct dev *dev;
     dtype_t dtype;  /* T */
     struct dev ref; /* the judge */
@@ -55,6 +56,7 @@ struct operand {
     int64_t gap;   /* elements between rows */
     double *value; /* initial contents, contiguous, rounded to dtype; NULL for outputs */
     double bound;  /* accepted |got - reference| beyond one rounding to dtype; 0: bit-equal */
+    bool stored;   /* the bound has room for intermediate values that were rounded to T */
 };
 
 struct ops_call {
@@ -143,6 +145,8 @@ void ops_call_clear(struct ops_call *call);
 
 /* Every case: parity, sentinel, determinism over runs and threads, no allocation. */
 void ops_check_table(struct ops_env *env, const struct ops_op *op);
+/* One of them. */
+void ops_check_case(struct ops_env *env, const struct ops_op *op, int64_t index);
 
 /* Give row `r` of operand `in` other values: all other rows of `out` keep their bits, that one
  * changes. For operators that work row by row; on case `index`. */

@@ -1,7 +1,8 @@
 /*
  * parity.c - does this program compute what the reference computes?
  *
- *     build/tests/parity DIR [--device cpu|ref] [--threads N] [--verbose]
+ *     build/tests/parity DIR [--device cpu|emu|cuda[:N]|ref] [--dtype f32|bf16]
+ *                        [--grad-dtype f32|bf16] [--threads N] [--verbose]
  *
  * DIR holds config.json, weights as Hugging Face files, and golden.h5 with what the reference made
  * of them: hidden states, logits, loss, gradients, weights after AdamW steps, a greedy continuation
@@ -14,10 +15,12 @@
  * thousandth, since its values are rounding noise of larger ones. Weights after AdamW are judged
  * against the largest weight of all: a step has the size of the learning rate in every tensor, and
  * where a gradient is near zero its rounding decides the step. --verbose prints every comparison.
- * The last line is JSON.
+ * The last line is JSON. In bf16 the question is another one: parity_bf16.h.
  *
- * Exit status: 0 all within bounds, 1 not so or the folder is bad, 2 wrong usage.
+ * Exit status: 0 all within bounds, 1 not so or the folder is bad, 2 wrong usage, 77 the device is
+ * not in this build or does not compute in that dtype.
  */
+#include "parity_bf16.h"
 #include "parity_case.h"
 
 #include "base/num.h"
@@ -141,24 +144,6 @@ done:
 
 /* ---- gradients and weights ---- */
 
-/* A flat arena on the host as float64; free it. */
-static err_t arena_to_host(double **out, const struct parity *p, const struct tensor *arena)
-{
-    const int64_t count = tensor_count(arena), bytes = count * dtype_bytes(arena->dtype);
-    err_t rc = ERR_OK;
-    float *narrow = NULL;
-    *out = malloc((size_t)count * sizeof **out);
-    if (*out == NULL) RAISE(NOMEM, "%s: %lld values", arena->name, (long long)count);
-    if (arena->dtype == DTYPE_F64) return dev_download(p->dev, *out, arena->data, bytes);
-    narrow = malloc((size_t)bytes);
-    if (narrow == NULL) RAISE_DONE(NOMEM, "%s: %lld values", arena->name, (long long)count);
-    TRY_DONE(dev_download(p->dev, narrow, arena->data, bytes));
-    for (int64_t i = 0; i < count; i++) (*out)[i] = (double)narrow[i];
-done:
-    free(narrow);
-    return rc;
-}
-
 /* group/NAME of every tensor of the table, and no other; their largest entry. */
 static err_t read_group(struct golden_array *out, double *most, const struct parity *p,
                         const char *group)
@@ -194,7 +179,7 @@ static err_t compare_arena(struct report *r, enum quantity q, const struct parit
     struct golden_array *golden = calloc((size_t)params->count, sizeof *golden);
     if (golden == NULL) RAISE_DONE(NOMEM, "%s", group);
     TRY_DONE(read_group(golden, &most, p, group));
-    TRY_DONE(arena_to_host(&ours, p, arena));
+    TRY_DONE(parity_arena(&ours, p, arena));
     for (int64_t i = 0; i < params->count; i++) {
         const int64_t count = params->row[i].count;
         const double *x = ours + glm_layout(p->glm)->offset[i];
@@ -408,40 +393,76 @@ done:
 /* ---- the program ---- */
 
 struct arguments {
-    const char *dir, *device;
-    int threads;
+    const char *dir;
+    struct parity_how how;
     bool verbose;
 };
 
+/* The value of --dtype or --grad-dtype. */
+static bool parse_dtype(dtype_t *out, const char *text)
+{
+    static const dtype_t known[] = { DTYPE_F32, DTYPE_BF16, DTYPE_F64 };
+    for (int64_t i = 0; i < COUNT_OF(known); i++) {
+        *out = known[i];
+        if (strcmp(text, dtype_name(known[i])) == 0) return true;
+    }
+    return false;
+}
+
+static bool is_device(const char *name)
+{
+    static const char *const known[] = { "cpu", "ref", "emu", "cuda" };
+    for (int64_t i = 0; i < COUNT_OF(known); i++)
+        if (strcmp(name, known[i]) == 0) return true;
+    return strncmp(name, "cuda:", 5) == 0;
+}
+
+static bool parse_threads(int *out, const char *text)
+{
+    char *end = NULL;
+    const long threads = strtol(text, &end, 10);
+    *out = (int)threads;
+    return end != text && *end == '\0' && threads >= 0 && threads <= 4096;
+}
+
 static bool parse(struct arguments *out, int argc, char **argv)
 {
-    *out = (struct arguments){ .device = "cpu" };
+    struct parity_how *how = &out->how;
+    *out = (struct arguments){ .how.device = "cpu" };
+    how->dtype = DTYPE_COUNT;
     for (int i = 1; i < argc; i++) {
-        const bool has_value = i + 1 < argc;
-        char *end = NULL;
-        if (strcmp(argv[i], "--device") == 0 && has_value) {
-            out->device = argv[++i];
-        } else if (strcmp(argv[i], "--threads") == 0 && has_value) {
-            const long threads = strtol(argv[++i], &end, 10);
-            if (*end != '\0' || threads < 0 || threads > 4096) return false;
-            out->threads = (int)threads;
-        } else if (strcmp(argv[i], "--verbose") == 0) {
-            out->verbose = true;
-        } else if (argv[i][0] != '-' && out->dir == NULL) {
-            out->dir = argv[i];
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        bool used = value != NULL; /* the value belongs to the option */
+        if (used && strcmp(argv[i], "--device") == 0) {
+            how->device = value;
+        } else if (used && strcmp(argv[i], "--threads") == 0) {
+            if (!parse_threads(&how->threads, value)) return false;
+        } else if (used && strcmp(argv[i], "--dtype") == 0) {
+            if (!parse_dtype(&how->dtype, value)) return false;
+        } else if (used && strcmp(argv[i], "--grad-dtype") == 0) {
+            if (!parse_dtype(&how->grad_dtype, value)) return false;
         } else {
-            return false;
+            used = false;
+            if (strcmp(argv[i], "--verbose") == 0)
+                out->verbose = true;
+            else if (argv[i][0] != '-' && out->dir == NULL)
+                out->dir = argv[i];
+            else
+                return false;
         }
+        if (used) i++;
     }
-    return out->dir != NULL && (strcmp(out->device, "cpu") == 0 || strcmp(out->device, "ref") == 0);
+    const bool is_ref = strcmp(how->device, "ref") == 0;
+    if (how->dtype == DTYPE_COUNT) how->dtype = is_ref ? DTYPE_F64 : DTYPE_F32;
+    return out->dir != NULL && is_device(how->device);
 }
 
 /* Weights change last: training comes after everything that needs them as they were read. */
 static err_t run(struct report *r, const struct arguments *args)
 {
     err_t rc = ERR_OK;
-    struct parity p = { 0 };
-    TRY_DONE(parity_open(&p, args->dir, args->device, args->threads));
+    struct parity p;
+    TRY_DONE(parity_open(&p, args->dir, &args->how));
     TRY_DONE(check_forward(r, &p));
     TRY_DONE(check_greedy(r, &p));
     TRY_DONE(check_training(r, &p));
@@ -477,14 +498,24 @@ int main(int argc, char **argv)
 {
     struct arguments args;
     struct report report = { 0 };
+    bool ok = false;
     if (!parse(&args, argc, argv)) {
-        fprintf(stderr, "usage: parity DIR [--device cpu|ref] [--threads N] [--verbose]\n");
+        fprintf(stderr, "usage: parity DIR [--device cpu|emu|cuda[:N]|ref] [--dtype f32|bf16] "
+                        "[--grad-dtype f32|bf16] [--threads N] [--verbose]\n");
         return 2;
     }
     report.verbose = args.verbose;
-    if (run(&report, &args) != ERR_OK) {
-        fprintf(stderr, "parity: %s\n", err_last()->text);
-        return 1;
+    err_t rc;
+    if (args.how.dtype == DTYPE_BF16) {
+        rc = parity_bf16(&ok, args.dir, &args.how, args.verbose);
+    } else {
+        rc = run(&report, &args);
+        if (rc == ERR_OK) ok = print_report(&report);
     }
-    return print_report(&report) ? 0 : 1;
+    if (rc == ERR_UNSUPPORTED) {
+        printf("SKIP: %s\n", err_last()->text);
+        return 77;
+    }
+    if (rc != ERR_OK) fprintf(stderr, "parity: %s\n", err_last()->text);
+    return ok ? 0 : 1;
 }

@@ -6,7 +6,6 @@
 #include "data/seq.h"
 #include "model/hf_folder.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -137,28 +136,39 @@ static err_t load_weights(struct glm *glm, const char *dir)
     return rc;
 }
 
-err_t parity_open(struct parity *p, const char *dir, const char *device, int threads)
+static err_t open_device(struct parity *p, const struct parity_how *how)
 {
-    char path[4096];
+    if (strcmp(how->device, "ref") != 0) return dev_open(&p->dev, how->device, how->threads);
+    dev_init_host(&p->ref_dev, how->dtype == DTYPE_F64 ? &ops_ref : &ops_ref_rounded, 1);
+    p->dev = &p->ref_dev;
+    return ERR_OK;
+}
+
+/* Every weight to bf16 and back, on the device that is the host's memory. */
+static void round_weights(struct parity *p)
+{
+    for (int64_t i = 0; i < glm_params(p->glm)->count; i++) {
+        const struct tensor t = glm_weight(p->glm, i);
+        for (int64_t e = 0; e < tensor_count(&t); e++)
+            ref_put(&t, e, (double)bf16_to_f32(f32_to_bf16((float)ref_get(&t, e))));
+    }
+}
+
+err_t parity_open(struct parity *p, const char *dir, const struct parity_how *how)
+{
     void *grads = NULL;
-    const bool is_ref = strcmp(device, "ref") == 0;
-    if (snprintf(path, sizeof path, "%s/golden.h5", dir) >= (int)sizeof path)
-        RAISE(ARG, "%s: path too long", dir);
+    *p = (struct parity){ .dev = NULL };
     TRY(glm_config_read(&p->config, dir));
     p->config.rotary = GLM_ROTARY_FP32_ANGLE; /* the reference ran in float32 */
-    TRY(golden_open(&p->golden, path));
+    TRY(golden_open(&p->golden, dir));
     TRY(read_batch(p));
     TRY(read_ids(&p->prompt, &p->prompt_len, p->golden, "generate/prompt_ids"));
     TRY(read_ids(&p->greedy, &p->greedy_len, p->golden, "generate/greedy_ids"));
+    TRY(open_device(p, how));
 
-    if (is_ref) {
-        dev_init_host(&p->ref_dev, &ops_ref, 1);
-        p->dev = &p->ref_dev;
-    } else {
-        TRY(dev_open(&p->dev, device, threads));
-    }
     const struct glm_options options = {
-        .dtype = is_ref ? DTYPE_F64 : DTYPE_F32,
+        .dtype = how->dtype,
+        .grad_dtype = how->grad_dtype,
         .train = true,
         .rows_max = max_i64(p->batch.rows, p->prompt_len + p->greedy_len),
         .segments_max = p->B,
@@ -167,10 +177,29 @@ err_t parity_open(struct parity *p, const char *dir, const char *device, int thr
     };
     TRY(glm_create(&p->glm, p->dev, &p->config, &options));
     TRY(load_weights(p->glm, dir));
-    const int64_t count = glm_layout(p->glm)->element_count;
-    TRY(dev_alloc(p->dev, &grads, count * dtype_bytes(options.dtype), "gradients"));
-    p->grads = tensor_1d(grads, options.dtype, count, "gradients");
+    ASSERT(!how->round_weights || p->dev == &p->ref_dev);
+    if (how->round_weights) round_weights(p);
+    const int64_t count = glm_grad_layout(p->glm)->element_count;
+    const dtype_t dtype = glm_grad_dtype(p->glm);
+    TRY(dev_alloc(p->dev, &grads, count * dtype_bytes(dtype), "gradients"));
+    p->grads = tensor_1d(grads, dtype, count, "gradients");
     return ERR_OK;
+}
+
+err_t parity_arena(double **out, const struct parity *p, const struct tensor *arena)
+{
+    const int64_t count = tensor_count(arena);
+    err_t rc = ERR_OK;
+    struct tensor host = *arena;
+    *out = malloc((size_t)count * sizeof **out);
+    host.data = malloc((size_t)(count * dtype_bytes(arena->dtype)));
+    if (*out == NULL || host.data == NULL)
+        RAISE_DONE(NOMEM, "%s: %lld values", arena->name, (long long)count);
+    TRY_DONE(dev_download(p->dev, host.data, arena->data, count * dtype_bytes(arena->dtype)));
+    for (int64_t i = 0; i < count; i++) (*out)[i] = ref_get(&host, i);
+done:
+    free(host.data);
+    return rc;
 }
 
 void parity_close(struct parity *p)

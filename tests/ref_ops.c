@@ -2,6 +2,7 @@
 #include "ref_impl.h"
 
 #include "base/num.h"
+#include "base/rng.h"
 #include "kernels/ops_embed.h"
 #include "kernels/ops_optim.h"
 
@@ -47,6 +48,14 @@ void ref_put(const struct tensor *t, int64_t i, double value)
     }
 }
 
+double ref_rounded(dtype_t dtype, double value)
+{
+    double storage = 0.0;
+    const struct tensor t = tensor_1d(&storage, dtype, 1, "value");
+    ref_put(&t, 0, value);
+    return ref_get(&t, 0);
+}
+
 err_t ref_embed_fwd(struct dev *dev, const struct embed_fwd_args *a)
 {
     (void)dev;
@@ -88,30 +97,101 @@ err_t ref_sumsq_chunks(struct dev *dev, const struct sumsq_chunks_args *a)
     return ERR_OK;
 }
 
+/* Moment e of a segment: an element, or a code times its block's scale. */
+static double moment_get(const struct tensor *full, const struct tensor *codes,
+                         const struct tensor *absmax, const float table[256],
+                         const struct adamw_segment *segment, int64_t e)
+{
+    const int64_t i = segment->state_offset + e;
+    if (segment->state == ADAMW_STATE_FULL) return ref_get(full, i);
+    return (double)table[((const uint8_t *)codes->data)[i]] * ref_get(absmax, i / ADAMW_BLOCK);
+}
+
+/* The code nearest to x, the lower one where two are equally near, by looking at all. */
+static int nearest_code(const float table[256], double x)
+{
+    int best = 0;
+    for (int i = 1; i < 256; i++)
+        if (fabs((double)table[i] - x) < fabs((double)table[best] - x)) best = i;
+    return best;
+}
+
+/* All moments of a segment, given as values. */
+static void moments_put(const struct tensor *full, const struct tensor *codes,
+                        const struct tensor *absmax, const float table[256],
+                        const struct adamw_segment *segment, const double *values)
+{
+    for (int64_t e = 0; e < segment->count && segment->state == ADAMW_STATE_FULL; e++)
+        ref_put(full, segment->state_offset + e, values[e]);
+    if (segment->state == ADAMW_STATE_FULL) return;
+    for (int64_t b = 0; b < segment->count; b += ADAMW_BLOCK) {
+        const int64_t end = min_i64(b + ADAMW_BLOCK, segment->count);
+        double largest = 0.0;
+        for (int64_t e = b; e < end; e++) largest = fmax(largest, fabs(values[e]));
+        const int64_t block = (segment->state_offset + b) / ADAMW_BLOCK;
+        ref_put(absmax, block, largest);
+        const double scale = ref_get(absmax, block) == 0.0 ? 1.0 : ref_get(absmax, block);
+        uint8_t *code = (uint8_t *)codes->data + segment->state_offset;
+        for (int64_t e = b; e < end; e++)
+            code[e] = (uint8_t)nearest_code(table, values[e] / scale);
+    }
+}
+
+/* The 16 random bits of kernels/ops_optim.h. */
+static uint32_t rounding_bits(const struct adamw_segments_args *a, uint32_t tensor, int64_t element)
+{
+    const uint64_t block = (uint64_t)element / 8;
+    const uint32_t key[2] = { (uint32_t)a->seed, (uint32_t)(a->seed >> 32) };
+    const uint32_t counter[4] = { (uint32_t)block, (uint32_t)(block >> 32),
+                                  RNG_ROUNDING | tensor << 8, (uint32_t)a->update };
+    uint32_t out[4];
+    rng_philox(out, counter, key);
+    return out[element % 8 / 2] >> 16 * (element % 2) & 0xffffu;
+}
+
+static void weight_put(const struct adamw_segments_args *a, const struct adamw_segment *segment,
+                       int64_t e, double w)
+{
+    const int64_t i = segment->weight_offset + e;
+    if (a->master != NULL) {
+        ref_put(a->master, segment->state_offset + e, w);
+        w = ref_get(a->master, segment->state_offset + e);
+    }
+    ref_put(a->weight, i, w);
+    if (a->rounding != ADAMW_ROUND_STOCHASTIC || !isfinite((float)w)) return;
+    const uint32_t random = rounding_bits(a, segment->tensor, segment->element + e);
+    ((uint16_t *)a->weight->data)[i] = (uint16_t)((f32_to_bits((float)w) + random) >> 16);
+}
+
+static void adamw_segment(const struct adamw_segments_args *a, const struct adamw_segment *segment)
+{
+    const double step = a->lr / (1.0 - pow(a->beta1, (double)a->update));
+    const double v_root = sqrt(1.0 - pow(a->beta2, (double)a->update));
+    const double keep = segment->decay ? 1.0 - a->lr * a->weight_decay : 1.0;
+    double *m = ref_temp(segment->count), *v = ref_temp(segment->count);
+    for (int64_t e = 0; e < segment->count; e++) {
+        const double g = a->grad_scale * ref_get(a->grad, segment->grad_offset + e);
+        const double m_old = moment_get(a->exp_avg, a->exp_avg_codes, a->exp_avg_absmax,
+                                        adamw_code_signed, segment, e);
+        const double v_old = moment_get(a->exp_avg_sq, a->exp_avg_sq_codes, a->exp_avg_sq_absmax,
+                                        adamw_code_unsigned, segment, e);
+        m[e] = a->beta1 * m_old + (1.0 - a->beta1) * g;
+        v[e] = a->beta2 * v_old + (1.0 - a->beta2) * g * g;
+        const double w = a->master ? ref_get(a->master, segment->state_offset + e)
+                                   : ref_get(a->weight, segment->weight_offset + e);
+        weight_put(a, segment, e, w * keep - step * m[e] / (sqrt(v[e]) / v_root + a->eps));
+    }
+    moments_put(a->exp_avg, a->exp_avg_codes, a->exp_avg_absmax, adamw_code_signed, segment, m);
+    moments_put(a->exp_avg_sq, a->exp_avg_sq_codes, a->exp_avg_sq_absmax, adamw_code_unsigned,
+                segment, v);
+    free(m);
+    free(v);
+}
+
 err_t ref_adamw_segments(struct dev *dev, const struct adamw_segments_args *a)
 {
     (void)dev;
-    const double step = a->lr / (1.0 - pow(a->beta1, (double)a->update));
-    const double v_root = sqrt(1.0 - pow(a->beta2, (double)a->update));
-    for (int64_t s = 0; s < a->segment_count; s++) {
-        const struct adamw_segment *segment = &a->segments[s];
-        const double keep = segment->decay ? 1.0 - a->lr * a->weight_decay : 1.0;
-        for (int64_t e = 0; e < segment->count; e++) {
-            const int64_t iw = segment->weight_offset + e, is = segment->state_offset + e;
-            const double g = a->grad_scale * ref_get(a->grad, segment->grad_offset + e);
-            const double m = a->beta1 * ref_get(a->exp_avg, is) + (1.0 - a->beta1) * g;
-            const double v = a->beta2 * ref_get(a->exp_avg_sq, is) + (1.0 - a->beta2) * g * g;
-            double w = a->master ? ref_get(a->master, is) : ref_get(a->weight, iw);
-            w = w * keep - step * m / (sqrt(v) / v_root + a->eps);
-            ref_put(a->exp_avg, is, m);
-            ref_put(a->exp_avg_sq, is, v);
-            if (a->master) {
-                ref_put(a->master, is, w);
-                w = ref_get(a->master, is);
-            }
-            ref_put(a->weight, iw, w);
-        }
-    }
+    for (int64_t s = 0; s < a->segment_count; s++) adamw_segment(a, &a->segments[s]);
     return ERR_OK;
 }
 

@@ -19,8 +19,14 @@
 
 extern const struct ops_table ops_ref;
 
+/* The same for tensors of any float dtype: every operator's result is the float64 one rounded once,
+ * at the places where the contract rounds. What a model in bf16 loses here, it must lose. */
+extern const struct ops_table ops_ref_rounded;
+
 /* Element i of contiguous data in any float dtype; ref_put rounds once, to nearest even. */
 double ref_get(const struct tensor *t, int64_t i);
 void ref_put(const struct tensor *t, int64_t i, double value);
+/* The nearest value of a float dtype. */
+double ref_rounded(dtype_t dtype, double value);
 
 #endif

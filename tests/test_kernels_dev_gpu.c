@@ -165,7 +165,7 @@ static void test_no_memory(void **state)
  * the open one, on the device's track and on the host's. */
 static void test_timeline(void **state)
 {
-    enum { SPANS = 2500 };
+    enum { SPANS = 9000 };
     struct dev *dev = *state;
     char path[FILE_PATH_MAX];
     struct buf text = { 0 };
@@ -177,7 +177,7 @@ static void test_timeline(void **state)
     for (int i = 0; i < SPANS; i++) {
         struct trace_span span = dev_span_begin(dev, "part");
         dev_span_end(dev, &span);
-        if (i % 700 == 0) assert_ok(dev_sync(dev));
+        if (i % 2500 == 0) assert_ok(dev_sync(dev));
     }
     dev_span_end(dev, &whole);
     assert_ok(dev_sync(dev));

@@ -17,10 +17,26 @@
  *   out     probabilities carry twice that relatively and sum to one; times v, and a sum over keys
  *   dqkv    the same, with dout.v (rms sqrt(D), times 1/sqrt(D)) and k or q; dk and dv add up the
  *           H/G heads of a group
+ * A shift of all scores adds to what is rounded; the column of q and k that makes it adds to their
+ * size, PEAK.
+ *
+ * k of the bounds k * u * scale of 16-bit T, u its roundoff: a backend may round p and ds to T
+ * before they are multiplied. Each is off by u at most and u/sqrt(3) rms, without conspiring.
+ *   out     the sum of p*u*|v| is below u*|v|; four, since where few keys share the weight |v|
+ *           stays below four sigma. Nothing where all scores are 0, since then p = 1.
+ *   dqkv    dv sums p*u/sqrt(3)*dout over queries: sqrt(sum p^2) is 1.3 for the first key of a
+ *           causal segment with even weights and seldom above 3 with others; five sigma of that
+ *           are 8.7. dk, dq: ds*scale is p times a number of rms 1.2 (dout.(v-out)/sqrt(D)), then
+ *           times q or k; the sum of squares of p is at most 1 for dq, as above for dk
  */
 static const struct {
     double rotary, lse, out, dqkv;
 } k = { 3, 4, 8, 16 };
+static const struct {
+    double out, dqkv;
+} k_stored = { 4, 9 };
+
+#define PEAK 32.0 /* exact in every dtype, as is -shift*sqrt(D)/PEAK of 64 columns */
 
 static struct qkv_layout layout_of(const struct heads *h)
 {
@@ -157,6 +173,23 @@ static void fill_segments(struct ops_call *call, int slot, const struct attn_cas
     ops_fill_i32(o, (const int32_t *)c->segments);
 }
 
+/* Column 0 of a head of q or k, so that their product shifts all scores. */
+static double shift_q(const struct attn_case *c, dtype_t dtype)
+{
+    return ref_rounded(dtype, c->shift / scale_of(c) / PEAK);
+}
+
+/* Heads `first + i*stride` of a row times the case's magnitude, with the shift's column. */
+static void sharpen(double *row, const struct attn_case *c, int64_t first, int64_t stride,
+                    int64_t heads, double column)
+{
+    for (int64_t h = 0; h < heads; h++) {
+        double *head = row + first + h * stride;
+        for (int64_t i = 0; i < c->heads.head_dim; i++) head[i] *= c->magnitude;
+        if (c->shift != 0) head[0] = column;
+    }
+}
+
 /* Normal values; q and k times the case's magnitude. */
 static void fill_qkv(struct ops_call *call, int slot, const struct attn_case *c)
 {
@@ -166,29 +199,33 @@ static void fill_qkv(struct ops_call *call, int slot, const struct attn_case *c)
     o->freedom = FREE_COLS;
     ops_fill_normal(o, 1.0);
     for (int64_t r = 0; r < c->R; r++) {
-        double *row = o->value + r * W;
-        for (int64_t i = 0; i < l.heads * l.head_dim; i++)
-            row[l.q_offset + i / l.head_dim * l.q_stride + i % l.head_dim] *= c->magnitude;
-        for (int64_t i = 0; i < l.kv_heads * l.head_dim; i++)
-            row[l.k_offset + i / l.head_dim * l.k_stride + i % l.head_dim] *= c->magnitude;
+        sharpen(o->value + r * W, c, l.q_offset, l.q_stride, l.heads, shift_q(c, call->dtype));
+        sharpen(o->value + r * W, c, l.k_offset, l.k_stride, l.kv_heads, PEAK);
     }
+    for (int64_t i = 0; i < operand_count(o); i++)
+        o->value[i] = ref_rounded(call->dtype, o->value[i]);
 }
 
-static void describe_fwd(struct ops_call *call, int64_t index)
+static void describe_fwd_of(struct ops_call *call, const struct attn_case *c)
 {
-    const struct attn_case *c = &attn_cases[index];
     const dtype_t T = call->dtype, sum = dtype_accumulator(T);
     call->title = c->title;
     call->row = c;
-    call->rough = c->magnitude > 1;
+    call->rough = c->magnitude > 1 || c->shift != 0;
     struct operand *out =
         ops_operand(call, OUT, ROLE_OUT, "out", T, c->R, c->heads.heads * c->heads.head_dim);
     struct operand *lse = ops_operand(call, LSE, ROLE_OUT, "lse", sum, c->R, c->heads.heads);
     fill_qkv(call, QKV_IN, c);
     fill_segments(call, SEGMENTS, c);
-    const double m2 = c->magnitude * c->magnitude;
+    const double m2 = c->magnitude * c->magnitude + fabs(c->shift);
     ops_bound(call, lse, k.lse, c->heads.head_dim, m2 + log((double)longest(c)));
     ops_bound(call, out, k.out, longest(c), 1 + m2);
+    ops_bound_stored(call, out, k_stored.out, c->magnitude > 0 ? 1 : 0);
+}
+
+static void describe_fwd(struct ops_call *call, int64_t index)
+{
+    describe_fwd_of(call, &attn_cases[index]);
 }
 
 static err_t invoke_fwd(struct dev *dev, const struct ops_call *call, struct tensor *const t[],
@@ -228,16 +265,17 @@ static void describe_bwd(struct ops_call *call, int64_t index)
     dev_init_host(&ref, &ops_ref, 1);
     ops_run(&laid, &ref, &forward);
     for (int64_t i = 0; i < operand_count(out); i++)
-        out->value[i] = T == DTYPE_F64 ? ops_result(&laid, OUT, i)
-                                       : (double)(float)ops_result(&laid, OUT, i);
+        out->value[i] = ref_rounded(T, ops_result(&laid, OUT, i));
     for (int64_t i = 0; i < operand_count(lse); i++)
-        lse->value[i] = T == DTYPE_F64 ? ops_result(&laid, LSE, i)
-                                       : (double)(float)ops_result(&laid, LSE, i);
+        lse->value[i] = ref_rounded(sum, ops_result(&laid, LSE, i));
     ops_clear(&laid);
     ops_call_clear(&forward);
 
     const double m = c->magnitude, group = (double)(c->heads.heads / c->heads.kv_heads);
-    ops_bound(call, dqkv, k.dqkv, longest(c), (1 + m) * (1 + m * m) * sqrt(group));
+    const double peak = c->shift == 0 ? 0 : fmax(PEAK, fabs(shift_q(c, T)));
+    ops_bound(call, dqkv, k.dqkv, longest(c),
+              (1 + m + peak) * (1 + m * m + fabs(c->shift)) * sqrt(group));
+    ops_bound_stored(call, dqkv, k_stored.dqkv, (1 + m + peak) * sqrt(group));
 }
 
 static err_t invoke_bwd(struct dev *dev, const struct ops_call *call, struct tensor *const t[],
@@ -372,6 +410,84 @@ static void test_padding(void **state)
     }
 }
 
+/* ---- the ways of a GPU ---- */
+
+/* The device once more, with attention in one way alone; NULL: it was refused. */
+static struct dev *open_forced(const struct ops_env *env, const char *way, err_t expected)
+{
+    const char *before = getenv("SOULCHAT_ATTENTION");
+    char *kept = before == NULL ? NULL : strdup(before);
+    struct dev *dev = NULL;
+    setenv("SOULCHAT_ATTENTION", way, 1);
+    const err_t rc = dev_open(&dev, env->name, 2);
+    if (kept == NULL) unsetenv("SOULCHAT_ATTENTION");
+    else setenv("SOULCHAT_ATTENTION", kept, 1);
+    free(kept);
+    assert_int_equal(rc, expected);
+    return rc == ERR_OK ? dev : NULL;
+}
+
+static bool mma_takes(const struct attn_case *c, dtype_t dtype)
+{
+    const struct heads *h = &c->heads;
+    return dtype == DTYPE_BF16 && (h->head_dim == 64 || h->head_dim == 128) &&
+           h->heads == h->kv_heads && h->spare % 8 == 0;
+}
+
+static void check_refused(struct ops_env *env, const struct ops_op *op, int64_t index)
+{
+    struct ops_call call = ops_describe(op, env->dtype, index);
+    struct ops_laid laid;
+    ops_lay(&laid, env->dev, &call);
+    testing_assert_code(ops_invoke(&laid), ERR_UNSUPPORTED, "SOULCHAT_ATTENTION=mma", op->name,
+                        __FILE__, __LINE__);
+    ops_clear(&laid);
+    ops_call_clear(&call);
+}
+
+/* Where a backend may choose: each of its own ways alone. */
+static void test_ways(void **state)
+{
+    struct ops_env *env = *state;
+    static const char *const ways[] = { "plain", "mma" };
+    if (env->host) return;
+    (void)open_forced(env, "fast", ERR_USAGE);
+    for (int way = 0; way < 2; way++) {
+        struct ops_env forced = *env;
+        forced.dev = open_forced(env, ways[way], ERR_OK);
+        for (int64_t index = 0; index < fwd.case_count; index++)
+            if (mma_takes(&attn_cases[index], env->dtype) && attn_cases[index].R <= 460) {
+                ops_check_case(&forced, &fwd, index);
+                ops_check_case(&forced, &bwd, index);
+            }
+        if (way == 1) {
+            check_refused(&forced, &fwd, 0);
+            check_refused(&forced, &bwd, 0);
+        }
+        dev_close(forced.dev);
+    }
+}
+
+/* Widths that no way takes. */
+static void test_widths(void **state)
+{
+    struct ops_env *env = *state;
+    if (env->host) return;
+    struct attn_case wide = attn_cases[0];
+    const int64_t widths[] = { 6, 260 };
+    for (int i = 0; i < 2; i++) {
+        wide.heads.head_dim = widths[i];
+        struct ops_call call = { .op = &fwd, .dtype = env->dtype };
+        struct ops_laid laid;
+        describe_fwd_of(&call, &wide);
+        ops_lay(&laid, env->dev, &call);
+        testing_assert_code(ops_invoke(&laid), ERR_UNSUPPORTED, "head_dim", "attn_fwd", __FILE__,
+                            __LINE__);
+        ops_clear(&laid);
+        ops_call_clear(&call);
+    }
+}
+
 static void test_refusals(void **state)
 {
     enum { BAD = 7 };
@@ -400,7 +516,8 @@ int main(void)
         cmocka_unit_test(test_rotary),   cmocka_unit_test(test_rotary_refusals),
         cmocka_unit_test(test_fwd),      cmocka_unit_test(test_bwd),
         cmocka_unit_test(test_gradient), cmocka_unit_test(test_segments),
-        cmocka_unit_test(test_padding),  cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_padding),  cmocka_unit_test(test_ways),
+        cmocka_unit_test(test_widths),   cmocka_unit_test(test_refusals),
     };
     return ops_main("attention", tests, COUNT_OF(tests));
 }

@@ -2,6 +2,9 @@
 #include "ops_cases.h"
 #include "ops_harness.h"
 
+#include "base/fault.h"
+#include "kernels/probe.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -11,16 +14,28 @@
  * sigma of that is k = 4 with scale = t*sqrt(n).
  *   gelu   the slope is below 1.13, and some six roundings of values as large as five sigma
  *   swiglu each factor carries its error times the other factor: twice five sigma
+ *
+ * And k of what a 16-bit T adds where the contract rounds on the way, k * eps_T * scale, with
+ * values up to seven times their rms, as normal values are in tables of this size:
+ *   gelu        pre of rms spread/sqrt(2), rounded, times the slope of 1.13
+ *   swiglu      both factors so, the largest product of two being 25 times their rms squared
+ *   gelu_bwd    dy w rounded, times the slope
+ *   swiglu_bwd  dy w rounded, times u2, times a slope of 1.1
  */
 static const struct {
     double sum, gelu, swiglu;
 } k = { 4, 12, 40 };
+static const struct {
+    double gelu, swiglu, gelu_bwd, swiglu_bwd;
+} k_stored = { 6, 14, 8, 28 };
 
 /* Weights are kept near 1/sqrt(K) so that activations see values around `magnitude`. */
 static double weight_scale(const struct linear_case *c) { return 1.0 / sqrt((double)c->K); }
 
+/* Only f32 layers take weights in another format. */
 static dtype_t weight_dtype(enum weight_format w, dtype_t T)
 {
+    if (T == DTYPE_BF16) return T;
     return w == W_F16 ? DTYPE_F16 : w == W_BF16 ? DTYPE_BF16 : T;
 }
 
@@ -48,7 +63,7 @@ static void bound_act(const struct ops_call *call, struct operand *o, enum act_k
 
 enum { Y, PRE, X, W, BIAS, FWD_COUNT };
 
-static void describe_fwd(struct ops_call *call, int64_t index)
+static void describe_fwd_with(struct ops_call *call, int64_t index, dtype_t bias_dtype)
 {
     const struct linear_case *c = &linear_cases[index];
     const dtype_t T = call->dtype;
@@ -63,11 +78,15 @@ static void describe_fwd(struct ops_call *call, int64_t index)
     y->freedom = x->freedom = FREE_STRIDE;
     fill(x, c, c->magnitude);
     fill(w, c, weight_scale(c));
-    if (c->bias) fill(ops_operand(call, BIAS, ROLE_IN, "bias", T, wide, 0), c, c->magnitude);
+    if (c->bias)
+        fill(ops_operand(call, BIAS, ROLE_IN, "bias", bias_dtype, wide, 0), c, c->magnitude);
     if (c->keeps_pre) ops_operand(call, PRE, ROLE_OUT, "pre", T, c->R, wide);
     if (c->integers) return;
     if (c->keeps_pre) ops_bound(call, &call->o[PRE], k.sum, c->K + 1, 2 * c->magnitude);
     bound_act(call, y, c->act, c->K + 1, 2 * c->magnitude);
+    const double spread = 2 * c->magnitude;
+    if (c->act == ACT_GELU_TANH) ops_bound_stored(call, y, k_stored.gelu, spread);
+    if (c->act == ACT_SWIGLU) ops_bound_stored(call, y, k_stored.swiglu, spread * spread);
 }
 
 static err_t invoke_fwd(struct dev *dev, const struct ops_call *call, struct tensor *const t[],
@@ -78,8 +97,21 @@ static err_t invoke_fwd(struct dev *dev, const struct ops_call *call, struct ten
                .act = c->act, .scratch = scratch);
 }
 
+static void describe_fwd(struct ops_call *call, int64_t index)
+{
+    describe_fwd_with(call, index, call->dtype);
+}
+
+static void describe_fwd_f32_bias(struct ops_call *call, int64_t index)
+{
+    describe_fwd_with(call, index, call->dtype == DTYPE_F64 ? DTYPE_F64 : DTYPE_F32);
+}
+
 static const struct ops_op fwd = { "linear_fwd", FWD_COUNT, COUNT_OF(linear_cases), describe_fwd,
                                    invoke_fwd };
+static const struct ops_op fwd_f32_bias = { "linear_fwd, f32 bias", FWD_COUNT,
+                                            COUNT_OF(linear_cases), describe_fwd_f32_bias,
+                                            invoke_fwd };
 
 /* ---- backward ---- */
 
@@ -90,15 +122,21 @@ static void bound_slope(const struct ops_call *call, struct operand *dx,
                         const struct linear_case *c, double spread)
 {
     if (c->act == ACT_NONE) ops_bound(call, dx, k.sum, c->N, spread);
-    if (c->act == ACT_GELU_TANH) ops_bound(call, dx, k.gelu, c->N, spread);
-    if (c->act == ACT_SWIGLU)
-        ops_bound(call, dx, k.swiglu, c->N, spread * fmax(1.0, c->magnitude));
+    const double wide = spread * fmax(1.0, c->magnitude);
+    if (c->act == ACT_GELU_TANH) {
+        ops_bound(call, dx, k.gelu, c->N, spread);
+        ops_bound_stored(call, dx, k_stored.gelu_bwd, spread);
+    }
+    if (c->act == ACT_SWIGLU) {
+        ops_bound(call, dx, k.swiglu, c->N, wide);
+        ops_bound_stored(call, dx, k_stored.swiglu_bwd, wide);
+    }
 }
 
-static void describe_bwd(struct ops_call *call, int64_t index)
+static void describe_bwd_into(struct ops_call *call, int64_t index, dtype_t sum)
 {
     const struct linear_case *c = &linear_cases[index];
-    const dtype_t T = call->dtype, sum = dtype_accumulator(T);
+    const dtype_t T = call->dtype;
     const int64_t wide = twice_if_swiglu(c, c->K);
     call->title = c->title;
     call->row = c;
@@ -145,8 +183,20 @@ static err_t invoke_bwd(struct dev *dev, const struct ops_call *call, struct ten
                .x_pre = t[X_PRE], .scratch = scratch);
 }
 
+static void describe_bwd(struct ops_call *call, int64_t index)
+{
+    describe_bwd_into(call, index, dtype_accumulator(call->dtype));
+}
+
+static void describe_bwd_narrow(struct ops_call *call, int64_t index)
+{
+    describe_bwd_into(call, index, call->dtype);
+}
+
 static const struct ops_op bwd = { "linear_bwd", BWD_COUNT, COUNT_OF(linear_cases), describe_bwd,
                                    invoke_bwd };
+static const struct ops_op bwd_narrow = { "linear_bwd, gradients in T", BWD_COUNT,
+                                          COUNT_OF(linear_cases), describe_bwd_narrow, invoke_bwd };
 
 /* ---- act_fwd, on the rows that have an activation ---- */
 
@@ -239,6 +289,15 @@ static double loss(const struct ops_laid *laid, const struct ops_call *back)
 static void test_fwd(void **state) { ops_check_table(*state, &fwd); }
 
 static void test_bwd(void **state) { ops_check_table(*state, &bwd); }
+
+/* What only a 16-bit T can have: a bias and gradients in another dtype. */
+static void test_mixed(void **state)
+{
+    const struct ops_env *env = *state;
+    if (env->dtype == DTYPE_F32) return;
+    ops_check_table(*state, &fwd_f32_bias);
+    ops_check_table(*state, &bwd_narrow);
+}
 
 static void test_act(void **state)
 {
@@ -337,6 +396,59 @@ static void test_refusals(void **state)
     ops_check_refusals(*state, &act, 1, NULL, 0);
 }
 
+/* Scratch for the largest micro-batch serves all smaller ones. */
+static void test_scratch(void **state)
+{
+    const struct ops_env *env = *state;
+    const dtype_t T = env->dtype;
+    enum { K = 40, N = 72 };
+    int64_t fwd_bytes = 0, bwd_bytes = 0;
+    for (int64_t R = 0; R < 3000; R++) {
+        struct tensor y = tensor_2d(NULL, T, R, N, "y"), w = tensor_2d(NULL, T, 2 * N, K, "w");
+        struct tensor x = tensor_2d(NULL, T, R, K, "x"), dx = tensor_2d(NULL, T, R, 2 * K, "dx");
+        struct tensor db = tensor_1d(NULL, T, N, "db"), w_in = tensor_2d(NULL, T, N, K, "w");
+        const int64_t fwd_now = op_linear_fwd_scratch_bytes(
+            env->dev, &(struct linear_fwd_args){ .y = &y, .x = &x, .w = &w, .act = ACT_SWIGLU });
+        const int64_t bwd_now = op_linear_bwd_scratch_bytes(
+            env->dev, &(struct linear_bwd_args){ .dx = &dx, .db_acc = &db, .dy = &y, .w = &w_in,
+                                                 .x_act = ACT_SWIGLU, .x_pre = &dx });
+        assert_true(fwd_now >= fwd_bytes);
+        assert_true(bwd_now >= bwd_bytes);
+        fwd_bytes = fwd_now;
+        bwd_bytes = bwd_now;
+    }
+}
+
+/* A product that fails says which one. The host's products have no fault points. */
+static void test_failure(void **state)
+{
+    const struct ops_env *env = *state;
+    if (env->host) return;
+    struct ops_call call = ops_describe(&fwd, env->dtype, 9);
+    struct ops_laid laid;
+    ops_lay(&laid, env->dev, &call);
+    fault_arm("gemm.run", 1);
+    const err_t rc = ops_invoke(&laid);
+    fault_arm("", 0);
+    assert_int_equal(rc, ERR_CUDA);
+    assert_non_null(strstr(err_last()->text, "129x65x72"));
+    assert_ok(ops_invoke(&laid));
+    ops_clear(&laid);
+    ops_call_clear(&call);
+}
+
+/* The ceiling of products: a rate, and nothing left behind. */
+static void test_probe(void **state)
+{
+    const struct ops_env *env = *state;
+    double flop_per_s = 0.0;
+    const int64_t before = env->dev->stats.alloc_bytes;
+    assert_ok(probe_gemm(&flop_per_s, env->dev, 64, 1e-4));
+    assert_true(flop_per_s > 0.0 && isfinite(flop_per_s));
+    assert_int_equal(env->dev->stats.alloc_bytes, before);
+    if (env->host) assert_int_equal(dev_tuning_hash(env->dev), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +456,8 @@ int main(void)
         cmocka_unit_test(test_act),      cmocka_unit_test(test_gradient),
         cmocka_unit_test(test_rows),     cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_alias),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_mixed),    cmocka_unit_test(test_scratch),
+        cmocka_unit_test(test_failure),  cmocka_unit_test(test_probe),
     };
     return ops_main("linear", tests, COUNT_OF(tests));
 }

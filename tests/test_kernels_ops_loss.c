@@ -15,10 +15,13 @@
  *   nll  twice a logit's error, and the rounding of the log-sum-exp; n = C
  *   dx   probabilities sum to one and carry twice a logit's error relatively; times w; n = C
  *   dw   the same times x for each of N targets, which do not conspire; n = C*N
+ * Where T has 16 bits dz is rounded to it, k * eps_T * scale:
+ *   dx   the sum over words of |dz| is twice a weight of five, times a w of five sigma
+ *   dw   each of N targets contributes weight * x at most; ten sigma of a uniform rounding error
  */
 static const struct {
     double nll, dx, dw;
-} k = { 10, 10, 10 };
+} k = { 10, 10, 10 }, k_stored = { 0, 50, 6 };
 
 enum { NLL, DX, DW, X, W, ROWS, LABELS, WEIGHTS, CE_COUNT };
 
@@ -48,7 +51,8 @@ static void describe(struct ops_call *call, int64_t index)
     struct operand *nll = ops_operand(call, NLL, ROLE_OUT, "nll", sum, c->N, 0);
     struct operand *x = ops_operand(call, X, ROLE_IN, "x", T, c->R, c->C);
     struct operand *w = ops_operand(call, W, ROLE_IN, "w",
-                                    c->w == W_F16    ? DTYPE_F16
+                                    T == DTYPE_BF16  ? T
+                                    : c->w == W_F16  ? DTYPE_F16
                                     : c->w == W_BF16 ? DTYPE_BF16
                                                      : T,
                                     c->V, c->C);
@@ -67,11 +71,13 @@ static void describe(struct ops_call *call, int64_t index)
     if (c->wants_dx) {
         struct operand *dx = ops_operand(call, DX, ROLE_OUT, "dx", T, c->R, c->C);
         ops_bound(call, dx, k.dx, c->C, 5 * w_rms * size);
+        ops_bound_stored(call, dx, k_stored.dx, w_rms);
     }
     if (c->wants_dw) {
         struct operand *dw = ops_operand(call, DW, ROLE_ACC, "dw_acc", sum, c->V, c->C);
         ops_fill_normal(dw, 1.0);
         ops_bound(call, dw, k.dw, c->C * c->N, s * size);
+        ops_bound_stored(call, dw, k_stored.dw, sqrt((double)c->N) * c->magnitude);
     }
 }
 
@@ -163,12 +169,49 @@ static void test_refusals(void **state)
     ops_check_refusals(*state, &ce, 7, NULL, 0);
 }
 
+/* More targets never ask for less, over several chunks. */
+static void test_scratch(void **state)
+{
+    const struct ops_env *env = *state;
+    int64_t bytes = 0;
+    for (int64_t N = 0; N < 3000; N++) {
+        struct tensor x = tensor_2d(NULL, env->dtype, 3000, 8, "x");
+        struct tensor w = tensor_2d(NULL, env->dtype, 40, 8, "w");
+        struct tensor rows = tensor_1d(NULL, DTYPE_I32, N, "rows");
+        const int64_t now = op_linear_ce_scratch_bytes(
+            env->dev,
+            &(struct linear_ce_args){ .x = &x, .w = &w, .rows = &rows, .vocab_valid = 37 });
+        assert_true(now >= bytes);
+        bytes = now;
+    }
+}
+
+/* A label or row that is none shows as NaN in its own nll and in no other; checked by the host
+ * where it runs there (ASSERT). */
+static void test_wrong_target(void **state)
+{
+    struct ops_env *env = *state;
+    if (env->host) return;
+    struct ops_call call = ops_describe(&ce, env->dtype, 5);
+    const struct ce_case *c = call.row;
+    call.o[LABELS].value[2] = (double)c->Vv;
+    call.o[LABELS].value[3] = -1;
+    call.o[ROWS].value[c->N - 1] = (double)c->R;
+    struct ops_laid laid;
+    ops_run(&laid, env->dev, &call);
+    for (int64_t i = 0; i < c->N; i++)
+        assert_int_equal(isnan(ops_result(&laid, NLL, i)), i == 2 || i == 3 || i == c->N - 1);
+    ops_clear(&laid);
+    ops_call_clear(&call);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),   cmocka_unit_test(test_gradient),
         cmocka_unit_test(test_ignores), cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_scratch),
+        cmocka_unit_test(test_wrong_target),
     };
     return ops_main("loss", tests, COUNT_OF(tests));
 }

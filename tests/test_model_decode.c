@@ -2,7 +2,10 @@
  * Decoding with a cache against the full forward pass of the same tokens.
  *
  * Bars: both paths add the same products in another order; 1e-5 of the largest logit in float32,
- * 1e-12 in float64.
+ * 1e-12 in float64. In bf16 by the reference operators both are float64 sums rounded at the same
+ * places, so bits are equal. Other kernels in bf16 may round the two paths differently: an RMS
+ * error of 0.6 % each against exact results (the parity test), three times that at the worst logit,
+ * for both paths together 2^-5.
  */
 #include "model_fixture.h"
 
@@ -12,6 +15,8 @@
 
 #define VOCAB 53
 #define STEPS 12
+
+#define BAR_BF16 0x1p-5
 
 /* A prompt of `len` tokens, the last of them <sop>, and the tokens that follow it. */
 struct text {
@@ -29,6 +34,8 @@ static struct text prompt_of(int64_t seed, int64_t len)
     }
     return t;
 }
+
+static const char *const emulated[] = { "emu", "emu16" };
 
 static int32_t argmax(const double *x)
 {
@@ -91,7 +98,7 @@ static void check_greedy(const char *device, dtype_t weights, double bar, int64_
         float logits[VOCAB];
         forward_logits(&rig, full, &t, len);
         assert_true(largest_error(cached, full, VOCAB) <= bar);
-        assert_int_equal(argmax(cached), argmax(full));
+        if (bar < BAR_BF16) assert_int_equal(argmax(cached), argmax(full));
         assert_int_equal(glm_cache_len(cache, 1), len);
         t.ids[len] = argmax(cached);
         assert_ok(glm_decode(cache, logits, &slot, &t.ids[len], &t.pos[len], &t.block[len], 1));
@@ -110,7 +117,10 @@ static void test_greedy(void **state)
         check_greedy("cpu", DTYPE_F16, 1e-5, len);
         check_greedy("cpu", DTYPE_BF16, 1e-5, len);
         check_greedy("ref", DTYPE_F32, 1e-6, len); /* logits leave as float32 */
+        check_greedy("ref16", DTYPE_F32, 0.0, len);
     }
+    for (int64_t i = 0; i < COUNT_OF(emulated); i++)
+        if (rig_has(emulated[i])) check_greedy(emulated[i], DTYPE_F32, i ? BAR_BF16 : 1e-5, 9);
 }
 
 /* Several slots of different lengths in one step: what each would get alone. */
@@ -154,7 +164,7 @@ static void check_batch(const char *device, dtype_t weights, double bar)
             widen(a, one);
             memcpy(b, all[step][s], sizeof b);
             assert_true(largest_error(b, a, VOCAB) <= bar);
-            assert_int_equal(argmax(a), argmax(b));
+            if (bar < BAR_BF16) assert_int_equal(argmax(a), argmax(b));
         }
     }
     glm_cache_close(batched);
@@ -168,23 +178,27 @@ static void test_batch(void **state)
     check_batch("cpu", DTYPE_F32, 1e-5);
     check_batch("cpu", DTYPE_F16, 1e-5);
     check_batch("ref", DTYPE_F32, 0.0); /* row by row: the same bits */
+    check_batch("ref16", DTYPE_F32, 0.0);
+    for (int64_t i = 0; i < COUNT_OF(emulated); i++)
+        if (rig_has(emulated[i])) check_batch(emulated[i], DTYPE_F32, i ? BAR_BF16 : 1e-5);
 }
 
-static void test_memory(void **state)
+/* Keys and values: layers x 2 x slots x tokens x hidden, and little else. */
+static void check_memory(const char *device, int64_t width)
 {
-    (void)state;
     struct rig rig;
     struct glm_cache *cache;
     struct text t = prompt_of(3, 5);
     double logits[VOCAB];
     float row[VOCAB];
     const int32_t slot = 2;
-    open_rig(&rig, "cpu", DTYPE_F32);
+    open_rig(&rig, device, DTYPE_F32);
     const int64_t before = rig.dev->stats.alloc_bytes;
     assert_ok(glm_cache_create(&cache, rig.glm, 3, 40));
-    /* Keys and values: layers x 2 x slots x tokens x hidden x 4 bytes, and little else. */
-    const int64_t bytes = rig.dev->stats.alloc_bytes - before, kv_bytes = 2 * 2 * 3 * 40 * 24 * 4;
-    assert_true(bytes >= kv_bytes + 3 * VOCAB * 4);
+    const int64_t bytes = rig.dev->stats.alloc_bytes - before;
+    const int64_t kv_bytes = 2 * 2 * 3 * 40 * 24 * width;
+    assert_true(bytes >= kv_bytes + 3 * VOCAB * width);
+    assert_true(bytes < 2 * kv_bytes);
     const int64_t calls = rig.dev->stats.alloc_count;
     prefill(cache, logits, 2, &t);
     assert_ok(glm_decode(cache, row, &slot, &t.ids[5], &t.pos[5], &t.block[5], 1));
@@ -193,6 +207,13 @@ static void test_memory(void **state)
     assert_int_equal(rig.dev->stats.alloc_bytes, before);
     glm_cache_close(NULL);
     rig_close(&rig);
+}
+
+static void test_memory(void **state)
+{
+    (void)state;
+    check_memory("cpu", 4);
+    check_memory("ref16", 2);
 }
 
 static void test_refused(void **state)

@@ -382,41 +382,53 @@ static void test_failing_steps(void **state)
 
 /* ---- checkpoints ---- */
 
-/* A checkpoint of the golden model in float32; the embedding has a master that is twice the weight.
- */
-static void make_checkpoint(const char *dir, bool with_manifest)
+/* Every parameter of the golden model under prefix + its name, in one file; returns its bytes. */
+static int64_t write_parameters(const char *dir, const char *file, const char *prefix,
+                                dtype_t dtype)
 {
     struct weight_source *golden = golden_source();
     struct safetensors_entry entry[64];
     struct safetensors_writer w;
-    char path[FILE_PATH_MAX];
+    char path[FILE_PATH_MAX], name[64][128];
     float *values = malloc(1280 * 64 * sizeof *values);
-    int64_t count = 0, bytes[2], from[64];
+    int64_t count = 0, from[64];
     assert_non_null(values);
-    assert_ok(dir_create(path_of(dir)));
     for (int64_t i = 0; i < weight_source_count(golden); i++) {
         const struct weight_info info = weight_source_info(golden, i);
         if (ends_with(info.name, "inv_freq") || strcmp(info.name, "lm_head.weight") == 0) continue;
-        entry[count] = (struct safetensors_entry){ info.name, DTYPE_F32, info.dims, { 0 } };
+        snprintf(name[count], sizeof name[count], "%s%s", prefix, info.name);
+        entry[count] = (struct safetensors_entry){ name[count], dtype, info.dims, { 0 } };
         memcpy(entry[count].dim, info.dim, sizeof info.dim);
         from[count++] = i;
     }
-    snprintf(path, sizeof path, "%s/model.0000.safetensors", path_of(dir));
+    snprintf(path, sizeof path, "%s/%s", path_of(dir), file);
     assert_ok(safetensors_writer_open(&w, path, entry, count, NULL));
-    bytes[0] = w.bytes;
+    const int64_t bytes = w.bytes;
     for (int64_t i = 0; i < count; i++) {
         const int64_t n = weight_source_info(golden, from[i]).count;
-        assert_ok(weight_source_read_as(golden, values, DTYPE_F32, from[i], 0, n));
-        assert_ok(safetensors_writer_write(&w, i, values, n * 4, 0));
+        assert_ok(weight_source_read_as(golden, values, dtype, from[i], 0, n));
+        assert_ok(safetensors_writer_write(&w, i, values, n * dtype_bytes(dtype), 0));
     }
     assert_ok(safetensors_writer_commit(&w));
     safetensors_writer_close(&w);
+    free(values);
+    weight_source_close(golden);
+    return bytes;
+}
 
+/* A master of the embedding that is twice the weight, and a state; returns the file's bytes. */
+static int64_t write_double_master(const char *dir, const char *file)
+{
+    struct weight_source *golden = golden_source();
+    struct safetensors_writer w;
+    char path[FILE_PATH_MAX];
+    float *values = malloc(1280 * 64 * sizeof *values);
     const struct safetensors_entry optim[] = { { "master." EMBEDDING, DTYPE_F32, 2, { 1280, 64 } },
                                                { "exp_avg." EMBEDDING, DTYPE_F32, 1, { 1 } } };
-    snprintf(path, sizeof path, "%s/optim.0000.safetensors", path_of(dir));
+    assert_non_null(values);
+    snprintf(path, sizeof path, "%s/%s", path_of(dir), file);
     assert_ok(safetensors_writer_open(&w, path, optim, 2, NULL));
-    bytes[1] = w.bytes;
+    const int64_t bytes = w.bytes;
     assert_ok(weight_source_read_as(golden, values, DTYPE_F32,
                                     weight_source_find(golden, EMBEDDING), 0, 1280 * 64));
     for (int64_t i = 0; i < 1280 * 64; i++) values[i] *= 2;
@@ -426,8 +438,14 @@ static void make_checkpoint(const char *dir, bool with_manifest)
     safetensors_writer_close(&w);
     free(values);
     weight_source_close(golden);
+    return bytes;
+}
 
+/* state.json and, if wanted, the manifest of the two files. */
+static void write_records(const char *dir, const int64_t bytes[2], bool with_manifest)
+{
     const struct glm_config config = golden_config();
+    char path[FILE_PATH_MAX];
     struct buf json = { 0 };
     assert_ok(glm_config_write(&json, &config, "float32"));
     json_t *root = json_pack("{s:s, s:s, s:i}", "model_config", json.data, "tokenizer_dir",
@@ -444,6 +462,47 @@ static void make_checkpoint(const char *dir, bool with_manifest)
     snprintf(path, sizeof path, "%s/MANIFEST.json", path_of(dir));
     if (with_manifest) assert_ok(file_replace(path, json.data, (int64_t)json.size));
     buf_clear(&json);
+}
+
+/* A checkpoint of the golden model in float32; the embedding has a master that is twice the weight.
+ */
+static void make_checkpoint(const char *dir, bool with_manifest)
+{
+    assert_ok(dir_create(path_of(dir)));
+    const int64_t bytes[] = {
+        write_parameters(dir, "model.0000.safetensors", "", DTYPE_F32),
+        write_double_master(dir, "optim.0000.safetensors"),
+    };
+    write_records(dir, bytes, with_manifest);
+}
+
+/* Trained in bf16 with a master: the exported folder has every bit of the master. */
+static void test_masters_of_bf16(void **state)
+{
+    (void)state;
+    const struct glm_config config = golden_config();
+    const struct hf_export options = { .dtype = DTYPE_F16 };
+    struct weight_source *s;
+    int64_t count, rounded = 0;
+    assert_ok(dir_create(path_of("bf16")));
+    const int64_t bytes[] = {
+        write_parameters("bf16", "model.0000.safetensors", "", DTYPE_BF16),
+        write_parameters("bf16", "optim.0000.safetensors", "master.", DTYPE_F32),
+    };
+    write_records("bf16", bytes, true);
+    assert_ok(hf_checkpoint_open(&s, path_of("bf16")));
+    assert_int_equal(weight_source_count(s), 39);
+    assert_int_equal(weight_source_matrix_dtype(s), DTYPE_F32);
+    assert_ok(hf_folder_write(path_of("from-bf16"), &config, s, &options));
+    assert_same_model("from-bf16", DTYPE_F16, 0);
+
+    /* It would not be so without: bf16 has fewer digits than the golden f16. */
+    double *exact = values_of(s, EMBEDDING, &count);
+    for (int64_t i = 0; i < count; i++)
+        rounded += (double)bf16_to_f32(f32_to_bf16((float)exact[i])) != exact[i];
+    assert_true(rounded > count / 2);
+    free(exact);
+    weight_source_close(s);
 }
 
 static void test_find_checkpoint(void **state)
@@ -585,6 +644,7 @@ int main(void)
         cmocka_unit_test(test_failing_steps),
         cmocka_unit_test(test_find_checkpoint),
         cmocka_unit_test(test_open_checkpoint),
+        cmocka_unit_test(test_masters_of_bf16),
         cmocka_unit_test(test_command),
         cmocka_unit_test(test_command_on_a_run),
     };

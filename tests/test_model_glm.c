@@ -1,6 +1,8 @@
-/* The model as its callers see it: initial loss, lean activations, what is refused, what may be
- * looked at. */
+/* The model as its callers see it: initial loss, what is refused, what may be looked at. */
 #include "model_fixture.h"
+
+#include "base/fault.h"
+#include "model/glm_plan.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -67,43 +69,6 @@ static void test_init(void **state)
     free(b);
     rig_close(&cpu);
     rig_close(&ref);
-}
-
-/* Lean activations recompute; loss, hidden states and gradients are the same bits. */
-static void check_lean(const char *device)
-{
-    const struct glm_config config = tiny_config(true);
-    struct rig rig[2];
-    struct batch batch;
-    double *grads[2], hidden[2][2][32 * 24], loss[2];
-    batch_make(&batch, samples, COUNT_OF(samples), 4);
-    for (int lean = 0; lean < 2; lean++) {
-        struct glm_options options = tiny_options(32);
-        options.activations = lean ? GLM_LEAN : GLM_KEEP_ALL;
-        rig_open(&rig[lean], device, 2, &config, &options);
-        rig_randomize(&rig[lean], 5);
-        rig_eval(&rig[lean], &batch.glm);
-        for (int64_t l = 0; l < 2; l++) assert_ok(glm_hidden(rig[lean].glm, hidden[lean][l], l));
-        loss[lean] = rig_train(&rig[lean], &batch.glm);
-        loss[lean] += rig_train(&rig[lean], &batch.glm);
-        grads[lean] = rig_copy(&rig[lean], &rig[lean].grads);
-    }
-    const size_t hidden_bytes = (size_t)batch.glm.rows * 24 * sizeof(double);
-    for (int l = 0; l < 2; l++) assert_memory_equal(hidden[0][l], hidden[1][l], hidden_bytes);
-    assert_true(loss[0] == loss[1]);
-    assert_memory_equal(grads[0], grads[1], (size_t)tensor_count(&rig[0].grads) * sizeof(double));
-    for (int lean = 0; lean < 2; lean++) {
-        free(grads[lean]);
-        rig_close(&rig[lean]);
-    }
-    batch_clear(&batch);
-}
-
-static void test_lean(void **state)
-{
-    (void)state;
-    check_lean("cpu");
-    check_lean("ref");
 }
 
 /* Padding for ranks and of the vocabulary changes no bit of loss or gradients, and stays zero. */
@@ -338,6 +303,48 @@ static void test_looking(void **state)
     rig_close(&rig);
 }
 
+/* Refused before anything is allocated; a backend may lack a dtype. */
+static void test_dtype_of_device(void **state)
+{
+    (void)state;
+    const struct glm_config config = tiny_config(true);
+    struct glm_options options = tiny_options(32);
+    struct dev *dev;
+    struct glm *glm;
+    options.dtype = DTYPE_BF16;
+    assert_ok(dev_open(&dev, "cpu", 1));
+    assert_err(glm_create(&glm, dev, &config, &options), UNSUPPORTED,
+               "cpu backend computes in f32");
+    assert_null(glm);
+    assert_int_equal(dev->stats.alloc_count, 0);
+    dev_close(dev);
+}
+
+/* Every allocation in its turn fails: an error that names it, and nothing stays allocated. */
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    const struct glm_config config = tiny_config(true);
+    const struct glm_options options = tiny_options(32);
+    struct dev *dev;
+    struct glm *glm = NULL;
+    int failures = 0;
+    assert_ok(dev_open(&dev, "cpu", 1));
+    for (int n = 1; glm == NULL; n++) {
+        fault_arm("dev.", n);
+        const err_t rc = glm_create(&glm, dev, &config, &options);
+        fault_arm("", 0);
+        if (rc == ERR_OK) break;
+        assert_int_equal(rc, ERR_NOMEM);
+        assert_null(glm);
+        assert_int_equal(dev->stats.alloc_bytes, 0);
+        failures++;
+    }
+    assert_int_equal(failures, GLM_BUF_CLASSES + GLM_TICKETS);
+    glm_close(glm);
+    dev_close(dev);
+}
+
 static void test_family(void **state)
 {
     (void)state;
@@ -355,17 +362,13 @@ static void test_family(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_first_loss),
-        cmocka_unit_test(test_init),
-        cmocka_unit_test(test_lean),
-        cmocka_unit_test(test_padded_layout),
-        cmocka_unit_test(test_cpu_against_ref),
-        cmocka_unit_test(test_eval_only),
-        cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_wrong_grads),
-        cmocka_unit_test(test_no_targets),
-        cmocka_unit_test(test_looking),
-        cmocka_unit_test(test_family),
+        cmocka_unit_test(test_first_loss),      cmocka_unit_test(test_init),
+        cmocka_unit_test(test_padded_layout),   cmocka_unit_test(test_cpu_against_ref),
+        cmocka_unit_test(test_eval_only),       cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_wrong_grads),     cmocka_unit_test(test_no_targets),
+        cmocka_unit_test(test_looking),         cmocka_unit_test(test_family),
+        cmocka_unit_test(test_dtype_of_device),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -212,6 +212,136 @@ static void test_rounds_wider_files(void **state)
     }
 }
 
+/* ---- exact values on the way ---- */
+
+/* What a sink has received: every element once, in order. */
+struct received {
+    const struct glm_params *params;
+    float **value; /* [params->count][row count] */
+    int64_t index, first;
+    int64_t puts, fail_at; /* the call that fails, -1: none */
+};
+
+static err_t receive(void *context, int64_t index, int64_t first, const float *values,
+                     int64_t count)
+{
+    struct received *r = context;
+    if (r->puts++ == r->fail_at) RAISE(IO, "no more room for row %lld", (long long)index);
+    assert_int_equal(index, r->index);
+    assert_int_equal(first, r->first);
+    assert_true(count >= 1 && first + count <= r->params->row[index].count);
+    memcpy(r->value[index] + first, values, (size_t)count * sizeof *values);
+    r->first += count;
+    if (r->first < r->params->row[index].count) return ERR_OK;
+    r->index++;
+    r->first = 0;
+    return ERR_OK;
+}
+
+static void received_make(struct received *r, const struct glm_params *params)
+{
+    *r = (struct received){ .params = params, .fail_at = -1 };
+    r->value = calloc((size_t)params->count, sizeof *r->value);
+    for (int64_t i = 0; i < params->count; i++)
+        r->value[i] = calloc((size_t)params->row[i].count, sizeof **r->value);
+}
+
+static void received_clear(struct received *r)
+{
+    for (int64_t i = 0; i < r->params->count; i++) free(r->value[i]);
+    free(r->value);
+}
+
+/* What the model has is the rounding of what the sink received. */
+static void check_rounded(const struct rig *rig, const struct received *r)
+{
+    for (int64_t i = 0; i < r->params->count; i++) {
+        const struct tensor w = glm_weight(rig->glm, i);
+        const int64_t count = r->params->row[i].count;
+        double *kept = rig_copy(rig, &w);
+        for (int64_t e = 0; e < count; e++) {
+            const float exact = r->value[i][e];
+            const bool is_bf16 = w.dtype == DTYPE_BF16, is_f16 = w.dtype == DTYPE_F16;
+            const float rounded = is_bf16  ? bf16_to_f32(f32_to_bf16(exact))
+                                  : is_f16 ? f16_to_f32(f32_to_f16(exact))
+                                           : exact;
+            assert_true(kept[e] == (double)rounded);
+        }
+        free(kept);
+    }
+}
+
+static void check_exact(const char *device, bool tied, dtype_t weights)
+{
+    static const char name[] = "transformer.layers.1.attention.dense.weight";
+    struct load_rig l;
+    struct received r;
+    open_load_as(&l, device, tied, weights);
+    const struct glm_params *params = glm_params(l.rig.glm);
+    const int64_t row = glm_params_find_name(params, name);
+    uint16_t *values = l.source.data[index_of(&l.source, name)];
+    values[5] = f32_to_f16(0x1.008p0f); /* f16 has it, bf16 does not */
+    received_make(&r, params);
+    const struct glm_sink sink = { receive, &r };
+    assert_ok(glm_load_exact(l.rig.glm, &l.source.base, &sink));
+    assert_int_equal(r.index, params->count);
+    for (int64_t i = 0; i < params->count; i++)
+        for (int64_t e = 0; e < params->row[i].count; e++)
+            assert_true(r.value[i][e] == (i == row && e == 5 ? 0x1.008p0f : value_at(i, e)));
+    check_rounded(&l.rig, &r);
+
+    /* From the seed: what a float32 model begins with. */
+    r.index = 0;
+    assert_ok(glm_init_exact(l.rig.glm, 9, &sink));
+    assert_int_equal(r.index, params->count);
+    float *initial = malloc((size_t)params->row[row].count * sizeof *initial);
+    glm_param_init(initial, params, glm_config(l.rig.glm), row, 9, 0, params->row[row].count);
+    assert_memory_equal(initial, r.value[row], (size_t)params->row[row].count * sizeof *initial);
+    free(initial);
+    check_rounded(&l.rig, &r);
+
+    r.puts = r.index = 0;
+    r.fail_at = 3;
+    assert_err(glm_load_exact(l.rig.glm, &l.source.base, &sink), IO, "no more room for row 3");
+    r.puts = r.index = 0;
+    assert_err(glm_init_exact(l.rig.glm, 9, &sink), IO, "no more room for row 3");
+    received_clear(&r);
+    close_load(&l);
+}
+
+static void test_exact(void **state)
+{
+    (void)state;
+    check_exact("cpu", true, DTYPE_F32);
+    check_exact("cpu", false, DTYPE_F16);
+    check_exact("cpu", true, DTYPE_BF16);
+    check_exact("ref", true, DTYPE_F32);
+    for (int tied = 0; tied < 2; tied++) check_exact("ref16", tied, DTYPE_F32);
+    if (rig_has("emu16")) check_exact("emu16", true, DTYPE_F32);
+}
+
+/* A table so large that it comes in several pieces. */
+static void test_exact_in_pieces(void **state)
+{
+    (void)state;
+    struct glm_config config = tiny_config(true);
+    struct glm_options options = tiny_options(4);
+    struct load_rig l;
+    struct received r;
+    config.vocab_size = 50000;
+    options.train = false;
+    rig_open(&l.rig, "ref16", 1, &config, &options);
+    fill(&l.source, glm_params(l.rig.glm));
+    received_make(&r, glm_params(l.rig.glm));
+    const struct glm_sink sink = { receive, &r };
+    assert_ok(glm_load_exact(l.rig.glm, &l.source.base, &sink));
+    assert_true(r.puts > r.params->count); /* or nothing was cut */
+    check_loaded(&l);
+    check_rounded(&l.rig, &r);
+    received_clear(&r);
+    close_load(&l);
+}
+
 /* A tied model needs one of the two names. */
 static void test_one_name(void **state)
 {
@@ -315,6 +445,7 @@ int main(void)
         cmocka_unit_test(test_twins_differ),  cmocka_unit_test(test_missing),
         cmocka_unit_test(test_extra),         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_loads_16_bits), cmocka_unit_test(test_rounds_wider_files),
+        cmocka_unit_test(test_exact),         cmocka_unit_test(test_exact_in_pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,6 +20,8 @@ static const struct sample samples[] = {
 };
 #define SAMPLES COUNT_OF(samples)
 
+static const char *const devices[] = { "cpu", "ref", "ref16", "emu", "emu16" };
+
 struct result {
     double loss;
     double *grads; /* [count] */
@@ -74,6 +76,7 @@ static void test_splits_f32(void **state)
 {
     (void)state;
     check_splits("cpu", 1e-6, 1e-5);
+    if (rig_has("emu")) check_splits("emu", 1e-6, 1e-5);
 }
 
 /* Rows of no segment add exactly zero: in the reference's order of sums, not one bit changes. */
@@ -92,12 +95,11 @@ static void test_padding(void **state)
 }
 
 /* What padding rows hold reaches no gradient and no loss. */
-static void test_padding_content(void **state)
+static void check_padding_content(const char *device)
 {
-    (void)state;
     struct rig rig;
     struct batch batch;
-    open_rig(&rig, "cpu", 2);
+    open_rig(&rig, device, 2);
     batch_make(&batch, samples, SAMPLES, 48);
     const double loss = rig_train(&rig, &batch.glm);
     double *grads = rig_copy(&rig, &rig.grads);
@@ -114,6 +116,13 @@ static void test_padding_content(void **state)
     free(again);
     batch_clear(&batch);
     rig_close(&rig);
+}
+
+static void test_padding_content(void **state)
+{
+    (void)state;
+    for (int64_t d = 0; d < COUNT_OF(devices); d++)
+        if (rig_has(devices[d])) check_padding_content(devices[d]);
 }
 
 static double *logits_of(struct rig *rig, const struct batch *batch)
@@ -159,8 +168,8 @@ static void check_isolation(const char *device)
 static void test_isolation(void **state)
 {
     (void)state;
-    check_isolation("cpu");
-    check_isolation("ref");
+    for (int64_t d = 0; d < COUNT_OF(devices); d++)
+        if (rig_has(devices[d])) check_isolation(devices[d]);
 }
 
 /* A training step is the same bits with 1, 2, 3 and 4 threads; sizes above the tiles that threads

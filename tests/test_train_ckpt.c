@@ -26,8 +26,8 @@ struct rig {
     struct ckpt_state state;
 };
 
-static void rig_open_padded(struct rig *r, const struct glm_config *config, int64_t ranks,
-                            int64_t vocab_multiple)
+static void rig_open_padded(struct rig *r, const struct glm_config *config,
+                            enum optim_moments moments, int64_t ranks, int64_t vocab_multiple)
 {
     const struct glm_options options = { .dtype = DTYPE_F32,
                                          .train = true,
@@ -36,11 +36,14 @@ static void rig_open_padded(struct rig *r, const struct glm_config *config, int6
                                          .targets_max = 1,
                                          .ranks = ranks,
                                          .vocab_multiple = vocab_multiple };
-    const struct optim_options optim = { 0.9, 0.999, 1e-8, 0, 1 };
+    const struct optim_options optim = {
+        .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .moments = moments
+    };
     memset(r, 0, sizeof *r);
     assert_ok(dev_open(&r->dev, "cpu", 1));
     assert_ok(glm_create(&r->glm, r->dev, config, &options));
     assert_ok(optim_create(&r->optim, r->glm, &optim));
+    r->state.formats = formats_stored(&optim_plan_of(r->optim)->format);
     r->state.model = *config;
     r->state.lanes = 1;
     r->state.seed = 42;
@@ -52,7 +55,7 @@ static void rig_open_padded(struct rig *r, const struct glm_config *config, int6
 
 static void rig_open(struct rig *r, const struct glm_config *config)
 {
-    rig_open_padded(r, config, 1, 0);
+    rig_open_padded(r, config, OPTIM_MOMENTS_F32, 1, 0);
 }
 
 static void rig_close(struct rig *r)
@@ -63,20 +66,35 @@ static void rig_close(struct rig *r)
     dev_close(r->dev);
 }
 
-/* Step and arenas become functions of `step`; padding is left alone. */
+/* Any numbers: of a part of the state, or, with kind = OPTIM_PARTS, the weights. */
+static void fill(void *out, dtype_t dtype, int64_t step, int64_t row, int kind, int64_t count)
+{
+    const uint64_t stream = (uint64_t)RNG_TEST | (uint64_t)(1000 * step + 10 * row + kind) << 8;
+    for (int64_t e = 0; e < count; e++) {
+        if (dtype == DTYPE_U8)
+            ((uint8_t *)out)[e] = (uint8_t)rng_u64(4, stream, (uint64_t)e);
+        else
+            ((float *)out)[e] = (float)rng_normal(4, stream, (uint64_t)e);
+    }
+}
+
+/* Step, weights and state become functions of `step`; padding is left alone. */
 static void rig_set(struct rig *r, int64_t step)
 {
-    const struct tensor arenas[] = { glm_weights(r->glm), optim_exp_avg(r->optim),
-                                     optim_exp_avg_sq(r->optim) };
     const struct glm_params *params = glm_params(r->glm);
-    for (int64_t a = 0; a < COUNT_OF(arenas); a++) {
-        for (int64_t i = 0; i < params->count; i++) {
-            float *row = (float *)arenas[a].data + glm_layout(r->glm)->offset[i];
-            const uint64_t stream = (uint64_t)RNG_TEST | (uint64_t)(1000 * step + 10 * i + a) << 8;
-            for (int64_t e = 0; e < params->row[i].count; e++)
-                row[e] = (float)rng_normal(4, stream, (uint64_t)e);
+    const struct optim_plan *plan = optim_plan_of(r->optim);
+    float *values = malloc((size_t)params->element_count * sizeof *values);
+    for (int64_t i = 0; i < params->count; i++) {
+        fill((float *)glm_weights(r->glm).data + glm_layout(r->glm)->offset[i], DTYPE_F32, step, i,
+             OPTIM_PARTS, params->row[i].count);
+        for (int p = 0; p < OPTIM_PARTS; p++) {
+            const enum optim_part part = (enum optim_part)p;
+            const int64_t count = optim_part_count(plan, params, part, i);
+            fill(values, optim_part_dtype(&plan->format, part), step, i, p, count);
+            assert_ok(optim_write_state(r->optim, part, i, 0, values, count));
         }
     }
+    free(values);
     r->state.step = r->state.updates = step;
     r->state.samples = r->state.stream_index = 80 * step;
 }
@@ -84,7 +102,7 @@ static void rig_set(struct rig *r, int64_t step)
 static err_t save(struct rig *r, const char *root, int64_t step, int64_t keep_last)
 {
     rig_set(r, step);
-    return ckpt_save(micro_path(root), &r->state, r->glm, r->optim, keep_last);
+    return ckpt_save(micro_path(root), &r->state, r->optim, keep_last);
 }
 
 /* ---- folders ---- */
@@ -148,9 +166,19 @@ static void damage(const char *dir, const char *name)
 
 /* ---- saving and loading ---- */
 
-static void assert_same_arena(const struct tensor *a, const struct tensor *b)
+static void assert_same_state(struct rig *a, struct rig *b)
 {
-    assert_memory_equal(a->data, b->data, (size_t)tensor_count(a) * sizeof(float));
+    const struct tensor x = glm_weights(a->glm), y = glm_weights(b->glm);
+    assert_memory_equal(x.data, y.data, (size_t)tensor_count(&x) * sizeof(float));
+    for (int part = OPTIM_EXP_AVG; part <= OPTIM_EXP_AVG_SQ; part++) {
+        int64_t count;
+        double *in_a = micro_state(a->optim, (enum optim_part)part, &count);
+        double *in_b = micro_state(b->optim, (enum optim_part)part, &count);
+        assert_int_equal(count, glm_params(a->glm)->element_count);
+        assert_memory_equal(in_a, in_b, (size_t)count * sizeof *in_a);
+        free(in_a);
+        free(in_b);
+    }
 }
 
 static void test_round_trip(void **state)
@@ -172,12 +200,8 @@ static void test_round_trip(void **state)
 
     assert_ok(ckpt_newest(dir, &found, micro_path("trip")));
     assert_true(found);
-    assert_ok(ckpt_load(dir, b.glm, b.optim));
-    const struct tensor arenas[2][3] = {
-        { glm_weights(a.glm), optim_exp_avg(a.optim), optim_exp_avg_sq(a.optim) },
-        { glm_weights(b.glm), optim_exp_avg(b.optim), optim_exp_avg_sq(b.optim) },
-    };
-    for (int i = 0; i < 3; i++) assert_same_arena(&arenas[0][i], &arenas[1][i]);
+    assert_ok(ckpt_load(dir, &b.state.formats, b.optim));
+    assert_same_state(&a, &b);
 
     char text[128];
     assert_ok(ckpt_state_read(&back, dir));
@@ -205,27 +229,33 @@ static void test_round_trip(void **state)
 }
 
 /* However the arenas are padded, a state has one set of files, and every padding can load it. */
-static void test_layouts_share_one_format(void **state)
+static void check_layouts(enum optim_moments moments)
 {
-    (void)state;
-    static const int64_t paddings[][2] = { { 1, 0 }, { 3, 0 }, { 4, 0 }, { 1, 64 }, { 3, 64 } };
+    static const int64_t paddings[][2] = { { 1, 1 }, { 3, 1 }, { 4, 1 }, { 1, 64 }, { 3, 64 } };
     const struct glm_config config = micro_config();
     char root[COUNT_OF(paddings)][16];
     for (int64_t i = 0; i < COUNT_OF(paddings); i++) {
         struct rig from, to;
         const int64_t *next = paddings[(i + 1) % COUNT_OF(paddings)];
-        snprintf(root[i], sizeof root[i], "layout%d", (int)i);
-        rig_open_padded(&from, &config, paddings[i][0], paddings[i][1]);
+        snprintf(root[i], sizeof root[i], "layout%d-%d", (int)i, (int)moments);
+        rig_open_padded(&from, &config, moments, paddings[i][0], paddings[i][1]);
         assert_ok(save(&from, root[i], 7, 1));
         assert_same_bytes(step_dir(root[0], 7), step_dir(root[i], 7));
 
-        rig_open_padded(&to, &config, next[0], next[1]);
-        assert_ok(ckpt_load(step_dir(root[i], 7), to.glm, to.optim));
-        assert_ok(ckpt_save(micro_path("relaid"), &from.state, to.glm, to.optim, 1));
+        rig_open_padded(&to, &config, moments, next[0], next[1]);
+        assert_ok(ckpt_load(step_dir(root[i], 7), &to.state.formats, to.optim));
+        assert_ok(ckpt_save(micro_path("relaid"), &from.state, to.optim, 1));
         assert_same_bytes(step_dir(root[0], 7), step_dir("relaid", 7));
         rig_close(&from);
         rig_close(&to);
     }
+}
+
+static void test_layouts_share_one_format(void **state)
+{
+    (void)state;
+    check_layouts(OPTIM_MOMENTS_F32);
+    check_layouts(OPTIM_MOMENTS_8BIT);
 }
 
 static void test_load_into_another_model(void **state)
@@ -237,16 +267,19 @@ static void test_load_into_another_model(void **state)
     assert_ok(save(&r, "other", 1, 1));
     config.ffn_size = 16;
     rig_open(&other, &config);
-    assert_err(ckpt_load(step_dir("other", 1), other.glm, other.optim), FORMAT, "is f32 [8, 8]");
+    assert_err(ckpt_load(step_dir("other", 1), &other.state.formats, other.optim), FORMAT,
+               "is f32 [8, 8]");
     rig_close(&other);
     config = grain_config();
     config.layer_count = 2;
     rig_open(&other, &config);
-    assert_err(ckpt_load(step_dir("other", 1), other.glm, other.optim), FORMAT,
+    assert_err(ckpt_load(step_dir("other", 1), &other.state.formats, other.optim), FORMAT,
                "has no tensor transformer.layers.1.");
-    assert_err(ckpt_load(micro_path("other"), other.glm, other.optim), NOTFOUND, "model.0000");
+    assert_err(ckpt_load(micro_path("other"), &other.state.formats, other.optim), NOTFOUND,
+               "model.0000");
     assert_ok(save(&other, "two", 1, 1));
-    assert_err(ckpt_load(step_dir("two", 1), r.glm, r.optim), FORMAT, "tensors; this model has");
+    assert_err(ckpt_load(step_dir("two", 1), &r.state.formats, r.optim), FORMAT,
+               "tensors; this model has");
     rig_close(&other);
     rig_close(&r);
 }
@@ -308,7 +341,7 @@ static void check_faults(const char *root, bool resave)
         rig_set(&r, step);
         if (resave) r.state.samples++; /* to tell new from old */
         fault_arm("", n);
-        const err_t rc = ckpt_save(micro_path(root), &r.state, r.glm, r.optim, 1);
+        const err_t rc = ckpt_save(micro_path(root), &r.state, r.optim, 1);
         done = fault_hits() < n;
         fault_arm("", 0);
 

@@ -1,6 +1,7 @@
 /* run.h, loop.h, resume.h: whole runs of a small model, in one process. */
-#include "train_fixture.h"
+#include "train_runs.h"
 
+#include "base/check.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/stop.h"
@@ -16,103 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CORPUS "loop-corpus"
-
-/* ---- running ---- */
-
-/* `settings`: key, value, ..., NULL. */
-static struct cfg *cfg_with(const char *out, const char *const *settings)
-{
-    struct cfg *cfg = micro_cfg(CORPUS, out);
-    for (; settings[0] != NULL; settings += 2) micro_set(cfg, settings[0], settings[1]);
-    return cfg;
-}
-
-#define SETTINGS(...) ((const char *const[]){ __VA_ARGS__, NULL })
-
-static err_t open_and_close(struct cfg *cfg, bool resume)
-{
-    struct run run;
-    const err_t rc = run_open(&run, cfg, resume);
-    run_close(&run);
-    return rc;
-}
-
-/* A whole start, as the command does it. *step: where it ended. */
-static err_t train(int64_t *step, const char *out, bool resume, const char *const *settings)
-{
-    struct run run;
-    struct cfg *cfg = cfg_with(out, settings);
-    err_t rc = run_open(&run, cfg, resume);
-    if (rc == ERR_OK) rc = loop_run(&run);
-    *step = run.state.step;
-    run_close(&run);
-    cfg_close(cfg);
-    return rc;
-}
-
-/* ---- what a run left ---- */
-
-static void read_text(struct buf *out, const char *path)
-{
-    buf_reset(out);
-    assert_ok(file_read_all(out, micro_path(path), 1 << 26));
-}
-
-static void assert_same_checkpoint(const char *run_a, const char *run_b, int64_t step)
-{
-    static const char *const names[] = { "model.0000.safetensors", "optim.0000.safetensors" };
-    struct buf a = { 0 }, b = { 0 };
-    char path[FILE_PATH_MAX];
-    for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof path, "%s/ckpt/step-%08lld/%s", run_a, (long long)step, names[i]);
-        read_text(&a, path);
-        snprintf(path, sizeof path, "%s/ckpt/step-%08lld/%s", run_b, (long long)step, names[i]);
-        read_text(&b, path);
-        assert_int_equal(a.size, b.size);
-        if (memcmp(a.data, b.data, a.size) != 0) fail_msg("%s: other bits", path);
-    }
-    buf_clear(&a);
-    buf_clear(&b);
-}
-
-static bool has_checkpoint(const char *run, int64_t step)
-{
-    char path[FILE_PATH_MAX];
-    snprintf(path, sizeof path, "%s/ckpt/step-%08lld/MANIFEST.json", run, (long long)step);
-    return file_exists(micro_path(path));
-}
-
-/* Values of `key` in the run's metrics, in order, with their steps. */
-struct curve {
-    int64_t step[256];
-    double value[256];
-    int64_t count;
-};
-
-static struct curve curve_of(const char *run, const char *key)
-{
-    struct curve c = { .count = 0 };
-    struct buf text = { 0 };
-    char path[FILE_PATH_MAX];
-    snprintf(path, sizeof path, "%s/metrics.jsonl", run);
-    read_text(&text, path);
-    for (char *save, *line = strtok_r(text.data, "\n", &save); line != NULL;
-         line = strtok_r(NULL, "\n", &save)) {
-        json_t *object = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
-        assert_non_null(object);
-        const json_t *value = json_object_get(object, key);
-        if (value != NULL) {
-            assert_true(c.count < 256);
-            c.step[c.count] = json_integer_value(json_object_get(object, "step"));
-            c.value[c.count++] = json_number_value(value);
-        }
-        json_decref(object);
-    }
-    buf_clear(&text);
-    return c;
-}
-
 /* ---- learning ---- */
 
 /* One batch, over and over: the model can learn it by heart. */
@@ -122,14 +26,14 @@ static void test_overfit(void **state)
     int64_t step;
     micro_corpus("one-batch", 2, 0);
     const char *corpus = micro_path("one-batch");
-    assert_ok(train(&step, "overfit", false,
-                    SETTINGS("data.dir", corpus, "batch.size", "3", "train.steps", "150",
-                             "train.lr", "1e-2", "train.warmup_steps", "10")));
-    const struct curve loss = curve_of("overfit", "loss");
+    assert_ok(runs_train(&step, "overfit", false,
+                         SETTINGS("data.dir", corpus, "batch.size", "3", "train.steps", "150",
+                                  "train.lr", "1e-2", "train.warmup_steps", "10")));
+    const struct runs_curve loss = runs_curve("overfit", "loss");
     assert_int_equal(loss.count, 150);
     assert_true(fabs(loss.value[0] - log(1000.0)) < 0.1);
     if (loss.value[149] > 0.05) fail_msg("loss %.3f after 150 steps", loss.value[149]);
-    assert_int_equal(curve_of("overfit", "validation_loss").count, 0);
+    assert_int_equal(runs_curve("overfit", "validation_loss").count, 0);
 }
 
 /* When things happen: validation before the first step, where due, and once at the end. */
@@ -137,12 +41,13 @@ static void test_validation_falls(void **state)
 {
     (void)state;
     int64_t step;
-    assert_ok(
-        train(&step, "falls", false,
-              SETTINGS("train.steps", "25", "train.validate_every", "10", "train.log_every", "5",
-                       "train.save_every", "10", "train.keep_last", "9", "train.lr", "3e-3")));
+    assert_ok(runs_train(&step, "falls", false,
+                         SETTINGS("train.steps", "25", "train.validate_every", "10",
+                                  "train.log_every", "5", "train.save_every", "10",
+                                  "train.keep_last", "9", "train.lr", "3e-3")));
     assert_int_equal(step, 25);
-    const struct curve v = curve_of("falls", "validation_loss"), l = curve_of("falls", "loss");
+    const struct runs_curve v = runs_curve("falls", "validation_loss"),
+                            l = runs_curve("falls", "loss");
     const int64_t validated[] = { 0, 10, 20, 25 }, logged[] = { 5, 10, 15, 20, 25 };
     assert_int_equal(v.count, 4);
     assert_memory_equal(v.step, validated, sizeof validated);
@@ -150,9 +55,9 @@ static void test_validation_falls(void **state)
     assert_memory_equal(l.step, logged, sizeof logged);
     assert_true(fabs(v.value[0] - log(1000.0)) < 0.1);
     assert_true(v.value[1] < v.value[0] - 0.2 && v.value[2] < v.value[1]);
-    assert_true(has_checkpoint("falls", 10) && has_checkpoint("falls", 20) &&
-                has_checkpoint("falls", 25));
-    assert_false(has_checkpoint("falls", 0) || has_checkpoint("falls", 5));
+    assert_true(runs_has_checkpoint("falls", 10) && runs_has_checkpoint("falls", 20) &&
+                runs_has_checkpoint("falls", 25));
+    assert_false(runs_has_checkpoint("falls", 0) || runs_has_checkpoint("falls", 5));
 }
 
 /* Validation samples are longer here than any of training, and a step may hold but one. */
@@ -162,9 +67,9 @@ static void test_longer_validation_samples(void **state)
     int64_t step;
     micro_corpus("short", 1, 5);
     const char *corpus = micro_path("short");
-    assert_ok(train(&step, "longer", false,
-                    SETTINGS("data.dir", corpus, "batch.size", "1", "train.steps", "1")));
-    assert_int_equal(curve_of("longer", "validation_loss").count, 2);
+    assert_ok(runs_train(&step, "longer", false,
+                         SETTINGS("data.dir", corpus, "batch.size", "1", "train.steps", "1")));
+    assert_int_equal(runs_curve("longer", "validation_loss").count, 2);
 }
 
 /* ---- interruption and resume ---- */
@@ -173,11 +78,11 @@ static void test_resume_has_the_same_bits(void **state)
 {
     (void)state;
     int64_t step;
-    assert_ok(train(&step, "whole", false, SETTINGS("train.steps", "7", "batch.lanes", "3")));
-    assert_ok(train(&step, "halves", false, SETTINGS("train.steps", "3", "batch.lanes", "3")));
-    assert_ok(train(&step, "halves", true, SETTINGS("train.steps", "7", "batch.lanes", "3")));
+    assert_ok(runs_train(&step, "whole", false, SETTINGS("train.steps", "7", "batch.lanes", "3")));
+    assert_ok(runs_train(&step, "halves", false, SETTINGS("train.steps", "3", "batch.lanes", "3")));
+    assert_ok(runs_train(&step, "halves", true, SETTINGS("train.steps", "7", "batch.lanes", "3")));
     assert_int_equal(step, 7);
-    assert_same_checkpoint("whole", "halves", 7);
+    runs_same_checkpoint("whole", "halves", 7);
 
     struct ckpt_state s;
     assert_ok(ckpt_state_read(&s, micro_path("halves/ckpt/step-00000007")));
@@ -210,17 +115,18 @@ static void test_stop_at_any_moment(void **state)
     assert_int_equal(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
     for (int start = 0; start < 2; start++) {
         signal_soon(timer);
-        assert_err(train(&step, "stopped", true, settings), INTERRUPTED, "continue with --resume");
+        assert_err(runs_train(&step, "stopped", true, settings), INTERRUPTED,
+                   "continue with --resume");
         stop_reset();
         assert_true(step >= stopped);
-        if (step > 0) assert_true(has_checkpoint("stopped", step));
+        if (step > 0) assert_true(runs_has_checkpoint("stopped", step));
         stopped = step;
     }
     timer_delete(timer);
     snprintf(steps, sizeof steps, "%lld", (long long)stopped + 2);
-    assert_ok(train(&step, "stopped", true, SETTINGS("train.steps", steps)));
-    assert_ok(train(&step, "unstopped", true, SETTINGS("train.steps", steps)));
-    assert_same_checkpoint("stopped", "unstopped", stopped + 2);
+    assert_ok(runs_train(&step, "stopped", true, SETTINGS("train.steps", steps)));
+    assert_ok(runs_train(&step, "unstopped", true, SETTINGS("train.steps", steps)));
+    runs_same_checkpoint("stopped", "unstopped", stopped + 2);
 }
 
 /* A stop right after a checkpoint does not write it again; a stop before anything writes nothing.
@@ -229,11 +135,11 @@ static void test_saved_once(void **state)
 {
     (void)state;
     struct run run;
-    struct cfg *cfg = cfg_with("once", SETTINGS("train.steps", "4"));
+    struct cfg *cfg = runs_cfg("once", SETTINGS("train.steps", "4"));
     assert_ok(run_open(&run, cfg, false));
     stop_request(SIGTERM);
     assert_err(loop_run(&run), INTERRUPTED, "stopped after step 0 of 4");
-    assert_false(has_checkpoint("once", 0));
+    assert_false(runs_has_checkpoint("once", 0));
     stop_reset();
     assert_ok(loop_run(&run));
     assert_int_equal(run.step_saved, 4);
@@ -243,7 +149,7 @@ static void test_saved_once(void **state)
     stop_request(SIGINT);
     assert_err(loop_run(&run), INTERRUPTED, "stopped after step 4 of 5");
     stop_reset();
-    assert_false(has_checkpoint("once", 4)); /* still without a manifest: not written again */
+    assert_false(runs_has_checkpoint("once", 4)); /* still without a manifest: not written again */
     run_close(&run);
     cfg_close(cfg);
 }
@@ -255,16 +161,16 @@ static void test_resume_of_a_finished_run(void **state)
     struct run run;
     int64_t step;
     struct buf before = { 0 }, after = { 0 };
-    assert_ok(train(&step, "finished", false, SETTINGS("train.steps", "2")));
-    read_text(&before, "finished/metrics.jsonl");
-    struct cfg *cfg = cfg_with("finished", SETTINGS("train.steps", "2", "train.lr", "5e-4"));
+    assert_ok(runs_train(&step, "finished", false, SETTINGS("train.steps", "2")));
+    runs_read(&before, "finished/metrics.jsonl");
+    struct cfg *cfg = runs_cfg("finished", SETTINGS("train.steps", "2", "train.lr", "5e-4"));
     assert_ok(run_open(&run, cfg, true));
     assert_true(run_is_done(&run));
     assert_int_equal(run.state.step, 2);
     run_close(&run);
-    read_text(&after, "finished/metrics.jsonl");
+    runs_read(&after, "finished/metrics.jsonl");
     assert_string_equal(before.data, after.data);
-    read_text(&after, "finished/settings.yaml");
+    runs_read(&after, "finished/settings.yaml");
     assert_non_null(strstr(after.data, "lr: 1e-3"));
     buf_clear(&before);
     buf_clear(&after);
@@ -276,27 +182,27 @@ static void test_resume_over_damage(void **state)
     (void)state;
     int64_t step;
     const char *const settings[] = { "train.steps", "4", "train.save_every", "2", NULL };
-    assert_ok(train(&step, "damaged", false, settings));
-    assert_ok(train(&step, "intact", false, settings));
+    assert_ok(runs_train(&step, "damaged", false, settings));
+    assert_ok(runs_train(&step, "intact", false, settings));
     assert_int_equal(truncate(micro_path("damaged/ckpt/step-00000004/optim.0000.safetensors"), 99),
                      0);
-    assert_ok(train(&step, "damaged", true, settings));
+    assert_ok(runs_train(&step, "damaged", true, settings));
     assert_int_equal(step, 4);
-    assert_same_checkpoint("damaged", "intact", 4);
+    runs_same_checkpoint("damaged", "intact", 4);
     for (int i = 2; i <= 4; i += 2) {
         char path[FILE_PATH_MAX];
         snprintf(path, sizeof path, "damaged/ckpt/step-%08d/state.json", i);
         assert_int_equal(unlink(micro_path(path)), 0);
     }
-    assert_err(train(&step, "damaged", true, settings), FORMAT, "none of its 2 checkpoints");
+    assert_err(runs_train(&step, "damaged", true, settings), FORMAT, "none of its 2 checkpoints");
 }
 
 /* ---- settings ---- */
 
 static void assert_resume(const char *key, const char *value, err_t code, const char *part)
 {
-    struct cfg *cfg = cfg_with("settings", SETTINGS("train.steps", "2", key, value));
-    testing_assert_code(open_and_close(cfg, true), code, part, key, __FILE__, __LINE__);
+    struct cfg *cfg = runs_cfg("settings", SETTINGS("train.steps", "2", key, value));
+    testing_assert_code(runs_open(cfg, true), code, part, key, __FILE__, __LINE__);
     cfg_close(cfg);
 }
 
@@ -304,8 +210,8 @@ static void test_settings_of_a_resume(void **state)
 {
     (void)state;
     int64_t step;
-    assert_ok(train(&step, "settings", false, SETTINGS("train.steps", "2")));
-    assert_err(train(&step, "settings", false, SETTINGS("train.steps", "2")), USAGE,
+    assert_ok(runs_train(&step, "settings", false, SETTINGS("train.steps", "2")));
+    assert_err(runs_train(&step, "settings", false, SETTINGS("train.steps", "2")), USAGE,
                "continue with --resume");
     assert_resume("batch.seed", "7", ERR_USAGE, "batch.seed is 7");
     assert_resume("batch.size", "5", ERR_USAGE, "batch.size is 5");
@@ -355,18 +261,38 @@ static void test_settings_that_cannot_be(void **state)
         { "model.dir", "", ERR_USAGE, "model.dir is empty; expected" },
         { "model.dir", "nowhere", ERR_NOTFOUND, "nowhere/config.json" },
         { "data.dir", no_samples, ERR_USAGE, "no training samples within" },
+        { "train.update", "backward", ERR_USAGE, "train.max_grad_norm is 1" },
+        { "train.precision", "bf16", ERR_USAGE, "train.device is cpu" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        testing_assert_code(train(&step, "cannot", false, SETTINGS(cases[i].key, cases[i].value)),
-                            cases[i].code, cases[i].part, cases[i].value, __FILE__, __LINE__);
+        testing_assert_code(
+            runs_train(&step, "cannot", false, SETTINGS(cases[i].key, cases[i].value)),
+            cases[i].code, cases[i].part, cases[i].value, __FILE__, __LINE__);
         assert_false(dir_exists(micro_path("cannot")));
     }
+}
+
+/* A step that is more than one micro-batch is found before anything is made. */
+static void test_steps_that_must_be_one(void **state)
+{
+    (void)state;
+    int64_t step;
+    assert_err(runs_train(&step, "one-micro", false,
+                          SETTINGS("train.update", "backward", "train.max_grad_norm", "0",
+                                   "batch.size", "16", "batch.micro_tokens", "512")),
+               USAGE, "micro-batches of batch.micro_tokens = 512");
+    assert_err(runs_train(&step, "one-micro", false,
+                          SETTINGS("train.update", "backward", "train.max_grad_norm", "0",
+                                   "batch.unit", "tokens", "batch.size", "512", "batch.pack_len",
+                                   "128", "batch.micro_tokens", "256", "train.steps", "1")),
+               USAGE, "step 1 has 2 micro-batches");
+    assert_false(dir_exists(micro_path("one-micro")));
 }
 
 static int64_t steps_for(const char *const *settings)
 {
     struct run run;
-    struct cfg *cfg = cfg_with("epochs", settings);
+    struct cfg *cfg = runs_cfg("epochs", settings);
     assert_ok(run_open(&run, cfg, false));
     const int64_t steps = run.total_steps;
     run_close(&run);
@@ -379,7 +305,7 @@ static void test_epochs(void **state)
 {
     (void)state;
     struct run run;
-    struct cfg *cfg = cfg_with("epochs", SETTINGS("batch.size", "4"));
+    struct cfg *cfg = runs_cfg("epochs", SETTINGS("batch.size", "4"));
     assert_ok(run_open(&run, cfg, false));
     assert_int_equal(sample_set_count(run.train_set), 19);
     run_close(&run);
@@ -410,25 +336,25 @@ static void test_not_finite(void **state)
 {
     (void)state;
     struct run run;
-    struct cfg *cfg = cfg_with("nan", SETTINGS("train.steps", "3", "train.validate_every", "3"));
+    struct cfg *cfg = runs_cfg("nan", SETTINGS("train.steps", "3", "train.validate_every", "3"));
     assert_ok(run_open(&run, cfg, false));
     assert_ok(loop_run(&run));
     run.total_steps = 6;
     *some_weight(&run) = NAN;
     assert_err(loop_run(&run), NUMERIC, "step 4: loss");
-    assert_true(has_checkpoint("nan", 3));
+    assert_true(runs_has_checkpoint("nan", 3));
     assert_ok(ckpt_verify(micro_path("nan/ckpt/step-00000003")));
     run_close(&run);
     cfg_close(cfg);
 
     /* Before a checkpoint of such weights could push out a good one. */
-    cfg = cfg_with("nan-base", SETTINGS("train.steps", "3", "train.validate_every", "3"));
+    cfg = runs_cfg("nan-base", SETTINGS("train.steps", "3", "train.validate_every", "3"));
     assert_ok(run_open(&run, cfg, false));
     *some_weight(&run) = INFINITY;
     assert_err(loop_run(&run), NUMERIC, "step 0: validation loss");
     run_close(&run);
     cfg_close(cfg);
-    const struct curve v = curve_of("nan-base", "validation_loss");
+    const struct runs_curve v = runs_curve("nan-base", "validation_loss");
     assert_int_equal(v.count, 1);
 }
 
@@ -438,19 +364,19 @@ static void test_records_that_cannot_be_written(void **state)
     (void)state;
     struct run run;
     int64_t step;
-    struct cfg *cfg = cfg_with("lines", SETTINGS("train.steps", "4", "train.validate_every", "0"));
+    struct cfg *cfg = runs_cfg("lines", SETTINGS("train.steps", "4", "train.validate_every", "0"));
     assert_ok(run_open(&run, cfg, false));
     fault_arm("metrics.write", 2);
     assert_ok(loop_run(&run));
     fault_arm("", 0);
     run_close(&run);
-    const struct curve loss = curve_of("lines", "loss");
+    const struct runs_curve loss = runs_curve("lines", "loss");
     const int64_t logged[] = { 1, 3, 4 };
     assert_int_equal(loss.count, 3);
     assert_memory_equal(loss.step, logged, sizeof logged);
     cfg_close(cfg);
 
-    cfg = cfg_with("lines", SETTINGS("train.steps", "6", "train.save_every", "1"));
+    cfg = runs_cfg("lines", SETTINGS("train.steps", "6", "train.save_every", "1"));
     assert_ok(run_open(&run, cfg, true));
     fault_arm("ckpt.rename", 1);
     assert_err(loop_run(&run), IO, "injected fault at ckpt.rename");
@@ -459,7 +385,7 @@ static void test_records_that_cannot_be_written(void **state)
     cfg_close(cfg);
     assert_ok(ckpt_verify(micro_path("lines/ckpt/step-00000004")));
     assert_false(dir_exists(micro_path("lines/ckpt/step-00000005.tmp")));
-    assert_ok(train(&step, "lines", true, SETTINGS("train.steps", "6")));
+    assert_ok(runs_train(&step, "lines", true, SETTINGS("train.steps", "6")));
     assert_int_equal(step, 6);
 }
 
@@ -467,11 +393,11 @@ static void test_one_program_at_a_time(void **state)
 {
     (void)state;
     struct run run;
-    struct cfg *cfg = cfg_with("locked", SETTINGS("train.steps", "1"));
+    struct cfg *cfg = runs_cfg("locked", SETTINGS("train.steps", "1"));
     assert_ok(run_open(&run, cfg, false));
-    assert_err(open_and_close(cfg, true), IO, "another program trains in this folder");
+    assert_err(runs_open(cfg, true), IO, "another program trains in this folder");
     run_close(&run);
-    assert_ok(open_and_close(cfg, true));
+    assert_ok(runs_open(cfg, true));
     cfg_close(cfg);
 }
 
@@ -480,12 +406,12 @@ static void test_opening_fails_at_every_step(void **state)
 {
     (void)state;
     int64_t step;
-    assert_ok(train(&step, "opening", false, SETTINGS("train.steps", "1")));
-    struct cfg *cfg = cfg_with("opening", SETTINGS("train.steps", "2"));
+    assert_ok(runs_train(&step, "opening", false, SETTINGS("train.steps", "1")));
+    struct cfg *cfg = runs_cfg("opening", SETTINGS("train.steps", "2"));
     int failures = 0;
     for (int n = 1; n < 10000; n++) {
         fault_arm("", n);
-        const err_t rc = open_and_close(cfg, true);
+        const err_t rc = runs_open(cfg, true);
         const bool done = fault_hits() < n;
         fault_arm("", 0);
         if (done) assert_ok(rc);
@@ -510,13 +436,14 @@ int main(void)
         cmocka_unit_test(test_resume_over_damage),
         cmocka_unit_test(test_settings_of_a_resume),
         cmocka_unit_test(test_settings_that_cannot_be),
+        cmocka_unit_test(test_steps_that_must_be_one),
         cmocka_unit_test(test_epochs),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_records_that_cannot_be_written),
         cmocka_unit_test(test_one_program_at_a_time),
         cmocka_unit_test(test_opening_fails_at_every_step),
     };
-    micro_corpus(CORPUS, 10, 4);
+    micro_corpus(RUNS_CORPUS, 10, 4);
     assert_ok(log_init("off"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,8 @@
  * sample-by-sample computation says. */
 #include "train_fixture.h"
 
+#include "lazy_dev.h"
+
 #include "base/num.h"
 #include "base/stop.h"
 #include "train/step.h"
@@ -10,6 +12,7 @@
 #include <malloc.h>
 #include <math.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -232,7 +235,7 @@ static void test_given_up_steps(void **state)
     struct cfg *cfg = micro_cfg(CORPUS, "unused");
     micro_set(cfg, "batch.lanes", "3");
     micro_run_open(&run, cfg, "cpu");
-    const struct tensor weights = glm_weights(run.glm), m = optim_exp_avg(run.optim);
+    const struct tensor weights = glm_weights(run.glm);
     double *before = micro_copy(run.glm, &weights, &count);
 
     stop_request(SIGTERM);
@@ -247,7 +250,7 @@ static void test_given_up_steps(void **state)
     assert_err(step_run(&run, &memory, &result, 0), NUMERIC, "step 1: loss");
     gamma[3] = kept;
     double *after = micro_copy(run.glm, &weights, &count);
-    double *exp_avg = micro_copy(run.glm, &m, &count);
+    double *exp_avg = micro_state(run.optim, OPTIM_EXP_AVG, &count);
     assert_memory_equal(before, after, (size_t)count * sizeof *before);
     for (int64_t i = 0; i < count; i++) assert_true(exp_avg[i] == 0.0);
 
@@ -274,6 +277,200 @@ static void test_given_up_steps(void **state)
     cfg_close(cfg);
 }
 
+/* ---- other ways to compute the same ---- */
+
+enum { TRACE_STEPS = 4 };
+
+struct trace {
+    double loss[TRACE_STEPS], norm[TRACE_STEPS], scale[TRACE_STEPS];
+    double *weights, *exp_avg;
+    int64_t count, state_count;
+};
+
+/* `settings`: key, value, ..., NULL. */
+static void trace_steps(struct trace *out, const char *device, const char *const *settings)
+{
+    struct run run;
+    struct step_memory memory = { 0 };
+    struct step_result result;
+    struct cfg *cfg = micro_cfg(CORPUS, "unused");
+    for (; settings[0] != NULL; settings += 2) micro_set(cfg, settings[0], settings[1]);
+    micro_run_open(&run, cfg, device);
+    for (int64_t step = 0; step < TRACE_STEPS; step++) {
+        assert_ok(step_run(&run, &memory, &result, step));
+        run.state.updates++;
+        if (run.formats.clip_by_previous) run.state.grad_norm = result.grad_norm;
+        out->loss[step] = result.loss;
+        out->norm[step] = result.grad_norm;
+        out->scale[step] = result.clip_scale;
+    }
+    assert_ok(dev_sync(run.dev));
+    const struct tensor weights = glm_weights(run.glm);
+    const bool coded = run.formats.state.moments == OPTIM_MOMENTS_8BIT;
+    out->weights = micro_copy(run.glm, &weights, &out->count);
+    out->exp_avg =
+        micro_state(run.optim, coded ? OPTIM_EXP_AVG_CODES : OPTIM_EXP_AVG, &out->state_count);
+    step_memory_clear(&memory);
+    micro_run_close(&run);
+    cfg_close(cfg);
+}
+
+#define SETTINGS(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+static bool same_trace(const struct trace *a, const struct trace *b)
+{
+    return a->count == b->count && a->state_count == b->state_count &&
+           memcmp(a->loss, b->loss, sizeof a->loss) == 0 &&
+           memcmp(a->norm, b->norm, sizeof a->norm) == 0 &&
+           memcmp(a->scale, b->scale, sizeof a->scale) == 0 &&
+           memcmp(a->weights, b->weights, (size_t)a->count * sizeof *a->weights) == 0 &&
+           memcmp(a->exp_avg, b->exp_avg, (size_t)a->state_count * sizeof *a->exp_avg) == 0;
+}
+
+static void trace_clear(struct trace *t)
+{
+    free(t->weights);
+    free(t->exp_avg);
+}
+
+/* Micro-batches in flight, state in host memory, queues that run late and out of order: the bits of
+ * a device that does everything at once. */
+static void test_late_queues(void **state)
+{
+    (void)state;
+    static const char *const moments[] = { "f32", "8bit" };
+    for (int m = 0; m < 2; m++) {
+        struct trace want, got;
+        trace_steps(&want, "cpu",
+                    SETTINGS("batch.size", "12", "batch.lanes", "3", "batch.micro_tokens", "128",
+                             "train.moments", moments[m]));
+        for (int seed = 0; seed < 4; seed++) {
+            char device[24];
+            snprintf(device, sizeof device, "lazy:%d", seed);
+            trace_steps(&got, device,
+                        SETTINGS("batch.size", "12", "batch.lanes", "3", "batch.micro_tokens",
+                                 "128", "train.moments", moments[m], "train.moments_place",
+                                 "host"));
+            if (!same_trace(&want, &got)) fail_msg("%s moments, seed %d", moments[m], seed);
+            trace_clear(&got);
+        }
+        trace_clear(&want);
+    }
+}
+
+/* Without clipping, it does not matter when a unit is updated. */
+static void test_updates_in_the_backward_pass(void **state)
+{
+    (void)state;
+    static const char *const places[] = { "device", "host" }, *const moments[] = { "f32", "8bit" };
+    static const char *const devices[] = { "cpu", "lazy:0", "lazy:5" };
+    for (int m = 0; m < 2; m++) {
+        struct trace want, got;
+        trace_steps(&want, "cpu",
+                    SETTINGS("train.max_grad_norm", "0", "batch.micro_tokens", "2048",
+                             "train.moments", moments[m]));
+        for (int i = 0; i < 6; i++) {
+            trace_steps(&got, devices[i / 2],
+                        SETTINGS("train.max_grad_norm", "0", "batch.micro_tokens", "2048",
+                                 "train.moments", moments[m], "train.update", "backward",
+                                 "train.moments_place", places[i % 2], "train.activations",
+                                 i % 2 == 0 ? "keep" : "recompute"));
+            if (!same_trace(&want, &got))
+                fail_msg("%s moments on %s, %s", moments[m], places[i % 2], devices[i / 2]);
+            trace_clear(&got);
+        }
+        trace_clear(&want);
+    }
+}
+
+/* The first step is not clipped, each other by the norm of the one before. */
+static void test_clipping_by_the_norm_before(void **state)
+{
+    (void)state;
+    struct trace own, before;
+    trace_steps(&own, "cpu", SETTINGS("train.max_grad_norm", "0.25", "batch.micro_tokens", "2048"));
+    trace_steps(&before, "cpu",
+                SETTINGS("train.max_grad_norm", "0.25", "batch.micro_tokens", "2048",
+                         "train.update", "backward", "train.clip_norm_from", "previous"));
+    assert_true(own.norm[0] == before.norm[0] && own.loss[0] == before.loss[0]);
+    assert_true(own.scale[0] == 0.25 / (own.norm[0] + 1e-6)); /* clipping takes part */
+    assert_true(before.scale[0] == 1.0);
+    for (int i = 1; i < TRACE_STEPS; i++)
+        assert_true(before.scale[i] == fmin(1.0, 0.25 / (before.norm[i - 1] + 1e-6)));
+    trace_clear(&own);
+    trace_clear(&before);
+}
+
+/* A NaN is seen before the first unit is updated; a second micro-batch cannot be. */
+static void test_released_steps_that_cannot_be(void **state)
+{
+    (void)state;
+    struct run run;
+    struct step_memory memory = { 0 };
+    struct step_result result;
+    int64_t count;
+    struct cfg *cfg = micro_cfg(CORPUS, "unused");
+    micro_set(cfg, "train.update", "backward");
+    micro_set(cfg, "train.max_grad_norm", "0");
+    micro_set(cfg, "batch.micro_tokens", "2048");
+    micro_run_open(&run, cfg, "cpu");
+    const struct tensor weights = glm_weights(run.glm);
+    static const enum glm_role roles[] = { GLM_FINAL_GAMMA, GLM_EMBED, GLM_QKV_WEIGHT };
+    for (int64_t i = 0; i < 3; i++) {
+        const int64_t layer = roles[i] == GLM_QKV_WEIGHT ? 0 : -1;
+        float *weight =
+            (float *)weights.data +
+            glm_layout(run.glm)->offset[glm_params_find(glm_params(run.glm), roles[i], layer)];
+        const float kept = weight[3];
+        double *before = micro_copy(run.glm, &weights, &count);
+        weight[3] = NAN;
+        assert_err(step_run(&run, &memory, &result, 0), NUMERIC, "step 1: loss or gradients");
+        weight[3] = kept;
+        double *after = micro_copy(run.glm, &weights, &count);
+        assert_memory_equal(before, after, (size_t)count * sizeof *before);
+        free(before);
+        free(after);
+    }
+    assert_ok(step_run(&run, &memory, &result, 0)); /* and goes on */
+    step_memory_clear(&memory);
+    micro_run_close(&run);
+
+    micro_set(cfg, "batch.micro_tokens", "128");
+    micro_set(cfg, "batch.size", "12");
+    micro_run_open(&run, cfg, "cpu");
+    assert_err(step_run(&run, &memory, &result, 0), USAGE, "train.update is backward");
+    step_memory_clear(&memory);
+    micro_run_close(&run);
+    cfg_close(cfg);
+}
+
+/* The device fails somewhere in a step: its error, and closing is safe. */
+static void test_device_errors(void **state)
+{
+    (void)state;
+    for (int64_t n = 1; n < 40; n += 3) {
+        struct run run;
+        struct step_memory memory = { 0 };
+        struct step_result result;
+        char device[24];
+        err_t rc = ERR_OK;
+        struct cfg *cfg = micro_cfg(CORPUS, "unused");
+        micro_set(cfg, "train.moments_place", "host");
+        micro_set(cfg, "batch.micro_tokens", "128");
+        snprintf(device, sizeof device, "lazy:%d", (int)n);
+        micro_run_open(&run, cfg, device);
+        lazy_dev_fail(run.dev, n);
+        for (int64_t step = 0; step < 20 && rc == ERR_OK; step++) {
+            rc = step_run(&run, &memory, &result, step);
+            run.state.updates++;
+        }
+        assert_err(rc, CUDA, "queued earlier failed");
+        step_memory_clear(&memory);
+        micro_run_close(&run);
+        cfg_close(cfg);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -283,6 +480,11 @@ int main(void)
         cmocka_unit_test(test_loss_is_that_of_its_samples),
         cmocka_unit_test(test_no_growth),
         cmocka_unit_test(test_given_up_steps),
+        cmocka_unit_test(test_late_queues),
+        cmocka_unit_test(test_updates_in_the_backward_pass),
+        cmocka_unit_test(test_clipping_by_the_norm_before),
+        cmocka_unit_test(test_released_steps_that_cannot_be),
+        cmocka_unit_test(test_device_errors),
     };
     micro_corpus(CORPUS, 15, 0);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -62,6 +62,22 @@ const char *testing_shared(const char *relative)
     return access(path, R_OK) == 0 ? path : NULL;
 }
 
+const char *testing_gpu(void)
+{
+    const char *gpu = getenv("SOULCHAT_TEST_GPU");
+    return gpu == NULL || gpu[0] == '\0' ? "emu" : gpu;
+}
+
+int testing_wants(const char *device)
+{
+    const char *list = getenv("SOULCHAT_TEST_DEVICES");
+    const size_t length = strlen(device);
+    if (list == NULL || list[0] == '\0') return 1;
+    for (; *list != '\0'; list += strcspn(list, ","), list += *list == ',')
+        if (strcspn(list, ",") == length && strncmp(list, device, length) == 0) return 1;
+    return 0;
+}
+
 void testing_skip_all(const char *reason)
 {
     printf("SKIP: %s\n", reason);

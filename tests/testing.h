@@ -36,6 +36,13 @@ const char *testing_dir(void);
  * Looked for in $SOULCHAT_SHARED, then ../shared from the project's root. Borrowed. */
 const char *testing_shared(const char *relative);
 
+/* The emulated GPU, "emu", or what $SOULCHAT_TEST_GPU names instead ("cuda"): where a GPU is, the
+ * tests of the network run on it. Borrowed. */
+const char *testing_gpu(void);
+/* Whether tests are wanted on this device: always, unless $SOULCHAT_TEST_DEVICES lists others
+ * ("cuda" or "cpu,cuda"). */
+int testing_wants(const char *device);
+
 /* Print "SKIP: reason" and exit with 77, which ctest counts as skipped. Call it in main() only. */
 __attribute__((noreturn)) void testing_skip_all(const char *reason);
 

@@ -5,6 +5,7 @@
 #include "data/settings.h"
 #include "data/settings_batch.h"
 #include "model/settings.h"
+#include "lazy_dev.h"
 #include "ref_ops.h"
 #include "train/settings.h"
 
@@ -143,11 +144,16 @@ void micro_run_open(struct run *run, struct cfg *cfg, const char *device)
     memset(run, 0, sizeof *run);
     run->cfg = cfg;
     run->metrics.fd = run->lock_fd = -1;
+    assert_ok(formats_from_cfg(&run->formats, cfg));
+    if (is_ref) run->formats.precision = run->formats.state.weights = DTYPE_F64;
+    run->state.formats = formats_stored(&run->formats.state);
     open_data(run);
     const struct glm_options options = {
-        .dtype = is_ref ? DTYPE_F64 : DTYPE_F32,
+        .dtype = run->formats.precision,
+        .grad_dtype = run->formats.grad_dtype,
+        .grad_keep = run->formats.grad_keep,
         .train = true,
-        .activations = GLM_KEEP_ALL,
+        .activations = run->formats.activations,
         .rows_max = run->bounds.rows,
         .segments_max = run->bounds.segments,
         .targets_max = run->bounds.targets,
@@ -157,6 +163,8 @@ void micro_run_open(struct run *run, struct cfg *cfg, const char *device)
         run->dev = calloc(1, sizeof *run->dev);
         assert_non_null(run->dev);
         dev_init_host(run->dev, &ops_ref, 1);
+    } else if (strncmp(device, "lazy:", 5) == 0) {
+        run->dev = lazy_dev_open(strtoull(device + 5, NULL, 10));
     } else {
         assert_ok(dev_open(&run->dev, device, (int)cfg_int(cfg, "train.threads")));
     }
@@ -164,23 +172,28 @@ void micro_run_open(struct run *run, struct cfg *cfg, const char *device)
     assert_ok(glm_init(run->glm, 1));
     assert_ok(optim_create(&run->optim, run->glm, &optim));
     assert_ok(lanes_init(&run->lanes, run->dev, run->batch.lanes,
-                         glm_layout(run->glm)->element_count, options.dtype));
+                         glm_grad_layout(run->glm)->element_count, glm_grad_dtype(run->glm)));
     run->total_steps = 1000;
     assert_ok(sched_from_cfg(&run->sched, cfg, run->total_steps));
 }
 
 void micro_run_close(struct run *run)
 {
-    struct dev *ref = run->dev != NULL && run->dev->ops == &ops_ref ? run->dev : NULL;
-    if (ref == NULL) {
+    struct dev *dev = run->dev;
+    const bool is_ref = dev->ops == &ops_ref, is_lazy = lazy_dev_is(dev);
+    if (!is_ref && !is_lazy) {
         run_close(run);
         return;
     }
+    if (dev_sync(dev) != ERR_OK) print_message("closed after: %s\n", err_last()->text);
     lanes_clear(&run->lanes);
     optim_close(run->optim);
     glm_close(run->glm);
-    free(ref); /* dev_init_host's; what follows closes the rest */
-    run->dev = NULL;
+    if (is_lazy)
+        lazy_dev_close(dev);
+    else
+        free(dev);   /* dev_init_host's */
+    run->dev = NULL; /* what follows closes the rest */
     run->optim = NULL;
     run->glm = NULL;
     run_close(run);
@@ -198,5 +211,24 @@ double *micro_copy(const struct glm *glm, const struct tensor *arena, int64_t *c
         for (int64_t e = 0; e < params->row[i].count; e++) out[(*count)++] = ref_get(&t, e);
     }
     assert_int_equal(*count, params->element_count);
+    return out;
+}
+
+double *micro_state(struct optim *optim, enum optim_part part, int64_t *count)
+{
+    const struct glm_params *params = optim_target(optim)->params;
+    const dtype_t dtype = optim_part_dtype(&optim_plan_of(optim)->format, part);
+    double *out = malloc((size_t)params->element_count * sizeof *out);
+    void *space = malloc((size_t)params->element_count * sizeof(double));
+    assert_true(out != NULL && space != NULL);
+    *count = 0;
+    for (int64_t i = 0; i < params->count; i++) {
+        const int64_t n = optim_part_count(optim_plan_of(optim), params, part, i);
+        assert_ok(optim_read_state(optim, space, part, i, 0, n));
+        const struct tensor t = tensor_1d(space, dtype, n, "state");
+        for (int64_t e = 0; e < n; e++)
+            out[(*count)++] = dtype == DTYPE_U8 ? (double)((uint8_t *)space)[e] : ref_get(&t, e);
+    }
+    free(space);
     return out;
 }

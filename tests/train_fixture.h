@@ -36,12 +36,15 @@ void micro_corpus(const char *name, int64_t train_count, int64_t validation_coun
 struct cfg *micro_cfg(const char *corpus, const char *out);
 void micro_set(struct cfg *cfg, const char *key, const char *value);
 
-/* What a step needs, without folders: "ref" is float64, "cpu" float32. */
+/* What a step needs, without folders: "ref" is float64, "cpu" float32, "lazy:SEED" lazy_dev.h. */
 void micro_run_open(struct run *run, struct cfg *cfg, const char *device);
 void micro_run_close(struct run *run);
 
 /* Arena elements as float64, without the layout's padding, in table order; free them. */
 double *micro_copy(const struct glm *glm, const struct tensor *arena, int64_t *count);
+
+/* The same of one part of the optimizer's state, row by row. */
+double *micro_state(struct optim *optim, enum optim_part part, int64_t *count);
 
 /* testing_dir()/name; borrowed, good for eight calls. */
 const char *micro_path(const char *name);

@@ -1,4 +1,4 @@
-/* Saving and loading: arenas to files and back. */
+/* Saving and loading: weights and optimizer state to files and back, a piece at a time. */
 #include "train/ckpt.h"
 
 #include "base/check.h"
@@ -16,35 +16,29 @@
 
 #define PIECE_BYTES     (4 << 20) /* device to file in pieces of this size */
 #define OTHER_BYTES     (1 << 20) /* manifest, folder entries: what the free-space check adds */
-#define PREFIX_MAX      16
+#define PREFIX_MAX      24
 #define TENSOR_NAME_MAX (PREFIX_MAX + GLM_NAME_MAX)
 
 static const char *const metadata[] = { "format", "pt", NULL };
 
 /* ---- which tensor lies in which file ---- */
 
-/* What one kind of file holds: the arenas and the prefix of their tensors' names. */
-struct part_kind {
-    const char *file; /* "model" */
-    int64_t arena_count;
-    struct {
-        const char *prefix; /* "exp_avg." */
-        struct tensor flat;
-    } arena[2];
+#define WEIGHT_PART (-1) /* beside enum optim_part: the weights themselves */
+
+/* A tensor of a file: a row's weights or a part of its state. */
+struct item {
+    char name[TENSOR_NAME_MAX];
+    int part;
+    int64_t row;
 };
 
-static struct part_kind kind_model(struct glm *glm)
-{
-    return (struct part_kind){ "model", 1, { { "", glm_weights(glm) } } };
-}
-
-static struct part_kind kind_optim(struct optim *optim)
-{
-    return (struct part_kind){ "optim",
-                               2,
-                               { { "exp_avg.", optim_exp_avg(optim) },
-                                 { "exp_avg_sq.", optim_exp_avg_sq(optim) } } };
-}
+/* One file: its tensors in file order. */
+struct part_file {
+    char path[FILE_PATH_MAX];
+    struct safetensors_entry *entry;
+    struct item *item;
+    int64_t count;
+};
 
 int64_t ckpt_part_end(const struct glm_params *params, int64_t first)
 {
@@ -57,136 +51,165 @@ int64_t ckpt_part_end(const struct glm_params *params, int64_t first)
     return end;
 }
 
-/* One file: its tensors in file order, and where each lies on the device. */
-struct part {
-    char path[FILE_PATH_MAX];
-    struct safetensors_entry *entry;
-    char (*name)[TENSOR_NAME_MAX];
-    struct tensor *tensor;
-    int64_t count;
+static void file_clear(struct part_file *f)
+{
+    free(f->entry);
+    free(f->item);
+}
+
+static void add_item(struct part_file *f, int part, int64_t row, dtype_t dtype,
+                     const struct glm_param *param, int64_t count)
+{
+    struct item *item = &f->item[f->count];
+    struct safetensors_entry *entry = &f->entry[f->count++];
+    const bool shaped = count == param->count;
+    *item = (struct item){ .part = part, .row = row };
+    snprintf(item->name, sizeof item->name, "%s%s%s",
+             part == WEIGHT_PART ? "" : optim_part_name((enum optim_part)part),
+             part == WEIGHT_PART ? "" : ".", param->name);
+    *entry = (struct safetensors_entry){ item->name, dtype, shaped ? param->dims : 1, { count } };
+    for (int d = 0; d < param->dims && shaped; d++) entry->dim[d] = param->dim[d];
+}
+
+/* What is done with each file: written, read, or its bytes counted. */
+struct part_visit {
+    err_t (*file)(struct part_visit *visit, const struct part_file *f);
+    struct optim *optim;
+    struct optim_plan plan; /* of the state in the files, which may be another than optim's */
+    char *piece;            /* [PIECE_BYTES] page-locked */
+    char *widened;          /* [2 * PIECE_BYTES] loading: the same in another dtype */
+    int64_t bytes;          /* of all files visited */
 };
 
-static void part_clear(struct part *p)
-{
-    free(p->entry);
-    free(p->name);
-    free(p->tensor);
-}
-
-static void part_add(struct part *p, const struct tensor *t, const char *prefix, const char *name)
-{
-    struct safetensors_entry *entry = &p->entry[p->count];
-    snprintf(p->name[p->count], sizeof p->name[0], "%s%s", prefix, name);
-    *entry = (struct safetensors_entry){ p->name[p->count], t->dtype, t->dims, { 0 } };
-    for (int d = 0; d < t->dims; d++) entry->dim[d] = t->dim[d];
-    p->tensor[p->count++] = *t;
-}
-
-/* Rows first..end-1 of every arena of the kind, arena by arena. */
-static err_t part_build(struct part *p, const struct part_kind *kind, struct glm *glm,
+/* Rows first..end-1 of each part, part by part. */
+static err_t list_items(struct part_file *f, const struct part_visit *visit, bool weights,
                         int64_t first, int64_t end)
 {
-    const struct glm_params *params = glm_params(glm);
-    const size_t count = (size_t)(kind->arena_count * (end - first));
-    p->entry = calloc(count, sizeof *p->entry);
-    p->name = calloc(count, sizeof *p->name);
-    p->tensor = calloc(count, sizeof *p->tensor);
-    if (p->entry == NULL || p->name == NULL || p->tensor == NULL)
-        RAISE(NOMEM, "checkpoint: no memory for a list of %zu tensors", count);
-    for (int64_t a = 0; a < kind->arena_count; a++) {
+    const struct glm_params *params = optim_target(visit->optim)->params;
+    const struct optim_format *format = &visit->plan.format;
+    const size_t most = (size_t)((weights ? 1 : OPTIM_PARTS) * (end - first));
+    f->entry = calloc(most, sizeof *f->entry);
+    f->item = calloc(most, sizeof *f->item);
+    if (f->entry == NULL || f->item == NULL)
+        RAISE(NOMEM, "checkpoint: no memory for a list of %zu tensors", most);
+    for (int part = WEIGHT_PART; part < OPTIM_PARTS; part++) {
+        if ((part == WEIGHT_PART) != weights) continue;
         for (int64_t i = first; i < end; i++) {
-            const struct tensor *flat = &kind->arena[a].flat;
-            const struct tensor t =
-                glm_param_tensor(params, glm_layout(glm), i, flat->data, flat->dtype);
-            part_add(p, &t, kind->arena[a].prefix, params->row[i].name);
+            const struct glm_param *row = &params->row[i];
+            const enum optim_part p = (enum optim_part)part;
+            if (weights)
+                add_item(f, part, i, format->weights, row, row->count);
+            else if (optim_part_count(&visit->plan, params, p, i) > 0)
+                add_item(f, part, i, optim_part_dtype(format, p), row,
+                         optim_part_count(&visit->plan, params, p, i));
         }
     }
     return ERR_OK;
 }
 
-/* What is done with each file: written, read, or its bytes counted. */
-struct part_visit {
-    err_t (*part)(struct part_visit *visit, const struct part *p);
-    struct dev *dev;
-    char *piece;   /* [PIECE_BYTES] */
-    int64_t bytes; /* of all files visited */
-};
-
-static err_t visit_kind(struct part_visit *visit, const char *dir, const struct part_kind *kind,
-                        struct glm *glm)
+static err_t visit_files_of(struct part_visit *visit, const char *dir, const char *kind)
 {
-    const struct glm_params *params = glm_params(glm);
+    const struct glm_params *params = optim_target(visit->optim)->params;
+    const bool weights = strcmp(kind, "model") == 0;
     char name[CKPT_NAME_MAX];
     int64_t number = 0;
     for (int64_t first = 0, end; first < params->count; first = end, number++) {
-        struct part p = { .count = 0 };
+        struct part_file f = { .count = 0 };
         end = ckpt_part_end(params, first);
-        snprintf(name, sizeof name, "%s.%04lld.safetensors", kind->file, (long long)number);
-        err_t rc = path_join(p.path, dir, name);
-        if (rc == ERR_OK) rc = part_build(&p, kind, glm, first, end);
-        if (rc == ERR_OK) rc = visit->part(visit, &p);
-        part_clear(&p);
+        snprintf(name, sizeof name, "%s.%04lld.safetensors", kind, (long long)number);
+        err_t rc = path_join(f.path, dir, name);
+        if (rc == ERR_OK) rc = list_items(&f, visit, weights, first, end);
+        if (rc == ERR_OK) rc = visit->file(visit, &f);
+        file_clear(&f);
         TRY(rc);
     }
     return ERR_OK;
 }
 
-static err_t visit_parts(struct part_visit *visit, const char *dir, struct glm *glm,
-                         struct optim *optim)
+/* Files of weights, then of state, in the formats that `stored` says. */
+static err_t visit_files(struct part_visit *visit, const char *dir,
+                         const struct stored_formats *stored)
 {
-    const struct part_kind kinds[] = { kind_model(glm), kind_optim(optim) };
     err_t rc = ERR_OK;
-    visit->dev = glm_dev(glm);
-    visit->piece = malloc(PIECE_BYTES);
-    if (visit->piece == NULL) RAISE(NOMEM, "%s: no memory for pieces of its files", dir);
-    for (int64_t k = 0; k < COUNT_OF(kinds) && rc == ERR_OK; k++)
-        rc = visit_kind(visit, dir, &kinds[k], glm);
-    free(visit->piece);
+    struct dev *dev = optim_target(visit->optim)->dev;
+    const struct optim_format format = { .weights = stored->precision,
+                                         .master = stored->master,
+                                         .moments = stored->moments };
+    TRY_DONE(optim_plan_create(&visit->plan, optim_target(visit->optim)->params, &format));
+    TRY_DONE(dev_host_alloc(dev, (void **)&visit->piece, PIECE_BYTES, "checkpoint"));
+    visit->widened = malloc(2 * PIECE_BYTES);
+    if (visit->widened == NULL) RAISE_DONE(NOMEM, "%s: no memory for pieces of its files", dir);
+    TRY_DONE(visit_files_of(visit, dir, "model"));
+    TRY_DONE(visit_files_of(visit, dir, "optim"));
+done:
+    dev_host_free(dev, visit->piece);
+    free(visit->widened);
+    optim_plan_clear(&visit->plan);
     return rc;
+}
+
+/* Where element `first` of a row's weights lies on the device. */
+static char *weight_at(const struct optim_target *target, int64_t row, int64_t first)
+{
+    const int64_t at = target->layout->offset[row] + first;
+    return (char *)target->weights.data + at * dtype_bytes(target->weights.dtype);
 }
 
 /* ---- saving ---- */
 
-static err_t write_tensor(struct part_visit *visit, struct safetensors_writer *w, int64_t entry,
-                          const struct tensor *t)
+static int64_t entry_count(const struct safetensors_entry *entry)
 {
-    const int64_t bytes = tensor_count(t) * dtype_bytes(t->dtype);
-    for (int64_t at = 0; at < bytes; at += PIECE_BYTES) {
-        const int64_t size = min_i64(PIECE_BYTES, bytes - at);
-        TRY(dev_download(visit->dev, visit->piece, (const char *)t->data + at, size));
-        TRY(dev_sync(visit->dev));
-        TRY(safetensors_writer_write(w, entry, visit->piece, size, at));
+    int64_t count = 1;
+    for (int d = 0; d < entry->dims; d++) count *= entry->dim[d];
+    return count;
+}
+
+static err_t write_tensor(struct part_visit *visit, struct safetensors_writer *w, int64_t index,
+                          const struct part_file *f)
+{
+    const struct item *item = &f->item[index];
+    const struct optim_target *target = optim_target(visit->optim);
+    const int64_t unit = dtype_bytes(f->entry[index].dtype), per_piece = PIECE_BYTES / unit;
+    const int64_t all = entry_count(&f->entry[index]);
+    for (int64_t at = 0; at < all; at += per_piece) {
+        const int64_t count = min_i64(per_piece, all - at);
+        if (item->part == WEIGHT_PART)
+            TRY(dev_download(target->dev, visit->piece, weight_at(target, item->row, at),
+                             count * unit));
+        else
+            TRY(optim_read_state(visit->optim, visit->piece, (enum optim_part)item->part, item->row,
+                                 at, count));
+        TRY(safetensors_writer_write(w, index, visit->piece, count * unit, at * unit));
     }
     return ERR_OK;
 }
 
-static err_t write_part(struct part_visit *visit, const struct part *p)
+static err_t write_file(struct part_visit *visit, const struct part_file *f)
 {
     err_t rc = ERR_OK;
     struct safetensors_writer w = { .file = { .fd = -1 } };
-    TRY_DONE(safetensors_writer_open(&w, p->path, p->entry, p->count, metadata));
+    TRY_DONE(safetensors_writer_open(&w, f->path, f->entry, f->count, metadata));
     visit->bytes += w.bytes;
-    for (int64_t i = 0; i < p->count; i++) TRY_DONE(write_tensor(visit, &w, i, &p->tensor[i]));
+    for (int64_t i = 0; i < f->count; i++) TRY_DONE(write_tensor(visit, &w, i, f));
     TRY_DONE(safetensors_writer_commit(&w));
 done:
     safetensors_writer_close(&w);
     return rc;
 }
 
-static err_t count_part(struct part_visit *visit, const struct part *p)
+static err_t count_file(struct part_visit *visit, const struct part_file *f)
 {
     int64_t bytes;
-    TRY(safetensors_file_bytes(&bytes, p->entry, p->count, metadata));
+    TRY(safetensors_file_bytes(&bytes, f->entry, f->count, metadata));
     visit->bytes += bytes;
     return ERR_OK;
 }
 
-static err_t check_free_space(const char *root, const struct ckpt_state *state, struct glm *glm,
-                              struct optim *optim)
+static err_t check_free_space(const char *root, const struct ckpt_state *state, struct optim *optim)
 {
-    struct part_visit visit = { .part = count_part };
+    struct part_visit visit = { .file = count_file, .optim = optim };
     int64_t free_bytes;
-    TRY(visit_parts(&visit, root, glm, optim));
+    TRY(visit_files(&visit, root, &state->formats));
     TRY(file_free_space(&free_bytes, root));
     const int64_t needed = visit.bytes + (int64_t)state->settings.size + OTHER_BYTES;
     if (free_bytes < needed)
@@ -232,11 +255,12 @@ done:
 /* Every file is durable when its writer commits (base/file.h syncs it and the folder), so the
  * manifest never speaks of what a loss of power could take back. */
 static err_t save_into(const char *dir, int64_t *bytes, const struct ckpt_state *state,
-                       struct glm *glm, struct optim *optim)
+                       struct optim *optim)
 {
-    struct part_visit visit = { .part = write_part };
+    struct part_visit visit = { .file = write_file, .optim = optim };
     TRY(dir_create(dir));
-    TRY(visit_parts(&visit, dir, glm, optim));
+    TRY(dev_sync(optim_target(optim)->dev));
+    TRY(visit_files(&visit, dir, &state->formats));
     TRY(write_state(dir, state));
     TRY(write_manifest(dir, state->step));
     *bytes = visit.bytes;
@@ -261,12 +285,12 @@ static err_t publish(const char *tmp, const char *dir)
 /* Write and publish; after a failure nothing of it is left, and the first failure's record stays
  * whatever the removal says. */
 static err_t save_and_publish(const char *dir, int64_t *bytes, const struct ckpt_state *state,
-                              struct glm *glm, struct optim *optim)
+                              struct optim *optim)
 {
     char tmp[FILE_PATH_MAX];
     if (snprintf(tmp, sizeof tmp, "%s.tmp", dir) >= (int)sizeof tmp)
         RAISE(ARG, "path too long: %s", dir);
-    err_t rc = save_into(tmp, bytes, state, glm, optim);
+    err_t rc = save_into(tmp, bytes, state, optim);
     if (rc == ERR_OK) rc = publish(tmp, dir);
     if (rc == ERR_OK) return ERR_OK;
     const struct err_record first = *err_last();
@@ -274,9 +298,16 @@ static err_t save_and_publish(const char *dir, int64_t *bytes, const struct ckpt
     return err_adopt(&first);
 }
 
-err_t ckpt_save(const char *root, const struct ckpt_state *state, struct glm *glm,
-                struct optim *optim, int64_t keep_last)
+static bool same_formats(const struct stored_formats *a, const struct stored_formats *b)
 {
+    return a->precision == b->precision && a->master == b->master && a->moments == b->moments;
+}
+
+err_t ckpt_save(const char *root, const struct ckpt_state *state, struct optim *optim,
+                int64_t keep_last)
+{
+    const struct stored_formats formats = formats_stored(&optim_plan_of(optim)->format);
+    ASSERT(same_formats(&state->formats, &formats));
     char dir[FILE_PATH_MAX];
     int64_t bytes = 0;
     const double begin_s = time_now_s();
@@ -285,9 +316,9 @@ err_t ckpt_save(const char *root, const struct ckpt_state *state, struct glm *gl
     /* Names in the folder are durable before what had them goes: an exchange whose sync failed. */
     TRY(dir_sync(root));
     TRY(ckpt_remove_leftovers(root));
-    TRY(check_free_space(root, state, glm, optim));
+    TRY(check_free_space(root, state, optim));
     TRY(ckpt_path(dir, root, state->step));
-    TRY(save_and_publish(dir, &bytes, state, glm, optim));
+    TRY(save_and_publish(dir, &bytes, state, optim));
     TRY(dir_sync(root));
     LOG_I("ckpt", "saved %s: %.1f MB in %.1f s", dir, (double)bytes / 1e6, time_now_s() - begin_s);
     if (ckpt_prune(root, state->step, keep_last) != ERR_OK)
@@ -297,53 +328,99 @@ err_t ckpt_save(const char *root, const struct ckpt_state *state, struct glm *gl
 
 /* ---- loading ---- */
 
-static bool same_shape(const struct weight_info *info, const struct tensor *t)
+static bool same_shape(const struct weight_info *info, const struct safetensors_entry *want)
 {
-    if (info->dtype != t->dtype || info->dims != t->dims) return false;
-    for (int d = 0; d < t->dims; d++)
-        if (info->dim[d] != t->dim[d]) return false;
+    if (info->dtype != want->dtype || info->dims != want->dims) return false;
+    for (int d = 0; d < want->dims; d++)
+        if (info->dim[d] != want->dim[d]) return false;
     return true;
 }
 
-static err_t read_tensor(struct part_visit *visit, struct tensor *t, struct weight_source *source,
-                         const char *name, const char *path)
+static err_t put_weights(const struct optim_target *target, int64_t row, int64_t first,
+                         const void *values, int64_t count)
 {
-    const int64_t index = weight_source_find(source, name);
-    if (index < 0) RAISE(FORMAT, "%s: has no tensor %s", path, name);
+    return dev_upload(target->dev, weight_at(target, row, first), values,
+                      count * dtype_bytes(target->weights.dtype));
+}
+
+/* `count` weights as the file has them, in f32 or bf16, to where this run keeps weights. */
+static err_t put_stored_weights(struct part_visit *visit, int64_t row, int64_t first, dtype_t dtype,
+                                int64_t count)
+{
+    const struct optim_target *target = optim_target(visit->optim);
+    const struct optim_format *now = &optim_plan_of(visit->optim)->format;
+    float *wide = (float *)(void *)visit->widened;
+    if (dtype == now->weights) TRY(put_weights(target, row, first, visit->piece, count));
+    /* A master of the same file follows with the state. */
+    const bool fills_master = now->master && !visit->plan.format.master;
+    if (dtype == now->weights && !fills_master) return ERR_OK;
+
+    ASSERT(dtype == DTYPE_F32 || dtype == DTYPE_BF16);
+    const uint16_t *half = (const uint16_t *)(const void *)visit->piece;
+    if (dtype == DTYPE_BF16)
+        for (int64_t i = 0; i < count; i++) wide[i] = bf16_to_f32(half[i]);
+    else
+        memcpy(wide, visit->piece, (size_t)count * sizeof *wide);
+    if (fills_master) TRY(optim_write_state(visit->optim, OPTIM_MASTER, row, first, wide, count));
+    if (dtype == now->weights) return ERR_OK;
+    if (now->weights == DTYPE_F32) return put_weights(target, row, first, wide, count);
+    uint16_t *rounded = (uint16_t *)(void *)visit->piece;
+    for (int64_t i = 0; i < count; i++) rounded[i] = f32_to_bf16(wide[i]);
+    return put_weights(target, row, first, rounded, count);
+}
+
+/* A piece of a tensor from the file to its place; f32 weights take what a master holds. */
+static err_t put_piece(struct part_visit *visit, const struct item *item, dtype_t dtype,
+                       int64_t first, int64_t count)
+{
+    const struct optim_format *now = &optim_plan_of(visit->optim)->format;
+    if (item->part == WEIGHT_PART) return put_stored_weights(visit, item->row, first, dtype, count);
+    if (item->part == OPTIM_MASTER && !now->master)
+        return put_weights(optim_target(visit->optim), item->row, first, visit->piece, count);
+    return optim_write_state(visit->optim, (enum optim_part)item->part, item->row, first,
+                             visit->piece, count);
+}
+
+static err_t read_tensor(struct part_visit *visit, const struct part_file *f, int64_t i,
+                         struct weight_source *source)
+{
+    const struct safetensors_entry *entry = &f->entry[i];
+    const int64_t index = weight_source_find(source, entry->name);
+    if (index < 0) RAISE(FORMAT, "%s: has no tensor %s", f->path, entry->name);
     const struct weight_info info = weight_source_info(source, index);
-    if (!same_shape(&info, t)) {
+    if (!same_shape(&info, entry)) {
         char found[WEIGHT_SHAPE_TEXT_MAX], want[WEIGHT_SHAPE_TEXT_MAX];
-        RAISE(FORMAT, "%s: %s is %s %s; this model's is %s %s", path, name, dtype_name(info.dtype),
-              weight_shape_text(found, info.dims, info.dim), dtype_name(t->dtype),
-              weight_shape_text(want, t->dims, t->dim));
+        RAISE(FORMAT, "%s: %s is %s %s; this model's is %s %s", f->path, entry->name,
+              dtype_name(info.dtype), weight_shape_text(found, info.dims, info.dim),
+              dtype_name(entry->dtype), weight_shape_text(want, entry->dims, entry->dim));
     }
-    const int64_t unit = dtype_bytes(t->dtype), per_piece = PIECE_BYTES / unit;
+    const int64_t per_piece = PIECE_BYTES / dtype_bytes(entry->dtype);
     for (int64_t at = 0; at < info.count; at += per_piece) {
         const int64_t count = min_i64(per_piece, info.count - at);
         TRY(weight_source_read(source, visit->piece, index, at, count));
-        TRY(dev_upload(visit->dev, (char *)t->data + at * unit, visit->piece, count * unit));
-        TRY(dev_sync(visit->dev));
+        TRY(put_piece(visit, &f->item[i], entry->dtype, at, count));
     }
     return ERR_OK;
 }
 
-static err_t read_part(struct part_visit *visit, const struct part *p)
+static err_t read_file(struct part_visit *visit, const struct part_file *f)
 {
     err_t rc = ERR_OK;
     struct weight_source *source = NULL;
-    TRY_DONE(safetensors_source_open(&source, p->path));
-    for (int64_t i = 0; i < p->count; i++)
-        TRY_DONE(read_tensor(visit, &p->tensor[i], source, p->entry[i].name, p->path));
-    if (weight_source_count(source) != p->count)
-        RAISE_DONE(FORMAT, "%s: %lld tensors; this model has %lld there", p->path,
-                   (long long)weight_source_count(source), (long long)p->count);
+    TRY_DONE(safetensors_source_open(&source, f->path));
+    for (int64_t i = 0; i < f->count; i++) TRY_DONE(read_tensor(visit, f, i, source));
+    if (weight_source_count(source) != f->count)
+        RAISE_DONE(FORMAT, "%s: %lld tensors; this model has %lld there", f->path,
+                   (long long)weight_source_count(source), (long long)f->count);
 done:
     weight_source_close(source);
     return rc;
 }
 
-err_t ckpt_load(const char *dir, struct glm *glm, struct optim *optim)
+err_t ckpt_load(const char *dir, const struct stored_formats *stored, struct optim *optim)
 {
-    struct part_visit visit = { .part = read_part };
-    return visit_parts(&visit, dir, glm, optim);
+    const struct stored_formats now = formats_stored(&optim_plan_of(optim)->format);
+    struct part_visit visit = { .file = read_file, .optim = optim };
+    TRY(formats_check_resume(&now, stored, dir));
+    return visit_files(&visit, dir, stored);
 }

@@ -4,12 +4,17 @@
  *
  *     run/ckpt/step-00001200/
  *         model.0000.safetensors ...   weights under their Hugging Face names
- *         optim.0000.safetensors ...   exp_avg.NAME and exp_avg_sq.NAME
+ *         optim.0000.safetensors ...   exp_avg.NAME and exp_avg_sq.NAME, master.NAME where there is
+ *                                      one; of 8-bit moments exp_avg_codes.NAME (the tensor's
+ *                                      shape) and exp_avg_absmax.NAME (one per ADAMW_BLOCK
+ *                                      elements in row-major order), and the same of exp_avg_sq
  *         state.json                   struct ckpt_state (ckpt_state.c)
  *         MANIFEST.json                file -> bytes, sha256, crc32c of every 16 MiB; written last
  * File NNNN holds a fixed range of the parameter table: rows in order, a new file where the weights
- * of one would pass 2 GiB. Tensors have their logical shapes, without padding. The bytes depend on
- * the state alone.
+ * of one would pass 2 GiB in f32. Tensors have their logical shapes, without padding. The bytes
+ * depend on the state alone, and not on how weights and state are laid out or where they are kept.
+ * Weights are in the precision that they are trained in; where there is a master, that is what the
+ * model has learned (hf_checkpoint.h reads it).
  *
  * Saving: everything goes to step-....tmp; every file and the folder are fsynced; the manifest is
  * written; the folder is renamed and its parent fsynced. Only then are older checkpoints pruned.
@@ -28,6 +33,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "model/glm.h"
+#include "train/formats.h"
 #include "train/optim.h"
 
 #include <stdbool.h>
@@ -55,6 +61,8 @@ struct ckpt_state {
     int64_t samples;      /* samples consumed */
     int64_t stream_index; /* where the next step begins in the sample stream; tokens mode: -1 */
     int64_t lanes, seed;  /* batch.lanes and batch.seed of the run */
+    struct stored_formats formats;  /* f32 throughout where the file says nothing */
+    double grad_norm;               /* of the last step, where the next is clipped by it; else 0 */
     char program[CKPT_PROGRAM_MAX]; /* version of the program that wrote it */
     char corpus_sha256[SHA256_HEX_SIZE];
     char tokenizer_dir[FILE_PATH_MAX]; /* for export; may be "" */
@@ -122,17 +130,19 @@ MUST_USE err_t ckpt_remove_leftovers(const char *root);
 /* ---- saving and loading ---- */
 
 /*
- * Save into root/step-XXXXXXXX and prune all but the newest `keep_last`. Waits for the device.
+ * Save optim's target and state into root/step-XXXXXXXX, a piece at a time, and prune all but the
+ * newest `keep_last`. Waits for the device.
  * ERR_IO: says how many bytes are free and needed when the disk is too small, else the OS's reason.
  * What cannot be pruned is a warning, no error.
  */
-MUST_USE err_t ckpt_save(const char *root, const struct ckpt_state *state, struct glm *glm,
-                         struct optim *optim, int64_t keep_last);
+MUST_USE err_t ckpt_save(const char *root, const struct ckpt_state *state, struct optim *optim,
+                         int64_t keep_last);
 /* Rows first .. return-1 of the table share a file: as many as keep its weights within
  * CKPT_PART_BYTES_MAX, at least one. */
 int64_t ckpt_part_end(const struct glm_params *params, int64_t first);
-/* Weights and optimizer state of a verified checkpoint into a model of the same table. ERR_FORMAT
- * names the tensor that is missing or has another shape. */
-MUST_USE err_t ckpt_load(const char *dir, struct glm *glm, struct optim *optim);
+/* Weights and optimizer state of a verified checkpoint in formats `stored` into a model of the same
+ * table, whose formats may be others that hold the same values. ERR_FORMAT names the tensor that is
+ * missing or has another shape; ERR_USAGE as formats_check_resume. */
+MUST_USE err_t ckpt_load(const char *dir, const struct stored_formats *stored, struct optim *optim);
 
 #endif

@@ -1,6 +1,8 @@
 /* state.json: where training stands, and what it must agree with to go on. */
 #include "train/ckpt.h"
 
+#include "base/check.h"
+
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +12,12 @@
 
 void ckpt_state_clear(struct ckpt_state *s) { buf_clear(&s->settings); }
 
+static json_t *write_formats(const struct stored_formats *f)
+{
+    return json_pack("{s:s, s:b, s:s}", "precision", dtype_name(f->precision), "master",
+                     (int)f->master, "moments", formats_moments_name(f->moments));
+}
+
 err_t ckpt_state_write(struct buf *out, const struct ckpt_state *s)
 {
     err_t rc = ERR_OK;
@@ -18,17 +26,19 @@ err_t ckpt_state_write(struct buf *out, const struct ckpt_state *s)
     json_t *root = NULL;
     TRY_DONE(glm_config_write(&model, &s->model, "float32"));
     root = json_pack(
-        "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s:s, s:b, s:s%, s:s%}", "version",
-        CKPT_VERSION, "program", s->program, "step", (json_int_t)s->step, "updates",
+        "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s:o, s:s, s:b, s:s%, s:s%}",
+        "version", CKPT_VERSION, "program", s->program, "step", (json_int_t)s->step, "updates",
         (json_int_t)s->updates, "samples", (json_int_t)s->samples, "stream_index",
         (json_int_t)s->stream_index, "lanes", (json_int_t)s->lanes, "seed", (json_int_t)s->seed,
-        "sampler_version", CKPT_SAMPLER_VERSION, "corpus_sha256", s->corpus_sha256,
-        "tokenizer_dir", s->tokenizer_dir, "rotary", glm_rotary_name(s->model.rotary), "tied",
-        (int)s->model.tied, "model_config", model.data, model.size, "settings",
-        s->settings.size > 0 ? s->settings.data : "", s->settings.size);
+        "sampler_version", CKPT_SAMPLER_VERSION, "corpus_sha256", s->corpus_sha256, "tokenizer_dir",
+        s->tokenizer_dir, "formats", write_formats(&s->formats), "rotary",
+        glm_rotary_name(s->model.rotary), "tied", (int)s->model.tied, "model_config", model.data,
+        model.size, "settings", s->settings.size > 0 ? s->settings.data : "", s->settings.size);
+    if (root != NULL && s->grad_norm > 0.0 &&
+        json_object_set_new(root, "grad_norm", json_real(s->grad_norm)) != 0)
+        RAISE_DONE(NOMEM, STATE_NAME ": no memory for its text");
     text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(1));
-    if (text == NULL)
-        RAISE_DONE(ARG, STATE_NAME ": model.dir or another setting is not UTF-8");
+    if (text == NULL) RAISE_DONE(ARG, STATE_NAME ": model.dir or another setting is not UTF-8");
     TRY_DONE(buf_puts(out, text));
 done:
     free(text);
@@ -86,21 +96,61 @@ static err_t read_model(struct glm_config *out, const char *text, const char *ro
     return ERR_OK;
 }
 
+/* NULL: of a version that knew f32 alone. */
+static err_t read_formats(struct stored_formats *out, json_t *formats, const char *name)
+{
+    const char *precision, *moments;
+    int master;
+    json_error_t error;
+    *out = (struct stored_formats){ DTYPE_F32, false, OPTIM_MOMENTS_F32 };
+    if (formats == NULL) return ERR_OK;
+    if (json_unpack_ex(formats, &error, 0, "{s:s, s:b, s:s !}", "precision", &precision, "master",
+                       &master, "moments", &moments) != 0)
+        RAISE(FORMAT, "%s: formats: %s", name, error.text);
+    static const dtype_t dtypes[] = { DTYPE_F32, DTYPE_BF16, DTYPE_F64 };
+    bool known = false;
+    for (int64_t i = 0; i < COUNT_OF(dtypes); i++) {
+        if (strcmp(precision, dtype_name(dtypes[i])) != 0) continue;
+        out->precision = dtypes[i];
+        known = true;
+    }
+    const bool coded = strcmp(moments, formats_moments_name(OPTIM_MOMENTS_8BIT)) == 0;
+    known = known && (coded || strcmp(moments, formats_moments_name(OPTIM_MOMENTS_F32)) == 0);
+    out->master = master != 0;
+    out->moments = coded ? OPTIM_MOMENTS_8BIT : OPTIM_MOMENTS_F32;
+    if (!known || (out->master && (coded || out->precision != DTYPE_BF16)))
+        RAISE(FORMAT, "%s: precision %.20s, master %s, moments %.20s: no formats of a run", name,
+              precision, master ? "true" : "false", moments);
+    return ERR_OK;
+}
+
+static err_t read_grad_norm(double *out, const json_t *norm, const char *name)
+{
+    *out = 0.0;
+    if (norm == NULL) return ERR_OK;
+    *out = json_real_value(norm);
+    if (!(*out > 0.0)) RAISE(FORMAT, "%s: grad_norm is no norm", name);
+    return ERR_OK;
+}
+
 static err_t parse(struct ckpt_state *s, json_t *root, const char *name)
 {
+    json_t *formats = NULL, *grad_norm = NULL;
     json_int_t step, updates, samples, stream_index, lanes, seed;
     const char *program, *corpus, *tokenizer, *rotary, *model, *settings;
     int version, sampler, tied;
     json_error_t error;
     TRY(check_version(root, "version", CKPT_VERSION, name));
     TRY(check_version(root, "sampler_version", CKPT_SAMPLER_VERSION, name));
-    if (json_unpack_ex(
-            root, &error, 0,
-            "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s:s, s:b, s:s, s:s !}",
-            "version", &version, "program", &program, "step", &step, "updates", &updates,
-            "samples", &samples, "stream_index", &stream_index, "lanes", &lanes, "seed", &seed,
-            "sampler_version", &sampler, "corpus_sha256", &corpus, "tokenizer_dir", &tokenizer,
-            "rotary", &rotary, "tied", &tied, "model_config", &model, "settings", &settings) != 0)
+    if (json_unpack_ex(root, &error, 0,
+                       "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s?o, s?o, s:s, "
+                       "s:b, s:s, s:s !}",
+                       "version", &version, "program", &program, "step", &step, "updates", &updates,
+                       "samples", &samples, "stream_index", &stream_index, "lanes", &lanes, "seed",
+                       &seed, "sampler_version", &sampler, "corpus_sha256", &corpus,
+                       "tokenizer_dir", &tokenizer, "formats", &formats, "grad_norm", &grad_norm,
+                       "rotary", &rotary, "tied", &tied, "model_config", &model, "settings",
+                       &settings) != 0)
         RAISE(FORMAT, "%s: %s", name, error.text);
     s->step = step;
     s->updates = updates;
@@ -112,6 +162,8 @@ static err_t parse(struct ckpt_state *s, json_t *root, const char *name)
     TRY(copy_text(s->program, sizeof s->program, program, "program", name));
     TRY(copy_text(s->corpus_sha256, sizeof s->corpus_sha256, corpus, "corpus_sha256", name));
     TRY(copy_text(s->tokenizer_dir, sizeof s->tokenizer_dir, tokenizer, "tokenizer_dir", name));
+    TRY(read_formats(&s->formats, formats, name));
+    TRY(read_grad_norm(&s->grad_norm, grad_norm, name));
     TRY(read_model(&s->model, model, rotary, tied, name));
     return buf_puts(&s->settings, settings);
 }

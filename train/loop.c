@@ -89,12 +89,15 @@ static void show_step(struct loop *l, const struct step_result *r)
                     (double)r->plan.rows / fmax(r->seconds, 1e-9));
 }
 
-static void advance(struct ckpt_state *state, const struct step_plan *plan)
+static void advance(struct run *run, const struct step_result *r)
 {
+    struct ckpt_state *state = &run->state;
+    const struct step_plan *plan = &r->plan;
     state->step++;
     state->updates++;
     state->samples += plan->sample_count;
     if (plan->stream_first >= 0) state->stream_index = plan->stream_first + plan->sample_count;
+    if (run->formats.clip_by_previous) state->grad_norm = r->grad_norm;
 }
 
 /* What is due after run->state.step steps. */
@@ -118,7 +121,7 @@ static err_t run_steps(struct loop *l)
         if (stop_requested())
             RAISE(INTERRUPTED, "stopped before step %lld", (long long)run->state.step + 1);
         TRY(step_run(run, &l->memory, &result, run->state.step));
-        advance(&run->state, &result.plan);
+        advance(run, &result);
         show_step(l, &result);
         TRY(after_step(l, &result));
     }

@@ -40,8 +40,9 @@ static bool decides_the_numbers(const char *key)
 
 static bool is_about_this_start(const char *key)
 {
-    static const char *const keys[] = { "train.out", "train.threads", "train.keep_last",
-                                        "train.log_every" };
+    static const char *const keys[] = { "train.out",         "train.threads",
+                                        "train.keep_last",   "train.log_every",
+                                        "train.activations", "train.moments_place" };
     for (int64_t i = 0; i < COUNT_OF(keys); i++)
         if (strcmp(key, keys[i]) == 0) return true;
     return false;
@@ -110,11 +111,12 @@ err_t resume_from(struct run *r, const char *dir)
     struct ckpt_state state;
     TRY_DONE(ckpt_state_read(&state, dir));
     TRY_DONE(check_state(r, &state, dir));
-    TRY_DONE(ckpt_load(dir, r->glm, r->optim));
+    TRY_DONE(ckpt_load(dir, &state.formats, r->optim));
     r->state.step = r->step_first = r->step_saved = state.step;
     r->state.updates = state.updates;
     r->state.samples = state.samples;
     r->state.stream_index = state.stream_index;
+    if (r->formats.clip_by_previous) r->state.grad_norm = state.grad_norm;
     LOG_I("train", "continuing from %s", dir);
 done:
     ckpt_state_clear(&state);

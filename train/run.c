@@ -97,12 +97,14 @@ static err_t read_config(struct run *r, struct glm_config *config)
     return check_tokens(r, config);
 }
 
-static err_t open_model(struct run *r)
+static err_t allocate(struct run *r)
 {
     const struct glm_options options = {
-        .dtype = DTYPE_F32,
+        .dtype = r->formats.precision,
+        .grad_dtype = r->formats.grad_dtype,
+        .grad_keep = r->formats.grad_keep,
         .train = true,
-        .activations = (enum glm_activations)cfg_enum(r->cfg, "train.activations"),
+        .activations = r->formats.activations,
         .rows_max = r->bounds.rows,
         .segments_max = r->bounds.segments,
         .targets_max = r->bounds.targets,
@@ -112,16 +114,38 @@ static err_t open_model(struct run *r)
     TRY(dev_open(&r->dev, cfg_str(r->cfg, "train.device"), (int)cfg_int(r->cfg, "train.threads")));
     TRY(glm_create(&r->glm, r->dev, &r->state.model, &options));
     TRY(optim_create(&r->optim, r->glm, &optim));
-    return lanes_init(&r->lanes, r->dev, r->batch.lanes, glm_layout(r->glm)->element_count,
-                      dtype_accumulator(options.dtype));
+    return lanes_init(&r->lanes, r->dev, r->batch.lanes, glm_grad_layout(r->glm)->element_count,
+                      glm_grad_dtype(r->glm));
+}
+
+/* What is said of the one buffer that was too large does not tell what to do. */
+static err_t open_model(struct run *r)
+{
+    const err_t rc = allocate(r);
+    if (rc != ERR_NOMEM) return rc;
+    const struct err_record first = *err_last();
+    RAISE(NOMEM, "%s; soulchat plan prints what the settings need, and which of them take less",
+          first.text);
+}
+
+/* A chunk of initial values, before they are rounded to bf16. */
+static err_t put_master(void *context, int64_t index, int64_t first, const float *values,
+                        int64_t count)
+{
+    struct run *r = context;
+    return optim_write_state(r->optim, OPTIM_MASTER, index, first, values, count);
 }
 
 static err_t load_weights(struct run *r)
 {
     struct weight_source *source;
-    if (starts_random(r)) return glm_init(r->glm, (uint64_t)cfg_int(r->cfg, "model.init_seed"));
+    const struct glm_sink master = { put_master, r };
+    const bool exact = r->formats.state.master;
+    const uint64_t seed = (uint64_t)cfg_int(r->cfg, "model.init_seed");
+    if (starts_random(r))
+        return exact ? glm_init_exact(r->glm, seed, &master) : glm_init(r->glm, seed);
     TRY(hf_folder_open(&source, cfg_str(r->cfg, "model.dir")));
-    const err_t rc = glm_load(r->glm, source);
+    const err_t rc = exact ? glm_load_exact(r->glm, source, &master) : glm_load(r->glm, source);
     weight_source_close(source);
     return rc;
 }
@@ -149,6 +173,25 @@ static err_t plan_steps(struct run *r)
     return sched_from_cfg(&r->sched, r->cfg, r->total_steps);
 }
 
+/* A gradient that is used at once has nothing to be added to: a step must be one micro-batch. What
+ * cannot be looked at in a second or two is found at its step. */
+static err_t check_one_micro(const struct run *r)
+{
+    struct step_plan plan;
+    const int64_t steps = min_i64(r->total_steps, 1000000);
+    for (int64_t step = 0; step < steps && r->formats.grad_keep == GLM_GRADS_RELEASED; step++) {
+        TRY(batcher_plan(r->batcher, &plan, step));
+        if (plan.micro_count[0] > 1)
+            RAISE(USAGE,
+                  "train.update is backward, and step %lld has %lld micro-batches of "
+                  "batch.micro_tokens = %lld rows: it must be one; set a larger "
+                  "batch.micro_tokens, a smaller batch.size, or train.update: step",
+                  (long long)step + 1, (long long)plan.micro_count[0],
+                  (long long)r->batch.micro_tokens);
+    }
+    return ERR_OK;
+}
+
 /* What checkpoints of this run will say, but for what advances and the model (read_config). */
 static err_t describe_state(struct run *r)
 {
@@ -160,6 +203,7 @@ static err_t describe_state(struct run *r)
     strcpy(s->tokenizer_dir, model_dir);
     strcpy(s->corpus_sha256, shards_sha256(r->shards));
     snprintf(s->program, sizeof s->program, "%s", SOULCHAT_VERSION);
+    s->formats = formats_stored(&r->formats.state);
     s->lanes = r->batch.lanes;
     s->seed = (int64_t)r->batch.seed;
     s->stream_index = r->batch.unit == BATCH_SAMPLES ? 0 : -1;
@@ -214,10 +258,12 @@ err_t run_open(struct run *r, struct cfg *cfg, bool resume)
     r->metrics.fd = r->lock_fd = -1;
     r->cfg = cfg;
     TRY(check_paths(cfg));
+    TRY(formats_from_cfg(&r->formats, cfg));
     TRY(path_join(r->ckpt_root, cfg_str(cfg, "train.out"), "ckpt"));
     TRY(path_join(r->metrics_path, cfg_str(cfg, "train.out"), "metrics.jsonl"));
     TRY(open_data(r));
     TRY(plan_steps(r));
+    TRY(check_one_micro(r));
     TRY(read_config(r, &r->state.model));
     TRY(describe_state(r));
     TRY(lock_folder(r));
@@ -237,6 +283,8 @@ bool run_is_done(const struct run *r) { return r->step_first >= r->total_steps; 
 
 void run_close(struct run *r)
 {
+    const err_t rc = r->dev != NULL ? dev_sync(r->dev) : ERR_OK;
+    (void)rc; /* nothing may be freed under queued work; its failure has no one to tell any more */
     metrics_close(&r->metrics);
     if (r->dev != NULL) lanes_clear(&r->lanes);
     optim_close(r->optim);
@@ -252,7 +300,7 @@ void run_close(struct run *r)
 
 err_t run_save(struct run *r)
 {
-    TRY(ckpt_save(r->ckpt_root, &r->state, r->glm, r->optim, cfg_int(r->cfg, "train.keep_last")));
+    TRY(ckpt_save(r->ckpt_root, &r->state, r->optim, cfg_int(r->cfg, "train.keep_last")));
     r->step_saved = r->state.step;
     return ERR_OK;
 }

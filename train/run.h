@@ -24,6 +24,7 @@
 #include "kernels/dev.h"
 #include "model/glm.h"
 #include "train/ckpt.h"
+#include "train/formats.h"
 #include "train/lanes.h"
 #include "train/metrics.h"
 #include "train/optim.h"
@@ -44,10 +45,11 @@ struct run {
     struct batcher *batcher;
     struct batch_bounds bounds; /* of training and validation */
 
+    struct train_formats formats;
     struct dev *dev;
     struct glm *glm;
     struct optim *optim;
-    struct lanes lanes;
+    struct lanes lanes; /* gradients; with GLM_GRADS_RELEASED its one buffer alone */
     struct metrics metrics;
 
     int64_t total_steps;

@@ -1,5 +1,6 @@
 #include "train/step.h"
 
+#include "base/log.h"
 #include "base/progress.h"
 #include "base/stop.h"
 #include "train/run.h"
@@ -11,7 +12,7 @@
 
 void step_memory_clear(struct step_memory *m)
 {
-    micro_batch_clear(&m->micro);
+    for (int i = 0; i < GLM_TICKETS; i++) micro_batch_clear(&m->micro[i]);
     free(m->nll);
     free(m->sample_loss);
     memset(m, 0, sizeof *m);
@@ -32,27 +33,38 @@ static err_t reserve(struct step_memory *m, const struct run *run, int64_t sampl
     return ERR_OK;
 }
 
-/* Each sample's weighted loss, at its place in the step's stream order. */
-static void collect_losses(struct step_memory *m)
+/* Wait for the oldest micro-batch in flight and add each sample's weighted loss at its place in the
+ * step's stream order. */
+static err_t collect_oldest(struct run *run, struct step_memory *m)
 {
-    const struct micro_batch *micro = &m->micro;
+    const int64_t oldest = m->ended++ % GLM_TICKETS;
+    const struct micro_batch *micro = &m->micro[oldest];
+    TRY(glm_train_end(run->glm, m->ticket[oldest], m->nll));
     for (int64_t i = 0; i < micro->target_count; i++)
         m->sample_loss[micro->stream[micro->target_segment[i]]] +=
             (double)micro->weights[i] * m->nll[i];
+    return ERR_OK;
 }
 
-static err_t run_lane(struct run *run, struct step_memory *m, int64_t lane, int64_t micro_count)
+static err_t begin_micro(struct run *run, struct step_memory *m, const struct glm_grads *grads,
+                         int64_t lane, int64_t index)
 {
-    struct glm_grads grads = { 0 };
-    TRY(lanes_begin(&run->lanes, &grads.arena));
-    for (int64_t i = 0; i < micro_count; i++) {
-        if (stop_requested()) RAISE(INTERRUPTED, "stopped inside a step");
-        TRY(batcher_fill(run->batcher, &m->micro, lane, i));
-        const struct glm_batch batch = glm_batch_from_micro(&m->micro);
-        TRY(glm_train_micro(run->glm, &batch, &grads, m->nll));
-        collect_losses(m);
-    }
-    return lanes_end(&run->lanes);
+    const int64_t slot = m->begun % GLM_TICKETS;
+    if (stop_requested()) RAISE(INTERRUPTED, "stopped inside a step");
+    if (m->begun - m->ended == GLM_TICKETS) TRY(collect_oldest(run, m));
+    TRY(batcher_fill(run->batcher, &m->micro[slot], lane, index));
+    const struct glm_batch batch = glm_batch_from_micro(&m->micro[slot]);
+    TRY(glm_train_begin(run->glm, &m->ticket[slot], &batch, grads));
+    m->begun++;
+    return ERR_OK;
+}
+
+static err_t collect_rest(struct run *run, struct step_memory *m, struct step_result *out)
+{
+    while (m->ended < m->begun) TRY(collect_oldest(run, m));
+    out->loss = 0.0;
+    for (int64_t i = 0; i < out->plan.sample_count; i++) out->loss += m->sample_loss[i];
+    return ERR_OK;
 }
 
 /* Before the update, so that nothing that is not finite reaches the weights. */
@@ -65,25 +77,109 @@ static err_t check_finite(const struct step_result *r, int64_t step)
           (long long)step + 1, r->loss, fabs(r->grad_norm)); /* no "-nan" */
 }
 
+static err_t run_whole(struct run *run, struct step_memory *m, struct step_result *out,
+                       int64_t step)
+{
+    struct tensor sum;
+    TRY(optim_prefetch(run->optim));
+    for (int64_t lane = 0; lane < run->batch.lanes; lane++) {
+        struct glm_grads grads = { 0 };
+        TRY(lanes_begin(&run->lanes, &grads.arena));
+        for (int64_t i = 0; i < out->plan.micro_count[lane]; i++)
+            TRY(begin_micro(run, m, &grads, lane, i));
+        TRY(lanes_end(&run->lanes));
+    }
+    TRY(lanes_sum(&run->lanes, &sum));
+    TRY(optim_queue_norm(run->optim, &sum));
+    TRY(collect_rest(run, m, out));
+    TRY(optim_norm(run->optim, &out->grad_norm));
+    TRY(check_finite(out, step));
+    out->clip_scale = optim_clip_scale(run->optim, out->grad_norm);
+    return optim_step(run->optim, &sum, out->lr, out->clip_scale, run->state.updates + 1);
+}
+
+/* ---- gradients that are used at once ---- */
+
+struct release {
+    struct run *run;
+    const struct step_result *result;
+    struct glm_grads grads;
+    int64_t step, units_done;
+};
+
+static err_t unit_begin(void *context, int64_t unit)
+{
+    const struct release *r = context;
+    const struct glm *glm = r->run->glm;
+    const struct tensor *arena = &r->grads.arena;
+    const int64_t *whole = glm_layout(glm)->unit_offset, bytes = dtype_bytes(arena->dtype);
+    char *begin = (char *)arena->data + glm_grad_layout(glm)->unit_offset[unit] * bytes;
+    return dev_zero(r->run->dev, begin, (whole[unit + 1] - whole[unit]) * bytes);
+}
+
+static err_t unit_done(void *context, int64_t unit)
+{
+    struct release *r = context;
+    struct optim *optim = r->run->optim;
+    bool finite = true;
+    TRY(optim_unit_norm(optim, &r->grads.arena, unit));
+    if (r->units_done++ == 0) TRY(optim_unit_is_finite(optim, &finite, unit));
+    if (!finite)
+        RAISE(NUMERIC,
+              "step %lld: loss or gradients are not finite; the weights are as they were before "
+              "this step; a lower train.lr or a longer warm-up may help",
+              (long long)r->step + 1);
+    return optim_unit_step(optim, &r->grads.arena, unit, r->result->lr, r->result->clip_scale,
+                           r->run->state.updates + 1);
+}
+
+/* run.c has looked at the micro-batches of all steps, or of the first million. */
+static err_t run_released(struct run *run, struct step_memory *m, struct step_result *out,
+                          int64_t step)
+{
+    struct release release = { .run = run, .result = out, .step = step };
+    const double before = run->state.grad_norm;
+    if (out->plan.micro_count[0] != 1)
+        RAISE(USAGE, "train.update is backward, and step %lld has %lld micro-batches",
+              (long long)step + 1, (long long)out->plan.micro_count[0]);
+    out->clip_scale = before > 0.0 ? optim_clip_scale(run->optim, before) : 1.0;
+    release.grads = (struct glm_grads){ .arena = run->lanes.buffer[0],
+                                        .unit_begin = unit_begin,
+                                        .unit_done = unit_done,
+                                        .context = &release };
+    TRY(begin_micro(run, m, &release.grads, 0, 0));
+    TRY(collect_rest(run, m, out));
+    TRY(optim_norm(run->optim, &out->grad_norm));
+    if (!isfinite(out->loss) || !isfinite(out->grad_norm))
+        RAISE(NUMERIC,
+              "step %lld: loss %g, gradient norm %g: not finite, found after layers were updated; "
+              "these weights are lost and were not saved; continue from the last checkpoint with "
+              "--resume and a lower train.lr, or with train.update: step",
+              (long long)step + 1, out->loss, fabs(out->grad_norm));
+    return ERR_OK;
+}
+
+/* After a failure: wait for what is in flight, so that the next step may begin. The first failure
+ * is the one to tell. */
+static err_t give_up(struct run *run, struct step_memory *m)
+{
+    const struct err_record first = *err_last();
+    while (m->ended < m->begun)
+        if (collect_oldest(run, m) != ERR_OK) LOG_D("train", "given up: %s", err_last()->text);
+    return err_adopt(&first);
+}
+
 err_t step_run(struct run *run, struct step_memory *m, struct step_result *out, int64_t step)
 {
     const double begin_s = time_now_s();
-    struct tensor grads;
+    const bool releases = run->formats.grad_keep == GLM_GRADS_RELEASED;
     TRY(batcher_plan(run->batcher, &out->plan, step));
     TRY(reserve(m, run, out->plan.sample_count));
     lanes_reset(&run->lanes);
-    for (int64_t lane = 0; lane < run->batch.lanes; lane++)
-        TRY(run_lane(run, m, lane, out->plan.micro_count[lane]));
-    TRY(lanes_sum(&run->lanes, &grads));
-
-    out->loss = 0.0;
-    for (int64_t i = 0; i < out->plan.sample_count; i++) out->loss += m->sample_loss[i];
-    TRY(optim_grad_norm(run->optim, &out->grad_norm, &grads));
-    TRY(check_finite(out, step));
+    m->begun = m->ended = 0;
     out->lr = sched_lr(&run->sched, run->state.updates);
-    out->clip_scale = optim_clip_scale(run->optim, out->grad_norm);
-    TRY(optim_step(run->optim, &grads, out->lr, out->clip_scale, run->state.updates + 1));
-    TRY(dev_sync(run->dev));
+    const err_t rc = (releases ? run_released : run_whole)(run, m, out, step);
+    if (rc != ERR_OK) return give_up(run, m);
     out->seconds = time_now_s() - begin_s;
     return ERR_OK;
 }

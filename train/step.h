@@ -5,12 +5,25 @@
  *     struct step_memory memory = { 0 };
  *     TRY_DONE(step_run(&run, &memory, &result, run.state.step));   // run.h
  *     step_memory_clear(&memory);
+ *
+ * While the device works on one micro-batch the host fills and queues the next. The step waits
+ * once, for losses and norm, and then queues the update: a failure of that appears in a later call.
+ *
+ * With train.update: backward each unit of the parameter table is updated as soon as its gradient
+ * is ready, and the gradient is gone. What that changes:
+ *   - the norm of the step, still reported, is known only when all is done. Clipping, if asked for,
+ *     goes by the norm of the step before (run->state.grad_norm); the first step is not clipped;
+ *   - the first gradient, that of the final norm (and head), is waited for and looked at before the
+ *     first update: whatever makes the loss NaN makes it so, and then weights are as they were.
+ *     What becomes infinite or NaN only in a lower layer is found after the layers above it were
+ *     updated: the error says that this model is lost. Nothing saves it; the last checkpoint holds.
  */
 #ifndef TRAIN_STEP_H
 #define TRAIN_STEP_H
 
 #include "base/err.h"
 #include "data/batch.h"
+#include "model/glm.h"
 
 #include <stdint.h>
 
@@ -23,14 +36,16 @@ struct step_result {
     double grad_norm;  /* before clipping */
     double clip_scale; /* what the gradients were multiplied by */
     double lr;
-    double seconds;
+    double seconds; /* from step to step on a device that works on its own */
 };
 
 /* Working memory of steps; zeroed at first. Allocated by the first step, then it stays. */
 struct step_memory {
-    struct micro_batch micro;
-    double *nll;         /* [bounds.targets] */
-    double *sample_loss; /* [samples of a step], stream order */
+    struct micro_batch micro[GLM_TICKETS]; /* in flight, in turn */
+    int ticket[GLM_TICKETS];
+    int64_t begun, ended; /* micro-batches of this step */
+    double *nll;          /* [bounds.targets] */
+    double *sample_loss;  /* [samples of a step], stream order */
     int64_t sample_capacity;
 };
 void step_memory_clear(struct step_memory *m);
@@ -38,7 +53,8 @@ void step_memory_clear(struct step_memory *m);
 /*
  * Run step `step` (0-based) and apply its update; run->state is read, not advanced. Or, with
  * weights and optimizer state as they were: ERR_INTERRUPTED, a stop was requested; ERR_NUMERIC,
- * loss or gradient norm is not finite; errors of reading samples.
+ * loss or gradient norm is not finite (but see above); errors of reading samples. After errors of
+ * the device, weights and state are undefined.
  */
 MUST_USE err_t step_run(struct run *run, struct step_memory *memory, struct step_result *out,
                         int64_t step);

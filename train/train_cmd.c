@@ -7,6 +7,7 @@
 #include "train/run.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const struct cli_option options[] = {
     { "resume", NULL, "continue from the newest valid checkpoint of train.out" },
@@ -22,6 +23,24 @@ static const struct cli_spec spec = {
     .sections = "train|batch|model|data",
 };
 
+static void announce_formats(const struct run *run)
+{
+    const struct train_formats *f = &run->formats;
+    const struct optim_plan *plan = optim_plan_of(run->optim);
+    LOG_I("train", "formats: weights %s, gradients %s%s, moments %s%s%s", dtype_name(f->precision),
+          dtype_name(f->grad_dtype),
+          f->grad_keep == GLM_GRADS_RELEASED ? " of two layers at a time" : "",
+          formats_moments_name(f->state.moments), f->state.master ? ", f32 master" : "",
+          f->state.place == OPTIM_ON_HOST ? ", in host memory" : "");
+    if (f->state.place == OPTIM_ON_HOST)
+        LOG_I("train", "host memory: %.2f GB of optimizer state, page-locked",
+              (double)plan->bytes[OPTIM_ON_HOST] / 1e9);
+    if (f->precision == DTYPE_BF16 && !f->state.master &&
+        strcmp(cfg_str(run->cfg, "train.rounding"), "nearest") == 0)
+        LOG_W("train", "train.rounding is nearest and there is no master: updates below half a "
+                       "unit in a weight's last place are lost");
+}
+
 static void announce(const struct run *run)
 {
     const struct glm_config *config = glm_config(run->glm);
@@ -36,6 +55,7 @@ static void announce(const struct run *run)
     LOG_I("train", "memory: %.2f GB on %s, %d threads; %lld steps, checkpoints in %s",
           (double)run->dev->stats.alloc_bytes / 1e9, run->dev->ops->name, run->dev->threads,
           (long long)run->total_steps, run->ckpt_root);
+    announce_formats(run);
 }
 
 err_t cmd_train(struct cfg *cfg, int argc, char **argv)

@@ -3,8 +3,8 @@
  * or one key/value head of a segment (backward); each is computed by one thread from its own
  * segment's rows alone, so neither threads nor neighbouring segments can change a bit.
  *
- * Products of a block run through single-threaded oneDNN calls on q, k and v where they lie. Keys
- * that no row of a block sees are never touched.
+ * Products of a block run through single-threaded calls of sgemm() on q, k and v where they lie.
+ * Keys that no row of a block sees are never touched.
  */
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/ops_cpu.h"
@@ -116,7 +116,7 @@ err_t attn_fwd_cpu(struct dev *dev, const struct attn_fwd_args *a)
                     failed = !fwd_block(a, seg, h, row, score) || failed;
         }
     }
-    if (failed) RAISE(NOMEM, "attn_fwd: oneDNN failed, most likely for want of memory");
+    if (failed) RAISE(NOMEM, "attn_fwd: no memory for packing operands");
     return ERR_OK;
 }
 
@@ -262,6 +262,6 @@ err_t attn_bwd_cpu(struct dev *dev, const struct attn_bwd_args *a)
                 failed = !bwd_group(a, a->segments_host[s], g, space) || failed;
         }
     }
-    if (failed) RAISE(NOMEM, "attn_bwd: oneDNN failed, most likely for want of memory");
+    if (failed) RAISE(NOMEM, "attn_bwd: no memory for packing operands");
     return ERR_OK;
 }

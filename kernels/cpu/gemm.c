@@ -5,8 +5,8 @@
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/gemv.h"
 #include "kernels/cpu/ops_cpu.h"
+#include "kernels/cpu/sgemm.h"
 
-#include <dnnl.h>
 #include <omp.h>
 
 /* Sixteen equal tiles keep 2, 4, 8 and 16 cores busy; larger tiles pack less. A tile at the maximum
@@ -54,8 +54,19 @@ bool gemm_one_thread(bool a_transposed, bool b_transposed, int64_t m, int64_t n,
                      float alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
                      float beta, float *c, int64_t ldc)
 {
-    return dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', m, n, k, alpha, a, lda, b,
-                      ldb, beta, c, ldc) == dnnl_success;
+    return sgemm(&(struct sgemm_args){ .a_transposed = a_transposed,
+                                       .b_transposed = b_transposed,
+                                       .m = m,
+                                       .n = n,
+                                       .k = k,
+                                       .alpha = alpha,
+                                       .a = a,
+                                       .lda = lda,
+                                       .b = b,
+                                       .ldb = ldb,
+                                       .beta = beta,
+                                       .c = c,
+                                       .ldc = ldc });
 }
 
 static bool needs_widening(const struct gemm_args *g) { return g->b_dtype != DTYPE_F32; }
@@ -204,7 +215,7 @@ err_t gemm_f32(struct dev *dev, const struct gemm_args *g)
     dev->stats.gemm_s += omp_get_wtime() - start;
     dev->stats.gemm_flop += 2.0 * (double)g->m * (double)g->n * (double)g->k;
     if (!ok)
-        RAISE(NOMEM, "product %lld x %lld x %lld: oneDNN failed, most likely for want of memory",
-              (long long)g->m, (long long)g->n, (long long)g->k);
+        RAISE(NOMEM, "product %lld x %lld x %lld: no memory for packing operands", (long long)g->m,
+              (long long)g->n, (long long)g->k);
     return ERR_OK;
 }

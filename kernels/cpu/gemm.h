@@ -5,8 +5,8 @@
  *             .a = x, .lda = K, .b = w, .b_dtype = DTYPE_F32, .ldb = K, .c = y, .ldc = N }));
  *
  * The output is cut into tiles whose bounds depend on m and n alone. One thread computes a tile
- * with one single-threaded call of oneDNN, over all of k, so that neither the number of threads nor
- * who computes which tile can change a bit. An optional `finish` works on a tile while it is in
+ * with one single-threaded call of sgemm(), over all of k, so that neither the number of threads
+ * nor who computes which tile can change a bit. An optional `finish` works on a tile while it is in
  * cache.
  *
  * The price of tiles is that operands are packed once per tile instead of once: 2 to 6 percent.
@@ -39,7 +39,7 @@ struct gemm_args {
     struct scratch scratch;          /* gemm_scratch_bytes                                   */
 };
 
-/* ERR_NOMEM: oneDNN found no memory for packing. Adds to dev->stats. */
+/* ERR_NOMEM: no memory for packing. Adds to dev->stats. */
 MUST_USE err_t gemm_f32(struct dev *dev, const struct gemm_args *args);
 
 /* A function of m, n, b_dtype and tiles_in_scratch that never falls as m or n grow; 0 for f32
@@ -47,7 +47,7 @@ MUST_USE err_t gemm_f32(struct dev *dev, const struct gemm_args *args);
 int64_t gemm_scratch_bytes(const struct dev *dev, const struct gemm_args *args);
 
 /* One product on the calling thread, inside a parallel region of the caller's: the row-major
- * c[m,n] = alpha * op(a) op(b) + beta*c. Returns false when oneDNN failed. */
+ * c[m,n] = alpha * op(a) op(b) + beta*c. Returns false for want of memory. */
 bool gemm_one_thread(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k,
                      float alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
                      float beta, float *c, int64_t ldc);

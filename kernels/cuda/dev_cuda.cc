@@ -4,6 +4,8 @@
 #include "base/check.h"
 #include "base/num.h"
 #include "kernels/backend.h"
+#include "kernels/cuda/attn.h"
+#include "kernels/cuda/gemm.h"
 #include "kernels/cuda/ops_cuda.h"
 
 #include <stdlib.h>
@@ -172,19 +174,21 @@ static const struct dev_memory memory_cuda = {
     .span_end = cuda_span_end,
 };
 
-static err_t open_parts(struct dev_cuda *cuda)
+static err_t open_parts(struct dev *dev)
 {
+    struct dev_cuda *cuda = dev_cuda_of(dev);
     for (int slot = 0; slot < UPLOAD_SLOTS; slot++) {
         TRY(gpu_host_malloc(&cuda->gpu, &cuda->staging[slot], UPLOAD_BYTES, "upload staging"));
         TRY(gpu_event_create(&cuda->gpu, &cuda->staged[slot]));
     }
-    return ERR_OK;
+    return gemm_lib_open(&cuda->gemm, dev);
 }
 
 static void backend_close(struct dev *dev)
 {
     struct dev_cuda *cuda = dev_cuda_of(dev);
     ASSERT(cuda->blocks == NULL);
+    gemm_lib_close(cuda->gemm, dev);
     timeline_close(&cuda->timeline, &cuda->gpu);
     for (int slot = 0; slot < UPLOAD_SLOTS; slot++) {
         if (cuda->staged[slot] != NULL) gpu_event_destroy(&cuda->gpu, cuda->staged[slot]);
@@ -208,12 +212,22 @@ static err_t backend_open(struct dev *dev, int index)
     dev->state = cuda;
     dev->ops = &ops_cuda;
     dev->memory = &memory_cuda;
-    rc = open_parts(cuda);
+    rc = attn_read_switch(dev);
+    if (rc == ERR_OK) rc = open_parts(dev);
     if (rc != ERR_OK) backend_close(dev);
     return rc;
 }
 
-static err_t backend_describe(struct buf *out) { return gpu_describe(out); }
+static err_t backend_describe(struct buf *out)
+{
+    TRY(gpu_describe(out));
+    return gemm_describe(out);
+}
+
+static uint64_t backend_tuning_hash(const struct dev *dev)
+{
+    return gemm_lib_hash(dev_cuda_of(dev)->gemm);
+}
 
 extern "C" const struct backend *soulchat_backend(void)
 {
@@ -224,6 +238,7 @@ extern "C" const struct backend *soulchat_backend(void)
         .open = backend_open,
         .close = backend_close,
         .describe = backend_describe,
+        .tuning_hash = backend_tuning_hash,
     };
     return &backend;
 }

@@ -11,7 +11,8 @@
 #define UPLOAD_SLOTS 2
 #define UPLOAD_BYTES (INT64_C(4) << 20)
 
-struct gemm_lib; /* gemm.h */
+struct gemm_lib;  /* gemm.h */
+struct attn_path; /* attn.h */
 
 /* Device memory by address, so that freeing knows the size. */
 struct cuda_block {
@@ -28,6 +29,8 @@ struct dev_cuda {
     int64_t upload_count;
     struct timeline timeline;
     struct gemm_lib *gemm;
+    const struct attn_path *attn_library; /* attention by a library that was found; NULL: none */
+    const char *attn_forced;              /* name of the only way to be taken; NULL: the fastest */
 };
 
 static inline struct dev_cuda *dev_cuda_of(const struct dev *dev)

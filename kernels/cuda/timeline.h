@@ -8,7 +8,7 @@
 
 #include "kernels/cuda/gpu.h"
 
-#define TIMELINE_SPANS 1024
+#define TIMELINE_SPANS 4096
 #define TIMELINE_DEPTH 8
 
 struct timeline_span {

@@ -7,7 +7,9 @@
  * (SOULCHAT_EMU_SEED picks the shuffle), so that a missing barrier shows as a wrong result;
  *   - shared memory is filled with NaN when a block starts, with forbidden zones around arrays;
  *   - a barrier or warp operation that some threads do not reach ends the program with a line that
- *     names the kernel, the block and where threads wait.
+ *     names the kernel, the block and where threads wait;
+ *   - an asynchronous copy arrives at the wait for it, and its place is NaN until then; one that is
+ *     never waited for ends the program.
  * What it cannot show: races inside one warp's lock step, memory order, bank conflicts, speed.
  */
 #ifndef KERNELS_EMU_EMU_H
@@ -27,26 +29,28 @@
 #define __constant__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct dim3 {
     unsigned x, y, z;
     constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
-struct alignas(16) int4 {
+/* Other types' memory is copied by it. */
+struct __attribute__((may_alias, aligned(16))) int4 {
     int x, y, z, w;
 };
 
 namespace emu
 {
 
-/* What a kernel reads as built-in variables. */
+/* What a kernel reads as built-in variables; of the fiber that runs now. */
 struct builtins {
     dim3 thread, block, block_dim, grid_dim;
 };
-extern const builtins *now; /* of the fiber that runs */
+const builtins &now();
 
-/* Run body(context) once per thread of every block; one kernel at a time in the whole program. */
+/* Run body(context) once per thread of every block. */
 void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes, void (*body)(void *),
          void *context);
 
@@ -55,6 +59,19 @@ void block_barrier();
 /* Every lane of the warp hands in `bytes` <= 16 and gets lane `source`'s. `kind` names the
  * operation: all lanes must call the same. */
 void warp_exchange(void *out, const void *in, size_t bytes, int source, const char *kind);
+
+/* Every lane of a whole warp hands in the address of its part; the last one to come runs `work`
+ * over all 32, in the order of lanes, and then all go on. */
+void warp_together(void *part, void (*work)(void *const parts[32]), const char *kind);
+
+/* A copy into shared memory that arrives when its thread waits for it and not before; until then
+ * its place holds NaN. `from` NULL: zeros. */
+void copy_later(void *to, const void *from, size_t bytes);
+void copy_commit();         /* the copies since the last commit are one group */
+void copy_wait(int latest); /* all groups but the latest so many arrive */
+
+/* Ends the program unless `bytes` at p, a multiple of it, lie in the block's shared memory. */
+void require_shared(const void *p, size_t bytes, const char *kind);
 
 /* The block's shared array of this call site, the same for every thread. */
 void *shared_array(const void *site, size_t bytes);
@@ -72,10 +89,10 @@ template <class A> A exchange(A x, int source, const char *kind)
 
 } // namespace emu
 
-#define threadIdx (emu::now->thread)
-#define blockIdx  (emu::now->block)
-#define blockDim  (emu::now->block_dim)
-#define gridDim   (emu::now->grid_dim)
+#define threadIdx (emu::now().thread)
+#define blockIdx  (emu::now().block)
+#define blockDim  (emu::now().block_dim)
+#define gridDim   (emu::now().grid_dim)
 
 /* A template instance has its own lambda, hence its own site. */
 #define SHARED_ARRAY(type, name, count)                                                            \
@@ -110,7 +127,9 @@ template <class A> A __shfl_up_sync(unsigned, A x, unsigned step)
 }
 
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+inline float __fdividef(float a, float b) { return a / b; }
 template <class A> A __ldg(const A *p) { return *p; }
+template <class A> void __stwb(A *p, A x) { *p = x; }
 inline unsigned __float_as_uint(float x)
 {
     unsigned bits;

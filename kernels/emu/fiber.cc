@@ -29,12 +29,14 @@ namespace emu
 namespace
 {
 
-/* Of this thread: who runs now, and how to get back to who entered it. */
-thread_local fiber *current;
-thread_local void *home_sp;
+/* Of this thread: who runs now, and how to get back to who entered it. Read at every switch: the
+ * general way to a thread's variable would show. */
+#define THREAD_OWN __attribute__((tls_model("initial-exec"))) thread_local
+THREAD_OWN fiber *current;
+THREAD_OWN void *home_sp;
 #ifdef FIBER_ASAN
-thread_local const void *home_stack;
-thread_local size_t home_bytes;
+THREAD_OWN const void *home_stack;
+THREAD_OWN size_t home_bytes;
 #endif
 
 void switch_begin(void **fake_stack, const void *stack, size_t bytes)

@@ -1,0 +1,342 @@
+/* Keys, choices and their file: text and integers only. */
+#include "kernels/cuda/gemm_tune.h"
+
+#include "base/buf.h"
+#include "base/check.h"
+#include "base/digest.h"
+#include "base/env.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/num.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAGIC          "soulchat-tune 1\n"
+#define FILE_BYTES_MAX (INT64_C(4) << 20)
+
+/* ---- settings ---- */
+
+/* ${XDG_CACHE_HOME:-$HOME/.cache}/soulchat/gemm.tune; "" where neither is set. */
+static void default_path(char out[1024])
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int length = -1;
+    if (cache != NULL && cache[0] == '/')
+        length = snprintf(out, 1024, "%s/soulchat/gemm.tune", cache);
+    else if (home != NULL && home[0] == '/')
+        length = snprintf(out, 1024, "%s/.cache/soulchat/gemm.tune", home);
+    if (length < 0 || length >= 1024) out[0] = '\0';
+}
+
+err_t tune_settings_read(struct tune_settings *out)
+{
+    const char *tune = env_get("SOULCHAT_TUNE"), *fuse = env_get("SOULCHAT_FUSE");
+    *out = {};
+    out->is_off = tune != NULL && strcmp(tune, "off") == 0;
+    if (tune == NULL)
+        default_path(out->path);
+    else if (!out->is_off && strlen(tune) < sizeof out->path)
+        strcpy(out->path, tune);
+    if (fuse != NULL && strcmp(fuse, "dgelu") != 0)
+        RAISE(USAGE, "SOULCHAT_FUSE=%s; expected dgelu", fuse);
+    out->fuse_dgelu = fuse != NULL;
+    return ERR_OK;
+}
+
+/* ---- keys ---- */
+
+int64_t tune_bucket(int64_t size)
+{
+    ASSERT(size > 0);
+    int64_t octave = 1;
+    while (octave <= size / 2) octave *= 2;
+    return align_up(size, max_i64(1, octave / 4));
+}
+
+int tune_alignment(const void *data, int64_t ld, dtype_t dtype)
+{
+    const uint64_t bits = (uint64_t)(uintptr_t)data | (uint64_t)(ld * dtype_bytes(dtype)) | 16;
+    return (int)(bits & (~bits + 1));
+}
+
+static void describe(char out[TUNE_KEY_MAX], const struct gemm *g, int64_t m, int64_t n, int64_t k)
+{
+    static const char *const epilogues[] = { "", " bias", " dgelu" };
+    const int aligned_pre =
+        g->epilogue == GEMM_DGELU ? tune_alignment(g->pre.data, g->pre.ld, g->out_dtype) : 16;
+    const int aligned_d = tune_alignment(g->d.data, g->d.ld, g->out_dtype);
+    const int length =
+        snprintf(out, TUNE_KEY_MAX, "%c%c %s>%s %" PRId64 "x%" PRId64 "x%" PRId64 "%s%s a%d,%d,%d",
+                 g->a_transposed ? 't' : 'n', g->b_transposed ? 't' : 'n', dtype_name(g->in_dtype),
+                 dtype_name(g->out_dtype), m, n, k, g->accumulate ? " add" : "",
+                 epilogues[g->epilogue], tune_alignment(g->a.data, g->a.ld, g->in_dtype),
+                 tune_alignment(g->b.data, g->b.ld, g->in_dtype),
+                 aligned_d < aligned_pre ? aligned_d : aligned_pre);
+    ASSERT(length > 0 && length < TUNE_KEY_MAX);
+}
+
+void tune_key(char out[TUNE_KEY_MAX], const struct gemm *g)
+{
+    describe(out, g, tune_bucket(g->m), tune_bucket(g->n), tune_bucket(g->k));
+}
+
+void tune_name(char out[TUNE_KEY_MAX], const struct gemm *g) { describe(out, g, g->m, g->n, g->k); }
+
+/* ---- choices ---- */
+
+void tune_book_init(struct tune_book *book, const char *path, const char *owner)
+{
+    *book = {};
+    book->path = path != NULL && path[0] != '\0' ? path : NULL;
+    snprintf(book->owner, sizeof book->owner, "%s", owner);
+    for (char *c = book->owner; *c != '\0'; c++)
+        if (*c == ';' || *c == '\n' || *c == '\r') *c = ',';
+}
+
+void tune_book_clear(struct tune_book *book)
+{
+    free(book->choices);
+    *book = {};
+}
+
+static err_t append(struct tune_book *book, const struct tune_choice *choice)
+{
+    if (book->count == book->capacity) {
+        const int64_t capacity = max_i64(64, 2 * book->capacity);
+        void *grown = realloc(book->choices, (size_t)capacity * sizeof *choice);
+        if (grown == NULL) RAISE(NOMEM, "tuned products: room for %" PRId64 " wanted", capacity);
+        book->choices = (struct tune_choice *)grown;
+        book->capacity = capacity;
+    }
+    book->choices[book->count++] = *choice;
+    return ERR_OK;
+}
+
+/* Copy what stands before `end` to out[size]; false when it does not fit. */
+static bool take_text(char *out, int64_t size, const char *begin, const char *end)
+{
+    if (end - begin >= size) return false;
+    memcpy(out, begin, (size_t)(end - begin));
+    out[end - begin] = '\0';
+    return true;
+}
+
+/* One line, NUL-terminated: owner; key; time us; words. */
+static bool parse_line(struct tune_choice *out, const char *line)
+{
+    *out = {};
+    const char *key = strstr(line, "; "), *time = key == NULL ? NULL : strstr(key + 2, "; ");
+    if (time == NULL || !take_text(out->owner, sizeof out->owner, line, key) ||
+        !take_text(out->key, sizeof out->key, key + 2, time))
+        return false;
+    char *at;
+    out->time_us = strtod(time + 2, &at);
+    if (at == time + 2 || strncmp(at, " us;", 4) != 0 || !(out->time_us >= 0.0)) return false;
+    at += 4;
+    for (int w = 0; w < TUNE_WORDS; w++) {
+        char *end;
+        if (*at != ' ') return false;
+        out->words[w] = strtoull(at + 1, &end, 16);
+        if (end != at + 1 + 16) return false;
+        at = end;
+    }
+    return *at == '\0';
+}
+
+/* The text between the first line and the checksum's, or NULL: not a whole file of this format. */
+static char *checked_body(struct buf *text)
+{
+    static const char last[] = "crc32c 00000000\n";
+    const size_t magic = strlen(MAGIC), tail = sizeof last - 1;
+    if (text->size < magic + tail || memcmp(text->data, MAGIC, magic) != 0) return NULL;
+    char *const end = text->data + text->size - tail;
+    char expected[sizeof last];
+    snprintf(expected, sizeof expected, "crc32c %08" PRIx32 "\n",
+             crc32c(0, text->data, text->size - tail));
+    if (memcmp(end, expected, tail) != 0) return NULL;
+    *end = '\0';
+    return text->data + magic;
+}
+
+static err_t parse(struct tune_book *book, struct buf *text)
+{
+    char *line = checked_body(text);
+    bool is_whole = line != NULL;
+    while (is_whole && *line != '\0') {
+        struct tune_choice choice;
+        char *end = strchr(line, '\n');
+        if (end != NULL) *end = '\0';
+        is_whole = end != NULL && parse_line(&choice, line);
+        if (is_whole) TRY(append(book, &choice));
+        line = end == NULL ? line : end + 1;
+    }
+    if (is_whole) return ERR_OK;
+    LOG_W("gemm", "%s is damaged or of another version; its products will be timed again",
+          book->path);
+    book->count = 0;
+    return ERR_OK;
+}
+
+err_t tune_book_load(struct tune_book *book)
+{
+    err_t rc = ERR_OK;
+    struct buf text = {};
+    if (book->path == NULL) return ERR_OK;
+    const err_t read = file_read_all(&text, book->path, FILE_BYTES_MAX);
+    if (read != ERR_OK && read != ERR_NOTFOUND)
+        LOG_W("gemm", "%s; products will be timed again", err_last()->text);
+    if (read == ERR_OK) TRY_DONE(parse(book, &text));
+done:
+    buf_clear(&text);
+    return rc;
+}
+
+const struct tune_choice *tune_book_use(struct tune_book *book, const char *key)
+{
+    for (int64_t i = 0; i < book->count; i++) {
+        struct tune_choice *c = &book->choices[i];
+        if (strcmp(c->key, key) != 0 || strcmp(c->owner, book->owner) != 0) continue;
+        c->is_used = true;
+        return c;
+    }
+    return NULL;
+}
+
+static err_t write_text(struct buf *out, const struct tune_book *book)
+{
+    TRY(buf_puts(out, MAGIC));
+    for (int64_t i = 0; i < book->count; i++) {
+        const struct tune_choice *c = &book->choices[i];
+        TRY(buf_printf(out, "%s; %s; %.1f us;", c->owner, c->key, c->time_us));
+        for (int w = 0; w < TUNE_WORDS; w++) TRY(buf_printf(out, " %016" PRIx64, c->words[w]));
+        TRY(buf_puts(out, "\n"));
+    }
+    return buf_printf(out, "crc32c %08" PRIx32 "\n", crc32c(0, out->data, out->size));
+}
+
+static err_t make_folder(const char *path)
+{
+    char folder[FILE_PATH_MAX];
+    TRY(path_copy(folder, path));
+    char *slash = strrchr(folder, '/');
+    if (slash == NULL || slash == folder) return ERR_OK;
+    *slash = '\0';
+    return dir_create(folder);
+}
+
+static err_t write_file(const struct tune_book *book)
+{
+    err_t rc = ERR_OK;
+    struct buf text = {};
+    TRY_DONE(write_text(&text, book));
+    TRY_DONE(make_folder(book->path));
+    TRY_DONE(file_replace(book->path, text.data, (int64_t)text.size));
+done:
+    buf_clear(&text);
+    return rc;
+}
+
+err_t tune_book_add(struct tune_book *book, const char *key, const uint64_t words[TUNE_WORDS],
+                    double time_us)
+{
+    struct tune_choice choice = {};
+    ASSERT(strlen(key) < sizeof choice.key && strchr(key, ';') == NULL);
+    ASSERT(isfinite(time_us) && time_us >= 0.0);
+    memcpy(choice.owner, book->owner, sizeof choice.owner);
+    strcpy(choice.key, key);
+    memcpy(choice.words, words, sizeof choice.words);
+    choice.time_us = time_us;
+    choice.is_used = true;
+    TRY(append(book, &choice));
+    if (book->path == NULL || write_file(book) == ERR_OK) return ERR_OK;
+    LOG_W("gemm", "%s; the next run will time its products again", err_last()->text);
+    book->path = NULL; /* said once */
+    return ERR_OK;
+}
+
+/* The finalizer of splitmix64 (Steele, Lea, Flood 2014) over 64-bit pieces. */
+static uint64_t mix(uint64_t hash, uint64_t value)
+{
+    uint64_t x = (hash ^ value) + UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+static uint64_t mix_text(uint64_t hash, const char *text)
+{
+    for (; *text != '\0'; text++) hash = mix(hash, (unsigned char)*text);
+    return mix(hash, 256);
+}
+
+/* A sum does not depend on the order of its terms. */
+uint64_t tune_book_hash(const struct tune_book *book)
+{
+    uint64_t sum = 0;
+    for (int64_t i = 0; i < book->count; i++) {
+        const struct tune_choice *c = &book->choices[i];
+        if (!c->is_used) continue;
+        uint64_t hash = mix_text(mix_text(0, c->owner), c->key);
+        for (int w = 0; w < TUNE_WORDS; w++) hash = mix(hash, c->words[w]);
+        sum += hash;
+    }
+    return sum;
+}
+
+/* ---- products seen ---- */
+
+void product_key(int64_t out[PRODUCT_WORDS], const struct gemm *g)
+{
+    const int64_t kinds = g->a_transposed | g->b_transposed << 1 | g->accumulate << 2 |
+                          g->epilogue << 3 | g->in_dtype << 5 | g->out_dtype << 9;
+    const int64_t aligned = tune_alignment(g->a.data, g->a.ld, g->in_dtype) |
+                            tune_alignment(g->b.data, g->b.ld, g->in_dtype) << 5 |
+                            tune_alignment(g->d.data, g->d.ld, g->out_dtype) << 10;
+    const bool has_pre = g->epilogue == GEMM_DGELU;
+    const int64_t key[PRODUCT_WORDS] = {
+        g->m,
+        g->n,
+        g->k,
+        g->a.ld,
+        g->b.ld,
+        g->d.ld,
+        kinds,
+        aligned,
+        has_pre ? g->pre.ld : 0,
+        has_pre ? tune_alignment(g->pre.data, g->pre.ld, g->out_dtype) : 0,
+    };
+    memcpy(out, key, sizeof key);
+}
+
+/* Where a key is, or would be: linear probing; a quarter of the slots is always free. */
+static int64_t slot_of(const struct product_table *t, const int64_t key[PRODUCT_WORDS])
+{
+    uint64_t hash = 0;
+    for (int w = 0; w < PRODUCT_WORDS; w++) hash = mix(hash, (uint64_t)key[w]);
+    int64_t slot = (int64_t)(hash % PRODUCT_SLOTS);
+    while (t->key[slot][0] != 0 && memcmp(t->key[slot], key, sizeof t->key[slot]) != 0)
+        slot = (slot + 1) % PRODUCT_SLOTS;
+    return slot;
+}
+
+int64_t product_find(const struct product_table *t, const int64_t key[PRODUCT_WORDS])
+{
+    const int64_t slot = slot_of(t, key);
+    return t->key[slot][0] != 0 ? slot : -1;
+}
+
+bool product_is_full(const struct product_table *t) { return t->count >= PRODUCT_SLOTS / 4 * 3; }
+
+int64_t product_add(struct product_table *t, const int64_t key[PRODUCT_WORDS])
+{
+    ASSERT(key[0] > 0 && !product_is_full(t));
+    const int64_t slot = slot_of(t, key);
+    ASSERT(t->key[slot][0] == 0);
+    memcpy(t->key[slot], key, sizeof t->key[slot]);
+    t->count++;
+    return slot;
+}

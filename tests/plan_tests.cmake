@@ -1,0 +1,13 @@
+# The tests of plans share a model and a card.
+add_library(soulchat_plan_fixture STATIC plan_fixture.c)
+target_link_libraries(soulchat_plan_fixture PUBLIC soulchat_testing soulchat_train
+                      PRIVATE soulchat_options)
+foreach(subject cost plan)
+  target_link_libraries(test_train_${subject} PRIVATE soulchat_plan_fixture)
+endforeach()
+target_link_libraries(test_train_plan_open PRIVATE soulchat_train_fixture PkgConfig::jansson)
+
+add_test(NAME e2e_plan COMMAND bash ${CMAKE_SOURCE_DIR}/tests/e2e/plan.sh
+         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(e2e_plan PROPERTIES TIMEOUT 300
+                     ENVIRONMENT "SOULCHAT=$<TARGET_FILE:soulchat>;OMP_WAIT_POLICY=passive")

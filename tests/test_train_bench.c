@@ -1,0 +1,144 @@
+/* Micro-batches of benchmarks: the formula, the file, and what a step is said to cost. */
+#include "testing.h"
+
+#include "base/check.h"
+#include "base/file.h"
+#include "train/bench_batch.h"
+#include "train/bench_packs.h"
+#include "train/bench_step.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *path_of(const char *name)
+{
+    static char path[1024];
+    snprintf(path, sizeof path, "%s/%s", testing_dir(), name);
+    return path;
+}
+
+/* Not file_replace, which waits for the disk. */
+static void write_plain(const char *path, const void *bytes, int64_t size)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, (size_t)size, f), size);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void assert_same(const void *a, const void *b, int64_t count)
+{
+    assert_memory_equal(a, b, (size_t)count * 4);
+}
+
+static void assert_same_batch(const struct glm_batch *a, const struct glm_batch *b)
+{
+    assert_int_equal(a->rows, b->rows);
+    assert_int_equal(a->segment_count, b->segment_count);
+    assert_int_equal(a->target_count, b->target_count);
+    assert_same(a->ids, b->ids, a->rows);
+    assert_same(a->pos, b->pos, a->rows);
+    assert_same(a->block, b->block, a->rows);
+    assert_same(a->order, b->order, a->rows);
+    assert_same(a->segments, b->segments, 3 * a->segment_count);
+    assert_same(a->target_rows, b->target_rows, a->target_count);
+    assert_same(a->labels, b->labels, a->target_count);
+    assert_same(a->weights, b->weights, a->target_count);
+}
+
+static void test_round_trip(void **state)
+{
+    (void)state;
+    struct bench_packs made, read;
+    assert_ok(bench_packs_formula(&made, 2, 3, 512, 640));
+    assert_int_equal(made.micro_count, 6);
+    assert_ok(bench_packs_write(&made, path_of("packs.safetensors")));
+    assert_ok(bench_packs_read(&read, path_of("packs.safetensors")));
+    assert_int_equal(read.vocab_size, 640);
+    assert_int_equal(read.steps, 2);
+    assert_same(read.step_first, made.step_first, 3);
+    for (int64_t i = 0; i < made.micro_count; i++)
+        assert_same_batch(&read.micro[i], &made.micro[i]);
+    bench_packs_clear(&read);
+    bench_packs_clear(&made);
+}
+
+/* The weights of a step's trained tokens add up to 1, however many micro-batches it has. */
+static void test_weights(void **state)
+{
+    (void)state;
+    for (int64_t micro = 1; micro <= 4; micro *= 2) {
+        struct bench_packs packs;
+        double sum = 0.0;
+        assert_ok(bench_packs_formula(&packs, 1, micro, 512, 640));
+        for (int64_t i = 0; i < packs.micro_count; i++)
+            for (int64_t t = 0; t < packs.micro[i].target_count; t++)
+                sum += (double)packs.micro[i].weights[t];
+        assert_true(fabs(sum - 1.0) < 1e-5);
+        bench_packs_clear(&packs);
+    }
+}
+
+static void test_bounds(void **state)
+{
+    (void)state;
+    struct bench_packs packs;
+    assert_ok(bench_packs_formula(&packs, 1, 2, 512, 640));
+    packs.micro[1].target_count -= 1; /* as if it were smaller; nothing else looks */
+    const struct bench_bounds bounds = bench_packs_bounds(&packs);
+    assert_int_equal(bounds.rows, 512);
+    assert_int_equal(bounds.segments, packs.micro[0].segment_count);
+    assert_int_equal(bounds.targets, packs.micro[0].target_count);
+    bench_packs_clear(&packs);
+}
+
+/* Every byte of the file changed, one at a time: refused in one line, or read as other numbers. */
+static void test_hostile(void **state)
+{
+    (void)state;
+    struct bench_packs packs;
+    struct buf file = { 0 };
+    assert_ok(bench_packs_formula(&packs, 1, 1, 128, 64));
+    assert_ok(bench_packs_write(&packs, path_of("whole")));
+    bench_packs_clear(&packs);
+    assert_ok(file_read_all(&file, path_of("whole"), 1 << 20));
+    for (int64_t i = 0; i < (int64_t)file.size; i += i < 1200 ? 1 : 37) {
+        file.data[i] ^= 0x11;
+        write_plain(path_of("changed"), file.data, (int64_t)file.size);
+        if (bench_packs_read(&packs, path_of("changed")) == ERR_OK) bench_packs_clear(&packs);
+        file.data[i] ^= 0x11;
+    }
+    for (int64_t size = 0; size < (int64_t)file.size; size += 97) {
+        write_plain(path_of("cut"), file.data, size);
+        assert_err(bench_packs_read(&packs, path_of("cut")), FORMAT, "cut");
+    }
+    buf_clear(&file);
+    assert_err(bench_packs_read(&packs, path_of("absent")), NOTFOUND, "absent");
+}
+
+/* One segment of context 3 and length 5 sees 9 + 6 + 3 pairs; see bench_step.h. */
+static void test_flop(void **state)
+{
+    (void)state;
+    const struct glm_config config = {
+        .vocab_size = 100, .hidden_size = 8, .layer_count = 2, .ffn_size = 32
+    };
+    const struct attn_segment segment = { 0, 3, 5 };
+    const struct glm_batch batch = {
+        .rows = 128, .segment_count = 1, .segments = &segment, .target_count = 2
+    };
+    const double matrices = 2 * 12 * 64.0;
+    assert_true(bench_model_flop(&config, &batch) ==
+                6 * matrices * 5 + 6 * 100.0 * 8 * 2 + 12 * 2 * 8.0 * 18);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_bounds),     cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_flop),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

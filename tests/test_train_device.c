@@ -1,0 +1,110 @@
+/* Whole runs on the emulated GPU: whatever call of it fails, the error is one line, the last
+ * checkpoint is intact, and the run goes on from there to the bits of one undisturbed. */
+#include "train_runs.h"
+
+#include "base/check.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "train/loop.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Large settings and small ones, in bf16. */
+static const char *const *const settings[] = {
+    SETTINGS("train.device", "emu", "train.precision", "bf16", "train.steps", "3",
+             "train.save_every", "1", "train.keep_last", "9", "train.validate_every", "2",
+             "train.validate_samples", "2", "train.activations", "lean"),
+    SETTINGS("train.device", "emu", "train.precision", "bf16", "train.steps", "3",
+             "train.save_every", "1", "train.keep_last", "9", "train.validate_every", "0",
+             "train.moments", "8bit", "train.moments_place", "host", "train.update", "backward",
+             "train.clip_norm_from", "previous", "batch.micro_tokens", "2048", "train.activations",
+             "recompute"),
+};
+
+static bool is_of_the_device(err_t rc) { return rc == ERR_CUDA || rc == ERR_NOMEM; }
+
+/* Train with the n-th device call failing; true when there are not so many. */
+static bool train_with_fault(int64_t choice, const char *out, int n)
+{
+    int64_t step;
+    fault_arm("g", n); /* gpu.*, gemm.* */
+    const err_t rc = runs_train(&step, out, false, settings[choice]);
+    const bool done = fault_hits() < n;
+    fault_arm("", 0);
+    if (done) assert_ok(rc);
+    if (done) return true;
+    if (!is_of_the_device(rc)) fail_msg("call %d: %s: %s", n, err_name(rc), err_last()->text);
+    assert_null(strchr(err_last()->text, '\n'));
+    return false;
+}
+
+static void check_faults(int64_t choice)
+{
+    int64_t step, resumed = 0;
+    char whole[32], out[32], root[64];
+    snprintf(whole, sizeof whole, "whole-%d", (int)choice);
+    snprintf(out, sizeof out, "fault-%d", (int)choice);
+    snprintf(root, sizeof root, "%s/ckpt", out);
+    assert_ok(runs_train(&step, whole, false, settings[choice]));
+    /* The first calls are those of opening; later on, every stride is another place in a step. */
+    for (int n = 1, stride = 1;; n += stride) {
+        char dir[FILE_PATH_MAX];
+        bool found = false;
+        assert_ok(dir_remove(micro_path(out)));
+        if (train_with_fault(choice, out, n)) break;
+        assert_ok(ckpt_newest(dir, &found, micro_path(root)));
+        assert_ok(runs_train(&step, out, true, settings[choice]));
+        runs_same_checkpoint(whole, out, 3);
+        resumed += found;
+        stride = 1 + 2 * n / 3;
+    }
+    assert_true(resumed > 0); /* some faults came after a checkpoint */
+}
+
+static void test_device_calls_that_fail(void **state)
+{
+    (void)state;
+    for (int64_t i = 0; i < COUNT_OF(settings); i++) check_faults(i);
+}
+
+/* Device memory runs out at each allocation of a start. */
+static void test_device_memory(void **state)
+{
+    (void)state;
+    static const char *const sites[] = { "gpu.malloc", "gpu.host_malloc" };
+    for (int64_t i = 0; i < COUNT_OF(settings); i++) {
+        for (int64_t s = 0; s < COUNT_OF(sites); s++) {
+            bool done = false;
+            int n = 1;
+            for (; !done; n++) {
+                struct cfg *cfg = runs_cfg("memory", settings[i]);
+                fault_arm(sites[s], n);
+                const err_t rc = runs_open(cfg, true);
+                done = fault_hits() < n;
+                fault_arm("", 0);
+                if (done)
+                    assert_ok(rc);
+                else
+                    assert_err(rc, NOMEM, "soulchat plan prints what the settings need");
+                cfg_close(cfg);
+            }
+            assert_true(n > 2);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_device_calls_that_fail),
+        cmocka_unit_test(test_device_memory),
+    };
+    struct dev *dev;
+    if (dev_open(&dev, "emu", 1) != ERR_OK) testing_skip_all(err_last()->text);
+    dev_close(dev);
+    micro_corpus(RUNS_CORPUS, 10, 4);
+    assert_ok(log_init("off"));
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
