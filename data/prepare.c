@@ -1,10 +1,13 @@
 #include "data/prepare.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "base/progress.h"
 #include "data/pool.h"
 #include "data/prepare_batch.h"
+#include "data/prepare_survey.h"
+#include "data/prepare_work.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +67,12 @@ static err_t read_options(struct prepare_options *o, const struct cfg *cfg)
     TRY(chat_template_from_cfg(&o->template, cfg));
     o->form = (enum corpus_form)cfg_enum(cfg, "data.form");
     o->on_bad_record = (enum corpus_on_bad_record)cfg_enum(cfg, "data.on_bad_record");
+    o->rules = cfg_str(cfg, "data.rules");
+    o->long_turn = cfg_int(cfg, "data.long_turn");
+    o->duplicates = (enum prepare_duplicates)cfg_enum(cfg, "data.duplicates");
+    o->near_threshold = cfg_float(cfg, "data.near_threshold");
+    o->split_rule = (enum prepare_split_rule)cfg_enum(cfg, "data.split");
+    o->resume = cfg_bool(cfg, "data.resume");
     o->licence = cfg_str(cfg, "data.licence");
     o->attribution = cfg_str(cfg, "data.attribution");
     o->shards.tokens_per_shard = cfg_int(cfg, "data.tokens_per_shard");
@@ -104,17 +113,30 @@ struct run {
     const struct prepare_options *options;
     struct prepare_counts *counts;
     struct tok *tok;
+    struct clean_rules *rules;
+    struct shard_info info;
+    struct prepare_work work;
+    struct spool spool;
     struct batch_context context;
     struct shard_writer *writer;
     struct pool *pool;
     struct prepare_batch *batches; /* [slot_count + 1]: one is being filled */
-    int64_t slot_count, batch_next;
-    struct clean_dialogue dialogue;
+    int64_t threads, slot_count, batch_next;
     struct turn_runs *runs; /* [CORPUS_TURNS_MAX] */
+    int64_t journaled;      /* shards that the journal has */
     struct progress progress;
-    int64_t bytes_before; /* of the sources read completely */
-    int64_t accepted;     /* dialogues on their way or written */
 };
+
+err_t prepare_rules_open(struct clean_rules **out, const struct prepare_options *o)
+{
+    const struct clean_spec spec = {
+        .actions = o->rules,
+        .long_turn = o->long_turn,
+        .client_name = o->template.client_name,
+        .counsellor_name = o->template.counsellor_name,
+    };
+    return clean_rules_open(out, &spec);
+}
 
 static struct prepare_batch *filling(struct run *r)
 {
@@ -127,6 +149,7 @@ static struct turn_runs turn_runs_of(const struct prepare_batch *b, const struct
     const int32_t *ids = b->ids.data;
     return (struct turn_runs){
         .role = t->role,
+        .flags = t->flags,
         .ctx = ids + row->ctx_off,
         .ctx_len = row->ctx_len,
         .first = row->first_off >= 0 ? ids + row->first_off : NULL,
@@ -136,27 +159,46 @@ static struct turn_runs turn_runs_of(const struct prepare_batch *b, const struct
     };
 }
 
-static err_t write_dialogue(struct run *r, const struct prepare_batch *b,
-                            const struct batch_dialogue *d)
+static void count_dialogue(struct prepare_counts *c, const struct turn_runs *turns,
+                           const struct batch_dialogue *d)
 {
-    struct prepare_counts *c = r->counts;
     int64_t samples = 0;
+    bool crisis = false;
     for (int64_t i = 0; i < d->turn_count; i++) {
-        r->runs[i] = turn_runs_of(b, &b->turns[d->turn_first + i]);
-        const struct turn_runs *t = &r->runs[i];
+        const struct turn_runs *t = &turns[i];
         samples += t->target != NULL;
+        crisis |= (t->flags & TURN_CRISIS) != 0;
         c->first_stored += t->first != NULL;
         c->prompt_line_tokens += t->ctx_len;
         c->target_tokens += t->target_len;
         c->tokens += t->ctx_len + t->first_len + t->target_len;
     }
-    TRY(shard_writer_add(r->writer, r->runs, d->turn_count, d->split,
-                         r->options->source[d->source].name, d->topic, d->hash));
     c->dialogues++;
     c->turns += d->turn_count;
     c->samples += samples;
+    c->crisis_dialogues += crisis;
     c->split[d->split].dialogues++;
     c->split[d->split].samples += samples;
+    c->source[d->source].written++;
+    c->source[d->source].samples += samples;
+}
+
+static err_t write_dialogue(struct run *r, const struct prepare_batch *b,
+                            const struct batch_dialogue *d)
+{
+    int64_t done_count;
+    const struct shard_done *done;
+    for (int64_t i = 0; i < d->turn_count; i++)
+        r->runs[i] = turn_runs_of(b, &b->turns[d->turn_first + i]);
+    TRY(shard_writer_add(r->writer, r->runs, d->turn_count, d->split,
+                         r->options->source[d->source].name, d->topic, d->hash));
+    /* A shard ends before the dialogue that begins the next: the counters are still without it. */
+    done = shard_writer_done(r->writer, &done_count);
+    if (done_count > r->journaled) {
+        TRY(prepare_work_save_journal(&r->work, r->counts, done, done_count));
+        r->journaled = done_count;
+    }
+    count_dialogue(r->counts, r->runs, d);
     return ERR_OK;
 }
 
@@ -166,97 +208,56 @@ static err_t write_batch(struct run *r)
     void *item;
     TRY(pool_take(r->pool, &item));
     struct prepare_batch *b = item;
-    for (int64_t i = 0; i < b->dialogue_count; i++) TRY(write_dialogue(r, b, &b->dialogues[i]));
-    prepare_batch_reset(b);
-    return ERR_OK;
-}
-
-static err_t hand_over(struct run *r)
-{
-    if (filling(r)->dialogue_count == 0) return ERR_OK;
-    if (pool_in_flight(r->pool) == r->slot_count) TRY(write_batch(r));
-    pool_put(r->pool, filling(r));
-    r->batch_next++;
-    return ERR_OK;
-}
-
-static err_t check_stop(const struct run *r)
-{
-    if (r->options->stop != NULL && r->options->stop(r->options->stop_context))
-        RAISE(INTERRUPTED, "prepare: stopped on request; nothing was written");
-    return ERR_OK;
-}
-
-static bool enough(const struct run *r)
-{
-    return r->options->max_dialogues > 0 && r->accepted == r->options->max_dialogues;
-}
-
-static err_t take_dialogue(struct run *r, const struct dialogue_text *d, int64_t source)
-{
-    r->counts->read++;
-    r->counts->source[source].dialogues++;
-    TRY(clean_load(&r->dialogue, d));
-    clean_apply(&r->dialogue, r->counts->rule);
-    if (r->dialogue.dropped) return ERR_OK;
-    r->accepted++;
-    TRY(prepare_batch_add(filling(r), &r->dialogue, source, d->topic));
-    return filling(r)->text.size >= BATCH_TEXT_BYTES ? hand_over(r) : ERR_OK;
-}
-
-static void show_progress(struct run *r, const struct corpus *c)
-{
-    int64_t done, total;
-    corpus_position(c, &done, &total);
-    progress_update(&r->progress, (r->bytes_before + done) >> 20, "%lld dialogues, %lld written",
-                    (long long)r->counts->read, (long long)r->counts->dialogues);
-}
-
-static err_t read_source(struct run *r, int64_t source)
-{
-    err_t rc = ERR_OK;
-    const struct prepare_options *o = r->options;
-    struct prepare_source_counts *counts = &r->counts->source[source];
-    struct corpus *c = NULL;
-    struct dialogue_text d;
-    bool found = true;
-    int64_t done;
-    TRY(corpus_open(&c, o->source[source].path, o->form, o->on_bad_record));
-    while (!enough(r)) {
-        TRY_DONE(check_stop(r));
-        TRY_DONE(corpus_next(c, &d, &found));
-        if (!found) break;
-        TRY_DONE(take_dialogue(r, &d, source));
-        show_progress(r, c);
+    for (int64_t i = 0; i < b->dialogue_count; i++) {
+        TRY(prepare_check_stop(r->options));
+        TRY(write_dialogue(r, b, &b->dialogues[i]));
     }
-    corpus_position(c, &done, &counts->bytes);
-    counts->form = corpus_form(c);
-    counts->bad_records = corpus_skipped(c);
-    r->counts->bad_records += counts->bad_records;
-    r->bytes_before += counts->bytes;
-    if (!found && counts->dialogues == 0)
-        RAISE_DONE(FORMAT, "%s: no dialogue in %lld bytes, %lld bad records",
-                   o->source[source].path, (long long)counts->bytes,
-                   (long long)counts->bad_records);
-done:
-    corpus_close(c);
-    return rc;
+    prepare_batch_reset(b);
+    progress_update(&r->progress, r->counts->dialogues, "%lld samples",
+                    (long long)r->counts->samples);
+    return ERR_OK;
 }
 
-static err_t check_usable(const struct run *r)
+/* The next rows up to BATCH_TEXT_BYTES of text. */
+static err_t fill_batch(struct run *r, struct prepare_batch *b, int64_t first)
+{
+    int64_t bytes = 0;
+    const int64_t count = min_i64(BATCH_ROWS_MAX, r->spool.count - first);
+    TRY(spool_rows(&r->spool, b->rows, first, count));
+    memcpy(b->fate, r->work.plan.fate + first, (size_t)count);
+    for (b->first = first, b->count = 0; b->count < count && bytes < BATCH_TEXT_BYTES; b->count++)
+        bytes += b->rows[b->count].text_size;
+    return ERR_OK;
+}
+
+/* The row behind `written` dialogues that are written. */
+static int64_t row_after(const struct prepare_plan *plan, int64_t written)
+{
+    int64_t row = 0;
+    for (; written > 0; row++) written -= plan->fate[row] < SPLIT_COUNT;
+    return row;
+}
+
+/* The second pass: from the first dialogue that no finished shard has. */
+static err_t write_all(struct run *r)
 {
     err_t rc = ERR_OK;
-    struct buf why = { 0 };
-    if (r->accepted > 0) return ERR_OK;
-    for (int64_t i = 0; i < clean_rule_count(); i++)
-        if (r->counts->rule[i] > 0)
-            TRY_DONE(buf_printf(&why, ", %s %lld", clean_rule_at(i)->name,
-                                (long long)r->counts->rule[i]));
-    RAISE_DONE(FORMAT, "prepare: none of %lld dialogues can be used: bad records %lld%s",
-               (long long)r->counts->read, (long long)r->counts->bad_records,
-               why.data ? why.data : "");
+    const int64_t going =
+        r->counts->tidied -
+        r->counts->duplicates.exact * (r->options->duplicates != DUPLICATES_KEEP) -
+        r->counts->duplicates.near * (r->options->duplicates == DUPLICATES_DROP_NEAR);
+    progress_begin(&r->progress, "prepare", "dialogues", going);
+    for (int64_t row = row_after(&r->work.plan, r->counts->dialogues); row < r->spool.count;) {
+        struct prepare_batch *b = filling(r);
+        TRY_DONE(fill_batch(r, b, row));
+        row += b->count;
+        if (pool_in_flight(r->pool) == r->slot_count) TRY_DONE(write_batch(r));
+        pool_put(r->pool, b);
+        r->batch_next++;
+    }
+    while (pool_in_flight(r->pool) > 0) TRY_DONE(write_batch(r));
 done:
-    buf_clear(&why);
+    progress_end(&r->progress);
     return rc;
 }
 
@@ -266,6 +267,7 @@ static err_t commit(struct run *r)
     struct buf report = { 0 };
     TRY_DONE(prepare_report_json(&report, r->counts, r->options));
     TRY_DONE(shard_writer_commit(r->writer, report.data));
+    r->work.keep = false;
 done:
     buf_clear(&report);
     return rc;
@@ -274,25 +276,68 @@ done:
 static err_t open_run(struct run *r)
 {
     const struct prepare_options *o = r->options;
-    struct shard_info info;
-    const int64_t threads =
-        o->threads ? o->threads
-                   : max_i64(1, min_i64(sysconf(_SC_NPROCESSORS_ONLN), PREPARE_THREADS_MAX));
+    r->threads = o->threads
+                     ? o->threads
+                     : max_i64(1, min_i64(sysconf(_SC_NPROCESSORS_ONLN), PREPARE_THREADS_MAX));
     TRY(tok_open(&r->tok, o->tokenizer));
-    TRY(chat_shard_info(&info, &o->template, r->tok));
-    clean_rules_sha256(info.rules_sha256);
-    info.split_seed = o->split_seed;
-    TRY(shard_writer_open(&r->writer, o->out, &info, &o->shards));
+    TRY(prepare_rules_open(&r->rules, o));
+    TRY(chat_shard_info(&r->info, &o->template, r->tok));
+    clean_rules_sha256(r->info.rules_sha256, r->rules);
+    r->info.split_seed = o->split_seed;
+    TRY(prepare_recipe(r->counts, o, &r->info));
+    TRY(prepare_work_open(&r->work, o));
+    if (o->resume) TRY(prepare_work_load(&r->work, r->counts));
+    return ERR_OK;
+}
+
+/* The writer goes on behind the finished shards of an earlier run, where they are as they were. */
+static err_t open_writer(struct run *r)
+{
+    const struct prepare_options *o = r->options;
+    struct shard_writer_spec spec = o->shards;
+    spec.keep = o->resume;
+    spec.done = r->work.done;
+    spec.done_count = r->work.done_count;
+    err_t rc = shard_writer_open(&r->writer, o->out, &r->info, &spec);
+    if (spec.done_count > 0 && (rc == ERR_CHECKSUM || rc == ERR_NOTFOUND || rc == ERR_FORMAT)) {
+        LOG_W("prepare", "%s; writing all shards again", err_last()->text);
+        TRY(prepare_work_drop_journal(&r->work, r->counts));
+        spec.done_count = 0;
+        rc = shard_writer_open(&r->writer, o->out, &r->info, &spec);
+    }
+    TRY(rc);
+    r->journaled = spec.done_count;
     for (int64_t i = 0; i < o->source_count; i++)
         TRY(shard_writer_source(r->writer, o->source[i].name, o->licence, o->attribution));
+    return ERR_OK;
+}
 
-    r->slot_count = 2 * threads + 1; /* workers stay busy while one batch is written */
+/* Read, tidy and judge all dialogues, unless an earlier run did. */
+static err_t first_pass(struct run *r)
+{
+    const bool made = r->work.plan.count > 0;
+    if (made) {
+        LOG_I("prepare", "going on from %s: %lld dialogues are in finished shards", r->work.dir,
+              (long long)r->counts->dialogues);
+        return spool_open(&r->spool, r->work.dir);
+    }
+    TRY(prepare_check_disk(r->options));
+    TRY(prepare_survey(r->counts, r->options, r->rules, r->work.dir, r->threads));
+    TRY(spool_open(&r->spool, r->work.dir));
+    TRY(prepare_plan_make(&r->work.plan, r->counts, r->options, &r->spool, r->work.dir));
+    return prepare_work_save_plan(&r->work, r->counts);
+}
+
+static err_t second_pass(struct run *r)
+{
+    r->slot_count = 2 * r->threads + 1; /* workers stay busy while one batch is written */
     r->batches = calloc((size_t)r->slot_count + 1, sizeof *r->batches);
     r->runs = calloc(CORPUS_TURNS_MAX, sizeof *r->runs);
     if (r->batches == NULL || r->runs == NULL)
-        RAISE(NOMEM, "batches for %lld threads", (long long)threads);
-    r->context = (struct batch_context){ r->tok, o };
-    return pool_open(&r->pool, threads, r->slot_count, prepare_batch_work, &r->context);
+        RAISE(NOMEM, "batches for %lld threads", (long long)r->threads);
+    r->context = (struct batch_context){ r->tok, r->options, &r->spool };
+    TRY(pool_open(&r->pool, r->threads, r->slot_count, prepare_batch_work, &r->context));
+    return write_all(r);
 }
 
 static void close_run(struct run *r)
@@ -302,51 +347,23 @@ static void close_run(struct run *r)
         prepare_batch_clear(&r->batches[i]);
     free(r->batches);
     free(r->runs);
-    clean_clear(&r->dialogue);
+    spool_close(&r->spool);
     shard_writer_close(r->writer);
+    prepare_work_close(&r->work, r->options->resume);
+    clean_rules_close(r->rules);
     tok_close(r->tok);
-}
-
-static err_t total_bytes(int64_t *total, const struct prepare_options *o)
-{
-    *total = 0;
-    for (int64_t i = 0; i < o->source_count; i++) {
-        struct file_reader file;
-        TRY(file_reader_open(&file, o->source[i].path));
-        *total += file.size;
-        file_reader_close(&file);
-    }
-    return ERR_OK;
-}
-
-/* Read, tokenize and write everything, with a progress line. */
-static err_t process(struct run *r)
-{
-    err_t rc = ERR_OK;
-    const struct prepare_options *o = r->options;
-    int64_t bytes;
-    TRY(total_bytes(&bytes, o));
-    progress_begin(&r->progress, "prepare", "MiB", bytes >> 20);
-    for (int64_t i = 0; i < o->source_count && !enough(r); i++) TRY_DONE(read_source(r, i));
-    TRY_DONE(check_usable(r));
-    TRY_DONE(hand_over(r));
-    while (pool_in_flight(r->pool) > 0) {
-        TRY_DONE(check_stop(r));
-        TRY_DONE(write_batch(r));
-    }
-done:
-    progress_end(&r->progress);
-    return rc;
 }
 
 err_t prepare_run(struct prepare_counts *counts, const struct prepare_options *o)
 {
     err_t rc = ERR_OK;
-    struct run r = { .options = o, .counts = counts };
+    struct run r = { .options = o, .counts = counts, .work = { .lock = -1 } };
     const double begin_s = time_now_s();
-    *counts = (struct prepare_counts){ 0 };
+    memset(counts, 0, sizeof *counts); /* padding too: counters go to files as they lie */
     TRY_DONE(open_run(&r));
-    TRY_DONE(process(&r));
+    TRY_DONE(open_writer(&r));
+    TRY_DONE(first_pass(&r));
+    TRY_DONE(second_pass(&r));
     TRY_DONE(commit(&r));
     counts->seconds = time_now_s() - begin_s;
 done:

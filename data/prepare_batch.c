@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static err_t grow(void **items, int64_t *capacity, int64_t wanted, size_t item_bytes)
+/* ---- shared ---- */
+
+err_t grow_items(void **items, int64_t *capacity, int64_t wanted, size_t item_bytes)
 {
     if (wanted <= *capacity) return ERR_OK;
     const int64_t larger = max_i64(wanted, 2 * *capacity);
@@ -19,86 +21,75 @@ static err_t grow(void **items, int64_t *capacity, int64_t wanted, size_t item_b
     return ERR_OK;
 }
 
-/* Topics are labels; one that is longer than the format takes is cut between characters. */
-static void copy_topic(char out[SHARD_TEXT_MAX], const char *topic)
+void prepare_topic(char out[SHARD_TEXT_MAX], const char *topic)
 {
     const int64_t size = min_i64((int64_t)strlen(topic), SHARD_TEXT_MAX - 1);
     memset(out, 0, SHARD_TEXT_MAX);
     memcpy(out, topic, (size_t)utf8_valid_prefix(topic, size));
 }
 
-err_t prepare_batch_add(struct prepare_batch *b, const struct clean_dialogue *d, int64_t source,
-                        const char *topic)
-{
-    void *items = b->dialogues;
-    const err_t rc =
-        grow(&items, &b->dialogue_capacity, b->dialogue_count + 1, sizeof *b->dialogues);
-    b->dialogues = items;
-    TRY(rc);
-    items = b->turns;
-    const err_t rc_turns =
-        grow(&items, &b->turn_capacity, b->turn_count + d->turn_count, sizeof *b->turns);
-    b->turns = items;
-    TRY(rc_turns);
-
-    struct batch_dialogue *row = &b->dialogues[b->dialogue_count++];
-    *row = (struct batch_dialogue){ b->turn_count, d->turn_count, source, "", { 0 }, SPLIT_TRAIN };
-    copy_topic(row->topic, topic);
-    for (int64_t i = 0; i < d->turn_count; i++) {
-        const struct clean_turn *t = &d->turns[i];
-        struct batch_turn *turn = &b->turns[b->turn_count++];
-        *turn = (struct batch_turn){ t->role, (int64_t)b->text.size, t->size, { 0 } };
-        TRY(buf_append(&b->text, t->text, (size_t)t->size));
-    }
-    return ERR_OK;
-}
-
-static uint64_t load_u64(const uint8_t bytes[8])
-{
-    uint64_t value;
-    memcpy(&value, bytes, sizeof value); /* little-endian machines only: base/check.h */
-    return value;
-}
-
-/* sha256 over, for each turn: its role as one byte, its size as 8 bytes little-endian, its text. */
-static void hash_dialogue(uint8_t hash[8], const struct prepare_batch *b,
-                          const struct batch_dialogue *d)
+void prepare_hash(uint8_t hash[8], const struct clean_dialogue *d)
 {
     struct sha256 sum;
     uint8_t digest[SHA256_BYTES];
     sha256_init(&sum);
     for (int64_t i = 0; i < d->turn_count; i++) {
-        const struct batch_turn *t = &b->turns[d->turn_first + i];
+        const struct clean_turn *t = &d->turns[i];
         const uint8_t role = (uint8_t)t->role;
         sha256_update(&sum, &role, 1);
         sha256_update(&sum, &t->size, sizeof t->size);
-        sha256_update(&sum, b->text.data + t->text_off, (size_t)t->size);
+        sha256_update(&sum, t->text, (size_t)t->size);
     }
     sha256_final(&sum, digest);
     memcpy(hash, digest, 8);
 }
 
-enum split prepare_split(uint64_t seed, const uint8_t hash[8], int64_t validation_permyriad,
-                         int64_t test_permyriad)
+err_t prepare_check_stop(const struct prepare_options *o)
 {
-    struct sha256 sum;
-    uint8_t digest[SHA256_BYTES];
-    sha256_init(&sum);
-    sha256_update(&sum, &seed, sizeof seed);
-    sha256_update(&sum, hash, 8);
-    sha256_final(&sum, digest);
-    const int64_t place = (int64_t)(load_u64(digest) % 10000);
-    if (place < validation_permyriad) return SPLIT_VALIDATION;
-    return place < validation_permyriad + test_permyriad ? SPLIT_TEST : SPLIT_TRAIN;
+    if (o->stop != NULL && o->stop(o->stop_context))
+        RAISE(INTERRUPTED, "prepare: stopped on request; %s is as it was", o->out);
+    return ERR_OK;
 }
 
-static err_t tokenize(struct prepare_batch *b, const struct batch_context *c,
-                      const struct batch_dialogue *d)
+err_t prepare_source_bytes(int64_t *total, const struct prepare_options *o)
 {
-    for (int64_t i = 0; i < d->turn_count; i++) {
-        struct batch_turn *t = &b->turns[d->turn_first + i];
-        const struct turn_text text = { t->role, b->text.data + t->text_off, t->size };
-        TRY(chat_turn_encode(&b->ids, &t->runs, c->tok, &c->options->template, &text, i > 0));
+    *total = 0;
+    for (int64_t i = 0; i < o->source_count; i++) {
+        struct file_reader file;
+        TRY(file_reader_open(&file, o->source[i].path));
+        *total += file.size;
+        file_reader_close(&file);
+    }
+    return ERR_OK;
+}
+
+/* ---- a batch ---- */
+
+static err_t take_row(struct prepare_batch *b, const struct batch_context *c, int64_t index)
+{
+    const struct spool_row *row = &b->rows[index];
+    const struct prepare_options *o = c->options;
+    const char *topic, *record = b->text.data + (row->text_off - b->rows[0].text_off);
+    int64_t topic_size;
+    GROW(b->dialogues, b->dialogue_capacity, b->dialogue_count + 1);
+    GROW(b->turns, b->turn_capacity, b->turn_count + row->turn_count);
+    TRY(spool_decode(b->spool_turns, &topic, &topic_size, record, row->text_size, row->turn_count));
+    struct batch_dialogue *d = &b->dialogues[b->dialogue_count++];
+    *d = (struct batch_dialogue){ .turn_first = b->turn_count,
+                                  .turn_count = row->turn_count,
+                                  .source = row->source,
+                                  .split = (enum split)b->fate[index] };
+    ASSERT(topic_size < SHARD_TEXT_MAX);
+    memcpy(d->topic, topic, (size_t)topic_size);
+    memcpy(d->hash, row->hash, sizeof d->hash);
+    for (int64_t i = 0; i < row->turn_count; i++) {
+        const struct spool_turn *from = &b->spool_turns[i];
+        struct batch_turn *t = &b->turns[b->turn_count++];
+        const struct turn_text text = { from->role, from->text, from->size };
+        const bool trained = i > 0 && !(from->flags & CLEAN_TURN_CONTEXT);
+        *t = (struct batch_turn){ .role = from->role };
+        if (from->flags & CLEAN_TURN_CRISIS) t->flags |= TURN_CRISIS;
+        TRY(chat_turn_encode(&b->ids, &t->runs, c->tok, &o->template, &text, trained));
     }
     return ERR_OK;
 }
@@ -107,14 +98,13 @@ err_t prepare_batch_work(const void *context, void *batch)
 {
     const struct batch_context *c = context;
     struct prepare_batch *b = batch;
-    const struct prepare_options *o = c->options;
-    for (int64_t i = 0; i < b->dialogue_count; i++) {
-        struct batch_dialogue *d = &b->dialogues[i];
-        hash_dialogue(d->hash, b, d);
-        d->split =
-            prepare_split(o->split_seed, d->hash, o->validation_permyriad, o->test_permyriad);
-        TRY(tokenize(b, c, d));
+    if (b->spool_turns == NULL) {
+        b->spool_turns = calloc(CORPUS_TURNS_MAX, sizeof *b->spool_turns);
+        if (b->spool_turns == NULL) RAISE(NOMEM, "the turns of a dialogue");
     }
+    TRY(spool_text(c->spool, &b->text, b->rows, b->count));
+    for (int64_t i = 0; i < b->count; i++)
+        if (b->fate[i] < SPLIT_COUNT) TRY(take_row(b, c, i));
     return ERR_OK;
 }
 
@@ -122,7 +112,7 @@ void prepare_batch_reset(struct prepare_batch *b)
 {
     buf_reset(&b->text);
     i32_buf_reset(&b->ids);
-    b->turn_count = b->dialogue_count = 0;
+    b->count = b->turn_count = b->dialogue_count = 0;
 }
 
 void prepare_batch_clear(struct prepare_batch *b)
@@ -131,5 +121,5 @@ void prepare_batch_clear(struct prepare_batch *b)
     i32_buf_clear(&b->ids);
     free(b->turns);
     free(b->dialogues);
-    *b = (struct prepare_batch){ 0 };
+    free(b->spool_turns);
 }

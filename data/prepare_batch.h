@@ -1,18 +1,21 @@
 /*
- * prepare_batch.h - some dialogues on their way from the reader to the writer: text in, token runs
- * out. Internal to prepare.c.
+ * prepare_batch.h - some dialogues on their way from the spool to the shards: rows in, token runs
+ * out; and small things that the parts of prepare share. Internal to prepare.
  */
 #ifndef DATA_PREPARE_BATCH_H
 #define DATA_PREPARE_BATCH_H
 
 #include "data/prepare.h"
+#include "data/prepare_plan.h"
+#include "data/prepare_spool.h"
 #include "data/tok.h"
 
 #define BATCH_TEXT_BYTES (256 << 10) /* a batch is handed over at this size: some 20 ms of work */
+#define BATCH_ROWS_MAX   1024
 
 struct batch_turn {
     enum role role;
-    int64_t text_off, size;
+    uint8_t flags;          /* enum turn_flag: those that are not about runs */
     struct shard_turn runs; /* offsets index the batch's ids */
 };
 
@@ -25,31 +28,49 @@ struct batch_dialogue {
 };
 
 struct prepare_batch {
+    int64_t first, count; /* rows of the spool */
+    struct spool_row rows[BATCH_ROWS_MAX];
+    uint8_t fate[BATCH_ROWS_MAX]; /* enum prepare_fate of each */
     struct buf text;
     struct batch_turn *turns;
     int64_t turn_count, turn_capacity;
-    struct batch_dialogue *dialogues;
+    struct batch_dialogue *dialogues; /* those that are written */
     int64_t dialogue_count, dialogue_capacity;
     struct i32_buf ids;
+    struct spool_turn *spool_turns; /* [CORPUS_TURNS_MAX] */
 };
 
 /* What all workers read. */
 struct batch_context {
     const struct tok *tok;
     const struct prepare_options *options;
+    const struct spool *spool;
 };
 
-/* Append a cleaned dialogue. ERR_NOMEM. */
-MUST_USE err_t prepare_batch_add(struct prepare_batch *b, const struct clean_dialogue *d,
-                                 int64_t source, const char *topic);
-/* Hash, split and tokenize all dialogues; a pool_work. `context` is a struct batch_context. */
+/* Read and tokenize the dialogues of the rows that are written; a pool_work. `context` is a struct
+ * batch_context. */
 MUST_USE err_t prepare_batch_work(const void *context, void *batch);
 void prepare_batch_reset(struct prepare_batch *b);
 void prepare_batch_clear(struct prepare_batch *b);
 
-/* The split of a dialogue: sha256(seed as 8 bytes little-endian, hash), its first 8 bytes
- * little-endian, mod 10,000: the lowest numbers are validation, the next ones test. */
-enum split prepare_split(uint64_t seed, const uint8_t hash[8], int64_t validation_permyriad,
-                         int64_t test_permyriad);
+/* ---- shared ---- */
+
+/* A dialogue's hash: the first 8 bytes of sha256 over, for each turn, its role as one byte, its
+ * size as 8 bytes little-endian, its text. */
+void prepare_hash(uint8_t hash[8], const struct clean_dialogue *d);
+/* Topics are labels; one that is longer than the format takes is cut between characters. */
+void prepare_topic(char out[SHARD_TEXT_MAX], const char *topic);
+/* ERR_INTERRUPTED when the options' stop function says so. */
+MUST_USE err_t prepare_check_stop(const struct prepare_options *o);
+MUST_USE err_t prepare_source_bytes(int64_t *total, const struct prepare_options *o);
+/* Room for `wanted` items in an array and its capacity; leaves with ERR_NOMEM, the array as it was.
+ */
+#define GROW(items, capacity, wanted)                                                              \
+    do {                                                                                           \
+        void *grown_ = (items);                                                                    \
+        TRY(grow_items(&grown_, &(capacity), wanted, sizeof *(items)));                            \
+        (items) = grown_;                                                                          \
+    } while (0)
+MUST_USE err_t grow_items(void **items, int64_t *capacity, int64_t wanted, size_t item_bytes);
 
 #endif

@@ -9,6 +9,7 @@
 
 static const struct cli_option OPTIONS[] = {
     { "json", NULL, "print the report as JSON on stdout" },
+    { "list-rules", NULL, "name the cleaning rules and what each can do, and leave" },
     { NULL, NULL, NULL },
 };
 static const struct cli_spec SPEC = {
@@ -63,6 +64,23 @@ done:
     return rc;
 }
 
+/* Each rule, its actions (the standard one first), and what it does. */
+static err_t list_rules(void)
+{
+    for (int64_t i = 0; i < CLEAN_RULE_COUNT; i++) {
+        const struct clean_rule *rule = clean_rule_at(i);
+        char actions[96];
+        int size = snprintf(actions, sizeof actions, "%s", clean_action_name(rule->standard));
+        for (int a = 0; a < CLEAN_ACTION_COUNT; a++)
+            if ((rule->allowed >> a & 1) && a != (int)rule->standard)
+                size += snprintf(actions + size, sizeof actions - (size_t)size, "|%s",
+                                 clean_action_name((enum clean_action)a));
+        printf("%-18s %-28s %s\n", rule->name, actions, rule->help);
+    }
+    if (fflush(stdout) != 0) RAISE(IO, "write the list: %s", strerror(errno));
+    return ERR_OK;
+}
+
 err_t cmd_prepare(struct cfg *cfg, int argc, char **argv)
 {
     err_t rc = ERR_OK;
@@ -72,6 +90,7 @@ err_t cmd_prepare(struct cfg *cfg, int argc, char **argv)
     bool help_shown;
     TRY(cli_parse(&args, &help_shown, &SPEC, cfg, argc, argv));
     if (help_shown) return ERR_OK;
+    if (cli_option(&args, &SPEC, "list-rules") != NULL) return list_rules();
     TRY(prepare_options_from_cfg(&options, cfg));
     TRY_DONE(run(&counts, &options));
     TRY_DONE(print_report(&counts, &options, cli_option(&args, &SPEC, "json") != NULL));

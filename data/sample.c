@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "data/sample_mix.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@ struct sample_set {
     struct shards *shards;
     const struct shard_info *info;
     struct sample_limits limits;
+    const struct sample_mix *mix;  /* while the set is built; NULL = each sample once */
     int64_t prompt_max, reply_max; /* tokens, special tokens not counted */
 
     struct sample *samples;
@@ -67,22 +69,9 @@ static bool take_reply(struct sample_set *set, struct sample *s, int64_t len)
     return true;
 }
 
-static err_t add_sample(struct sample_set *set, struct sample *s, int64_t prompt_len)
+/* Append a finished sample, once. */
+static err_t append_sample(struct sample_set *set, const struct sample *s)
 {
-    if (prompt_len > set->prompt_max) {
-        const struct shard_turn *question = shards_turn(set->shards, s->dialogue, s->turn_first);
-        if (question->role != ROLE_CLIENT)
-            RAISE(FORMAT,
-                  "dialogue %lld: turn %d has %lld tokens and is not the client's; cannot cut",
-                  (long long)s->dialogue, s->turn_first, (long long)first_len(question));
-        s->question_skip = (int32_t)(prompt_len - set->prompt_max);
-        prompt_len = set->prompt_max;
-        set->counts.prompts_cut_question++;
-    }
-    s->prompt_len = (int32_t)prompt_len;
-    s->len = (int32_t)seq_len(set->info->family, prompt_len, s->reply_len, s->with_end);
-    ASSERT(s->len <= set->limits.max_input + set->limits.max_target);
-
     TRY(grow(set));
     const int32_t targets = s->reply_len + s->with_end + (set->info->family == TOK_CHATGLM);
     set->samples[set->count] = *s;
@@ -93,6 +82,26 @@ static err_t add_sample(struct sample_set *set, struct sample *s, int64_t prompt
     set->counts.rows += s->len;
     set->counts.trained_tokens += targets;
     set->counts.prompts_cut_turns += s->turn_first > 0;
+    set->counts.prompts_cut_question += s->question_skip > 0;
+    return ERR_OK;
+}
+
+static err_t add_sample(struct sample_set *set, struct sample *s, int64_t prompt_len)
+{
+    if (prompt_len > set->prompt_max) {
+        const struct shard_turn *question = shards_turn(set->shards, s->dialogue, s->turn_first);
+        if (question->role != ROLE_CLIENT)
+            RAISE(FORMAT,
+                  "dialogue %lld: turn %d has %lld tokens and is not the client's; cannot cut",
+                  (long long)s->dialogue, s->turn_first, (long long)first_len(question));
+        s->question_skip = (int32_t)(prompt_len - set->prompt_max);
+        prompt_len = set->prompt_max;
+    }
+    s->prompt_len = (int32_t)prompt_len;
+    s->len = (int32_t)seq_len(set->info->family, prompt_len, s->reply_len, s->with_end);
+    ASSERT(s->len <= set->limits.max_input + set->limits.max_target);
+    int64_t times = set->mix ? sample_mix_times(set->mix, set->shards, s->dialogue, s->turn) : 1;
+    for (; times > 0; times--) TRY(append_sample(set, s));
     return ERR_OK;
 }
 
@@ -154,12 +163,19 @@ static err_t check_limits(const struct sample_set *set)
 err_t sample_set_open(struct sample_set **out, struct shards *shards, enum split split,
                       const struct sample_limits *limits)
 {
+    return sample_set_open_mixed(out, shards, split, limits, NULL);
+}
+
+err_t sample_set_open_mixed(struct sample_set **out, struct shards *shards, enum split split,
+                            const struct sample_limits *limits, const struct sample_mix *mix)
+{
     err_t rc = ERR_OK;
     struct sample_set *set = calloc(1, sizeof *set);
     if (!set) RAISE_DONE(NOMEM, "no memory for a sample set");
     set->shards = shards;
     set->info = shards_info(shards);
     set->limits = *limits;
+    set->mix = mix;
     set->prompt_max = limits->max_input - overhead[set->info->family].input;
     set->reply_max = limits->max_target - overhead[set->info->family].target;
     TRY_DONE(check_limits(set));
@@ -169,6 +185,7 @@ err_t sample_set_open(struct sample_set **out, struct shards *shards, enum split
     set->prompt = malloc((size_t)set->prompt_max * sizeof *set->prompt);
     set->reply = malloc((size_t)set->reply_max * sizeof *set->reply);
     if (!set->prompt || !set->reply) RAISE_DONE(NOMEM, "no memory to lay out samples");
+    set->mix = NULL; /* the caller's */
     *out = set;
     set = NULL;
 

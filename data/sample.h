@@ -56,6 +56,7 @@ struct sample_counts {
 };
 
 struct sample_set;
+struct sample_mix;
 
 /*
  * All samples of a split, in corpus order; may be none. The shards are borrowed until close. One
@@ -64,6 +65,11 @@ struct sample_set;
  */
 MUST_USE err_t sample_set_open(struct sample_set **out, struct shards *shards, enum split split,
                                const struct sample_limits *limits);
+/* The same with samples repeated or left out by source (data/sample_mix.h; copied): for training.
+ * NULL = each once. The copies of a sample lie together. */
+MUST_USE err_t sample_set_open_mixed(struct sample_set **out, struct shards *shards,
+                                     enum split split, const struct sample_limits *limits,
+                                     const struct sample_mix *mix);
 void sample_set_close(struct sample_set *set);
 int64_t sample_set_count(const struct sample_set *set);
 const struct sample *sample_set_at(const struct sample_set *set, int64_t index);

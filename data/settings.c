@@ -17,6 +17,17 @@ static const struct cfg_row rows[] = {
     { "data.counsellor_name", CFG_STRING, "心理咨询师", 0, 0, NULL,
       "what a counsellor's line begins with" },
     { "data.separator", CFG_STRING, "：", 0, 0, NULL, "between name and text" },
+    { "data.rules", CFG_STRING, "", 0, 0, NULL,
+      "what cleaning rules do, as rule=action separated by commas: crisis=drop,url=keep; "
+      "`soulchat prepare --list-rules` names them" },
+    { "data.long_turn", CFG_INT, "2000", 1, 1000000000, NULL,
+      "turns beyond that are over-long (characters)" },
+    { "data.duplicates", CFG_ENUM, "drop_near", 0, 0, "drop_near|drop_exact|keep",
+      "which duplicates go; those that stay share a split" },
+    { "data.near_threshold", CFG_FLOAT, "0.8", 0.5, 1, NULL,
+      "share of 5-character shingles that near duplicates have in common" },
+    { "data.split", CFG_ENUM, "stratified", 0, 0, "stratified|hash",
+      "shares of each source and topic, or by each dialogue's own number alone" },
     { "data.split_seed", CFG_INT, "42", 0, 9e15, NULL,
       "with a dialogue's text it decides the dialogue's split" },
     { "data.validation_permyriad", CFG_INT, "100", 0, 10000, NULL,
@@ -24,7 +35,9 @@ static const struct cfg_row rows[] = {
     { "data.test_permyriad", CFG_INT, "100", 0, 10000, NULL,
       "share of dialogues for testing (1/10,000)" },
     { "data.max_dialogues", CFG_INT, "0", 0, 9e15, NULL,
-      "stop after so many dialogues; 0 = take all" },
+      "read no more than so many dialogues; 0 = all" },
+    { "data.resume", CFG_BOOL, "true", 0, 0, NULL,
+      "go on where the same preparation was interrupted" },
     { "data.on_bad_record", CFG_ENUM, "fail", 0, 0, "fail|skip",
       "a record that is not as its form says: stop there, or count it and go on" },
     { "data.licence", CFG_STRING, "", 0, 0, NULL, "licence of the sources, kept in the shards" },
@@ -44,4 +57,7 @@ STATIC_ASSERT(CORPUS_AUTO == 0 && CORPUS_SOULCHAT == 1 && CORPUS_SMILE == 2 &&
                   CORPUS_EMOLLM == 6 && CORPUS_PSYQA == 7 && CORPUS_BIANQUE == 8 &&
                   CORPUS_CPSYCOUN == 9,
               "as in the choices of data.form");
+STATIC_ASSERT(DUPLICATES_DROP_NEAR == 0 && DUPLICATES_DROP_EXACT == 1 && DUPLICATES_KEEP == 2,
+              "as in the choices of data.duplicates");
+STATIC_ASSERT(SPLIT_STRATIFIED == 0 && SPLIT_HASH == 1, "as in the choices of data.split");
 STATIC_ASSERT(CORPUS_FAIL == 0 && CORPUS_SKIP == 1, "as in the choices of data.on_bad_record");

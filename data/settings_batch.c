@@ -17,6 +17,9 @@ static const struct cfg_row rows[] = {
       "length of a pack; divides batch.micro_tokens and batch.size (rows)" },
     { "batch.loss_mean", CFG_ENUM, "token", 0, 0, "token|sample",
       "the loss is the mean over a step's trained tokens, or over its samples' means" },
+    { "batch.source_weights", CFG_STRING, "", 0, 0, NULL,
+      "times an epoch that a source is trained on, as name=weight separated by commas; others "
+      "once" },
     { "batch.seed", CFG_INT, "42", 0, 9e15, NULL, "order of samples and packs" },
     { "batch.max_input", CFG_INT, "1536", 4, SAMPLE_LIMIT_MAX, NULL,
       "most rows before the target: prompt and [gMASK] (tokens)" },

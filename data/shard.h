@@ -5,12 +5,11 @@
  * A prepared corpus is a directory: shard-00000.h5, shard-00001.h5, ... and prepared.json (counts,
  * settings, sha256 of each shard). Each turn is stored as token runs made once, and training
  * samples are views of them:
- *   ctx     the turn as a later line of a prompt, "\n用户：...": its first token is the newline piece
- *   first   the turn as the first line of a prompt, only where it is not [space piece] + ctx[1:]
- *   target  a counsellor's reply as a target: encoded alone, without role name
- * and the cue ("\n心理咨询师：") is stored once per corpus. A prompt that begins at turn j and asks
- * for the reply of turn k is
- *   first(j) ctx(j+1) ... ctx(k-1) cue
+ *   ctx     the turn as a later line of a prompt, "\n用户：...": its first token is the newline
+ * piece first   the turn as the first line of a prompt, only where it is not [space piece] +
+ * ctx[1:] target  a counsellor's reply as a target: encoded alone, without role name and the cue
+ * ("\n心理咨询师：") is stored once per corpus. A prompt that begins at turn j and asks for the
+ * reply of turn k is first(j) ctx(j+1) ... ctx(k-1) cue
  *
  * Reading is thread-compatible (one thread at a time per struct shards); one thread owns the HDF5
  * library.
@@ -36,6 +35,10 @@ enum split { SPLIT_TRAIN, SPLIT_VALIDATION, SPLIT_TEST, SPLIT_COUNT };
 
 enum turn_flag {
     TURN_FIRST_STORED = 1, /* first_off, first_len are valid; else first = [space] + ctx[1:] */
+    TURN_CRISIS = 2,       /* speaks of suicide or self-harm (a rule of data/clean.h) */
+};
+enum dialogue_flag {
+    DIALOGUE_CRISIS = 1, /* one of its turns has TURN_CRISIS */
 };
 
 /* One row of dataset `turn`. Offsets index dataset `tokens` of the same shard. */
@@ -52,7 +55,7 @@ struct shard_dialogue {
     int32_t turn_count;
     uint16_t source, topic; /* index into the string lists of the shard */
     uint8_t split;          /* enum split */
-    uint8_t flags;          /* 0 in version 1 */
+    uint8_t flags;          /* enum dialogue_flag */
     uint8_t hash[8];        /* first 8 bytes of sha256 over the dialogue's normalised text */
 };
 
@@ -85,11 +88,23 @@ struct shard_writer_spec {
     int64_t tokens_per_shard; /* a new file begins beyond that; 1..SHARD_TOKENS_MAX, 0 = 16 Mi */
     int zstd_level;           /* 1..19, 0 = 3 */
     bool replace;             /* an existing prepared directory gives way to this one */
+    /* Go on behind these files, which an earlier writer of the same corpus finished in `dir`.tmp:
+     * what is added next begins a new one. Borrowed during shard_writer_open. */
+    const struct shard_done *done;
+    int64_t done_count;
+    bool keep; /* a writer closed without commit leaves its finished files in `dir`.tmp */
+};
+
+/* A finished file. */
+struct shard_done {
+    int64_t bytes, dialogues, turns, tokens;
+    uint8_t sha256[SHA256_BYTES];
 };
 
 /*
  * Write into `dir`.tmp. ERR_ARG: `dir` exists and is not to be replaced, or is no prepared
- * directory. A `dir`.tmp that an earlier, killed run left behind is removed.
+ * directory. A `dir`.tmp that an earlier, killed run left behind is removed unless spec->done says
+ * what is in it; then ERR_CHECKSUM names a file that is not as it was finished.
  */
 MUST_USE err_t shard_writer_open(struct shard_writer **out, const char *dir,
                                  const struct shard_info *info,
@@ -98,10 +113,15 @@ MUST_USE err_t shard_writer_open(struct shard_writer **out, const char *dir,
 MUST_USE err_t shard_writer_source(struct shard_writer *w, const char *source, const char *licence,
                                    const char *attribution);
 
+/* The files finished so far; borrowed until the next call. The last one grows the list when the
+ * dialogue that begins the next one is added, and at commit. */
+const struct shard_done *shard_writer_done(const struct shard_writer *w, int64_t *count);
+
 /* A turn's runs for writing; borrowed. NULL first = the rule holds; NULL target = not a
- * counsellor's reply. */
+ * counsellor's reply, or one that is not trained. */
 struct turn_runs {
     enum role role;
+    uint8_t flags; /* enum turn_flag but for TURN_FIRST_STORED, which follows from `first` */
     const int32_t *ctx, *first, *target;
     int32_t ctx_len, first_len, target_len;
 };
@@ -126,6 +146,8 @@ MUST_USE err_t shards_open(struct shards **out, const char *dir, bool verify);
 void shards_close(struct shards *s);
 
 const struct shard_info *shards_info(const struct shards *s);
+/* The first part in which two differ, in words ("tokenizer", "cleaning rules"); NULL = in none. */
+const char *shard_info_difference(const struct shard_info *a, const struct shard_info *b);
 int64_t shards_dialogue_count(const struct shards *s); /* over all shards */
 const struct shard_dialogue *shards_dialogue(const struct shards *s, int64_t dialogue);
 const struct shard_turn *shards_turn(const struct shards *s, int64_t dialogue, int64_t turn);

@@ -70,7 +70,7 @@ static bool turn_is_valid(const struct shard_turn *t, int64_t token_count)
     const bool first_ok = first_stored ? run_is_inside(t->first_off, t->first_len, token_count)
                                        : no_run(t->first_off, t->first_len);
     return run_is_inside(t->ctx_off, t->ctx_len, token_count) && target_ok && first_ok &&
-           t->role <= ROLE_SYSTEM && (t->flags & ~TURN_FIRST_STORED) == 0;
+           t->role <= ROLE_SYSTEM && (t->flags & ~(TURN_FIRST_STORED | TURN_CRISIS)) == 0;
 }
 
 static err_t check_rows(const struct shard_file *f)
@@ -84,7 +84,7 @@ static err_t check_rows(const struct shard_file *f)
                   f->path, (long long)i, (long long)d->turn_off, d->turn_count, (long long)turn_at,
                   (long long)f->turn_count);
         if (d->source >= f->source_count || d->topic >= f->topic_count || d->split >= SPLIT_COUNT ||
-            d->flags != 0)
+            (d->flags & ~DIALOGUE_CRISIS) != 0)
             RAISE(FORMAT,
                   "%s: dialogue[%lld]: source %u of %lld, topic %u of %lld, split %u, "
                   "flags %u",

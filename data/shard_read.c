@@ -1,5 +1,6 @@
 #include "data/shard.h"
 
+#include "base/check.h"
 #include "base/file.h"
 #include "data/shard_file.h"
 
@@ -146,8 +147,8 @@ static err_t open_shard(struct shards *s, const char *dir, const struct listed *
               path, (long long)f->dialogue_count, (long long)f->turn_count,
               (long long)f->token_count, (long long)row->dialogues, (long long)row->turns,
               (long long)row->tokens);
-    if (memcmp(&f->info, &s->files[0].info, sizeof f->info) != 0)
-        RAISE(FORMAT, "%s: its attributes differ from those of the first shard", path);
+    const char *part = shard_info_difference(&f->info, &s->files[0].info);
+    if (part != NULL) RAISE(FORMAT, "%s: its %s differs from that of the first shard", path, part);
     s->first[s->file_count] = s->first[s->file_count - 1] + f->dialogue_count;
     return ERR_OK;
 }
@@ -210,6 +211,32 @@ void shards_close(struct shards *s)
     free(s->files);
     free(s->first);
     free(s);
+}
+
+const char *shard_info_difference(const struct shard_info *a, const struct shard_info *b)
+{
+    const struct {
+        const char *part;
+        bool differs;
+    } parts[] = {
+        { "model family", a->family != b->family },
+        { "tokenizer", strcmp(a->tokenizer_sha256, b->tokenizer_sha256) != 0 ||
+                           a->vocab_size != b->vocab_size ||
+                           memcmp(&a->specials, &b->specials, sizeof a->specials) != 0 },
+        { "client's name", strcmp(a->client_name, b->client_name) != 0 },
+        { "counsellor's name", strcmp(a->counsellor_name, b->counsellor_name) != 0 },
+        { "separator", strcmp(a->separator, b->separator) != 0 },
+        { "cue", a->cue_len != b->cue_len ||
+                     memcmp(a->cue, b->cue, (size_t)a->cue_len * sizeof *a->cue) != 0 },
+        { "client's line", a->client_head_len != b->client_head_len ||
+                               memcmp(a->client_head, b->client_head,
+                                      (size_t)a->client_head_len * sizeof *a->client_head) != 0 },
+        { "set of cleaning rules", strcmp(a->rules_sha256, b->rules_sha256) != 0 },
+        { "split seed", a->split_seed != b->split_seed },
+    };
+    for (int64_t i = 0; i < COUNT_OF(parts); i++)
+        if (parts[i].differs) return parts[i].part;
+    return NULL;
 }
 
 /* The file that holds a dialogue, and its index there. */

@@ -35,9 +35,8 @@ struct shard_writer {
     struct names file_sources, file_topics; /* of the open file */
     struct source *sources;
     int64_t source_count;
-    json_t *shards; /* rows of prepared.json */
-    struct sha256 corpus_digest;
-    int64_t dialogue_count, turn_count, token_count; /* of finished files */
+    struct shard_done *done; /* [done_count] finished files */
+    int64_t done_count, done_capacity;
     bool tmp_is_ours;
 };
 
@@ -153,36 +152,73 @@ static err_t write_names(struct shard_writer *w)
     return ERR_OK;
 }
 
+static err_t add_done(struct shard_writer *w, const struct shard_done *done)
+{
+    if (w->done_count == w->done_capacity) {
+        const int64_t capacity = w->done_capacity ? 2 * w->done_capacity : 16;
+        void *grown = realloc(w->done, (size_t)capacity * sizeof *w->done);
+        if (grown == NULL) RAISE(NOMEM, "a list of %lld shards", (long long)capacity);
+        w->done = grown;
+        w->done_capacity = capacity;
+    }
+    w->done[w->done_count++] = *done;
+    return ERR_OK;
+}
+
+/* Path of finished file `index` in the temporary directory. */
+static err_t shard_path(char path[FILE_PATH_MAX], const struct shard_writer *w, int64_t index)
+{
+    char name[32];
+    snprintf(name, sizeof name, SHARD_FILE_NAME, (long long)index);
+    return path_join(path, w->dir_tmp, name);
+}
+
 /* Publish the open file inside the temporary directory and note its digest. */
 static err_t end_file(struct shard_writer *w)
 {
     err_t rc = ERR_OK;
     struct buf image = { 0 };
-    char name[32], path[FILE_PATH_MAX], hex[SHA256_HEX_SIZE];
-    uint8_t digest[SHA256_BYTES];
-    const int64_t dialogues = shard_file_count(&w->file, COLUMN_DIALOGUE);
-    const int64_t turns = shard_file_count(&w->file, COLUMN_TURN);
-    const int64_t tokens = shard_file_count(&w->file, COLUMN_TOKENS);
-
-    snprintf(name, sizeof name, SHARD_FILE_NAME, (long long)json_array_size(w->shards));
+    char path[FILE_PATH_MAX];
+    struct shard_done done = { .dialogues = shard_file_count(&w->file, COLUMN_DIALOGUE),
+                               .turns = shard_file_count(&w->file, COLUMN_TURN),
+                               .tokens = shard_file_count(&w->file, COLUMN_TOKENS) };
     TRY_DONE(write_names(w));
     TRY_DONE(shard_file_finish(&image, &w->file));
-    TRY_DONE(path_join(path, w->dir_tmp, name));
+    TRY_DONE(shard_path(path, w, w->done_count));
     TRY_DONE(file_replace(path, image.data, (int64_t)image.size));
-    sha256_of(digest, image.data, image.size);
-    sha256_update(&w->corpus_digest, digest, sizeof digest);
-    sha256_hex(hex, digest);
-    json_t *row =
-        json_pack("{s:s, s:I, s:s, s:I, s:I, s:I}", "file", name, "bytes", (json_int_t)image.size,
-                  "sha256", hex, "dialogues", (json_int_t)dialogues, "turns", (json_int_t)turns,
-                  "tokens", (json_int_t)tokens);
-    if (row == NULL || json_array_append_new(w->shards, row) != 0)
-        RAISE_DONE(NOMEM, "the list of shards");
-    w->dialogue_count += dialogues;
-    w->turn_count += turns;
-    w->token_count += tokens;
+    done.bytes = (int64_t)image.size;
+    sha256_of(done.sha256, image.data, image.size);
+    TRY_DONE(add_done(w, &done));
 done:
     buf_clear(&image);
+    return rc;
+}
+
+const struct shard_done *shard_writer_done(const struct shard_writer *w, int64_t *count)
+{
+    *count = w->done_count;
+    return w->done;
+}
+
+/* The files that an earlier writer finished, as they were. */
+static err_t adopt_done(struct shard_writer *w)
+{
+    err_t rc = ERR_OK;
+    struct buf bytes = { 0 };
+    char path[FILE_PATH_MAX];
+    uint8_t digest[SHA256_BYTES];
+    for (int64_t i = 0; i < w->spec.done_count; i++) {
+        const struct shard_done *done = &w->spec.done[i];
+        TRY_DONE(shard_path(path, w, i));
+        buf_reset(&bytes);
+        TRY_DONE(file_read_all(&bytes, path, done->bytes));
+        sha256_of(digest, bytes.data, bytes.size);
+        if ((int64_t)bytes.size != done->bytes || memcmp(digest, done->sha256, SHA256_BYTES) != 0)
+            RAISE_DONE(CHECKSUM, "%s is not as it was finished", path);
+        TRY_DONE(add_done(w, done));
+    }
+done:
+    buf_clear(&bytes);
     return rc;
 }
 
@@ -206,7 +242,8 @@ static err_t open_dirs(struct shard_writer *w, const char *dir)
         if (!file_exists(prepared))
             RAISE(ARG, "%s exists and is no prepared corpus; not replacing it", w->dir);
     }
-    TRY(remove_our_dir(w->dir_tmp));
+    if (w->spec.done_count == 0) TRY(remove_our_dir(w->dir_tmp));
+    TRY(adopt_done(w));
     w->tmp_is_ours = true;
     return dir_create(w->dir_tmp);
 }
@@ -227,9 +264,6 @@ err_t shard_writer_open(struct shard_writer **out, const char *dir, const struct
     w->spec = *spec;
     if (w->spec.tokens_per_shard == 0) w->spec.tokens_per_shard = SHARD_DEFAULT_TOKENS;
     if (w->spec.zstd_level == 0) w->spec.zstd_level = SHARD_DEFAULT_LEVEL;
-    sha256_init(&w->corpus_digest);
-    w->shards = json_array();
-    if (w->shards == NULL) RAISE_DONE(NOMEM, "the list of shards");
     TRY_DONE(open_dirs(w, dir));
     *out = w;
 done:
@@ -281,7 +315,7 @@ static err_t append_turns(struct shard_writer *w, const struct turn_runs *turns,
         row.first_len = t->first ? t->first_len : 0;
         row.target_len = t->target ? t->target_len : 0;
         row.role = (uint8_t)t->role;
-        row.flags = t->first ? TURN_FIRST_STORED : 0;
+        row.flags = t->flags | (t->first ? TURN_FIRST_STORED : 0);
         TRY(shard_file_append(&w->file, COLUMN_TURN, &row, 1));
     }
     for (int64_t i = 0; i < count; i++)
@@ -302,9 +336,11 @@ err_t shard_writer_add(struct shard_writer *w, const struct turn_runs *turns, in
     struct shard_dialogue row;
     int64_t tokens = 0, source_index, topic_index;
     ASSERT(turn_count >= 1 && (unsigned)split < SPLIT_COUNT);
+    uint8_t flags = 0;
     for (int64_t i = 0; i < turn_count; i++) {
         ASSERT(turns[i].ctx != NULL && turns[i].ctx_len >= 1);
         tokens += turn_tokens(&turns[i]);
+        if (turns[i].flags & TURN_CRISIS) flags |= DIALOGUE_CRISIS;
     }
     TRY(check_text(source, "source"));
     TRY(check_text(topic, "topic"));
@@ -323,25 +359,52 @@ err_t shard_writer_add(struct shard_writer *w, const struct turn_runs *turns, in
     row.source = (uint16_t)source_index;
     row.topic = (uint16_t)topic_index;
     row.split = (uint8_t)split;
+    row.flags = flags;
     memcpy(row.hash, hash, sizeof row.hash);
     TRY(append_turns(w, turns, turn_count));
     return shard_file_append(&w->file, COLUMN_DIALOGUE, &row, 1);
+}
+
+/* Rows of prepared.json; sums over all shards go to *sum, with the corpus' digest. */
+static err_t shard_rows(json_t **out, struct shard_done *sum, const struct shard_writer *w)
+{
+    struct sha256 corpus;
+    sha256_init(&corpus);
+    *out = json_array();
+    *sum = (struct shard_done){ 0 };
+    for (int64_t i = 0; i < w->done_count; i++) {
+        const struct shard_done *d = &w->done[i];
+        char name[32], hex[SHA256_HEX_SIZE];
+        snprintf(name, sizeof name, SHARD_FILE_NAME, (long long)i);
+        sha256_hex(hex, d->sha256);
+        sha256_update(&corpus, d->sha256, sizeof d->sha256);
+        json_t *row =
+            json_pack("{s:s, s:I, s:s, s:I, s:I, s:I}", "file", name, "bytes", (json_int_t)d->bytes,
+                      "sha256", hex, "dialogues", (json_int_t)d->dialogues, "turns",
+                      (json_int_t)d->turns, "tokens", (json_int_t)d->tokens);
+        if (json_array_append_new(*out, row) != 0) RAISE(NOMEM, "the list of shards");
+        sum->dialogues += d->dialogues;
+        sum->turns += d->turns;
+        sum->tokens += d->tokens;
+    }
+    sha256_final(&corpus, sum->sha256);
+    return ERR_OK;
 }
 
 static err_t write_prepared(struct shard_writer *w, const char *report_json)
 {
     err_t rc = ERR_OK;
     char path[FILE_PATH_MAX], hex[SHA256_HEX_SIZE], *text = NULL;
-    uint8_t digest[SHA256_BYTES];
-    json_t *report = NULL, *root = NULL;
-    sha256_final(&w->corpus_digest, digest);
-    sha256_hex(hex, digest);
+    json_t *report = NULL, *root = NULL, *shards = NULL;
+    struct shard_done sum;
+    TRY_DONE(shard_rows(&shards, &sum, w));
+    sha256_hex(hex, sum.sha256);
     report = report_json ? json_loads(report_json, JSON_REJECT_DUPLICATES, NULL) : json_object();
     ASSERT(report != NULL && json_is_object(report));
     root = json_pack("{s:s, s:i, s:s, s:I, s:I, s:I, s:O, s:O}", "format", PREPARED_FORMAT_NAME,
                      "format_version", SHARD_FORMAT_VERSION, "sha256", hex, "dialogues",
-                     (json_int_t)w->dialogue_count, "turns", (json_int_t)w->turn_count, "tokens",
-                     (json_int_t)w->token_count, "shards", w->shards, "prepare", report);
+                     (json_int_t)sum.dialogues, "turns", (json_int_t)sum.turns, "tokens",
+                     (json_int_t)sum.tokens, "shards", shards, "prepare", report);
     if (root == NULL) RAISE_DONE(NOMEM, "prepared.json");
     text = json_dumps(root, JSON_INDENT(2));
     if (text == NULL) RAISE_DONE(NOMEM, "prepared.json");
@@ -351,6 +414,7 @@ done:
     free(text);
     json_decref(root);
     json_decref(report);
+    json_decref(shards);
     return rc;
 }
 
@@ -382,7 +446,7 @@ err_t shard_writer_commit(struct shard_writer *w, const char *report_json)
 {
     struct shards *written;
     if (w->file.file >= 0) TRY(end_file(w));
-    if (w->dialogue_count == 0) RAISE(ARG, "%s: no dialogue to write", w->dir);
+    if (w->done_count == 0) RAISE(ARG, "%s: no dialogue to write", w->dir);
     TRY(write_prepared(w, report_json));
     /* Read back what will be published: digests, ranges and formats. */
     TRY(shards_open(&written, w->dir_tmp, true));
@@ -395,12 +459,13 @@ void shard_writer_close(struct shard_writer *w)
     if (w == NULL) return;
     const struct err_record cause = *err_last(); /* cleaning up must not hide why */
     shard_file_discard(&w->file);
-    if (w->tmp_is_ours && dir_remove(w->dir_tmp) != ERR_OK)
+    const bool keep = w->spec.keep && w->done_count > 0;
+    if (w->tmp_is_ours && !keep && dir_remove(w->dir_tmp) != ERR_OK)
         LOG_W("shard", "left behind: %s", err_last()->text);
     err_adopt(&cause);
     free(w->file_sources.name);
     free(w->file_topics.name);
     free(w->sources);
-    json_decref(w->shards);
+    free(w->done);
     free(w);
 }

@@ -16,11 +16,10 @@ static err_t grow(struct question *q, int64_t count)
 err_t question_set(struct question *q, const struct turn_text *turns, int64_t turn_count)
 {
     const struct dialogue_text dialogue = { .turns = turns, .turn_count = turn_count };
-    int64_t counts[CLEAN_RULES_MAX] = { 0 };
     q->turn_count = 0;
     q->reference = NULL;
     TRY(clean_load(&q->tidy, &dialogue));
-    clean_apply(&q->tidy, counts); /* a dialogue that trains nothing can still be answered */
+    clean_tidy(&q->tidy);
     TRY(grow(q, q->tidy.turn_count));
     int64_t count = q->tidy.turn_count;
     for (int64_t i = 0; i < count; i++) {

@@ -8,8 +8,8 @@
 #include "base/file.h"
 #include "data/commands.h"
 #include "data/prepare.h"
-#include "data/prepare_batch.h"
 #include "data/settings.h"
+#include "data/split.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -68,8 +68,8 @@ static void write_text(const char *path, const char *text)
 
 static int64_t count_of(const struct prepare_counts *c, const char *rule)
 {
-    for (int64_t i = 0; i < clean_rule_count(); i++)
-        if (strcmp(clean_rule_at(i)->name, rule) == 0) return c->rule[i];
+    for (int64_t i = 0; i < CLEAN_RULE_COUNT; i++)
+        if (strcmp(clean_rule_at(i)->name, rule) == 0) return c->found.count[i];
     fail_msg("no rule %s", rule);
     return -1;
 }
@@ -101,7 +101,8 @@ static void test_every_rule_counts(void **state)
     assert_int_equal(count_of(&c, "strip"), 2); /* the blank turn too */
     assert_int_equal(count_of(&c, "empty_turn"), 1);
     assert_int_equal(count_of(&c, "merge"), 2);
-    assert_int_equal(count_of(&c, "no_reply"), 3);
+    assert_int_equal(count_of(&c, "no_turn"), 1);
+    assert_int_equal(count_of(&c, "no_reply"), 2);
     assert_int_equal(count_of(&c, "counsellor_first"), 1);
     assert_int_equal(count_of(&c, "client_last"), 1);
     assert_int_equal(c.dialogues, 4);
@@ -177,7 +178,8 @@ static void test_same_for_any_threads(void **state)
     path_of(big, "many.json");
     assert_ok(file_replace(big, many.data, (int64_t)many.size));
     for (int64_t i = 0; i < COUNT_OF(threads); i++) {
-        const char *const settings[] = { threads[i], "data.tokens_per_shard=100000", NULL };
+        const char *const settings[] = { threads[i], "data.tokens_per_shard=100000",
+                                         "data.duplicates=keep", NULL };
         char name[32];
         snprintf(name, sizeof name, "threads-%d", (int)i);
         path_of(out, name);
@@ -197,14 +199,14 @@ static void test_splits(void **state)
     struct shards *s;
     char out[FILE_PATH_MAX];
     const char *const settings[] = { "data.validation_permyriad=2000", "data.test_permyriad=3000",
-                                     "data.split_seed=7", NULL };
+                                     "data.split_seed=7", "data.split=hash", NULL };
     int64_t counted[SPLIT_COUNT] = { 0 };
     path_of(out, "splits");
     assert_ok(prepare(&c, SAMPLE_CORPUS, out, settings));
     assert_ok(shards_open(&s, out, true));
     for (int64_t d = 0; d < shards_dialogue_count(s); d++) {
         const struct shard_dialogue *row = shards_dialogue(s, d);
-        assert_int_equal(row->split, prepare_split(7, row->hash, 2000, 3000));
+        assert_int_equal(row->split, split_by_place(split_place(7, row->hash), 2000, 3000));
         counted[row->split]++;
     }
     for (int i = 0; i < SPLIT_COUNT; i++) assert_int_equal(counted[i], c.split[i].dialogues);
@@ -214,16 +216,16 @@ static void test_splits(void **state)
     for (uint64_t i = 0; i < 10000; i++) {
         uint8_t hash[8];
         memcpy(hash, &i, sizeof hash);
-        drawn[prepare_split(42, hash, 100, 300)]++;
+        drawn[split_by_place(split_place(42, hash), 100, 300)]++;
     }
     assert_in_range(drawn[SPLIT_VALIDATION], 100 - 50, 100 + 50);
     assert_in_range(drawn[SPLIT_TEST], 300 - 85, 300 + 85);
     /* sha256(struct.pack("<Q", 42) + bytes(8)), its first 8 bytes little-endian, mod 10000, in
      * Python: 510 */
     const uint8_t zero[8] = { 0 };
-    assert_int_equal(prepare_split(42, zero, 511, 0), SPLIT_VALIDATION);
-    assert_int_equal(prepare_split(42, zero, 510, 1), SPLIT_TEST);
-    assert_int_equal(prepare_split(42, zero, 510, 0), SPLIT_TRAIN);
+    assert_int_equal(split_by_place(split_place(42, zero), 511, 0), SPLIT_VALIDATION);
+    assert_int_equal(split_by_place(split_place(42, zero), 510, 1), SPLIT_TEST);
+    assert_int_equal(split_by_place(split_place(42, zero), 510, 0), SPLIT_TRAIN);
 }
 
 static void test_settings(void **state)
@@ -271,11 +273,13 @@ static void test_settings(void **state)
 
 static void check_nothing_left(const char *name)
 {
-    char path[FILE_PATH_MAX], tmp[FILE_PATH_MAX + 8];
+    static const char *const suffixes[] = { "", ".tmp", ".work" };
+    char path[FILE_PATH_MAX], with[FILE_PATH_MAX + 8];
     path_of(path, name);
-    snprintf(tmp, sizeof tmp, "%s.tmp", path);
-    assert_false(dir_exists(path));
-    assert_false(dir_exists(tmp));
+    for (int64_t i = 0; i < COUNT_OF(suffixes); i++) {
+        snprintf(with, sizeof with, "%s%s", path, suffixes[i]);
+        assert_false(dir_exists(with));
+    }
 }
 
 static void test_nothing_usable(void **state)
@@ -292,7 +296,7 @@ static void test_nothing_usable(void **state)
     write_text(source, "[{\"messages\":[" USER("a") "]},{\"messages\":[]}]");
     assert_err(prepare(&c, source, out, NULL), FORMAT,
                "none of 2 dialogues can be used: bad "
-               "records 0, no_reply 2");
+               "records 0, no_turn 1, no_reply 1");
     write_text(source, "[{\"messages\":[" USER("a") "," HELP("b") "]},{\"messages\":[");
     assert_err(prepare(&c, source, out, NULL), FORMAT, "ends inside");
     check_nothing_left("useless");
@@ -303,7 +307,8 @@ static void test_faults(void **state)
     (void)state;
     char out[FILE_PATH_MAX];
     struct prepare_counts c;
-    const char *const some[] = { "data.max_dialogues=3", "data.replace=true", NULL };
+    const char *const some[] = { "data.max_dialogues=3", "data.replace=true", "data.resume=false",
+                                 NULL };
     path_of(out, "faults");
     fault_arm("", 0);
     for (int n = 1; n < 1000; n++) {
@@ -336,11 +341,12 @@ static void test_stopped(void **state)
     path_of(out, "stopped");
     for (int64_t questions = 0; questions < 262; questions += 29) {
         int64_t left = questions;
-        struct cfg *cfg = make_cfg(SAMPLE_CORPUS, out, NULL);
+        const char *const once[] = { "data.resume=false", NULL };
+        struct cfg *cfg = make_cfg(SAMPLE_CORPUS, out, once);
         assert_ok(prepare_options_from_cfg(&o, cfg));
         o.stop = stop_at;
         o.stop_context = &left;
-        assert_err(prepare_run(&c, &o), INTERRUPTED, "nothing was written");
+        assert_err(prepare_run(&c, &o), INTERRUPTED, "is as it was");
         check_nothing_left("stopped");
         prepare_options_clear(&o);
         cfg_close(cfg);
@@ -406,12 +412,12 @@ static void test_report(void **state)
     assert_ok(prepare_run(&c, &o));
     assert_ok(prepare_report_table(&text, &c, &o));
     assert_non_null(strstr(text.data, "260  dialogues (soulchat"));
-    for (int64_t i = 0; i < clean_rule_count(); i++)
+    for (int64_t i = 0; i < CLEAN_RULE_COUNT; i++)
         assert_non_null(strstr(text.data, clean_rule_at(i)->help));
     buf_reset(&text);
     assert_ok(prepare_report_json(&text, &c, &o));
     assert_non_null(strstr(text.data, "\"read\": 260"));
-    assert_non_null(strstr(text.data, "\"no_reply\": 0"));
+    assert_non_null(strstr(text.data, "\"no_reply\": 0")); /* of the source */
     buf_clear(&text);
     prepare_options_clear(&o);
     cfg_close(cfg);

@@ -4,6 +4,8 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "data/prepare.h"
+#include "data/sample_mix.h"
 #include "model/hf_folder.h"
 #include "train/resume.h"
 #include "train/validate.h"
@@ -24,7 +26,10 @@ static err_t open_data(struct run *r)
         .over_long_target = (enum over_long_target)cfg_enum(r->cfg, "batch.over_long_target"),
     };
     TRY(shards_open(&r->shards, cfg_str(r->cfg, "data.dir"), true));
-    TRY(sample_set_open(&r->train_set, r->shards, SPLIT_TRAIN, &limits));
+    TRY(prepare_check_shards(r->shards, r->cfg));
+    struct sample_mix mix;
+    TRY(sample_mix_parse(&mix, cfg_str(r->cfg, "batch.source_weights"), r->shards));
+    TRY(sample_set_open_mixed(&r->train_set, r->shards, SPLIT_TRAIN, &limits, &mix));
     if (sample_set_count(r->train_set) == 0)
         RAISE(USAGE,
               "%s: no training samples within batch.max_input = %lld and batch.max_target = %lld",

@@ -1,0 +1,263 @@
+/* Each cleaning rule: what it finds, what it leaves alone, and what its switch does. */
+#include "testing.h"
+
+#include "base/check.h"
+#include "data/clean.h"
+#include "data/clean_text.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* One dialogue of a question and replies, by turns: "?text" is the client's, "!text" the
+ * counsellor's, "#text" the system's; NULL ends it. */
+struct tidied {
+    struct clean_dialogue d;
+    struct clean_found found;
+    char text[2048]; /* the turns that are left, in the same form, joined by | */
+};
+
+static void tidy(struct tidied *t, const char *actions, const char *const *turns)
+{
+    struct clean_rules *rules;
+    struct turn_text texts[16];
+    int64_t count = 0;
+    for (; turns[count] != NULL; count++)
+        texts[count] = (struct turn_text){ turns[count][0] == '?'   ? ROLE_CLIENT
+                                           : turns[count][0] == '!' ? ROLE_COUNSELLOR
+                                                                    : ROLE_SYSTEM,
+                                           turns[count] + 1, (int64_t)strlen(turns[count] + 1) };
+    const struct dialogue_text from = { .turns = texts, .turn_count = count };
+    const struct clean_spec spec = { .actions = actions,
+                                     .client_name = "用户",
+                                     .counsellor_name = "心理咨询师" };
+    clean_clear(&t->d);
+    memset(t, 0, sizeof *t);
+    assert_ok(clean_rules_open(&rules, &spec));
+    assert_ok(clean_load(&t->d, &from));
+    clean_apply(rules, &t->d, &t->found);
+    clean_rules_close(rules);
+    if (t->d.dropped) {
+        strcpy(t->text, "dropped");
+        return;
+    }
+    for (int64_t i = 0; i < t->d.turn_count; i++) {
+        const struct clean_turn *turn = &t->d.turns[i];
+        snprintf(t->text + strlen(t->text), sizeof t->text - strlen(t->text), "%s%c%.*s%s%s",
+                 i ? "|" : "", turn->role == ROLE_CLIENT ? '?' : '!', (int)turn->size, turn->text,
+                 turn->flags & CLEAN_TURN_CONTEXT ? "<context>" : "",
+                 turn->flags & CLEAN_TURN_CRISIS ? "<crisis>" : "");
+    }
+}
+
+#define TURNS(...)                                                                                 \
+    (const char *const[]) { __VA_ARGS__, NULL }
+
+/* The rule found so much, and this is what is left. */
+#define assert_tidied(rule, times, actions, left, ...)                                             \
+    do {                                                                                           \
+        tidy(&t, actions, TURNS(__VA_ARGS__));                                                     \
+        assert_string_equal(t.text, left);                                                         \
+        assert_int_equal(t.found.count[rule], times);                                              \
+    } while (0)
+
+static struct tidied t; /* 50 KB of examples */
+
+static void test_form(void **state)
+{
+    (void)state;
+    assert_tidied(CLEAN_SYSTEM_TURN, 1, "", "?a|!b", "#x", "?a", "!b");
+    assert_tidied(CLEAN_LINE_END, 1, "", "?a\nb|!c", "?a\r\nb", "!c");
+    assert_tidied(CLEAN_NEWLINES, 1, "", "?a\nb|!c", "?a\n\n\nb", "!c");
+    assert_tidied(CLEAN_NEWLINES, 0, "newlines=off", "?a\n\nb|!c", "?a\n\nb", "!c");
+    assert_tidied(CLEAN_STRIP, 2, "", "?a|!c", "?\xe3\x80\x80 a\n", "!c ");
+    assert_tidied(CLEAN_EMPTY_TURN, 1, "", "?a|!c", "?a", "? ", "!c");
+    assert_tidied(CLEAN_MERGE, 1, "", "?a\nb|!c", "?a", "?b", "!c");
+    assert_tidied(CLEAN_CONTROL, 1, "", "?ab|!c",
+                  "?a\x01\xe2\x80\x8b\xc2\x85"
+                  "b\x7f",
+                  "!c");
+    assert_tidied(CLEAN_CONTROL, 0, "", "?👩‍⚕️|!c", "?👩‍⚕️",
+                  "!c"); /* joiners make emoji */
+    assert_tidied(CLEAN_NO_REPLY, 1, "", "dropped", "?a");
+    assert_tidied(CLEAN_NO_REPLY, 1, "", "dropped", "!a");
+    assert_tidied(CLEAN_COUNSELLOR_FIRST, 1, "", "!a|?b|!c", "!a", "?b", "!c");
+    assert_tidied(CLEAN_COUNSELLOR_FIRST, 1, "counsellor_first=fix", "?b|!c", "!a", "?b", "!c");
+    assert_tidied(CLEAN_COUNSELLOR_FIRST, 1, "counsellor_first=drop", "dropped", "!a", "?b", "!c");
+    assert_tidied(CLEAN_CLIENT_LAST, 1, "", "?a|!b|?c", "?a", "!b", "?c");
+    assert_tidied(CLEAN_CLIENT_LAST, 1, "client_last=fix", "?a|!b", "?a", "!b", "?c");
+    /* What is left must still have a reply. */
+    assert_tidied(CLEAN_NO_REPLY, 1, "counsellor_first=fix", "dropped", "!a", "?b");
+    clean_clear(&t.d);
+}
+
+static void test_no_turn(void **state)
+{
+    (void)state;
+    const char *const none[] = { NULL };
+    tidy(&t, "", none);
+    assert_true(t.d.dropped);
+    assert_int_equal(t.found.count[CLEAN_NO_TURN], 1);
+}
+
+static void test_characters(void **state)
+{
+    (void)state;
+    assert_tidied(CLEAN_HTML, 1, "", "?a\nb\n & <3 x<y|!c",
+                  "?<p class=\"x\">a<br/>b</p> &amp; &lt;3 x<y", "!c");
+    assert_tidied(CLEAN_HTML, 1, "", "?它's 你|!c", "?它&#39;s &#x4f60;", "!c");
+    assert_tidied(CLEAN_HTML, 0, "", "?<开心> a<d> c>d &c; &#0; &#xd800;|!c",
+                  "?<开心> a<d> c>d &c; &#0; &#xd800;", "!c");
+    assert_tidied(CLEAN_HTML, 0, "html=off", "?a<br>b|!c", "?a<br>b", "!c");
+    /* 你好 as UTF-8, read as Latin-1 and as Windows-1252. */
+    assert_tidied(CLEAN_MOJIBAKE, 1, "", "?你好|!c",
+                  "?\xc3\xa4\xc2\xbd\xc2\xa0\xc3\xa5\xc2\xa5\xc2\xbd", "!c");
+    assert_tidied(CLEAN_MOJIBAKE, 1, "", "?一|!c", "?ä¸\xe2\x82\xac", "!c");
+    assert_tidied(CLEAN_MOJIBAKE, 0, "", "?café à la|!c", "?café à la", "!c");
+    assert_tidied(CLEAN_GARBLED, 1, "", "dropped", "?a\xef\xbf\xbd", "!c");
+    assert_tidied(CLEAN_GARBLED, 1, "garbled=keep", "?锟斤拷|!c", "?锟斤拷", "!c");
+    assert_tidied(CLEAN_LONG_TURN, 0, "", "?你好|!c", "?你好", "!c");
+    clean_clear(&t.d);
+}
+
+static void test_speakers(void **state)
+{
+    (void)state;
+    assert_tidied(CLEAN_ROLE_NAME, 1, "", "?我很难过|!c", "?求助者： 我很难过", "!c");
+    assert_tidied(CLEAN_ROLE_NAME, 1, "", "?a|!b\nc", "?a", "!b\n医生：c");
+    assert_tidied(CLEAN_ROLE_NAME, 2, "", "?a|!b|?c|!d", "?用户：a", "!心理咨询师：b", "?c", "!d");
+    assert_tidied(CLEAN_ROLE_NAME, 1, "role_name=keep", "?求助者：a|!c", "?求助者：a", "!c");
+    assert_tidied(CLEAN_ROLE_OTHER, 1, "", "dropped", "?支持者：我理解", "!c");
+    /* A name amid a line divides it, whoever's it is. */
+    assert_tidied(CLEAN_ROLE_OTHER, 1, "", "dropped", "?怎么办？求助者：我难过", "!c");
+    assert_tidied(CLEAN_ROLE_OTHER, 1, "role_other=context", "?a|!b。求助者：c<context>|?d|!e",
+                  "?a", "!b。求助者：c", "?d", "!e");
+    /* What is said, and titles in ordinary talk. */
+    assert_tidied(CLEAN_ROLE_OTHER, 0, "", "?我的医生：他说。医生：多休息|!对咨询师：说",
+                  "?我的医生：他说。医生：多休息", "!对咨询师：说");
+    clean_clear(&t.d);
+}
+
+static void test_content(void **state)
+{
+    (void)state;
+    assert_tidied(CLEAN_PHONE, 1, "", "?[电话]|!c", "?13812345678", "!c");
+    assert_tidied(CLEAN_PHONE, 1, "phone=keep", "?13812345678|!c", "?13812345678", "!c");
+    assert_tidied(CLEAN_PHONE, 1, "phone=drop", "dropped", "?13812345678", "!c");
+    assert_tidied(CLEAN_PHONE, 0, "phone=off", "?13812345678 [邮箱]|!c", "?13812345678 ab@cd.com",
+                  "!c");
+    assert_tidied(CLEAN_IDENTITY_AI, 1, "", "?a|!作为一个AI，我不会<context>|?b|!c", "?a",
+                  "!作为一个AI，我不会", "?b", "!c");
+    assert_tidied(CLEAN_IDENTITY_AI, 0, "", "?作为一个AI|!c", "?作为一个AI", "!c");
+    assert_tidied(CLEAN_IDENTITY_AI, 1, "", "dropped", "?a",
+                  "!我是人工智能"); /* no reply is left */
+    assert_tidied(CLEAN_IDENTITY_NAMED, 1, "identity_named=drop", "dropped", "?a",
+                  "!你好，我是国家二级心理咨询师。");
+    assert_tidied(CLEAN_IDENTITY_NAMED, 0, "", "?a|!我是高二开始求助心理咨询师的", "?a",
+                  "!我是高二开始求助心理咨询师的");
+    assert_tidied(CLEAN_IDENTITY_NAMED, 0, "", "?a|!可以说：“我是心理咨询师，", "?a",
+                  "!可以说：“我是心理咨询师，");
+    assert_tidied(CLEAN_CRISIS, 2, "", "?我想自杀，割腕<crisis>|!不要轻生<crisis>",
+                  "?我想自杀，割腕", "!不要轻生");
+    assert_tidied(CLEAN_CRISIS, 1, "crisis=keep", "?我想自杀|!c", "?我想自杀", "!c");
+    assert_tidied(CLEAN_CRISIS, 1, "crisis=drop", "dropped", "?我想自杀", "!c");
+    assert_tidied(CLEAN_CRISIS, 0, "", "?减轻生活压力，想死你了|!跳楼价", "?减轻生活压力，想死你了",
+                  "!跳楼价");
+    clean_clear(&t.d);
+}
+
+static void test_examples(void **state)
+{
+    (void)state;
+    tidy(&t, "",
+         TURNS("?a 13812345678", "!c", "?d\r\ne", "!f", "?自杀", "!f", "?自残", "!f", "?自伤", "!f",
+               "?跳楼", "!f"));
+    assert_int_equal(t.found.example_count[CLEAN_PHONE], 1);
+    assert_string_equal(t.found.example[CLEAN_PHONE][0].before, "a 13812345678");
+    assert_string_equal(t.found.example[CLEAN_PHONE][0].after, "a [电话]");
+    assert_string_equal(t.found.example[CLEAN_LINE_END][0].before, "d  e");
+    assert_int_equal(t.found.count[CLEAN_CRISIS], 4);
+    assert_int_equal(t.found.example_count[CLEAN_CRISIS], CLEAN_EXAMPLES_MAX);
+    struct clean_found sum = { .count = { 0 } };
+    clean_found_add(&sum, &t.found);
+    clean_found_add(&sum, &t.found);
+    assert_int_equal(sum.count[CLEAN_CRISIS], 8);
+    assert_int_equal(sum.example_count[CLEAN_CRISIS], CLEAN_EXAMPLES_MAX);
+    assert_int_equal(sum.example_count[CLEAN_PHONE], 2);
+    clean_clear(&t.d);
+}
+
+static void open_rules(struct clean_rules **r, const char *actions, int64_t long_turn)
+{
+    const struct clean_spec spec = { .actions = actions, .long_turn = long_turn };
+    assert_ok(clean_rules_open(r, &spec));
+}
+
+static void test_switches(void **state)
+{
+    (void)state;
+    struct clean_rules *r;
+    const struct {
+        const char *actions, *message;
+    } bad[] = {
+        { "crisis", "rule=action" },
+        { "crises=drop", "no rule crises" },
+        { "crisis=mask", "this rule has: off keep tag drop" },
+        { "crisis=explode", "this rule has" },
+        { "merge=off", "this rule has: fix" },
+        { "crisis=drop,crisis=keep", "twice" },
+    };
+    for (int64_t i = 0; i < COUNT_OF(bad); i++) {
+        const struct clean_spec spec = { .actions = bad[i].actions };
+        assert_err(clean_rules_open(&r, &spec), USAGE, bad[i].message);
+        assert_null(r);
+    }
+    char hex[5][SHA256_HEX_SIZE];
+    const struct {
+        const char *actions;
+        int64_t long_turn;
+    } sets[] = {
+        { "", 0 }, { "crisis=tag", 2000 }, { "crisis=drop", 0 }, { "", 100 }, { "url=off", 0 }
+    };
+    for (int64_t i = 0; i < COUNT_OF(sets); i++) {
+        open_rules(&r, sets[i].actions, sets[i].long_turn);
+        clean_rules_sha256(hex[i], r);
+        clean_rules_close(r);
+    }
+    assert_string_equal(hex[0], hex[1]); /* the standard, said or not */
+    for (int a = 1; a < 5; a++)
+        for (int b = a + 1; b < 5; b++) assert_string_not_equal(hex[a], hex[b]);
+    /* Every rule has a name of its own, and its standard action is allowed. */
+    for (int64_t i = 0; i < CLEAN_RULE_COUNT; i++) {
+        assert_true(clean_rule_at(i)->allowed >> clean_rule_at(i)->standard & 1);
+        for (int64_t k = 0; k < i; k++)
+            assert_string_not_equal(clean_rule_at(i)->name, clean_rule_at(k)->name);
+    }
+}
+
+static void test_tidy(void **state)
+{
+    (void)state;
+    struct clean_dialogue d = { 0 };
+    const struct turn_text turns[] = { { ROLE_SYSTEM, "x", 1 },
+                                       { ROLE_CLIENT, " 13812345678\n\na", 15 },
+                                       { ROLE_CLIENT, "自杀", 6 },
+                                       { ROLE_COUNSELLOR, " ", 1 } };
+    const struct dialogue_text from = { .turns = turns, .turn_count = COUNT_OF(turns) };
+    assert_ok(clean_load(&d, &from));
+    clean_tidy(&d);
+    assert_int_equal(d.turn_count, 1);
+    assert_int_equal(d.turns[0].size, 11 + 1 + 1 + 1 + 6);
+    assert_memory_equal(d.turns[0].text, "13812345678\na\n自杀", 20);
+    clean_clear(&d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_form),       cmocka_unit_test(test_no_turn),
+        cmocka_unit_test(test_characters), cmocka_unit_test(test_speakers),
+        cmocka_unit_test(test_content),    cmocka_unit_test(test_examples),
+        cmocka_unit_test(test_switches),   cmocka_unit_test(test_tidy),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
