@@ -228,6 +228,69 @@ static void test_splits(void **state)
     assert_int_equal(split_by_place(split_place(42, zero), 510, 0), SPLIT_TRAIN);
 }
 
+/* What the rules say about turns reaches the shards: no target for one kept as context, flags. */
+static void test_turn_flags(void **state)
+{
+    (void)state;
+    char source[FILE_PATH_MAX], out[FILE_PATH_MAX];
+    struct prepare_counts c;
+    struct shards *s;
+    path_of(source, "flags.json");
+    path_of(out, "flags");
+    write_text(source,
+               "[{\"messages\":[" USER("我想自杀") "," HELP("作为一个AI，我不懂") "," USER(
+                   "唉") "," HELP("我在") "]},{\"messages\":[" USER("你好") "," HELP("好") "]}]");
+    assert_ok(prepare(&c, source, out, NULL));
+    assert_int_equal(c.samples, 2);
+    assert_int_equal(c.crisis_dialogues, 1);
+    assert_ok(shards_open(&s, out, true));
+    assert_int_equal(shards_dialogue(s, 0)->flags, DIALOGUE_CRISIS);
+    assert_int_equal(shards_dialogue(s, 1)->flags, 0);
+    assert_int_equal(shards_turn(s, 0, 0)->flags & TURN_CRISIS, TURN_CRISIS);
+    assert_int_equal(shards_turn(s, 0, 2)->flags & TURN_CRISIS, 0);
+    assert_int_equal(shards_turn(s, 0, 1)->target_off, -1);
+    assert_true(shards_turn(s, 0, 1)->ctx_len > 0);
+    assert_true(shards_turn(s, 0, 3)->target_off >= 0);
+    shards_close(s);
+}
+
+/* Every topic has its share of validation and test, to one dialogue. */
+static void test_stratified(void **state)
+{
+    (void)state;
+    char source[FILE_PATH_MAX], out[FILE_PATH_MAX];
+    struct prepare_counts c;
+    struct shards *s;
+    struct buf text = { 0 };
+    const char *const settings[] = { "data.validation_permyriad=1000", "data.test_permyriad=2000",
+                                     NULL };
+    enum { TOPICS = 9 };
+    int64_t all[TOPICS] = { 0 }, got[TOPICS][SPLIT_COUNT] = { 0 };
+    for (int i = 0; i < 600; i++)
+        assert_ok(buf_printf(
+            &text, "{\"topic\":\"t%d\",\"messages\":[" USER("%d%d%d") "," HELP("b") "]}\n",
+            i % 5 == 0 ? 0 : i % TOPICS, i * 7919, i * i + 12345, i * 104729));
+    path_of(source, "strata.jsonl");
+    path_of(out, "strata");
+    write_text(source, text.data);
+    buf_clear(&text);
+    assert_ok(prepare(&c, source, out, settings));
+    assert_ok(shards_open(&s, out, true));
+    for (int64_t d = 0; d < shards_dialogue_count(s); d++) {
+        const int topic = shards_topic(s, d)[1] - '0';
+        all[topic]++;
+        got[topic][shards_dialogue(s, d)->split]++;
+    }
+    shards_close(s);
+    for (int t = 0; t < TOPICS; t++) {
+        assert_true(all[t] > 30);
+        assert_in_range(10 * got[t][SPLIT_VALIDATION] + 10, all[t], all[t] + 20);
+        assert_in_range(10 * got[t][SPLIT_TEST] + 10, 2 * all[t], 2 * all[t] + 20);
+    }
+    assert_int_equal(c.split[SPLIT_VALIDATION].dialogues, (c.dialogues + 5) / 10);
+    assert_int_equal(c.split[SPLIT_TEST].dialogues, (2 * c.dialogues + 5) / 10);
+}
+
 static void test_settings(void **state)
 {
     (void)state;
@@ -430,6 +493,8 @@ int main(void)
         cmocka_unit_test(test_stored_text),
         cmocka_unit_test(test_same_for_any_threads),
         cmocka_unit_test(test_splits),
+        cmocka_unit_test(test_turn_flags),
+        cmocka_unit_test(test_stratified),
         cmocka_unit_test(test_settings),
         cmocka_unit_test(test_nothing_usable),
         cmocka_unit_test(test_faults),
