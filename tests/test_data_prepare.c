@@ -452,7 +452,9 @@ static void test_interrupt(void **state)
         assert_false(dir_exists(tmp));
         if (rc == ERR_INTERRUPTED || !dir_exists(out)) {
             assert_int_not_equal(rc, ERR_OK);
-            check_nothing_left("interrupted");
+            assert_false(dir_exists(out));
+            snprintf(tmp, sizeof tmp, "%s.work", out); /* what a later run may go on from */
+            if (dir_exists(tmp)) assert_ok(dir_remove(tmp));
             continue;
         }
         corpus_sha256(sha256,
