@@ -452,7 +452,7 @@ static void test_interrupt(void **state)
         assert_false(dir_exists(tmp));
         if (rc == ERR_INTERRUPTED || !dir_exists(out)) {
             assert_int_not_equal(rc, ERR_OK);
-            check_nothing_left("interrupted");
+            assert_false(dir_exists(out)); /* the work folder may be there, to go on from */
             continue;
         }
         corpus_sha256(sha256,
