@@ -324,7 +324,7 @@ static void test_settings(void **state)
     assert_err(prepare(&c, both, out, NULL), FORMAT, "x.json:2 (byte ");
     const char *const skip[] = { "data.on_bad_record=skip", NULL };
     assert_ok(prepare(&c, both, out, skip));
-    assert_int_equal(c.source[0].form, CORPUS_SOULCHAT);
+    assert_int_equal(c.source[0].form, CORPUS_OPENAI);
     assert_int_equal(c.source[1].form, CORPUS_SMILE);
     assert_int_equal(c.bad_records, 1);
     struct shards *s;
