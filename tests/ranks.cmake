@@ -12,6 +12,8 @@ foreach(subject comm rendezvous watchdog)
   target_compile_definitions(test_train_${subject} PRIVATE
                              RANKS_PROGRAM="$<TARGET_FILE:ranks_program>")
   add_dependencies(test_train_${subject} ranks_program)
+  # They tell the dead from the slow by the clock: nothing else may take the cores meanwhile.
+  set_tests_properties(test_train_${subject} PROPERTIES RUN_SERIAL ON)
 endforeach()
 
 # NCCL without GPUs.
