@@ -321,14 +321,16 @@ static err_t call_rank0(struct rendezvous *meeting, const struct rendezvous_args
 static err_t visit_meeting(struct rendezvous *meeting, const struct rendezvous_args *args)
 {
     const double deadline_s = time_now_s() + args->timeout_s;
-    char text[ERR_TEXT_MAX];
+    char text[ERR_TEXT_MAX] = "";
     for (;;) {
         const err_t rc = call_rank0(meeting, args, deadline_s);
         if (rc == ERR_OK) break;
-        snprintf(text, sizeof text, "%s", err_last()->text);
+        /* A try that the deadline cuts short tells less than the one before it. */
+        const bool cut_short = text[0] != '\0' && time_now_s() >= deadline_s;
+        if (!cut_short) snprintf(text, sizeof text, "%s", err_last()->text);
         if (meeting->fds[0] >= 0) close(meeting->fds[0]);
         meeting->fds[0] = -1;
-        if (rc != ERR_NOTFOUND) RAISE(COMM, "rank 0 at %s:%d: %s", args->host, args->port, text);
+        if (rc != ERR_NOTFOUND && !cut_short) RAISE(COMM, "rank 0 at %s:%d: %s", args->host, args->port, text);
         if (time_now_s() + PAUSE_MS * 1e-3 >= deadline_s)
             RAISE(COMM,
                   "rank 0 was not to be found at %s:%d within %g s: %s; MASTER_ADDR and "
