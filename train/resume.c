@@ -27,6 +27,26 @@ err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root, b
     return ERR_OK;
 }
 
+err_t resume_lanes(int64_t *lanes, const char *ckpt_root)
+{
+    int64_t *steps, count;
+    TRY(ckpt_list(&steps, &count, ckpt_root));
+    for (int64_t i = 0; i < count; i++) {
+        char dir[FILE_PATH_MAX];
+        struct ckpt_state state;
+        err_t rc = ckpt_path(dir, ckpt_root, steps[i]);
+        if (rc == ERR_OK) {
+            rc = ckpt_state_read(&state, dir);
+            if (rc == ERR_OK) *lanes = state.lanes;
+            ckpt_state_clear(&state);
+        }
+        if (rc == ERR_OK) break;
+        LOG_D("train", "no lanes in %s: %s", dir, err_last()->text); /* said when it is chosen */
+    }
+    free(steps);
+    return ERR_OK;
+}
+
 static bool is_in(const char *key, const char *section)
 {
     return strncmp(key, section, strlen(section)) == 0;
@@ -42,7 +62,8 @@ static bool is_about_this_start(const char *key)
 {
     static const char *const keys[] = { "train.out",         "train.threads",
                                         "train.keep_last",   "train.log_every",
-                                        "train.activations", "train.moments_place" };
+                                        "train.activations", "train.moments_place",
+                                        "train.zero" };
     for (int64_t i = 0; i < COUNT_OF(keys); i++)
         if (strcmp(key, keys[i]) == 0) return true;
     return false;

@@ -24,6 +24,9 @@ struct run;
  */
 MUST_USE err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root,
                            bool resume);
+/* batch.lanes of the run in this folder, all of whose checkpoints have the same; *lanes stays where
+ * there is none that can be read. */
+MUST_USE err_t resume_lanes(int64_t *lanes, const char *ckpt_root);
 /* Load dir into an opened run; ERR_USAGE names the first setting, model size or corpus that
  * differs. */
 MUST_USE err_t resume_from(struct run *run, const char *dir);

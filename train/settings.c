@@ -25,6 +25,10 @@ static const struct cfg_row rows[] = {
     { "train.update", CFG_ENUM, "step", 0, 0, "step|backward",
       "backward = each layer as soon as its gradient is ready, one micro-batch a step, so that "
       "gradients of two layers are kept instead of all" },
+    { "train.zero", CFG_ENUM, "auto", 0, 0, "auto|0|1|2|3",
+      "what ranks share instead of each having all: 1 = optimizer state, 2 = and send gradients "
+      "during the backward pass, 3 = and the layers' weights; auto = the lowest that fits; same "
+      "bits" },
     { "train.activations", CFG_ENUM, "keep", 0, 0, "keep|lean|recompute",
       "keep = every activation; lean = recompute norms and GELU; recompute = whole layers: same "
       "bits, less memory" },
