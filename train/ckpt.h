@@ -10,14 +10,16 @@
  *                                      elements in row-major order), and the same of exp_avg_sq
  *         state.json                   struct ckpt_state (ckpt_state.c)
  *         MANIFEST.json                file -> bytes, sha256, crc32c of every 16 MiB; written last
+ *     run/ckpt/best.json               which step had the lowest validation loss, if that is kept
  * File NNNN holds a fixed range of the parameter table: rows in order, a new file where the weights
  * of one would pass 2 GiB in f32. Tensors have their logical shapes, without padding. The bytes
  * depend on the state alone, and not on how weights and state are laid out or where they are kept.
  * Weights are in the precision that they are trained in; where there is a master, that is what the
  * model has learned (hf_checkpoint.h reads it).
  *
- * Saving: everything goes to step-....tmp; every file and the folder are fsynced; the manifest is
- * written; the folder is renamed and its parent fsynced. Only then are older checkpoints pruned.
+ * Saving: everything goes to step-....tmp, where rank 0 creates the files and every rank writes the
+ * parts that it keeps; every file and the folder are fsynced; the manifest is written; the folder
+ * is renamed and its parent fsynced. Only then are older checkpoints pruned.
  * After a failure before the rename the older ones are as they were and the temporary folder is
  * gone; a failure of the last fsync leaves the new one in place, whole, but perhaps not durable.
  * A folder on its way out is first renamed to step-....tmp too, so that whatever has the name
@@ -97,9 +99,10 @@ struct ckpt_manifest {
 };
 void ckpt_manifest_clear(struct ckpt_manifest *m);
 
-/* What the manifest of this folder must say: every file but the manifest itself is read. */
-MUST_USE err_t ckpt_manifest_measure(struct ckpt_manifest *out, const char *dir, int64_t step);
-MUST_USE err_t ckpt_manifest_write(struct buf *out, const struct ckpt_manifest *m);
+/* Add what it must say of the file dir/name, which is read. */
+MUST_USE err_t ckpt_manifest_measure(struct ckpt_manifest *m, const char *dir, const char *name);
+/* The text, appended; files are put in order. */
+MUST_USE err_t ckpt_manifest_write(struct buf *out, struct ckpt_manifest *m);
 /* ERR_UNSUPPORTED: another version; ERR_FORMAT. Clear *out also after a failure. */
 MUST_USE err_t ckpt_manifest_parse(struct ckpt_manifest *out, const char *text, int64_t size,
                                    const char *name);
@@ -126,6 +129,9 @@ MUST_USE err_t ckpt_newest(char dir[FILE_PATH_MAX], bool *found, const char *roo
  * Newer ones are damaged ones that were passed over: they neither count nor go; training replaces
  * them as it gets there. */
 MUST_USE err_t ckpt_prune(const char *root, int64_t step, int64_t keep_last, int64_t best);
+/* The step that root/best.json marks (struct ckpt_keep), where there still is its folder; else -1,
+ * with an infinite loss. */
+MUST_USE err_t ckpt_best(int64_t *step, double *loss, const char *root);
 /* Remove temporary folders, such as a killed program leaves. */
 MUST_USE err_t ckpt_remove_leftovers(const char *root);
 

@@ -41,7 +41,7 @@ static bool decides_the_numbers(const char *key)
 static bool is_about_this_start(const char *key)
 {
     static const char *const keys[] = { "train.out",         "train.threads",
-                                        "train.keep_last",   "train.log_every",
+                                        "train.keep_last",   "train.keep_best",     "train.log_every",
                                         "train.activations", "train.moments_place" };
     for (int64_t i = 0; i < COUNT_OF(keys); i++)
         if (strcmp(key, keys[i]) == 0) return true;
@@ -111,7 +111,7 @@ err_t resume_from(struct run *r, const char *dir)
     struct ckpt_state state;
     TRY_DONE(ckpt_state_read(&state, dir));
     TRY_DONE(check_state(r, &state, dir));
-    TRY_DONE(ckpt_load(dir, &state.formats, r->optim));
+    TRY_DONE(ckpt_load(dir, &state.formats, r->optim, NULL));
     r->state.step = r->step_first = r->step_saved = state.step;
     r->state.updates = state.updates;
     r->state.samples = state.samples;

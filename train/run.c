@@ -295,7 +295,10 @@ void run_close(struct run *r)
 
 err_t run_save(struct run *r)
 {
-    TRY(ckpt_save(r->ckpt_root, &r->state, r->optim, cfg_int(r->cfg, "train.keep_last")));
+    const struct ckpt_keep keep = { .last = cfg_int(r->cfg, "train.keep_last"),
+                                    .best = cfg_bool(r->cfg, "train.keep_best"),
+                                    .validation_loss = NAN };
+    TRY(ckpt_save(r->ckpt_root, &r->state, r->optim, &keep, NULL));
     r->step_saved = r->state.step;
     return ERR_OK;
 }
