@@ -171,12 +171,12 @@ static err_t read_best(int64_t *step, double *loss, const char *path)
     if (rc == ERR_OK && root == NULL) rc = ckpt_json_failure(&error, path);
     if (root != NULL &&
         json_unpack_ex(root, &error, 0, "{s:I, s:F}", "step", &found, "validation_loss", loss) != 0)
-        LOG_W("ckpt", "%s: %s: its mark is not used", path, error.text);
-    else
-        *step = found;
+        rc = err_raise(ERR_FORMAT, __FILE__, __LINE__, "%s: %s", path, error.text);
+    if (rc == ERR_OK) *step = found;
     json_decref(root);
     buf_clear(&text);
-    return rc;
+    if (rc == ERR_FORMAT) LOG_W("ckpt", "no mark of the best one: %s", err_last()->text);
+    return rc == ERR_FORMAT ? ERR_OK : rc;
 }
 
 static err_t write_best(const char *path, int64_t step, double loss)
