@@ -72,7 +72,7 @@ static err_t validate_now(struct loop *l)
               "step %lld: validation loss %g: the weights are no longer usable and were "
               "not saved; go on from an older checkpoint with a lower train.lr",
               (long long)step, v.loss);
-    l->validation_loss = v.loss;
+    l->validation_loss = run->validation_loss = v.loss;
     if (step == 0)
         LOG_I("train",
               "before the first step: validation loss %.4f over %lld tokens of %lld samples",
@@ -116,6 +116,7 @@ static void advance(struct run *run, const struct step_result *r)
 {
     struct ckpt_state *state = &run->state;
     const struct step_plan *plan = &r->plan;
+    run->validation_loss = NAN;
     state->step++;
     state->updates++;
     state->samples += plan->sample_count;

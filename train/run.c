@@ -12,7 +12,6 @@
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -291,31 +290,6 @@ static err_t join_ranks(struct run *r, const struct ranks_place *place)
                                                        .part_count = COUNT_OF(parts) });
 }
 
-/* What rank 0 found, for all. */
-struct found {
-    bool found;
-    char dir[FILE_PATH_MAX];
-};
-
-static err_t find_checkpoint(struct run *r, struct found *found, bool resume)
-{
-    err_t rc = ERR_OK;
-    struct comm *comm = r->zero.comm;
-    struct found *all = NULL;
-    if (r->zero.rank == 0) {
-        TRY(lock_folder(r));
-        TRY(resume_find(found->dir, &found->found, r->ckpt_root, resume));
-    }
-    if (comm == NULL) return ERR_OK;
-    all = calloc((size_t)r->zero.size, sizeof *all);
-    if (all == NULL) RAISE(NOMEM, "%lld ranks: no memory", (long long)r->zero.size);
-    TRY_DONE(comm_gather_host(comm, all, found, sizeof *found));
-    *found = all[0];
-done:
-    free(all);
-    return rc;
-}
-
 /* ---- life cycle ---- */
 
 static err_t open_checked(struct run *r, bool resume, int64_t ranks)
@@ -334,23 +308,26 @@ static err_t open_checked(struct run *r, bool resume, int64_t ranks)
 
 err_t run_open_ranked(struct run *r, struct cfg *cfg, bool resume, const struct ranks_place *place)
 {
-    struct found found = { .found = false };
+    char dir[FILE_PATH_MAX] = "";
+    bool found = false;
     memset(r, 0, sizeof *r);
     r->metrics.fd = r->lock_fd = -1;
+    r->validation_loss = NAN;
     r->cfg = cfg;
     TRY(open_checked(r, resume, place->size));
     TRY(open_device(r, place));
     TRY(join_ranks(r, place));
     TRY(zero_open(&r->zero, r->ranks != NULL ? r->ranks->comm : NULL, choose_stage(r),
                   r->batch.lanes));
-    TRY(find_checkpoint(r, &found, resume));
+    if (r->zero.rank == 0) TRY(lock_folder(r));
+    TRY(resume_find(dir, &found, r->ckpt_root, resume, zero_ckpt(&r->zero)));
     TRY(open_model(r));
-    if (found.found)
-        TRY(resume_from(r, found.dir));
+    if (found)
+        TRY(resume_from(r, dir));
     else
         TRY(load_weights(r));
     if (run_is_done(r) || r->zero.rank != 0) return ERR_OK;
-    return open_records(r, found.found);
+    return open_records(r, found);
 }
 
 err_t run_open(struct run *r, struct cfg *cfg, bool resume)
@@ -389,8 +366,10 @@ void run_close(struct run *r)
 
 err_t run_save(struct run *r)
 {
-    TRY(zero_save(&r->zero, r->ckpt_root, &r->state, r->optim,
-                  cfg_int(r->cfg, "train.keep_last")));
+    const struct ckpt_keep keep = { .last = cfg_int(r->cfg, "train.keep_last"),
+                                    .best = cfg_bool(r->cfg, "train.keep_best"),
+                                    .validation_loss = r->validation_loss };
+    TRY(ckpt_save(r->ckpt_root, &r->state, r->optim, &keep, zero_ckpt(&r->zero)));
     r->step_saved = r->state.step;
     return ERR_OK;
 }

@@ -61,6 +61,8 @@ static const struct cfg_row rows[] = {
     { "train.save_every", CFG_INT, "1000", 0, 1e9, NULL,
       "checkpoint every so many steps and at the end; 0 = at the end only (steps)" },
     { "train.keep_last", CFG_INT, "3", 1, 1e6, NULL, "checkpoints kept, newest first (count)" },
+    { "train.keep_best", CFG_BOOL, "false", 0, 0, NULL,
+      "keep the checkpoint with the lowest validation loss, too" },
     { "train.log_every", CFG_INT, "1", 1, 1e6, NULL,
       "a line of metrics.jsonl every so many steps (steps)" },
     { "bench.hidden", CFG_INT, "512", 8, 65536, NULL, "hidden width of the benchmark's model" },

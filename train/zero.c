@@ -15,6 +15,12 @@ err_t zero_check_lanes(int64_t lane_count, int64_t ranks)
           (long long)lane_count, (long long)ranks, (long long)lane_count, (long long)ranks);
 }
 
+static void owned(const void *context, int64_t row, int64_t *first, int64_t *count)
+{
+    const struct zero *z = context;
+    owner_row(first, count, &z->owner, z->target.params, row, z->rank);
+}
+
 /* ---- life cycle ---- */
 
 err_t zero_open(struct zero *z, struct comm *comm, int stage, int64_t lane_count)
@@ -23,6 +29,7 @@ err_t zero_open(struct zero *z, struct comm *comm, int stage, int64_t lane_count
     ASSERT(stage >= 0 && stage <= ZERO_STAGE_MAX);
     if (comm == NULL || comm_size(comm) == 1) return ERR_OK;
     z->comm = comm;
+    z->ckpt = (struct ckpt_ranks){ .comm = comm, .owned = owned, .context = z };
     z->stage = stage;
     z->rank = comm_rank(comm);
     z->size = comm_size(comm);
@@ -112,6 +119,21 @@ err_t zero_spread_weights(struct zero *z)
     if (z->comm == NULL || z->stage == 0) return ERR_OK;
     note(z, "spread weights");
     return exchange_spread(&z->exchange, &z->target.weights);
+}
+
+/* ---- checkpoints ---- */
+
+const struct ckpt_ranks *zero_ckpt(const struct zero *z) { return z->comm ? &z->ckpt : NULL; }
+
+const struct ckpt_ranks *zero_ckpt_loading(const struct zero *z)
+{
+    return z->stage > 0 ? zero_ckpt(z) : NULL;
+}
+
+err_t zero_loaded(struct zero *z)
+{
+    (void)z;
+    return ERR_OK;
 }
 
 /* ---- scalars ---- */

@@ -50,6 +50,7 @@ struct zero {
     double *gathered;     /* [size * gathered_capacity] losses of all ranks */
     int64_t gathered_capacity;
     struct optim_target target; /* for optim_create_on */
+    struct ckpt_ranks ckpt;
 };
 
 /* ERR_USAGE names both numbers where the ranks do not share the lanes evenly. */
@@ -75,9 +76,11 @@ MUST_USE err_t zero_spread_weights(struct zero *z);
 
 /* Each of `values` was computed by one rank, and is 0 on the others: now all have all. */
 MUST_USE err_t zero_sum_losses(struct zero *z, double *values, int64_t count);
-/* ckpt_save by rank 0, with what the others own; called by every rank. */
-MUST_USE err_t zero_save(struct zero *z, const char *root, const struct ckpt_state *state,
-                         struct optim *optim, int64_t keep_last);
+/* What this rank has, for checkpoints: of saving and finding them; and of loading them, after
+ * which zero_loaded completes what ranks have in common. NULL: everything. */
+const struct ckpt_ranks *zero_ckpt(const struct zero *z);
+const struct ckpt_ranks *zero_ckpt_loading(const struct zero *z);
+MUST_USE err_t zero_loaded(struct zero *z);
 
 /* Whether any rank says so. */
 MUST_USE err_t zero_any(struct zero *z, bool *flag);
