@@ -63,6 +63,24 @@ struct zero {
 /* ERR_USAGE names both numbers where the ranks do not share the lanes evenly. */
 MUST_USE err_t zero_check_lanes(int64_t lane_count, int64_t ranks);
 
+/* What the choice of a stage goes by. */
+struct zero_need {
+    const struct glm_config *config;
+    const struct glm_options *options; /* of the model on one rank */
+    const struct optim_format *state;
+    int64_t lane_count;
+};
+/* Bytes on the device that rank `rank` of `size` takes at a stage: model, gradients, optimizer
+ * state, exchanges; what libraries take is not in it. ERR_ARG, ERR_NOMEM. */
+MUST_USE err_t zero_bytes(int64_t *bytes, const struct zero_need *need, struct dev *dev, int stage,
+                          int64_t rank, int64_t size);
+/* The lowest stage that fits into the device of every rank, with ZERO_SPARE of its memory to spare;
+ * where none does, the highest. On the host, whose memory ranks share, the lowest that has no
+ * part of the state twice: 1. Called by every rank. */
+#define ZERO_SPARE 0.05
+MUST_USE err_t zero_choose(int *stage, const struct zero_need *need, struct dev *dev,
+                           struct comm *comm);
+
 /* Which lanes are ours; `comm` NULL: all. Close it also after a failure, when the communicator is
  * closed; closing a zeroed struct does nothing. */
 MUST_USE err_t zero_open(struct zero *z, struct comm *comm, int stage, int64_t lane_count);
