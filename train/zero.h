@@ -7,8 +7,9 @@
  *     ... glm_create, lanes_init_part ...
  *     TRY(zero_attach(&z, glm, &lanes, lane_count)); // and optim_create_on z.target
  *     for each step:
- *     TRY(zero_begin(&z, step, micro_count));
- *     ... lanes z.lane_first .. z.lane_end - 1, the last micro-batch with zero_hooks ...
+ *     zero_begin(&z, step);
+ *     ... lanes z.lane_first .. z.lane_end - 1, zero_idle before the first micro-batch, zero_hooks
+ *         for the last ...
  *     TRY(zero_sum(&z, &grads));                     // gradients where this rank needs them
  *     TRY(zero_sum_losses(&z, losses, count));
  *     ... norm, update ...
@@ -92,8 +93,11 @@ MUST_USE err_t zero_attach(struct zero *z, struct glm *glm, struct lanes *lanes,
                            int64_t lane_count);
 void zero_close(struct zero *z);
 
-/* Step `step` (0-based) begins; micro_count [lanes] of every rank. */
-MUST_USE err_t zero_begin(struct zero *z, int64_t step, const int64_t *micro_count);
+/* Step `step` (0-based) begins. */
+void zero_begin(struct zero *z, int64_t step);
+/* The first lane has begun: what this rank does for passes that only others run; micro_count
+ * [lanes] of all ranks. */
+MUST_USE err_t zero_idle(struct zero *z, const int64_t *micro_count);
 /* This rank runs no forward pass while others do. */
 MUST_USE err_t zero_idle_forward(struct zero *z);
 /* Let the pass of the last micro-batch of the last lane send gradients as they are ready, where
