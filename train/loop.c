@@ -146,8 +146,7 @@ static err_t run_steps(struct loop *l)
     while (run->state.step < run->total_steps) {
         bool stop = stop_requested();
         TRY(zero_any(&run->zero, &stop));
-        if (stop)
-            RAISE(INTERRUPTED, "stopped before step %lld", (long long)run->state.step + 1);
+        if (stop) RAISE(INTERRUPTED, "stopped before step %lld", (long long)run->state.step + 1);
         TRY(step_run(run, &l->memory, &result, run->state.step));
         advance(run, &result);
         show_step(l, &result);

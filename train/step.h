@@ -56,8 +56,8 @@ void step_memory_clear(struct step_memory *m);
 /*
  * Run step `step` (0-based) and apply its update; run->state is read, not advanced. Or, with
  * weights and optimizer state as they were: ERR_INTERRUPTED, a stop was requested (one rank alone;
- * several stop between steps); ERR_NUMERIC, loss or gradient norm is not finite (but see above); errors of reading samples. After errors of
- * the device, weights and state are undefined.
+ * several stop between steps); ERR_NUMERIC, loss or gradient norm is not finite (but see above);
+ * errors of reading samples. After errors of the device, weights and state are undefined.
  */
 MUST_USE err_t step_run(struct run *run, struct step_memory *memory, struct step_result *out,
                         int64_t step);
