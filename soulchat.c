@@ -18,6 +18,7 @@
 #include "model/commands.h"
 #include "model/settings.h"
 #include "train/commands.h"
+#include "train/ranks.h"
 #include "train/settings.h"
 #include "train/settings_plan.h"
 
@@ -83,7 +84,10 @@ static int report(err_t rc)
         for (int i = 0; i < rec->frame_count; i++)
             fprintf(stderr, "  %s at %s:%d %s\n", i == 0 ? err_name(rc) : "", rec->frames[i].file,
                     rec->frames[i].line, rec->frames[i].expr);
-    return rc == ERR_USAGE ? 2 : rc == ERR_INTERRUPTED ? 130 : 1;
+    return rc == ERR_USAGE         ? 2
+           : rc == ERR_INTERRUPTED ? 130
+           : rc == ERR_COMM        ? RANKS_STATUS_LOST
+                                   : 1;
 }
 
 int main(int argc, char **argv)

@@ -6,6 +6,9 @@
  *     TRY_DONE(step_run(&run, &memory, &result, run.state.step));   // run.h
  *     step_memory_clear(&memory);
  *
+ * Of several ranks, each runs the lanes that are its own (zero.h), and all decide the same: losses
+ * and norm are everyone's.
+ *
  * While the device works on one micro-batch the host fills and queues the next. The step waits
  * once, for losses and norm, and then queues the update: a failure of that appears in a later call.
  *
@@ -52,9 +55,9 @@ void step_memory_clear(struct step_memory *m);
 
 /*
  * Run step `step` (0-based) and apply its update; run->state is read, not advanced. Or, with
- * weights and optimizer state as they were: ERR_INTERRUPTED, a stop was requested; ERR_NUMERIC,
- * loss or gradient norm is not finite (but see above); errors of reading samples. After errors of
- * the device, weights and state are undefined.
+ * weights and optimizer state as they were: ERR_INTERRUPTED, a stop was requested (one rank alone;
+ * several stop between steps); ERR_NUMERIC, loss or gradient norm is not finite (but see above);
+ * errors of reading samples. After errors of the device, weights and state are undefined.
  */
 MUST_USE err_t step_run(struct run *run, struct step_memory *memory, struct step_result *out,
                         int64_t step);

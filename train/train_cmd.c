@@ -1,16 +1,19 @@
 /* soulchat train: from a prepared corpus and a model folder to checkpoints. */
 #include "train/commands.h"
 
+#include "base/env.h"
 #include "base/log.h"
 #include "base/stop.h"
 #include "train/loop.h"
 #include "train/run.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct cli_option options[] = {
     { "resume", NULL, "continue from the newest valid checkpoint of train.out" },
+    { "ranks", "N", "as N processes of this machine, a GPU each where train.device is cuda" },
     { NULL, NULL, NULL },
 };
 
@@ -18,7 +21,8 @@ static const struct cli_spec spec = {
     .command = "train",
     .purpose = "Fine-tune all parameters of a model on a prepared corpus.",
     .example = "soulchat train --config configs/tiny.yaml\n"
-               "soulchat train --config configs/tiny.yaml --resume --train.steps=2000",
+               "soulchat train --config configs/tiny.yaml --resume --train.steps=2000\n"
+               "soulchat train --config configs/chatglm-6b.yaml --ranks 8",
     .options = options,
     .sections = "train|batch|model|data",
 };
@@ -41,8 +45,19 @@ static void announce_formats(const struct run *run)
                        "unit in a weight's last place are lost");
 }
 
+static void announce_ranks(const struct run *run)
+{
+    const struct zero *zero = &run->zero;
+    if (zero->comm == NULL) return;
+    LOG_I("train", "ranks: %lld over %s, %lld lanes each, train.zero %d, gradient buffers %lld",
+          (long long)zero->size, comm_kind(zero->comm),
+          (long long)(zero->lane_end - zero->lane_first), zero->stage,
+          (long long)run->lanes.buffer_count);
+}
+
 static void announce(const struct run *run)
 {
+    announce_ranks(run);
     const struct glm_config *config = glm_config(run->glm);
     const struct sample_counts *counts = sample_set_counts(run->train_set);
     LOG_I("train", "model: %lld parameters, %lld layers, hidden %lld, %s, %s",
@@ -58,16 +73,11 @@ static void announce(const struct run *run)
     announce_formats(run);
 }
 
-err_t cmd_train(struct cfg *cfg, int argc, char **argv)
+static err_t train(struct cfg *cfg, bool resume, const struct ranks_place *place)
 {
-    struct cli_args args;
     struct run run;
-    bool help_shown = false;
-    TRY(cli_parse(&args, &help_shown, &spec, cfg, argc, argv));
-    if (help_shown) return ERR_OK;
-
     stop_catch();
-    err_t rc = run_open(&run, cfg, cli_option(&args, &spec, "resume") != NULL);
+    err_t rc = run_open_ranked(&run, cfg, resume, place);
     if (rc == ERR_OK && run_is_done(&run)) {
         LOG_I("train", "nothing to do: %s is at step %lld of %lld; a higher train.steps trains on",
               cfg_str(cfg, "train.out"), (long long)run.state.step, (long long)run.total_steps);
@@ -78,6 +88,63 @@ err_t cmd_train(struct cfg *cfg, int argc, char **argv)
             LOG_I("train", "done: step %lld; export it with: soulchat export %s OUT_DIR",
                   (long long)run.state.step, cfg_str(cfg, "train.out"));
     }
+    rc = run_leave(&run, rc);
     run_close(&run);
     return rc;
+}
+
+/* The processes of this machine, and how they ended; each has said itself what went wrong. */
+static err_t launch(int64_t ranks, int argc, char **argv)
+{
+    int status;
+    char **words = calloc((size_t)argc + 2, sizeof *words);
+    char program[] = "soulchat";
+    if (words == NULL) RAISE(NOMEM, "%lld ranks: no memory", (long long)ranks);
+    words[0] = program;
+    memcpy(words + 1, argv, (size_t)argc * sizeof *words);
+    const err_t rc = ranks_launch(&status, ranks, words);
+    free(words);
+    if (rc == ERR_OK && status != 0) exit(status);
+    return rc;
+}
+
+static err_t read_ranks(int64_t *out, const char *text)
+{
+    char *end;
+    *out = 1;
+    if (text == NULL) return ERR_OK;
+    const long value = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || value < 1 || value > COMM_SIZE_MAX)
+        RAISE(USAGE, "--ranks %s: expected a number from 1 to %d", text, COMM_SIZE_MAX);
+    *out = value;
+    return ERR_OK;
+}
+
+/* Of several ranks the first speaks, and the others where something is wrong. */
+static err_t log_as(const struct ranks_place *place)
+{
+    char name[LOG_NAME_MAX];
+    if (place->size == 1) return ERR_OK;
+    snprintf(name, sizeof name, "rank %lld", (long long)place->rank);
+    log_set_name(place->rank > 0 ? name : "");
+    return place->rank > 0 && env_get("SOULCHAT_LOG") == NULL ? log_init("warn") : ERR_OK;
+}
+
+err_t cmd_train(struct cfg *cfg, int argc, char **argv)
+{
+    struct cli_args args;
+    struct ranks_place place;
+    int64_t ranks;
+    bool help_shown = false;
+    TRY(cli_parse(&args, &help_shown, &spec, cfg, argc, argv));
+    if (help_shown) return ERR_OK;
+    const char *wanted = cli_option(&args, &spec, "ranks");
+    TRY(read_ranks(&ranks, wanted));
+    TRY(ranks_find(&place));
+    if (place.launcher == NULL && ranks > 1) return launch(ranks, argc, argv);
+    if (place.launcher != NULL && wanted != NULL && ranks != place.size)
+        RAISE(USAGE, "--ranks is %lld, and %s has started %lld ranks; leave --ranks out",
+              (long long)ranks, place.launcher, (long long)place.size);
+    TRY(log_as(&place));
+    return train(cfg, cli_option(&args, &spec, "resume") != NULL, &place);
 }
