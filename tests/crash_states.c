@@ -14,9 +14,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SECTOR    512
-#define BELOW_MAX 768
-#define ROOT      0 /* its inode */
+#define SECTOR     512
+#define LATE_CALLS 24
+#define BELOW_MAX  768
+#define ROOT       0 /* its inode */
 
 /* ---- the state before ---- */
 
@@ -328,7 +329,10 @@ int64_t crash_state(const struct crash *c, const char *root, uint64_t seed)
     for (int64_t i = 0; i < c->entry_count; i++)
         add_entry(&n.live.entry, &n.live.count, c->entry[i].folder, c->entry[i].name,
                   c->entry[i].inode);
-    const int64_t done = (int64_t)(draw(&n) * (double)(c->change_count + 1));
+    /* Half of all among the last calls, where names change and old things go. */
+    const int64_t all = c->change_count, late = min_i64(all, LATE_CALLS);
+    const int64_t done = draw(&n) < 0.5 ? (int64_t)(draw(&n) * (double)(all + 1))
+                                        : all - (int64_t)(draw(&n) * (double)(late + 1));
     n.chance = floor(draw(&n) * 5.0) / 4.0; /* none, some, all */
     for (int64_t i = 0; i < done; i++) {
         const bool durable = c->change[i].sync_index < done;

@@ -13,7 +13,6 @@
 #include "train/ckpt.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,7 +90,9 @@ static const char *step_dir(const char *root, int64_t step)
 
 static err_t save(struct ckpt_rig *r, const char *root, int64_t keep_last)
 {
-    const struct ckpt_keep keep = { .last = keep_last, .best = true, .validation_loss = 1.0 };
+    const struct ckpt_keep keep = { .last = keep_last,
+                                    .best = keep_last < 9,
+                                    .validation_loss = 1.0 / (double)(1 + r->state.step) };
     return ckpt_save(root, &r->state, r->optim, &keep, NULL);
 }
 
@@ -397,8 +398,6 @@ int main(int argc, char **argv)
     };
     /* In memory where that is possible: thousands of saves would wait for a disk. */
     if (access("/dev/shm", W_OK) == 0) setenv("TMPDIR", "/dev/shm", 0);
-    /* Allocations of the JSON library are ours, too. */
-    json_set_alloc_funcs(malloc, free);
     assert_ok(log_init("off"));
     if (argc > 1) {
         campaign(strtoll(argv[1], NULL, 10), argc > 2 ? strtoull(argv[2], NULL, 10) : 1);

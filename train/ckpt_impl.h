@@ -6,8 +6,6 @@
 #include "model/safetensors.h"
 #include "train/ckpt.h"
 
-#include <jansson.h>
-
 #define CKPT_PIECE_BYTES (4 << 20) /* device to file in pieces of this size */
 #define CKPT_WEIGHT_PART (-1)      /* beside enum optim_part: the weights themselves */
 #define CKPT_TENSOR_MAX  (24 + GLM_NAME_MAX)
@@ -65,10 +63,6 @@ MUST_USE err_t ckpt_agree(const struct ckpt_ranks *ranks, err_t rc, int64_t *sum
  * messages. */
 MUST_USE err_t ckpt_manifest_add(struct ckpt_file **out, struct ckpt_manifest *m, const char *name,
                                  const char *where);
-/* What jansson could not parse: a fault of the text, or want of memory, which says nothing about
- * it. */
-MUST_USE err_t ckpt_json_failure(const json_error_t *error, const char *name);
-
 /* ---- digests of one file, from its bytes in order ---- */
 
 struct ckpt_meter {

@@ -2,8 +2,10 @@
 #include "train/ckpt_impl.h"
 
 #include "base/num.h"
+#include "model/json_in.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,8 +152,11 @@ static err_t parse_file(struct ckpt_file *f, json_t *entry, const char *name)
     json_t *crcs;
     json_error_t error;
     if (json_unpack_ex(entry, &error, 0, "{s:I, s:s, s:o !}", "bytes", &bytes, "sha256", &sha256,
-                       "crc32c", &crcs) != 0)
-        RAISE(FORMAT, "%s: %s: %s", name, f->name, error.text);
+                       "crc32c", &crcs) != 0) {
+        char where[FILE_PATH_MAX + CKPT_NAME_MAX + 2];
+        snprintf(where, sizeof where, "%s: %s", name, f->name);
+        return json_in_failure(&error, where);
+    }
     if (bytes < 0 || strspn(sha256, "0123456789abcdef") != SHA256_HEX_SIZE - 1 ||
         strlen(sha256) != SHA256_HEX_SIZE - 1)
         RAISE(FORMAT, "%s: %s: bytes %lld, sha256 \"%.80s\": not a size and a digest", name,
@@ -191,7 +196,7 @@ static err_t parse(struct ckpt_manifest *m, json_t *root, const char *name)
               (long long)json_integer_value(version), SOULCHAT_VERSION, CKPT_VERSION);
     if (json_unpack_ex(root, &error, 0, "{s:i, s:I, s:o !}", "version", &ignored, "step", &step,
                        "files", &files) != 0)
-        RAISE(FORMAT, "%s: %s", name, error.text);
+        return json_in_failure(&error, name);
     if (step < 0 || !json_is_object(files) || json_object_get(files, "state.json") == NULL)
         RAISE(FORMAT, "%s: step %lld, or files without state.json", name, (long long)step);
     m->step = step;
@@ -210,18 +215,11 @@ err_t ckpt_manifest_parse(struct ckpt_manifest *out, const char *text, int64_t s
 {
     json_error_t error;
     *out = (struct ckpt_manifest){ .step = 0 };
-    json_t *root = json_loadb(text, (size_t)size, JSON_REJECT_DUPLICATES, &error);
-    if (root == NULL) return ckpt_json_failure(&error, name);
+    json_t *root = json_in_load(&error, text, size);
+    if (root == NULL) return json_in_failure(&error, name);
     const err_t rc = parse(out, root, name);
     json_decref(root);
     return rc;
-}
-
-err_t ckpt_json_failure(const json_error_t *error, const char *name)
-{
-    if (json_error_code(error) == json_error_out_of_memory)
-        RAISE(NOMEM, "%s: no memory to read it", name);
-    RAISE(FORMAT, "%s: line %d: %s", name, error->line, error->text);
 }
 
 /* ---- a folder against its manifest ---- */
