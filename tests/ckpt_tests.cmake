@@ -10,3 +10,9 @@ if(TARGET test_train_ckpt_crash)
     target_link_options(test_train_ckpt_crash PRIVATE -Wl,--wrap=${call})
   endforeach()
 endif()
+if(SOULCHAT_WITH_HDF5 AND SOULCHAT_WITH_SENTENCEPIECE)
+  add_test(NAME e2e_ckpt COMMAND bash ${CMAKE_SOURCE_DIR}/tests/e2e/ckpt.sh
+           WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(e2e_ckpt PROPERTIES TIMEOUT 600 SKIP_RETURN_CODE 77
+                       ENVIRONMENT "SOULCHAT=$<TARGET_FILE:soulchat>;OMP_WAIT_POLICY=passive")
+endif()

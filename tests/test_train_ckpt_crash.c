@@ -197,8 +197,8 @@ static void campaign(int64_t count, uint64_t seed)
     for (int64_t i = 0; i < COUNT_OF(scenarios); i++) {
         struct recorded rec;
         record(&rec, &r, &scenarios[i]);
-        const struct tally t =
-            run_states(&rec, CRASH_AS_RECORDED, count / COUNT_OF(scenarios), seed);
+        const struct tally t = run_states(&rec, CRASH_AS_RECORDED, count / COUNT_OF(scenarios),
+                                          seed + (uint64_t)(i * count));
         print_message("%s: %lld calls, %lld states: %lld lost, %lld bad, %lld the new one\n",
                       scenarios[i].name, (long long)shim_recorded()->count, (long long)t.states,
                       (long long)t.lost, (long long)t.bad, (long long)t.newer);

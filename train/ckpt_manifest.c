@@ -262,19 +262,47 @@ static err_t check_step(const struct ckpt_manifest *m, const char *dir)
     return ERR_OK;
 }
 
-err_t ckpt_verify(const char *dir)
+err_t ckpt_manifest_read(struct ckpt_manifest *out, const char *dir)
 {
     err_t rc = ERR_OK;
     char path[FILE_PATH_MAX];
     struct buf text = { 0 };
-    struct ckpt_manifest manifest = { .step = 0 };
+    *out = (struct ckpt_manifest){ .step = 0 };
     TRY_DONE(path_join(path, dir, CKPT_MANIFEST));
     TRY_DONE(file_read_all(&text, path, MANIFEST_BYTES_MAX));
-    TRY_DONE(ckpt_manifest_parse(&manifest, text.data, (int64_t)text.size, path));
-    for (int64_t i = 0; i < manifest.file_count; i++) TRY_DONE(check_file(&manifest.file[i], dir));
-    TRY_DONE(check_step(&manifest, dir));
+    TRY_DONE(ckpt_manifest_parse(out, text.data, (int64_t)text.size, path));
 done:
-    ckpt_manifest_clear(&manifest);
     buf_clear(&text);
     return rc;
 }
+
+static err_t check_size(const struct ckpt_file *want, const char *dir)
+{
+    char path[FILE_PATH_MAX];
+    struct file_reader reader;
+    TRY(path_join(path, dir, want->name));
+    TRY(file_reader_open(&reader, path));
+    const int64_t bytes = reader.size;
+    file_reader_close(&reader);
+    if (bytes != want->bytes)
+        RAISE(FORMAT, "%s: %lld bytes; the manifest says %lld", path, (long long)bytes,
+              (long long)want->bytes);
+    return ERR_OK;
+}
+
+static err_t check_folder(const char *dir,
+                          err_t (*check)(const struct ckpt_file *want, const char *dir))
+{
+    err_t rc = ERR_OK;
+    struct ckpt_manifest manifest;
+    TRY_DONE(ckpt_manifest_read(&manifest, dir));
+    for (int64_t i = 0; i < manifest.file_count; i++) TRY_DONE(check(&manifest.file[i], dir));
+    TRY_DONE(check_step(&manifest, dir));
+done:
+    ckpt_manifest_clear(&manifest);
+    return rc;
+}
+
+err_t ckpt_verify(const char *dir) { return check_folder(dir, check_file); }
+
+err_t ckpt_verify_sizes(const char *dir) { return check_folder(dir, check_size); }
