@@ -25,7 +25,7 @@ says "f32, moments f32" list "$a"
 says '"last": true' list "$scratch/a" --json
 
 # By default the same run has the same bytes, but for where it lies.
-says " 0 differences" diff "$scratch/a" "$scratch/same"
+says "0 differences in" diff "$scratch/a" "$scratch/same"
 says "settings  train.out" diff "$scratch/a" "$scratch/same"
 says "differ, by" diff "$scratch/a" "$scratch/b"
 says "settings  train.lr" diff "$a/step-00000002" "$b/step-00000002"
@@ -44,7 +44,8 @@ expect 1 "1 of 2 checkpoints are not whole" ckpt list "$scratch/a" --full
 expect 1 "1 of 2 checkpoints are not whole" ckpt verify "$scratch/a"
 grep -q "NOT WHOLE: .*optim.0000.safetensors: crc32c" "$scratch/out" || fail "no cause named"
 truncate -s -1 "$a/step-00000004/model.0000.safetensors"
-expect 1 "2 of 2 checkpoints are not whole" ckpt list "$scratch/a"
+expect 1 "1 of 2 checkpoints are not whole" ckpt list "$scratch/a"
+expect 1 "2 of 2 checkpoints are not whole" ckpt list "$scratch/a" --full
 
 expect 2 "expected \`verify PATH\`" ckpt
 expect 2 "expected \`verify PATH\`" ckpt diff "$scratch/a"
