@@ -2,6 +2,7 @@
 
 #include "base/rng.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,4 +77,61 @@ void ckpt_rig_set(struct ckpt_rig *r, int64_t step)
     free(values);
     r->state.step = r->state.updates = step;
     r->state.samples = r->state.stream_index = 80 * step;
+}
+
+err_t ckpt_rig_save(struct ckpt_rig *r, const char *root, int64_t step, int64_t keep_last)
+{
+    const struct ckpt_keep keep = { .last = keep_last };
+    ckpt_rig_set(r, step);
+    return ckpt_save(micro_path(root), &r->state, r->optim, &keep, NULL);
+}
+
+/* ---- folders ---- */
+
+const char *ckpt_step_dir(const char *root, int64_t step)
+{
+    static char dir[4][FILE_PATH_MAX];
+    static int turn;
+    char *out = dir[turn++ % 4];
+    assert_ok(ckpt_path(out, micro_path(root), step));
+    return out;
+}
+
+/* The names in a folder, sorted, each followed by a blank. */
+const char *ckpt_names_in(const char *root)
+{
+    static char text[4096];
+    struct dirent **names;
+    const int count = scandir(micro_path(root), &names, NULL, alphasort);
+    assert_true(count >= 0);
+    text[0] = '\0';
+    for (int i = 0; i < count; i++) {
+        if (names[i]->d_name[0] != '.') strcat(strcat(text, names[i]->d_name), " ");
+        free(names[i]);
+    }
+    free(names);
+    return text;
+}
+
+void ckpt_read_file(struct buf *out, const char *dir, const char *name)
+{
+    char path[FILE_PATH_MAX];
+    assert_ok(path_join(path, dir, name));
+    assert_ok(file_read_all(out, path, 1 << 26));
+}
+
+const char *const ckpt_files[CKPT_FILES] = { "MANIFEST.json", "model.0000.safetensors",
+                                             "optim.0000.safetensors", "state.json" };
+
+void ckpt_assert_same(const char *dir_a, const char *dir_b)
+{
+    for (int64_t i = 0; i < CKPT_FILES; i++) {
+        struct buf a = { 0 }, b = { 0 };
+        ckpt_read_file(&a, dir_a, ckpt_files[i]);
+        ckpt_read_file(&b, dir_b, ckpt_files[i]);
+        assert_int_equal(a.size, b.size);
+        assert_memory_equal(a.data, b.data, a.size);
+        buf_clear(&a);
+        buf_clear(&b);
+    }
 }

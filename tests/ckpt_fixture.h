@@ -25,5 +25,18 @@ void ckpt_rig_open_padded(struct ckpt_rig *r, const struct glm_config *config,
 void ckpt_rig_close(struct ckpt_rig *r);
 /* Step, weights and state become functions of `step`; padding is left alone. */
 void ckpt_rig_set(struct ckpt_rig *r, int64_t step);
+/* That, saved below testing_dir()/root. */
+MUST_USE err_t ckpt_rig_save(struct ckpt_rig *r, const char *root, int64_t step, int64_t keep_last);
+
+/* Of a checkpoint of such a model, in order. */
+#define CKPT_FILES 4
+extern const char *const ckpt_files[CKPT_FILES];
+
+/* testing_dir()/root/step-XXXXXXXX; good for four calls. */
+const char *ckpt_step_dir(const char *root, int64_t step);
+/* The names in a folder, sorted, each followed by a blank; good until the next call. */
+const char *ckpt_names_in(const char *root);
+void ckpt_read_file(struct buf *out, const char *dir, const char *name);
+void ckpt_assert_same(const char *dir_a, const char *dir_b);
 
 #endif

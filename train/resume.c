@@ -40,9 +40,10 @@ static bool decides_the_numbers(const char *key)
 
 static bool is_about_this_start(const char *key)
 {
-    static const char *const keys[] = { "train.out",         "train.threads",
-                                        "train.keep_last",   "train.keep_best",     "train.log_every",
-                                        "train.activations", "train.moments_place" };
+    static const char *const keys[] = { "train.out",          "train.threads",
+                                        "train.keep_last",    "train.keep_best",
+                                        "train.log_every",    "train.activations",
+                                        "train.moments_place" };
     for (int64_t i = 0; i < COUNT_OF(keys); i++)
         if (strcmp(key, keys[i]) == 0) return true;
     return false;
