@@ -316,6 +316,25 @@ static void test_every_byte_flipped(void **state)
     ckpt_rig_close(&r);
 }
 
+/* Files that are large enough for several threads: the first damaged one is named, each time. */
+static void test_large_files(void **state)
+{
+    (void)state;
+    struct glm_config config = grain_config();
+    struct ckpt_rig r;
+    config.vocab_size = 80000;
+    ckpt_rig_open(&r, &config);
+    assert_ok(ckpt_rig_save(&r, "large", 7, 1));
+    const char *dir = ckpt_step_dir("large", 7);
+    assert_ok(ckpt_verify(dir));
+    damage(dir, "state.json");
+    assert_err(ckpt_verify(dir), FORMAT, "state.json");
+    damage(dir, "model.0000.safetensors");
+    damage(dir, "optim.0000.safetensors");
+    for (int i = 0; i < 20; i++) assert_err(ckpt_verify(dir), FORMAT, "model.0000.safetensors");
+    ckpt_rig_close(&r);
+}
+
 static void test_every_length(void **state)
 {
     (void)state;
@@ -552,6 +571,7 @@ int main(void)
         cmocka_unit_test(test_write_refused),
         cmocka_unit_test(test_file_in_the_way),
         cmocka_unit_test(test_every_byte_flipped),
+        cmocka_unit_test(test_large_files),
         cmocka_unit_test(test_every_length),
         cmocka_unit_test(test_step_of_another_state),
         cmocka_unit_test(test_newest),

@@ -63,6 +63,14 @@ MUST_USE err_t ckpt_agree(const struct ckpt_ranks *ranks, err_t rc, int64_t *sum
  * messages. */
 MUST_USE err_t ckpt_manifest_add(struct ckpt_file **out, struct ckpt_manifest *m, const char *name,
                                  const char *where);
+typedef err_t ckpt_file_work(struct ckpt_file *file, const char *dir);
+/* `work` on every file, in several threads where they have `bytes` enough in all. The failure of
+ * the first in the list that fails; those after it may be left. */
+MUST_USE err_t ckpt_each_file(struct ckpt_manifest *m, const char *dir, int64_t bytes,
+                              ckpt_file_work *work);
+/* Size and digests of dir/file->name. */
+MUST_USE err_t ckpt_file_measure(struct ckpt_file *file, const char *dir);
+
 /* ---- digests of one file, from its bytes in order ---- */
 
 struct ckpt_meter {
@@ -70,7 +78,7 @@ struct ckpt_meter {
     struct sha256 sha;
     uint32_t crc; /* of the block that is not full */
 };
-/* ERR_NOMEM. `file` is borrowed until ckpt_meter_end; it is zero but for its name. */
+/* ERR_NOMEM. `file` is borrowed until ckpt_meter_end; only its name is used. */
 MUST_USE err_t ckpt_meter_begin(struct ckpt_meter *meter, struct ckpt_file *file, int64_t bytes);
 void ckpt_meter_add(struct ckpt_meter *meter, const void *bytes, int64_t size);
 void ckpt_meter_end(struct ckpt_meter *meter);
