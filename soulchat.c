@@ -36,6 +36,7 @@ static const struct {
     { "inspect", cmd_inspect, "a look into a prepared corpus, its samples and batches" },
     { "plan", cmd_plan, "memory and time of a training setup on a card" },
     { "train", cmd_train, "fine-tune all parameters, with checkpoints and resume" },
+    { "ckpt", cmd_ckpt, "checkpoints: verify, list, compare" },
     { "export", cmd_export, "a checkpoint as a Hugging Face folder" },
     { "generate", cmd_generate, "replies for a file of conversations" },
     { "chat", cmd_chat, "a conversation in the terminal" },

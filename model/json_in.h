@@ -13,6 +13,11 @@
 
 /* Yours; json_decref it. The text must be one object. ERR_FORMAT with line and column. */
 MUST_USE err_t json_in_parse(json_t **out, const char *text, int64_t size, const char *name);
+/* json_loadb, duplicate keys refused; NULL: json_in_failure. */
+json_t *json_in_load(json_error_t *error, const char *text, int64_t size);
+/* What jansson says of the text that json_in_load read last on this thread: ERR_NOMEM, which speaks
+ * of this machine alone, or ERR_FORMAT, "name: line: text". */
+MUST_USE err_t json_in_failure(const json_error_t *error, const char *name);
 /* A whole file; ERR_NOTFOUND, ERR_IO, ERR_FORMAT (also for a Git LFS pointer). */
 MUST_USE err_t json_in_file(json_t **out, const char *path, int64_t bytes_max);
 

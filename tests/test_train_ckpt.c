@@ -1,14 +1,12 @@
 /* ckpt.h: what is saved comes back to the bit; nothing that goes wrong harms what was saved before;
  * no damage goes unseen. */
-#include "train_fixture.h"
+#include "ckpt_fixture.h"
 
 #include "base/check.h"
 #include "base/fault.h"
 #include "base/log.h"
-#include "base/rng.h"
 #include "train/ckpt.h"
 
-#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,144 +17,7 @@
 
 static const struct ckpt_keep one = { .last = 1 };
 
-/* ---- a model with state in it ---- */
-
-struct rig {
-    struct dev *dev;
-    struct glm *glm;
-    struct optim *optim;
-    struct ckpt_state state;
-};
-
-static void rig_open_padded(struct rig *r, const struct glm_config *config,
-                            enum optim_moments moments, int64_t ranks, int64_t vocab_multiple)
-{
-    const struct glm_options options = { .dtype = DTYPE_F32,
-                                         .train = true,
-                                         .rows_max = 128,
-                                         .segments_max = 1,
-                                         .targets_max = 1,
-                                         .ranks = ranks,
-                                         .vocab_multiple = vocab_multiple };
-    const struct optim_options optim = {
-        .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .moments = moments
-    };
-    memset(r, 0, sizeof *r);
-    assert_ok(dev_open(&r->dev, "cpu", 1));
-    assert_ok(glm_create(&r->glm, r->dev, config, &options));
-    assert_ok(optim_create(&r->optim, r->glm, &optim));
-    r->state.formats = formats_stored(&optim_plan_of(r->optim)->format);
-    r->state.model = *config;
-    r->state.lanes = 1;
-    r->state.seed = 42;
-    strcpy(r->state.program, SOULCHAT_VERSION);
-    memset(r->state.corpus_sha256, 'c', SHA256_HEX_SIZE - 1);
-    strcpy(r->state.tokenizer_dir, "models/chatglm");
-    assert_ok(buf_puts(&r->state.settings, "train:\n  steps: 12 # 训练\n"));
-}
-
-static void rig_open(struct rig *r, const struct glm_config *config)
-{
-    rig_open_padded(r, config, OPTIM_MOMENTS_F32, 1, 0);
-}
-
-static void rig_close(struct rig *r)
-{
-    ckpt_state_clear(&r->state);
-    optim_close(r->optim);
-    glm_close(r->glm);
-    dev_close(r->dev);
-}
-
-/* Any numbers: of a part of the state, or, with kind = OPTIM_PARTS, the weights. */
-static void fill(void *out, dtype_t dtype, int64_t step, int64_t row, int kind, int64_t count)
-{
-    const uint64_t stream = (uint64_t)RNG_TEST | (uint64_t)(1000 * step + 10 * row + kind) << 8;
-    for (int64_t e = 0; e < count; e++) {
-        if (dtype == DTYPE_U8)
-            ((uint8_t *)out)[e] = (uint8_t)rng_u64(4, stream, (uint64_t)e);
-        else
-            ((float *)out)[e] = (float)rng_normal(4, stream, (uint64_t)e);
-    }
-}
-
-/* Step, weights and state become functions of `step`; padding is left alone. */
-static void rig_set(struct rig *r, int64_t step)
-{
-    const struct glm_params *params = glm_params(r->glm);
-    const struct optim_plan *plan = optim_plan_of(r->optim);
-    float *values = malloc((size_t)params->element_count * sizeof *values);
-    for (int64_t i = 0; i < params->count; i++) {
-        fill((float *)glm_weights(r->glm).data + glm_layout(r->glm)->offset[i], DTYPE_F32, step, i,
-             OPTIM_PARTS, params->row[i].count);
-        for (int p = 0; p < OPTIM_PARTS; p++) {
-            const enum optim_part part = (enum optim_part)p;
-            const int64_t count = optim_part_count(plan, params, part, i);
-            fill(values, optim_part_dtype(&plan->format, part), step, i, p, count);
-            assert_ok(optim_write_state(r->optim, part, i, 0, values, count));
-        }
-    }
-    free(values);
-    r->state.step = r->state.updates = step;
-    r->state.samples = r->state.stream_index = 80 * step;
-}
-
-static err_t save(struct rig *r, const char *root, int64_t step, int64_t keep_last)
-{
-    const struct ckpt_keep keep = { .last = keep_last };
-    rig_set(r, step);
-    return ckpt_save(micro_path(root), &r->state, r->optim, &keep, NULL);
-}
-
-/* ---- folders ---- */
-
-static const char *step_dir(const char *root, int64_t step)
-{
-    static char dir[4][FILE_PATH_MAX];
-    static int turn;
-    char *out = dir[turn++ % 4];
-    assert_ok(ckpt_path(out, micro_path(root), step));
-    return out;
-}
-
-/* The names in a folder, sorted, each followed by a blank. */
-static const char *names_in(const char *root)
-{
-    static char text[4096];
-    struct dirent **names;
-    const int count = scandir(micro_path(root), &names, NULL, alphasort);
-    assert_true(count >= 0);
-    text[0] = '\0';
-    for (int i = 0; i < count; i++) {
-        if (names[i]->d_name[0] != '.') strcat(strcat(text, names[i]->d_name), " ");
-        free(names[i]);
-    }
-    free(names);
-    return text;
-}
-
-static void read_file(struct buf *out, const char *dir, const char *name)
-{
-    char path[FILE_PATH_MAX];
-    assert_ok(path_join(path, dir, name));
-    assert_ok(file_read_all(out, path, 1 << 26));
-}
-
-static const char *const files[] = { "MANIFEST.json", "model.0000.safetensors",
-                                     "optim.0000.safetensors", "state.json" };
-
-static void assert_same_bytes(const char *dir_a, const char *dir_b)
-{
-    for (int64_t i = 0; i < COUNT_OF(files); i++) {
-        struct buf a = { 0 }, b = { 0 };
-        read_file(&a, dir_a, files[i]);
-        read_file(&b, dir_b, files[i]);
-        assert_int_equal(a.size, b.size);
-        assert_memory_equal(a.data, b.data, a.size);
-        buf_clear(&a);
-        buf_clear(&b);
-    }
-}
+/* ---- damage to a file ---- */
 
 static void damage(const char *dir, const char *name)
 {
@@ -169,7 +30,7 @@ static void damage(const char *dir, const char *name)
 
 /* ---- saving and loading ---- */
 
-static void assert_same_state(struct rig *a, struct rig *b)
+static void assert_same_state(struct ckpt_rig *a, struct ckpt_rig *b)
 {
     const struct tensor x = glm_weights(a->glm), y = glm_weights(b->glm);
     assert_memory_equal(x.data, y.data, (size_t)tensor_count(&x) * sizeof(float));
@@ -188,17 +49,17 @@ static void test_round_trip(void **state)
 {
     (void)state;
     const struct glm_config config = micro_config();
-    struct rig a, b;
+    struct ckpt_rig a, b;
     struct ckpt_state back;
     bool found = true;
     char dir[FILE_PATH_MAX];
-    rig_open(&a, &config);
-    rig_open(&b, &config);
+    ckpt_rig_open(&a, &config);
+    ckpt_rig_open(&b, &config);
     assert_ok(ckpt_newest(dir, &found, micro_path("trip")));
     assert_false(found);
     a.state.updates = 0;
-    assert_ok(save(&a, "trip", 1200, 3));
-    assert_string_equal(names_in("trip/step-00001200"),
+    assert_ok(ckpt_rig_save(&a, "trip", 1200, 3));
+    assert_string_equal(ckpt_names_in("trip/step-00001200"),
                         "MANIFEST.json model.0000.safetensors optim.0000.safetensors state.json ");
 
     assert_ok(ckpt_newest(dir, &found, micro_path("trip")));
@@ -222,35 +83,36 @@ static void test_round_trip(void **state)
     ckpt_state_clear(&back);
 
     /* The same state has the same bytes, wherever and however often it is saved. */
-    assert_ok(save(&a, "again", 1200, 3));
-    assert_same_bytes(step_dir("trip", 1200), step_dir("again", 1200));
-    assert_ok(save(&a, "again", 1200, 3));
-    assert_same_bytes(step_dir("trip", 1200), step_dir("again", 1200));
-    assert_string_equal(names_in("again"), "step-00001200 ");
-    rig_close(&a);
-    rig_close(&b);
+    assert_ok(ckpt_rig_save(&a, "again", 1200, 3));
+    ckpt_assert_same(ckpt_step_dir("trip", 1200), ckpt_step_dir("again", 1200));
+    assert_ok(ckpt_rig_save(&a, "again", 1200, 3));
+    ckpt_assert_same(ckpt_step_dir("trip", 1200), ckpt_step_dir("again", 1200));
+    assert_string_equal(ckpt_names_in("again"), "step-00001200 ");
+    ckpt_rig_close(&a);
+    ckpt_rig_close(&b);
 }
 
-/* However the arenas are padded, a state has one set of files, and every padding can load it. */
+/* However the arenas are padded, a state has one set of ckpt_files, and every padding can load it.
+ */
 static void check_layouts(enum optim_moments moments)
 {
     static const int64_t paddings[][2] = { { 1, 1 }, { 3, 1 }, { 4, 1 }, { 1, 64 }, { 3, 64 } };
     const struct glm_config config = micro_config();
     char root[COUNT_OF(paddings)][16];
     for (int64_t i = 0; i < COUNT_OF(paddings); i++) {
-        struct rig from, to;
+        struct ckpt_rig from, to;
         const int64_t *next = paddings[(i + 1) % COUNT_OF(paddings)];
         snprintf(root[i], sizeof root[i], "layout%d-%d", (int)i, (int)moments);
-        rig_open_padded(&from, &config, moments, paddings[i][0], paddings[i][1]);
-        assert_ok(save(&from, root[i], 7, 1));
-        assert_same_bytes(step_dir(root[0], 7), step_dir(root[i], 7));
+        ckpt_rig_open_padded(&from, &config, moments, paddings[i][0], paddings[i][1]);
+        assert_ok(ckpt_rig_save(&from, root[i], 7, 1));
+        ckpt_assert_same(ckpt_step_dir(root[0], 7), ckpt_step_dir(root[i], 7));
 
-        rig_open_padded(&to, &config, moments, next[0], next[1]);
-        assert_ok(ckpt_load(step_dir(root[i], 7), &to.state.formats, to.optim, NULL));
+        ckpt_rig_open_padded(&to, &config, moments, next[0], next[1]);
+        assert_ok(ckpt_load(ckpt_step_dir(root[i], 7), &to.state.formats, to.optim, NULL));
         assert_ok(ckpt_save(micro_path("relaid"), &from.state, to.optim, &one, NULL));
-        assert_same_bytes(step_dir(root[0], 7), step_dir("relaid", 7));
-        rig_close(&from);
-        rig_close(&to);
+        ckpt_assert_same(ckpt_step_dir(root[0], 7), ckpt_step_dir("relaid", 7));
+        ckpt_rig_close(&from);
+        ckpt_rig_close(&to);
     }
 }
 
@@ -265,26 +127,26 @@ static void test_load_into_another_model(void **state)
 {
     (void)state;
     struct glm_config config = grain_config();
-    struct rig r, other;
-    rig_open(&r, &config);
-    assert_ok(save(&r, "other", 1, 1));
+    struct ckpt_rig r, other;
+    ckpt_rig_open(&r, &config);
+    assert_ok(ckpt_rig_save(&r, "other", 1, 1));
     config.ffn_size = 16;
-    rig_open(&other, &config);
-    assert_err(ckpt_load(step_dir("other", 1), &other.state.formats, other.optim, NULL), FORMAT,
-               "is f32 [8, 8]");
-    rig_close(&other);
+    ckpt_rig_open(&other, &config);
+    assert_err(ckpt_load(ckpt_step_dir("other", 1), &other.state.formats, other.optim, NULL),
+               FORMAT, "is f32 [8, 8]");
+    ckpt_rig_close(&other);
     config = grain_config();
     config.layer_count = 2;
-    rig_open(&other, &config);
-    assert_err(ckpt_load(step_dir("other", 1), &other.state.formats, other.optim, NULL), FORMAT,
-               "has no tensor transformer.layers.1.");
+    ckpt_rig_open(&other, &config);
+    assert_err(ckpt_load(ckpt_step_dir("other", 1), &other.state.formats, other.optim, NULL),
+               FORMAT, "has no tensor transformer.layers.1.");
     assert_err(ckpt_load(micro_path("other"), &other.state.formats, other.optim, NULL), NOTFOUND,
                "model.0000");
-    assert_ok(save(&other, "two", 1, 1));
-    assert_err(ckpt_load(step_dir("two", 1), &r.state.formats, r.optim, NULL), FORMAT,
+    assert_ok(ckpt_rig_save(&other, "two", 1, 1));
+    assert_err(ckpt_load(ckpt_step_dir("two", 1), &r.state.formats, r.optim, NULL), FORMAT,
                "tensors; this model has");
-    rig_close(&other);
-    rig_close(&r);
+    ckpt_rig_close(&other);
+    ckpt_rig_close(&r);
 }
 
 /* The published model: every row is in one file, none is above the limit. */
@@ -317,13 +179,13 @@ static void test_parts_of_the_published_model(void **state)
 
 /* ---- failures ---- */
 
-static bool has_leftover(const char *root) { return strstr(names_in(root), ".tmp") != NULL; }
+static bool has_leftover(const char *root) { return strstr(ckpt_names_in(root), ".tmp") != NULL; }
 
 /* Whether the checkpoint of this very state is in place. */
-static bool is_published(const struct rig *r, const char *root)
+static bool is_published(const struct ckpt_rig *r, const char *root)
 {
     struct ckpt_state saved;
-    const err_t rc = ckpt_state_read(&saved, step_dir(root, r->state.step));
+    const err_t rc = ckpt_state_read(&saved, ckpt_step_dir(root, r->state.step));
     const bool same = rc == ERR_OK && saved.samples == r->state.samples;
     ckpt_state_clear(&saved);
     return same;
@@ -333,15 +195,15 @@ static bool is_published(const struct rig *r, const char *root)
 static void check_faults(const char *root, bool resave)
 {
     const struct glm_config config = grain_config();
-    struct rig r;
+    struct ckpt_rig r;
     const int64_t step = resave ? 1 : 2;
     bool done = false;
-    rig_open(&r, &config);
-    assert_ok(save(&r, "reference", 1, 1));
+    ckpt_rig_open(&r, &config);
+    assert_ok(ckpt_rig_save(&r, "reference", 1, 1));
     for (int n = 1; !done; n++) {
         assert_ok(dir_remove(micro_path(root)));
-        assert_ok(save(&r, root, 1, 1));
-        rig_set(&r, step);
+        assert_ok(ckpt_rig_save(&r, root, 1, 1));
+        ckpt_rig_set(&r, step);
         if (resave) r.state.samples++; /* to tell new from old */
         fault_arm("", n);
         const err_t rc = ckpt_save(micro_path(root), &r.state, r.optim, &one, NULL);
@@ -351,23 +213,23 @@ static void check_faults(const char *root, bool resave)
         if (rc != ERR_OK) {
             /* A buffer that cannot grow is out of memory; everything else names the fault. */
             if (rc != ERR_NOMEM) assert_err(rc, IO, "injected fault at");
-            assert_ok(ckpt_verify(step_dir(root, 1)));
-            if (!resave) assert_same_bytes(step_dir(root, 1), step_dir("reference", 1));
+            assert_ok(ckpt_verify(ckpt_step_dir(root, 1)));
+            if (!resave) ckpt_assert_same(ckpt_step_dir(root, 1), ckpt_step_dir("reference", 1));
         } else {
-            assert_ok(ckpt_verify(step_dir(root, step)));
+            assert_ok(ckpt_verify(ckpt_step_dir(root, step)));
         }
         /* What it replaced is left where the last fsync or the pruning failed, not before. */
         if (!is_published(&r, root)) assert_false(has_leftover(root));
         if (done) {
             assert_int_equal(rc, ERR_OK);
-            assert_string_equal(names_in(root), resave ? "step-00000001 " : "step-00000002 ");
+            assert_string_equal(ckpt_names_in(root), resave ? "step-00000001 " : "step-00000002 ");
             assert_true(n > 20); /* else this loop failed nothing */
         }
         /* Whatever happened, the next save succeeds and cleans up. */
-        assert_ok(save(&r, root, 3, 1));
-        assert_string_equal(names_in(root), "step-00000003 ");
+        assert_ok(ckpt_rig_save(&r, root, 3, 1));
+        assert_string_equal(ckpt_names_in(root), "step-00000003 ");
     }
-    rig_close(&r);
+    ckpt_rig_close(&r);
 }
 
 static void test_every_step_fails_once(void **state)
@@ -382,36 +244,36 @@ static void test_write_refused(void **state)
 {
     (void)state;
     const struct glm_config config = grain_config();
-    struct rig r;
+    struct ckpt_rig r;
     struct rlimit before, tight;
-    rig_open(&r, &config);
-    assert_ok(save(&r, "refused", 1, 1));
-    assert_ok(save(&r, "kept", 1, 1));
+    ckpt_rig_open(&r, &config);
+    assert_ok(ckpt_rig_save(&r, "refused", 1, 1));
+    assert_ok(ckpt_rig_save(&r, "kept", 1, 1));
     getrlimit(RLIMIT_FSIZE, &before);
     tight = before;
     tight.rlim_cur = 3000;
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &tight);
-    const err_t rc = save(&r, "refused", 2, 1);
+    const err_t rc = ckpt_rig_save(&r, "refused", 2, 1);
     setrlimit(RLIMIT_FSIZE, &before);
     assert_err(rc, IO, "step-00000002.tmp/model.0000.safetensors");
-    assert_string_equal(names_in("refused"), "step-00000001 ");
-    assert_same_bytes(step_dir("refused", 1), step_dir("kept", 1));
-    rig_close(&r);
+    assert_string_equal(ckpt_names_in("refused"), "step-00000001 ");
+    ckpt_assert_same(ckpt_step_dir("refused", 1), ckpt_step_dir("kept", 1));
+    ckpt_rig_close(&r);
 }
 
 static void test_file_in_the_way(void **state)
 {
     (void)state;
     const struct glm_config config = grain_config();
-    struct rig r;
-    rig_open(&r, &config);
+    struct ckpt_rig r;
+    ckpt_rig_open(&r, &config);
     assert_ok(dir_create(micro_path("way")));
-    assert_ok(file_replace(step_dir("way", 2), "x", 1));
-    assert_err(save(&r, "way", 2, 1), IO, "step-00000002");
-    assert_string_equal(names_in("way"), "step-00000002 ");
-    assert_err(save(&r, "way/step-00000002", 1, 1), IO, "a file of this name");
-    rig_close(&r);
+    assert_ok(file_replace(ckpt_step_dir("way", 2), "x", 1));
+    assert_err(ckpt_rig_save(&r, "way", 2, 1), IO, "step-00000002");
+    assert_string_equal(ckpt_names_in("way"), "step-00000002 ");
+    assert_err(ckpt_rig_save(&r, "way/step-00000002", 1, 1), IO, "a file of this name");
+    ckpt_rig_close(&r);
 }
 
 /* ---- damage ---- */
@@ -435,72 +297,91 @@ static void test_every_byte_flipped(void **state)
 {
     (void)state;
     const struct glm_config config = grain_config();
-    struct rig r;
-    rig_open(&r, &config);
-    assert_ok(save(&r, "flip", 7, 1));
-    const char *dir = step_dir("flip", 7);
-    for (int64_t i = 0; i < COUNT_OF(files); i++) {
+    struct ckpt_rig r;
+    ckpt_rig_open(&r, &config);
+    assert_ok(ckpt_rig_save(&r, "flip", 7, 1));
+    const char *dir = ckpt_step_dir("flip", 7);
+    for (int64_t i = 0; i < COUNT_OF(ckpt_files); i++) {
         struct buf text = { 0 };
         char path[FILE_PATH_MAX];
         const bool is_manifest = i == 0; /* no digest covers it: try every bit */
-        assert_ok(path_join(path, dir, files[i]));
-        read_file(&text, dir, files[i]);
+        assert_ok(path_join(path, dir, ckpt_files[i]));
+        ckpt_read_file(&text, dir, ckpt_files[i]);
         for (int64_t at = 0; at < (int64_t)text.size; at++)
             for (int bit = 0; bit < (is_manifest ? 8 : 1); bit++)
                 flip(path, at, (char)(1 << (is_manifest ? bit : at % 8)), text.data[at], dir);
         buf_clear(&text);
     }
     assert_ok(ckpt_verify(dir));
-    rig_close(&r);
+    ckpt_rig_close(&r);
+}
+
+/* Files that are large enough for several threads: the first damaged one is named, each time. */
+static void test_large_files(void **state)
+{
+    (void)state;
+    struct glm_config config = grain_config();
+    struct ckpt_rig r;
+    config.vocab_size = 80000;
+    ckpt_rig_open(&r, &config);
+    assert_ok(ckpt_rig_save(&r, "large", 7, 1));
+    const char *dir = ckpt_step_dir("large", 7);
+    assert_ok(ckpt_verify(dir));
+    damage(dir, "state.json");
+    assert_err(ckpt_verify(dir), FORMAT, "state.json");
+    damage(dir, "model.0000.safetensors");
+    damage(dir, "optim.0000.safetensors");
+    for (int i = 0; i < 20; i++) assert_err(ckpt_verify(dir), FORMAT, "model.0000.safetensors");
+    ckpt_rig_close(&r);
 }
 
 static void test_every_length(void **state)
 {
     (void)state;
     const struct glm_config config = grain_config();
-    struct rig r;
-    rig_open(&r, &config);
-    assert_ok(save(&r, "cut", 7, 1));
-    const char *dir = step_dir("cut", 7);
-    for (int64_t i = 0; i < COUNT_OF(files); i++) {
+    struct ckpt_rig r;
+    ckpt_rig_open(&r, &config);
+    assert_ok(ckpt_rig_save(&r, "cut", 7, 1));
+    const char *dir = ckpt_step_dir("cut", 7);
+    for (int64_t i = 0; i < COUNT_OF(ckpt_files); i++) {
         struct buf text = { 0 };
         char path[FILE_PATH_MAX];
-        assert_ok(path_join(path, dir, files[i]));
-        read_file(&text, dir, files[i]);
+        assert_ok(path_join(path, dir, ckpt_files[i]));
+        ckpt_read_file(&text, dir, ckpt_files[i]);
         /* The manifest's last newline carries nothing. */
         const int64_t whole = (int64_t)text.size - (i == 0 ? 1 : 0);
         for (int64_t size = whole - 1; size >= 0; size -= 1 + size / 64) {
             assert_int_equal(truncate(path, size), 0);
-            assert_err(ckpt_verify(dir), FORMAT, files[i]);
+            assert_err(ckpt_verify(dir), FORMAT, ckpt_files[i]);
         }
         assert_int_equal(unlink(path), 0);
-        assert_err(ckpt_verify(dir), NOTFOUND, files[i]);
+        assert_err(ckpt_verify(dir), NOTFOUND, ckpt_files[i]);
         assert_ok(file_replace(path, text.data, (int64_t)text.size));
         assert_ok(ckpt_verify(dir));
         buf_clear(&text);
     }
-    rig_close(&r);
+    ckpt_rig_close(&r);
 }
 
 static void test_step_of_another_state(void **state)
 {
     (void)state;
     const struct glm_config config = grain_config();
-    struct rig r;
+    struct ckpt_rig r;
     struct ckpt_manifest m = { .step = 8 };
     struct buf text = { 0 };
     char path[FILE_PATH_MAX];
-    rig_open(&r, &config);
-    assert_ok(save(&r, "step", 7, 1));
-    for (int64_t i = 1; i < COUNT_OF(files); i++)
-        assert_ok(ckpt_manifest_measure(&m, step_dir("step", 7), files[i]));
+    ckpt_rig_open(&r, &config);
+    assert_ok(ckpt_rig_save(&r, "step", 7, 1));
+    for (int64_t i = 1; i < COUNT_OF(ckpt_files); i++)
+        assert_ok(ckpt_manifest_measure(&m, ckpt_step_dir("step", 7), ckpt_files[i]));
     assert_ok(ckpt_manifest_write(&text, &m));
-    assert_ok(path_join(path, step_dir("step", 7), "MANIFEST.json"));
+    assert_ok(path_join(path, ckpt_step_dir("step", 7), "MANIFEST.json"));
     assert_ok(file_replace(path, text.data, (int64_t)text.size));
-    assert_err(ckpt_verify(step_dir("step", 7)), FORMAT, "step 7; its manifest says 8");
+    assert_err(ckpt_verify(ckpt_step_dir("step", 7)), FORMAT, "step 7; its manifest says 8");
     ckpt_manifest_clear(&m);
     buf_clear(&text);
-    rig_close(&r);
+    ckpt_rig_close(&r);
 }
 
 /* ---- which one ---- */
@@ -511,87 +392,87 @@ static void assert_newest(const char *root, int64_t step)
     bool found = false;
     assert_ok(ckpt_newest(dir, &found, micro_path(root)));
     assert_true(found);
-    assert_string_equal(dir, step_dir(root, step));
+    assert_string_equal(dir, ckpt_step_dir(root, step));
 }
 
 static void test_newest(void **state)
 {
     (void)state;
     const struct glm_config config = grain_config();
-    struct rig r;
+    struct ckpt_rig r;
     char dir[FILE_PATH_MAX];
     bool found;
-    rig_open(&r, &config);
-    for (int64_t step = 8; step <= 12; step += 2) assert_ok(save(&r, "newest", step, 9));
+    ckpt_rig_open(&r, &config);
+    for (int64_t step = 8; step <= 12; step += 2) assert_ok(ckpt_rig_save(&r, "newest", step, 9));
     const char *const others[] = { "newest/step-13",  "newest/step-00000014.tmp",
                                    "newest/step-",    "newest/step-00000015x",
                                    "newest/stepping", "newest/step-99999999999999999999999" };
     for (int64_t i = 0; i < COUNT_OF(others); i++) assert_ok(dir_create(micro_path(others[i])));
     assert_newest("newest", 12);
-    damage(step_dir("newest", 12), "optim.0000.safetensors");
+    damage(ckpt_step_dir("newest", 12), "optim.0000.safetensors");
     assert_newest("newest", 10);
-    assert_ok(dir_remove(step_dir("newest", 10)));
-    assert_ok(dir_create(step_dir("newest", 10))); /* empty */
+    assert_ok(dir_remove(ckpt_step_dir("newest", 10)));
+    assert_ok(dir_create(ckpt_step_dir("newest", 10))); /* empty */
     assert_newest("newest", 8);
-    damage(step_dir("newest", 8), "state.json");
+    damage(ckpt_step_dir("newest", 8), "state.json");
     assert_err(ckpt_newest(dir, &found, micro_path("newest")), FORMAT,
                "none of its 3 checkpoints is whole");
-    rig_close(&r);
+    ckpt_rig_close(&r);
 }
 
 static void test_other_versions(void **state)
 {
     (void)state;
     const struct glm_config config = grain_config();
-    struct rig r;
+    struct ckpt_rig r;
     struct buf text = { 0 };
     struct ckpt_state parsed;
     char path[FILE_PATH_MAX], dir[FILE_PATH_MAX];
     bool found;
-    rig_open(&r, &config);
-    for (int64_t step = 1; step <= 2; step++) assert_ok(save(&r, "version", step, 9));
-    assert_ok(path_join(path, step_dir("version", 2), "MANIFEST.json"));
+    ckpt_rig_open(&r, &config);
+    for (int64_t step = 1; step <= 2; step++) assert_ok(ckpt_rig_save(&r, "version", step, 9));
+    assert_ok(path_join(path, ckpt_step_dir("version", 2), "MANIFEST.json"));
     assert_ok(file_read_all(&text, path, 1 << 20));
     *(strstr(text.data, "\"version\": 1") + 11) = '2';
     assert_ok(file_replace(path, text.data, (int64_t)text.size));
     assert_err(ckpt_newest(dir, &found, micro_path("version")), UNSUPPORTED, "version 2");
 
     buf_reset(&text);
-    read_file(&text, step_dir("version", 1), "state.json");
+    ckpt_read_file(&text, ckpt_step_dir("version", 1), "state.json");
     *(strstr(text.data, "\"sampler_version\": 1") + 19) = '7';
     assert_err(ckpt_state_parse(&parsed, text.data, (int64_t)text.size, "s"), UNSUPPORTED,
                "sampler_version 7");
     ckpt_state_clear(&parsed);
     buf_clear(&text);
-    rig_close(&r);
+    ckpt_rig_close(&r);
 }
 
 static void test_pruning(void **state)
 {
     (void)state;
     const struct glm_config config = grain_config();
-    struct rig r;
-    rig_open(&r, &config);
-    for (int64_t step = 1; step <= 5; step++) assert_ok(save(&r, "prune", step, 2));
-    assert_string_equal(names_in("prune"), "step-00000004 step-00000005 ");
+    struct ckpt_rig r;
+    ckpt_rig_open(&r, &config);
+    for (int64_t step = 1; step <= 5; step++) assert_ok(ckpt_rig_save(&r, "prune", step, 2));
+    assert_string_equal(ckpt_names_in("prune"), "step-00000004 step-00000005 ");
 
     /* A killed program's leftovers go; what is not ours stays. */
     assert_ok(dir_create(micro_path("prune/step-00000009.tmp/deep")));
     assert_ok(dir_create(micro_path("prune/best")));
-    assert_ok(save(&r, "prune", 6, 2));
-    assert_string_equal(names_in("prune"), "best step-00000005 step-00000006 ");
+    assert_ok(ckpt_rig_save(&r, "prune", 6, 2));
+    assert_string_equal(ckpt_names_in("prune"), "best step-00000005 step-00000006 ");
 
     /* A newer one that was passed over must not push out what is saved now. */
-    assert_ok(save(&r, "prune", 20, 2));
-    damage(step_dir("prune", 20), "model.0000.safetensors");
+    assert_ok(ckpt_rig_save(&r, "prune", 20, 2));
+    damage(ckpt_step_dir("prune", 20), "model.0000.safetensors");
     assert_newest("prune", 6);
-    assert_ok(save(&r, "prune", 7, 1));
-    assert_string_equal(names_in("prune"), "best step-00000007 step-00000020 ");
+    assert_ok(ckpt_rig_save(&r, "prune", 7, 1));
+    assert_string_equal(ckpt_names_in("prune"), "best step-00000007 step-00000020 ");
     assert_newest("prune", 7);
-    assert_ok(save(&r, "prune", 20, 1)); /* takes its place */
-    assert_string_equal(names_in("prune"), "best step-00000020 ");
-    assert_ok(ckpt_verify(step_dir("prune", 20)));
-    rig_close(&r);
+    assert_ok(ckpt_rig_save(&r, "prune", 20, 1)); /* takes its place */
+    assert_string_equal(ckpt_names_in("prune"), "best step-00000020 ");
+    assert_ok(ckpt_verify(ckpt_step_dir("prune", 20)));
+    ckpt_rig_close(&r);
 }
 
 /* ---- hostile texts ---- */
@@ -656,10 +537,10 @@ static void test_bad_states(void **state)
 {
     (void)state;
     const struct glm_config config = grain_config();
-    struct rig r;
+    struct ckpt_rig r;
     struct buf good = { 0 };
-    rig_open(&r, &config);
-    rig_set(&r, 3);
+    ckpt_rig_open(&r, &config);
+    ckpt_rig_set(&r, 3);
     assert_ok(ckpt_state_write(&good, &r.state));
     assert_bad_state(&good, "\"version\": 1", "\"version\": \"1\"", "version is missing");
     assert_bad_state(&good, "\"step\": 3", "\"step\": -3", "step is -3");
@@ -676,7 +557,7 @@ static void test_bad_states(void **state)
     strcpy(r.state.tokenizer_dir, "models/\xff");
     assert_err(ckpt_state_write(&good, &r.state), ARG, "not UTF-8");
     buf_clear(&good);
-    rig_close(&r);
+    ckpt_rig_close(&r);
 }
 
 int main(void)
@@ -690,6 +571,7 @@ int main(void)
         cmocka_unit_test(test_write_refused),
         cmocka_unit_test(test_file_in_the_way),
         cmocka_unit_test(test_every_byte_flipped),
+        cmocka_unit_test(test_large_files),
         cmocka_unit_test(test_every_length),
         cmocka_unit_test(test_step_of_another_state),
         cmocka_unit_test(test_newest),

@@ -7,11 +7,13 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "train/snapshot.h"
 
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct optim_format formats[] = {
     { .weights = DTYPE_F32 },
@@ -172,6 +174,28 @@ static const char *root_of(int64_t format, int64_t size, const char *what)
     return out;
 }
 
+/* In the background: what changes after the copy does not show. */
+static void check_snapshot(struct rank *r, int64_t f, const char *same_as)
+{
+    const char *root = root_of(f, r->size, "snapshot");
+    struct snapshot *snapshot;
+    assert_ok(snapshot_open(&snapshot, r->rig.optim, true, &r->ranks));
+    for (int round = 0; round < 2; round++) {
+        assert_ok(ckpt_load(step_dir(same_as), &r->state.formats, r->rig.optim, &r->ranks));
+        assert_ok(snapshot_save(snapshot, micro_path(root), &r->state, &one));
+        assert_ok(state_rig_train(&r->rig, 5, 5));
+        /* As steps do: mostly it is there then. */
+        for (int64_t step = 0; step < 40 && round == 1; step++) {
+            assert_ok(snapshot_poll(snapshot));
+            usleep(1000);
+        }
+        assert_ok(snapshot_wait(snapshot));
+        assert_same_folder(step_dir(root), step_dir(same_as));
+        assert_ok(comm_barrier(r->ranks.comm));
+    }
+    snapshot_close(snapshot);
+}
+
 /* arg: the format's index. Size 1 saves without ranks what the others are compared with. */
 static void save_body(struct comm *comm, void *arg)
 {
@@ -205,6 +229,8 @@ static void save_body(struct comm *comm, void *arg)
             (size_t)(to.rig.params.row[i].count * dtype_bytes(to.rig.weights.dtype)));
     assert_ok(ckpt_save(micro_path(again), &to.state, to.rig.optim, &one, &to.ranks));
     assert_same_folder(step_dir(again), step_dir(root));
+
+    check_snapshot(&to, f, root);
 
     /* Weights that are spread, too, in memory of their own. */
     const int64_t bytes = tensor_count(&to.rig.weights) * dtype_bytes(to.rig.weights.dtype);
@@ -304,6 +330,47 @@ static void test_failure_of_one(void **state)
     for (int64_t failing = 0; failing < 2; failing++) ranks_run("shm", 2, failing_body, &failing);
 }
 
+/* The same in the background: the error comes with the next call, everywhere. */
+static void failing_snapshot_body(struct comm *comm, void *arg)
+{
+    const int64_t failing = *(const int64_t *)arg;
+    const char *root = failing == 0 ? "behind0" : "behind1";
+    struct rank r;
+    struct snapshot *snapshot;
+    int failures = 0;
+    rank_open(&r, &formats[0], comm);
+    rank_train(&r);
+    assert_ok(snapshot_open(&snapshot, r.rig.optim, true, &r.ranks));
+    assert_ok(snapshot_save(snapshot, micro_path(root), &r.state, &one));
+    assert_ok(snapshot_wait(snapshot));
+    r.state.step = 8;
+    for (int n = 1; n <= 16; n += 3) {
+        if (r.rank == failing) fault_arm("file.", n);
+        err_t rc = snapshot_save(snapshot, micro_path(root), &r.state, &one);
+        if (rc == ERR_OK) rc = snapshot_wait(snapshot);
+        fault_arm("", 0);
+        assert_ok(comm_barrier(comm));
+        if (rc == ERR_OK) break;
+        failures++;
+        assert_err(rc, IO, "injected fault at file.");
+        if (r.rank == 0) assert_int_equal(count_names(micro_path(root)), 1);
+        assert_ok(ckpt_verify(step_dir(root)));
+        assert_ok(comm_barrier(comm));
+    }
+    assert_true(failures >= 2);
+    assert_ok(snapshot_save(snapshot, micro_path(root), &r.state, &one));
+    assert_ok(snapshot_wait(snapshot));
+    snapshot_close(snapshot);
+    rank_close(&r);
+}
+
+static void test_failure_behind(void **state)
+{
+    (void)state;
+    for (int64_t failing = 0; failing < 2; failing++)
+        ranks_run("shm", 2, failing_snapshot_body, &failing);
+}
+
 /* Ranges with a hole: nobody publishes a file with zeros in it. */
 static void owns_nothing(const void *context, int64_t row, int64_t *first, int64_t *count)
 {
@@ -360,6 +427,7 @@ int main(void)
         cmocka_unit_test(test_failure_of_one),
         cmocka_unit_test(test_hole),
         cmocka_unit_test(test_newest),
+        cmocka_unit_test(test_failure_behind),
     };
     assert_ok(log_init("off"));
     testing_dir(); /* one for all ranks */

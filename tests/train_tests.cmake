@@ -1,6 +1,6 @@
 # The tests of training share a corpus, a model and settings, and the float64 reference operators.
 add_library(soulchat_train_fixture STATIC train_fixture.c train_runs.c state_rig.c lazy_dev.c
-                                          batch_fixture.c)
+                                          batch_fixture.c ckpt_fixture.c)
 target_link_libraries(soulchat_train_fixture PUBLIC soulchat_testing soulchat_train soulchat_ref
                       PRIVATE soulchat_options)
 foreach(subject ckpt lanes optim state formats step loop memory device owner exchange zero)

@@ -162,12 +162,20 @@ static err_t write_text(const char *dir, const char *name, const struct buf *tex
     return file_replace(path, text->data, (int64_t)text->size);
 }
 
+/* What several ranks have written, nobody has seen in whole. */
+static err_t measure_parts(struct ckpt_saving *s)
+{
+    struct ckpt_file *file;
+    for (int64_t i = 0; i < s->parts.count; i++)
+        TRY(ckpt_manifest_add(&file, &s->manifest, s->parts.part[i].name, s->tmp));
+    return ckpt_each_file(&s->manifest, s->tmp, s->parts.bytes, ckpt_file_measure);
+}
+
 static err_t write_manifest(struct ckpt_saving *s)
 {
     err_t rc = ERR_OK;
     struct buf text = { 0 };
-    for (int64_t i = 0; i < s->parts.count && s->rank_count > 1; i++)
-        TRY_DONE(ckpt_manifest_measure(&s->manifest, s->tmp, s->parts.part[i].name));
+    if (s->rank_count > 1) TRY_DONE(measure_parts(s));
     TRY_DONE(ckpt_manifest_measure(&s->manifest, s->tmp, "state.json"));
     TRY_DONE(ckpt_manifest_write(&text, &s->manifest));
     TRY_DONE(write_text(s->tmp, CKPT_MANIFEST, &text));

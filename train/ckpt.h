@@ -106,12 +106,16 @@ MUST_USE err_t ckpt_manifest_write(struct buf *out, struct ckpt_manifest *m);
 /* ERR_UNSUPPORTED: another version; ERR_FORMAT. Clear *out also after a failure. */
 MUST_USE err_t ckpt_manifest_parse(struct ckpt_manifest *out, const char *text, int64_t size,
                                    const char *name);
+/* The manifest of a folder. Clear *out also after a failure. */
+MUST_USE err_t ckpt_manifest_read(struct ckpt_manifest *out, const char *dir);
 /*
  * Check a folder against its manifest: presence, sizes, digests of every file, the step of
  * state.json. ERR_UNSUPPORTED: written by another version; ERR_FORMAT, ERR_CHECKSUM, ERR_NOTFOUND
  * name the file.
  */
 MUST_USE err_t ckpt_verify(const char *dir);
+/* The same without digests: what files there are and how large they are. */
+MUST_USE err_t ckpt_verify_sizes(const char *dir);
 
 /* ---- folders ---- */
 

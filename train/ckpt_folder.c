@@ -3,10 +3,10 @@
 #include "train/ckpt_impl.h"
 
 #include "base/log.h"
+#include "model/json_in.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,11 +167,11 @@ static err_t read_best(int64_t *step, double *loss, const char *path)
     *loss = INFINITY;
     if (!file_exists(path)) return ERR_OK;
     err_t rc = file_read_all(&text, path, BEST_BYTES_MAX);
-    json_t *root = rc == ERR_OK ? json_loadb(text.data, text.size, 0, &error) : NULL;
-    if (rc == ERR_OK && root == NULL) rc = ckpt_json_failure(&error, path);
+    json_t *root = rc == ERR_OK ? json_in_load(&error, text.data, (int64_t)text.size) : NULL;
+    if (rc == ERR_OK && root == NULL) rc = json_in_failure(&error, path);
     if (root != NULL &&
         json_unpack_ex(root, &error, 0, "{s:I, s:F}", "step", &found, "validation_loss", loss) != 0)
-        rc = err_raise(ERR_FORMAT, __FILE__, __LINE__, "%s: %s", path, error.text);
+        rc = json_in_failure(&error, path);
     if (rc == ERR_OK) *step = found;
     json_decref(root);
     buf_clear(&text);

@@ -6,8 +6,6 @@
 #include "model/safetensors.h"
 #include "train/ckpt.h"
 
-#include <jansson.h>
-
 #define CKPT_PIECE_BYTES (4 << 20) /* device to file in pieces of this size */
 #define CKPT_WEIGHT_PART (-1)      /* beside enum optim_part: the weights themselves */
 #define CKPT_TENSOR_MAX  (24 + GLM_NAME_MAX)
@@ -65,9 +63,13 @@ MUST_USE err_t ckpt_agree(const struct ckpt_ranks *ranks, err_t rc, int64_t *sum
  * messages. */
 MUST_USE err_t ckpt_manifest_add(struct ckpt_file **out, struct ckpt_manifest *m, const char *name,
                                  const char *where);
-/* What jansson could not parse: a fault of the text, or want of memory, which says nothing about
- * it. */
-MUST_USE err_t ckpt_json_failure(const json_error_t *error, const char *name);
+typedef err_t ckpt_file_work(struct ckpt_file *file, const char *dir);
+/* `work` on every file, in several threads where they have `bytes` enough in all. The failure of
+ * the first in the list that fails; those after it may be left. */
+MUST_USE err_t ckpt_each_file(struct ckpt_manifest *m, const char *dir, int64_t bytes,
+                              ckpt_file_work *work);
+/* Size and digests of dir/file->name. */
+MUST_USE err_t ckpt_file_measure(struct ckpt_file *file, const char *dir);
 
 /* ---- digests of one file, from its bytes in order ---- */
 
@@ -76,7 +78,7 @@ struct ckpt_meter {
     struct sha256 sha;
     uint32_t crc; /* of the block that is not full */
 };
-/* ERR_NOMEM. `file` is borrowed until ckpt_meter_end; it is zero but for its name. */
+/* ERR_NOMEM. `file` is borrowed until ckpt_meter_end; only its name is used. */
 MUST_USE err_t ckpt_meter_begin(struct ckpt_meter *meter, struct ckpt_file *file, int64_t bytes);
 void ckpt_meter_add(struct ckpt_meter *meter, const void *bytes, int64_t size);
 void ckpt_meter_end(struct ckpt_meter *meter);

@@ -2,8 +2,10 @@
 #include "train/ckpt_impl.h"
 
 #include "base/num.h"
+#include "model/json_in.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +35,7 @@ err_t ckpt_meter_begin(struct ckpt_meter *meter, struct ckpt_file *file, int64_t
 {
     const int64_t blocks = div_ceil(bytes, CKPT_BLOCK_BYTES);
     *meter = (struct ckpt_meter){ .file = file };
+    file->bytes = file->block_count = 0;
     file->crc32c = calloc((size_t)blocks + 1, sizeof *file->crc32c);
     if (file->crc32c == NULL)
         RAISE(NOMEM, "%s: no memory for %lld sums", file->name, (long long)blocks);
@@ -69,8 +72,7 @@ void ckpt_meter_end(struct ckpt_meter *meter)
     sha256_hex(meter->file->sha256, digest);
 }
 
-/* Size and digests of dir/file->name. */
-static err_t measure_file(struct ckpt_file *file, const char *dir)
+err_t ckpt_file_measure(struct ckpt_file *file, const char *dir)
 {
     err_t rc = ERR_OK;
     char path[FILE_PATH_MAX];
@@ -112,7 +114,7 @@ err_t ckpt_manifest_measure(struct ckpt_manifest *m, const char *dir, const char
 {
     struct ckpt_file *file;
     TRY(ckpt_manifest_add(&file, m, name, dir));
-    return measure_file(file, dir);
+    return ckpt_file_measure(file, dir);
 }
 
 static int by_name(const void *a, const void *b)
@@ -150,8 +152,11 @@ static err_t parse_file(struct ckpt_file *f, json_t *entry, const char *name)
     json_t *crcs;
     json_error_t error;
     if (json_unpack_ex(entry, &error, 0, "{s:I, s:s, s:o !}", "bytes", &bytes, "sha256", &sha256,
-                       "crc32c", &crcs) != 0)
-        RAISE(FORMAT, "%s: %s: %s", name, f->name, error.text);
+                       "crc32c", &crcs) != 0) {
+        char where[FILE_PATH_MAX + CKPT_NAME_MAX + 2];
+        snprintf(where, sizeof where, "%s: %s", name, f->name);
+        return json_in_failure(&error, where);
+    }
     if (bytes < 0 || strspn(sha256, "0123456789abcdef") != SHA256_HEX_SIZE - 1 ||
         strlen(sha256) != SHA256_HEX_SIZE - 1)
         RAISE(FORMAT, "%s: %s: bytes %lld, sha256 \"%.80s\": not a size and a digest", name,
@@ -191,7 +196,7 @@ static err_t parse(struct ckpt_manifest *m, json_t *root, const char *name)
               (long long)json_integer_value(version), SOULCHAT_VERSION, CKPT_VERSION);
     if (json_unpack_ex(root, &error, 0, "{s:i, s:I, s:o !}", "version", &ignored, "step", &step,
                        "files", &files) != 0)
-        RAISE(FORMAT, "%s: %s", name, error.text);
+        return json_in_failure(&error, name);
     if (step < 0 || !json_is_object(files) || json_object_get(files, "state.json") == NULL)
         RAISE(FORMAT, "%s: step %lld, or files without state.json", name, (long long)step);
     m->step = step;
@@ -210,18 +215,11 @@ err_t ckpt_manifest_parse(struct ckpt_manifest *out, const char *text, int64_t s
 {
     json_error_t error;
     *out = (struct ckpt_manifest){ .step = 0 };
-    json_t *root = json_loadb(text, (size_t)size, JSON_REJECT_DUPLICATES, &error);
-    if (root == NULL) return ckpt_json_failure(&error, name);
+    json_t *root = json_in_load(&error, text, size);
+    if (root == NULL) return json_in_failure(&error, name);
     const err_t rc = parse(out, root, name);
     json_decref(root);
     return rc;
-}
-
-err_t ckpt_json_failure(const json_error_t *error, const char *name)
-{
-    if (json_error_code(error) == json_error_out_of_memory)
-        RAISE(NOMEM, "%s: no memory to read it", name);
-    RAISE(FORMAT, "%s: line %d: %s", name, error->line, error->text);
 }
 
 /* ---- a folder against its manifest ---- */
@@ -241,11 +239,11 @@ static err_t compare(const struct ckpt_file *want, const struct ckpt_file *found
     return ERR_OK;
 }
 
-static err_t check_file(const struct ckpt_file *want, const char *dir)
+static err_t check_file(struct ckpt_file *want, const char *dir)
 {
     struct ckpt_file found = { .bytes = 0 };
     memcpy(found.name, want->name, sizeof found.name);
-    err_t rc = measure_file(&found, dir);
+    err_t rc = ckpt_file_measure(&found, dir);
     if (rc == ERR_OK) rc = compare(want, &found, dir);
     free(found.crc32c);
     return rc;
@@ -264,19 +262,49 @@ static err_t check_step(const struct ckpt_manifest *m, const char *dir)
     return ERR_OK;
 }
 
-err_t ckpt_verify(const char *dir)
+err_t ckpt_manifest_read(struct ckpt_manifest *out, const char *dir)
 {
     err_t rc = ERR_OK;
     char path[FILE_PATH_MAX];
     struct buf text = { 0 };
-    struct ckpt_manifest manifest = { .step = 0 };
+    *out = (struct ckpt_manifest){ .step = 0 };
     TRY_DONE(path_join(path, dir, CKPT_MANIFEST));
     TRY_DONE(file_read_all(&text, path, MANIFEST_BYTES_MAX));
-    TRY_DONE(ckpt_manifest_parse(&manifest, text.data, (int64_t)text.size, path));
-    for (int64_t i = 0; i < manifest.file_count; i++) TRY_DONE(check_file(&manifest.file[i], dir));
-    TRY_DONE(check_step(&manifest, dir));
+    TRY_DONE(ckpt_manifest_parse(out, text.data, (int64_t)text.size, path));
 done:
-    ckpt_manifest_clear(&manifest);
     buf_clear(&text);
     return rc;
 }
+
+static err_t check_size(struct ckpt_file *want, const char *dir)
+{
+    char path[FILE_PATH_MAX];
+    struct file_reader reader;
+    TRY(path_join(path, dir, want->name));
+    TRY(file_reader_open(&reader, path));
+    const int64_t bytes = reader.size;
+    file_reader_close(&reader);
+    if (bytes != want->bytes)
+        RAISE(FORMAT, "%s: %lld bytes; the manifest says %lld", path, (long long)bytes,
+              (long long)want->bytes);
+    return ERR_OK;
+}
+
+static err_t check_folder(const char *dir, ckpt_file_work *check)
+{
+    err_t rc = ERR_OK;
+    struct ckpt_manifest manifest;
+    int64_t bytes = 0;
+    TRY_DONE(ckpt_manifest_read(&manifest, dir));
+    for (int64_t i = 0; i < manifest.file_count; i++) /* what it claims may be anything */
+        bytes += min_i64(manifest.file[i].bytes, CKPT_BLOCK_BYTES);
+    TRY_DONE(ckpt_each_file(&manifest, dir, bytes, check));
+    TRY_DONE(check_step(&manifest, dir));
+done:
+    ckpt_manifest_clear(&manifest);
+    return rc;
+}
+
+err_t ckpt_verify(const char *dir) { return check_folder(dir, check_file); }
+
+err_t ckpt_verify_sizes(const char *dir) { return check_folder(dir, check_size); }

@@ -2,6 +2,7 @@
 #include "train/ckpt_impl.h"
 
 #include "base/check.h"
+#include "model/json_in.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -24,8 +25,10 @@ err_t ckpt_state_write(struct buf *out, const struct ckpt_state *s)
     struct buf model = { 0 };
     char *text = NULL;
     json_t *root = NULL;
+    json_error_t error;
     TRY_DONE(glm_config_write(&model, &s->model, "float32"));
-    root = json_pack(
+    root = json_pack_ex(
+        &error, 0,
         "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s:o, s:s, s:b, s:s%, s:s%}",
         "version", CKPT_VERSION, "program", s->program, "step", (json_int_t)s->step, "updates",
         (json_int_t)s->updates, "samples", (json_int_t)s->samples, "stream_index",
@@ -34,11 +37,13 @@ err_t ckpt_state_write(struct buf *out, const struct ckpt_state *s)
         s->tokenizer_dir, "formats", write_formats(&s->formats), "rotary",
         glm_rotary_name(s->model.rotary), "tied", (int)s->model.tied, "model_config", model.data,
         model.size, "settings", s->settings.size > 0 ? s->settings.data : "", s->settings.size);
+    if (root == NULL && json_error_code(&error) == json_error_invalid_utf8)
+        RAISE_DONE(ARG, STATE_NAME ": model.dir or another setting is not UTF-8");
     if (root != NULL && s->grad_norm > 0.0 &&
         json_object_set_new(root, "grad_norm", json_real(s->grad_norm)) != 0)
         RAISE_DONE(NOMEM, STATE_NAME ": no memory for its text");
     text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(1));
-    if (text == NULL) RAISE_DONE(ARG, STATE_NAME ": model.dir or another setting is not UTF-8");
+    if (text == NULL) RAISE_DONE(NOMEM, STATE_NAME ": no memory for its text");
     TRY_DONE(buf_puts(out, text));
 done:
     free(text);
@@ -106,7 +111,7 @@ static err_t read_formats(struct stored_formats *out, json_t *formats, const cha
     if (formats == NULL) return ERR_OK;
     if (json_unpack_ex(formats, &error, 0, "{s:s, s:b, s:s !}", "precision", &precision, "master",
                        &master, "moments", &moments) != 0)
-        RAISE(FORMAT, "%s: formats: %s", name, error.text);
+        return json_in_failure(&error, name);
     static const dtype_t dtypes[] = { DTYPE_F32, DTYPE_BF16, DTYPE_F64 };
     bool known = false;
     for (int64_t i = 0; i < COUNT_OF(dtypes); i++) {
@@ -151,7 +156,7 @@ static err_t parse(struct ckpt_state *s, json_t *root, const char *name)
                        "tokenizer_dir", &tokenizer, "formats", &formats, "grad_norm", &grad_norm,
                        "rotary", &rotary, "tied", &tied, "model_config", &model, "settings",
                        &settings) != 0)
-        RAISE(FORMAT, "%s: %s", name, error.text);
+        return json_in_failure(&error, name);
     s->step = step;
     s->updates = updates;
     s->samples = samples;
@@ -172,8 +177,8 @@ err_t ckpt_state_parse(struct ckpt_state *out, const char *text, int64_t size, c
 {
     json_error_t error;
     memset(out, 0, sizeof *out);
-    json_t *root = json_loadb(text, (size_t)size, JSON_REJECT_DUPLICATES, &error);
-    if (root == NULL) return ckpt_json_failure(&error, name);
+    json_t *root = json_in_load(&error, text, size);
+    if (root == NULL) return json_in_failure(&error, name);
     const err_t rc = parse(out, root, name);
     json_decref(root);
     return rc;

@@ -6,6 +6,7 @@
 
 MUST_USE err_t cmd_train(struct cfg *cfg, int argc, char **argv);
 MUST_USE err_t cmd_bench(struct cfg *cfg, int argc, char **argv);
+MUST_USE err_t cmd_ckpt(struct cfg *cfg, int argc, char **argv);
 MUST_USE err_t cmd_plan(struct cfg *cfg, int argc, char **argv);
 
 #endif
