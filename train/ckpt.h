@@ -34,6 +34,7 @@
 #include "base/file.h"
 #include "model/glm.h"
 #include "train/formats.h"
+#include "train/guard.h"
 #include "train/optim.h"
 
 #include <stdbool.h>
@@ -63,6 +64,7 @@ struct ckpt_state {
     int64_t lanes, seed;  /* batch.lanes and batch.seed of the run */
     struct stored_formats formats;  /* f32 throughout where the file says nothing */
     double grad_norm;               /* of the last step, where the next is clipped by it; else 0 */
+    struct guard_state guard;       /* what it remembers of the steps before */
     char program[CKPT_PROGRAM_MAX]; /* version of the program that wrote it */
     char corpus_sha256[SHA256_HEX_SIZE];
     char tokenizer_dir[FILE_PATH_MAX]; /* for export; may be "" */

@@ -4,6 +4,7 @@
 #include "base/progress.h"
 #include "base/stop.h"
 #include "train/drift.h"
+#include "train/guard_run.h"
 #include "train/run.h"
 #include "train/step.h"
 #include "train/validate.h"
@@ -116,10 +117,10 @@ static void advance(struct run *run, const struct step_result *r)
     struct ckpt_state *state = &run->state;
     const struct step_plan *plan = &r->plan;
     state->step++;
-    state->updates++;
+    if (r->guard.action == GUARD_APPLY) state->updates++;
     state->samples += plan->sample_count;
     if (plan->stream_first >= 0) state->stream_index = plan->stream_first + plan->sample_count;
-    if (run->formats.clip_by_previous) state->grad_norm = r->grad_norm;
+    if (run->formats.clip_by_previous && isfinite(r->grad_norm)) state->grad_norm = r->grad_norm;
 }
 
 /* What is due after run->state.step steps. */
@@ -135,19 +136,41 @@ static err_t after_step(struct loop *l, const struct step_result *r)
     return ERR_OK;
 }
 
+/* The samples of an undone step are passed over when its turn comes again. */
+static err_t roll_back(struct loop *l)
+{
+    struct run *run = l->run;
+    TRY(guard_roll_back(run, run->state.step));
+    drift_close(l->drift);
+    l->drift = NULL;
+    return measure_drift(l);
+}
+
+static err_t one_step(struct loop *l, struct step_result *r)
+{
+    struct run *run = l->run;
+    const err_t rc = step_run(run, &l->memory, r, run->state.step);
+    const struct err_record first = *err_last();
+    if (r->guard.cause != GUARD_FINE)
+        note_metrics(l, metrics_guard(&run->metrics, run->state.step + 1, &r->guard, r->loss,
+                                      r->grad_norm));
+    if (rc != ERR_OK) return err_adopt(&first);
+    if (r->guard.action == GUARD_ROLLBACK) return roll_back(l);
+    advance(run, r);
+    show_step(l, r);
+    return after_step(l, r);
+}
+
 static err_t run_steps(struct loop *l)
 {
     struct run *run = l->run;
-    struct step_result result;
+    struct step_result result = { .loss = NAN };
     if (validates(run) && run->state.step == 0) TRY(validate_now(l));
     TRY(measure_drift(l));
     while (run->state.step < run->total_steps) {
         if (stop_requested())
             RAISE(INTERRUPTED, "stopped before step %lld", (long long)run->state.step + 1);
-        TRY(step_run(run, &l->memory, &result, run->state.step));
-        advance(run, &result);
-        show_step(l, &result);
-        TRY(after_step(l, &result));
+        TRY(one_step(l, &result));
     }
     return ERR_OK;
 }

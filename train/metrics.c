@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/fault.h"
+#include "train/guard.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -92,6 +93,19 @@ err_t metrics_weight_change(struct metrics *m, int64_t step, double change, int6
 err_t metrics_event(struct metrics *m, int64_t step, const char *event)
 {
     return write_line(m, "{\"step\":%lld,\"event\":\"%s\"}\n", (long long)step, event);
+}
+
+err_t metrics_guard(struct metrics *m, int64_t step, const struct guard_decision *d, double loss,
+                    double grad_norm)
+{
+    static const char *const events[] = { "spike", "skip", "rollback", "guard_stop" };
+    char text[3][32];
+    return write_line(m,
+                      "{\"step\":%lld,\"event\":\"%s\",\"cause\":\"%s\",\"loss\":%s,"
+                      "\"grad_norm\":%s,\"limit\":%s}\n",
+                      (long long)step, events[d->action], guard_cause_text(d->cause),
+                      number(text[0], loss), number(text[1], grad_norm),
+                      number(text[2], d->limit));
 }
 
 void metrics_close(struct metrics *m)

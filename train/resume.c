@@ -42,7 +42,8 @@ static bool is_about_this_start(const char *key)
 {
     static const char *const keys[] = { "train.out",         "train.threads",
                                         "train.keep_last",   "train.log_every",
-                                        "train.activations", "train.moments_place" };
+                                        "train.activations", "train.moments_place",
+                                        "train.stop_after",  "train.check_every" };
     for (int64_t i = 0; i < COUNT_OF(keys); i++)
         if (strcmp(key, keys[i]) == 0) return true;
     return false;
@@ -105,20 +106,30 @@ static err_t check_state(struct run *r, const struct ckpt_state *state, const ch
     return ERR_OK;
 }
 
-err_t resume_from(struct run *r, const char *dir)
+static err_t load(struct run *r, const char *dir, bool check)
 {
     err_t rc = ERR_OK;
     struct ckpt_state state;
     TRY_DONE(ckpt_state_read(&state, dir));
-    TRY_DONE(check_state(r, &state, dir));
+    if (check) TRY_DONE(check_state(r, &state, dir));
     TRY_DONE(ckpt_load(dir, &state.formats, r->optim));
-    r->state.step = r->step_first = r->step_saved = state.step;
+    r->state.step = r->step_saved = state.step;
     r->state.updates = state.updates;
     r->state.samples = state.samples;
     r->state.stream_index = state.stream_index;
-    if (r->formats.clip_by_previous) r->state.grad_norm = state.grad_norm;
-    LOG_I("train", "continuing from %s", dir);
+    r->state.guard = state.guard;
+    r->state.grad_norm = r->formats.clip_by_previous ? state.grad_norm : 0.0;
 done:
     ckpt_state_clear(&state);
     return rc;
 }
+
+err_t resume_from(struct run *r, const char *dir)
+{
+    TRY(load(r, dir, true));
+    r->step_first = r->state.step;
+    LOG_I("train", "continuing from %s", dir);
+    return ERR_OK;
+}
+
+err_t resume_again(struct run *r, const char *dir) { return load(r, dir, false); }

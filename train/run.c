@@ -254,6 +254,7 @@ err_t run_open(struct run *r, struct cfg *cfg, bool resume)
     r->cfg = cfg;
     TRY(check_paths(cfg));
     TRY(formats_from_cfg(&r->formats, cfg));
+    TRY(guard_rules_from_cfg(&r->guard, cfg));
     TRY(path_join(r->ckpt_root, cfg_str(cfg, "train.out"), "ckpt"));
     TRY(path_join(r->metrics_path, cfg_str(cfg, "train.out"), "metrics.jsonl"));
     TRY(open_data(r));

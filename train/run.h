@@ -25,6 +25,7 @@
 #include "model/glm.h"
 #include "train/ckpt.h"
 #include "train/formats.h"
+#include "train/guard.h"
 #include "train/lanes.h"
 #include "train/metrics.h"
 #include "train/optim.h"
@@ -54,6 +55,7 @@ struct run {
 
     int64_t total_steps;
     struct sched sched;
+    struct guard_rules guard;
     int64_t step_first;      /* where this start begins: 0, or what the checkpoint says */
     int64_t step_saved;      /* of the newest checkpoint saved or loaded; 0: none */
     struct ckpt_state state; /* what the next checkpoint will say; .step steps are done */
