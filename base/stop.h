@@ -28,9 +28,9 @@ void stop_catch(void);
 /* As if SIGUSR2 came so many seconds from now; 0: never. After stop_catch. */
 void stop_after(int64_t seconds);
 bool stop_requested(void);
-int stop_signal(void);       /* SIGINT, SIGTERM or SIGUSR2, whichever came first; 0: none */
-int stop_status(void);       /* how a process that stopped on request ends */
-bool stop_take_save(void);   /* whether SIGUSR1 came since the last call */
+int stop_signal(void);     /* SIGINT, SIGTERM or SIGUSR2, whichever came first; 0: none */
+int stop_status(void);     /* how a process that stopped on request ends */
+bool stop_take_save(void); /* whether SIGUSR1 came since the last call */
 void stop_request(int signal_number); /* as if the signal had come: for tests */
 void stop_reset(void);
 

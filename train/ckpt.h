@@ -65,6 +65,7 @@ struct ckpt_state {
     struct stored_formats formats;  /* f32 throughout where the file says nothing */
     double grad_norm;               /* of the last step, where the next is clipped by it; else 0 */
     struct guard_state guard;       /* what it remembers of the steps before */
+    uint32_t crc32c; /* of weights and state (checksum.h), where it was measured; else 0 */
     char program[CKPT_PROGRAM_MAX]; /* version of the program that wrote it */
     char corpus_sha256[SHA256_HEX_SIZE];
     char tokenizer_dir[FILE_PATH_MAX]; /* for export; may be "" */

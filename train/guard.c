@@ -48,7 +48,7 @@ static double median(double *values, int64_t count)
 double guard_limit(const struct guard_series *s, double sigmas)
 {
     double sorted[GUARD_WINDOW];
-    if (s->count < GUARD_WINDOW_MIN) return INFINITY;
+    if (s->count < GUARD_WINDOW_MIN || sigmas == 0.0) return INFINITY;
     memcpy(sorted, s->value, (size_t)s->count * sizeof *sorted);
     const double middle = median(sorted, s->count);
     for (int64_t i = 0; i < s->count; i++) sorted[i] = fabs(s->value[i] - middle);
@@ -92,7 +92,8 @@ void guard_decide(struct guard_decision *out, struct guard_state *s, const struc
     *out = (struct guard_decision){ .action = GUARD_APPLY };
     out->cause = find_cause(&out->limit, s, r->sigmas, loss, norm);
     if (is_spike(out->cause)) out->action = r->on_spike;
-    if (!is_spike(out->cause) && out->cause != GUARD_FINE) out->action = r->on_nonfinite;
+    if (!is_spike(out->cause) && out->cause != GUARD_FINE)
+        out->action = r->on_nonfinite == GUARD_APPLY ? GUARD_STOP : r->on_nonfinite;
     /* A step that is wrong in another way says nothing about the level of either. */
     if (out->cause == GUARD_FINE || is_spike(out->cause)) {
         push(&s->loss, loss);

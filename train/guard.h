@@ -53,11 +53,12 @@ enum guard_cause {
     GUARD_CAUSES
 };
 
+/* Zeroed: nothing is a spike, and what is not finite stops the run. */
 struct guard_rules {
-    enum guard_action on_spike, on_nonfinite; /* the latter is never GUARD_APPLY */
-    double sigmas;
-    int64_t skips_max;     /* in a row; one more stops the run */
-    int64_t rollbacks_max; /* in a run; one more stops it */
+    enum guard_action on_spike, on_nonfinite; /* the latter: GUARD_APPLY means GUARD_STOP */
+    double sigmas;                            /* 0: nothing is a spike */
+    int64_t skips_max;                        /* in a row; one more stops the run */
+    int64_t rollbacks_max;                    /* in a run; one more stops it */
     int64_t rollback_skip; /* >= 1: steps up to the offending one that are passed over then */
 };
 /* ERR_USAGE: an update cannot be skipped that is made while its step is computed (train.update). */
@@ -95,7 +96,7 @@ void guard_decide(struct guard_decision *out, struct guard_state *state,
 /* "loss not finite", "spike of the gradient norm", ... */
 const char *guard_cause_text(enum guard_cause cause);
 
-/* What a series calls a spike; infinite before GUARD_WINDOW_MIN values. */
+/* What a series calls a spike; infinite before GUARD_WINDOW_MIN values and for sigmas = 0. */
 double guard_limit(const struct guard_series *series, double sigmas);
 
 /* Whether a step lies in a range that is passed over. */

@@ -20,8 +20,7 @@ static err_t raise_stop(const struct run *run, const struct step_result *r, int6
               (long long)step + 1, loss, fabs(r->grad_norm), guard_cause_text(d->cause),
               run->state.guard.skips_in_row > run->guard.skips_max ? "skipped steps in a row"
                                                                    : "rollbacks",
-              run->state.guard.skips_in_row > run->guard.skips_max ? "skips_max"
-                                                                   : "rollbacks_max");
+              run->state.guard.skips_in_row > run->guard.skips_max ? "skips_max" : "rollbacks_max");
     if (d->limit > 0.0)
         RAISE(NUMERIC,
               "step %lld: loss %g, gradient norm %g: %s, the limit was %g; train.on_spike is stop",

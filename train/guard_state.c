@@ -22,8 +22,8 @@ static json_t *ranges_to_json(const struct guard_state *s)
 {
     json_t *list = json_array();
     for (int64_t i = 0; i < s->range_count && list != NULL; i++) {
-        json_t *range = json_pack("[I, I]", (json_int_t)s->range[i].first,
-                                  (json_int_t)s->range[i].end);
+        json_t *range =
+            json_pack("[I, I]", (json_int_t)s->range[i].first, (json_int_t)s->range[i].end);
         if (json_array_append_new(list, range) == 0) continue;
         json_decref(list);
         list = NULL;

@@ -5,6 +5,7 @@
 #include "base/stop.h"
 #include "train/drift.h"
 #include "train/guard_run.h"
+#include "train/record.h"
 #include "train/run.h"
 #include "train/step.h"
 #include "train/validate.h"
@@ -57,6 +58,15 @@ static err_t measure_drift(struct loop *l)
               (long long)step, change, (long long)l->drift_since);
     }
     l->drift_since = step;
+    return ERR_OK;
+}
+
+static err_t save_now(struct loop *l)
+{
+    const double begin_s = time_now_s();
+    TRY(record_check(l->run));
+    TRY(run_save(l->run));
+    note_metrics(l, record_save(l->run, time_now_s() - begin_s));
     return ERR_OK;
 }
 
@@ -132,7 +142,8 @@ static err_t after_step(struct loop *l, const struct step_result *r)
     if (validates(run) && is_due(step, cfg_int(run->cfg, "train.validate_every"), total))
         TRY(validate_now(l));
     if (is_due(step, cfg_int(run->cfg, "train.validate_every"), total)) TRY(measure_drift(l));
-    if (is_due(step, cfg_int(run->cfg, "train.save_every"), total)) TRY(run_save(run));
+    if (stop_take_save() || is_due(step, cfg_int(run->cfg, "train.save_every"), total))
+        TRY(save_now(l));
     return ERR_OK;
 }
 
@@ -140,7 +151,10 @@ static err_t after_step(struct loop *l, const struct step_result *r)
 static err_t roll_back(struct loop *l)
 {
     struct run *run = l->run;
-    TRY(guard_roll_back(run, run->state.step));
+    const int64_t step = run->state.step;
+    TRY(guard_roll_back(run, step));
+    run->goodput.repeated += step - run->state.step;
+    run->goodput.useful_s = run->goodput.saved_s;
     drift_close(l->drift);
     l->drift = NULL;
     return measure_drift(l);
@@ -152,11 +166,12 @@ static err_t one_step(struct loop *l, struct step_result *r)
     const err_t rc = step_run(run, &l->memory, r, run->state.step);
     const struct err_record first = *err_last();
     if (r->guard.cause != GUARD_FINE)
-        note_metrics(l, metrics_guard(&run->metrics, run->state.step + 1, &r->guard, r->loss,
-                                      r->grad_norm));
+        note_metrics(
+            l, metrics_guard(&run->metrics, run->state.step + 1, &r->guard, r->loss, r->grad_norm));
     if (rc != ERR_OK) return err_adopt(&first);
     if (r->guard.action == GUARD_ROLLBACK) return roll_back(l);
     advance(run, r);
+    run->goodput.useful_s += r->seconds;
     show_step(l, r);
     return after_step(l, r);
 }
@@ -179,8 +194,8 @@ static err_t run_steps(struct loop *l)
 static err_t save_after_stop(struct loop *l)
 {
     struct run *run = l->run;
-    if (run->state.step > run->step_saved) TRY(run_save(run));
-    note_metrics(l, metrics_event(&run->metrics, run->state.step, "stop"));
+    if (run->state.step > run->step_saved) TRY(save_now(l));
+    note_metrics(l, record_stop(run));
     RAISE(INTERRUPTED, "stopped after step %lld of %lld; continue with --resume",
           (long long)run->state.step, (long long)run->total_steps);
 }
@@ -196,5 +211,6 @@ err_t loop_run(struct run *run)
     step_memory_clear(&l.memory);
     drift_close(l.drift);
     if (rc == ERR_INTERRUPTED) rc = save_after_stop(&l);
+    if (rc == ERR_OK) note_metrics(&l, record_end(run));
     return rc;
 }

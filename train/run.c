@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "model/hf_folder.h"
+#include "train/record.h"
 #include "train/resume.h"
 #include "train/validate.h"
 
@@ -211,8 +212,7 @@ static err_t open_records(struct run *r, bool resumed)
     char path[FILE_PATH_MAX];
     TRY(path_join(path, cfg_str(r->cfg, "train.out"), "settings.yaml"));
     TRY(file_replace(path, r->state.settings.data, (int64_t)r->state.settings.size));
-    TRY(metrics_open(&r->metrics, r->metrics_path));
-    return resumed ? metrics_event(&r->metrics, r->step_first, "resume") : ERR_OK;
+    return record_start(r, resumed);
 }
 
 /* Two programs in one run folder would prune each other's checkpoints. The lock goes with the

@@ -25,6 +25,7 @@
 #include "model/glm.h"
 #include "train/ckpt.h"
 #include "train/formats.h"
+#include "train/goodput.h"
 #include "train/guard.h"
 #include "train/lanes.h"
 #include "train/metrics.h"
@@ -52,6 +53,7 @@ struct run {
     struct optim *optim;
     struct lanes lanes; /* gradients; with GLM_GRADS_RELEASED its one buffer alone */
     struct metrics metrics;
+    struct goodput goodput;
 
     int64_t total_steps;
     struct sched sched;

@@ -5,12 +5,15 @@
 #include "base/stop.h"
 #include "train/loop.h"
 #include "train/run.h"
+#include "train/supervise.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct cli_option options[] = {
     { "resume", NULL, "continue from the newest valid checkpoint of train.out" },
+    { "restarts", "N", "start again after a crash, until N in a row brought no new checkpoint" },
     { NULL, NULL, NULL },
 };
 
@@ -58,6 +61,20 @@ static void announce(const struct run *run)
     announce_formats(run);
 }
 
+/* The child has said how it went; this process ends as it did. */
+static err_t supervise_run(const struct cfg *cfg, const char *restarts, int argc, char **argv)
+{
+    char ckpt_root[FILE_PATH_MAX], *end;
+    int status;
+    const long count = strtol(restarts, &end, 10);
+    if (*restarts == '\0' || *end != '\0' || count < 1 || count > 1000000)
+        RAISE(USAGE, "--restarts %s; expected a number from 1 to 1000000", restarts);
+    TRY(path_join(ckpt_root, cfg_str(cfg, "train.out"), "ckpt"));
+    TRY(supervise(&status, count, ckpt_root, argc, argv));
+    if (status != 0) exit(status);
+    return ERR_OK;
+}
+
 err_t cmd_train(struct cfg *cfg, int argc, char **argv)
 {
     struct cli_args args;
@@ -66,7 +83,10 @@ err_t cmd_train(struct cfg *cfg, int argc, char **argv)
     TRY(cli_parse(&args, &help_shown, &spec, cfg, argc, argv));
     if (help_shown) return ERR_OK;
 
+    if (cli_option(&args, &spec, "restarts") != NULL)
+        return supervise_run(cfg, cli_option(&args, &spec, "restarts"), argc, argv);
     stop_catch();
+    stop_after(cfg_int(cfg, "train.stop_after"));
     err_t rc = run_open(&run, cfg, cli_option(&args, &spec, "resume") != NULL);
     if (rc == ERR_OK && run_is_done(&run)) {
         LOG_I("train", "nothing to do: %s is at step %lld of %lld; a higher train.steps trains on",
