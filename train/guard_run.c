@@ -1,5 +1,6 @@
 #include "train/guard_run.h"
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "train/resume.h"
 #include "train/run.h"
@@ -41,6 +42,8 @@ static err_t raise_stop(const struct run *run, const struct step_result *r, int6
 err_t guard_step(struct run *run, struct step_result *r, int64_t step)
 {
     static const char *const doing[] = { "applied all the same", "skipped", "rolling back", "" };
+    if (fault_point("guard.nan") != ERR_OK) r->loss = NAN;
+    if (fault_point("guard.spike") != ERR_OK) r->loss *= 1000.0;
     guard_decide(&r->guard, &run->state.guard, &run->guard, r->loss, r->grad_norm);
     if (r->guard.cause == GUARD_FINE) return ERR_OK;
     if (r->guard.action == GUARD_STOP) return raise_stop(run, r, step);

@@ -1,4 +1,8 @@
-/* guard_run.h - the guard's decisions carried out in a run: what step.c and loop.c call. */
+/*
+ * guard_run.h - the guard's decisions carried out in a run: what step.c and loop.c call.
+ *
+ * Fault points: guard.nan makes a step's loss NaN, guard.spike a thousand times as large.
+ */
 #ifndef TRAIN_GUARD_RUN_H
 #define TRAIN_GUARD_RUN_H
 
