@@ -16,10 +16,11 @@ static void on_signal(int signal_number)
         save_wanted = 1;
         return;
     }
-    if (signal_number == SIGALRM) signal_number = SIGUSR2;
-    if (caught == 0)
+    if (signal_number == SIGUSR2 || signal_number == SIGALRM)
+        caught = SIGUSR2; /* also where SIGTERM was sent later and delivered first */
+    else if (caught == 0)
         caught = signal_number;
-    else if (caught != SIGUSR2 && signal_number != SIGUSR2)
+    else if (caught != SIGUSR2)
         _exit(STOP_STATUS_ASKED);
 }
 

@@ -8,8 +8,8 @@
  *     Ctrl-C, SIGTERM   stop: end cleanly, status 130. A second one ends the process at once, for
  *                       people who mean it.
  *     SIGUSR2           the time is nearly up: stop as well, but the work is to be taken up again,
- *                       which is what status STOP_STATUS_AGAIN tells a batch system. Once more, or
- *                       followed by SIGTERM, it changes nothing: batch systems send both.
+ *                       which is what status STOP_STATUS_AGAIN tells a batch system. SIGTERM beside
+ *                       it, before or after, changes nothing: batch systems send both.
  *     SIGUSR1           save what there is and go on (stop_take_save)
  *
  * The flags are process state, as signals are.
@@ -28,7 +28,7 @@ void stop_catch(void);
 /* As if SIGUSR2 came so many seconds from now; 0: never. After stop_catch. */
 void stop_after(int64_t seconds);
 bool stop_requested(void);
-int stop_signal(void);     /* SIGINT, SIGTERM or SIGUSR2, whichever came first; 0: none */
+int stop_signal(void);     /* SIGUSR2 if it came, else the first of the others; 0: none */
 int stop_status(void);     /* how a process that stopped on request ends */
 bool stop_take_save(void); /* whether SIGUSR1 came since the last call */
 void stop_request(int signal_number); /* as if the signal had come: for tests */

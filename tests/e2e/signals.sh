@@ -4,7 +4,8 @@
 . "$(dirname "$0")/common.sh"
 prepare
 train_exec() {
-    tiny_exec train --train.out="$scratch/$1" --train.steps="$2" --train.validate_every=0 "${@:3}"
+    tiny_exec train --train.out="$scratch/$1" --train.steps="$2" --train.validate_every=0 \
+        --train.schedule=constant "${@:3}"
 }
 train() { (train_exec "$@"); }
 # wait_lines RUN N: until its metrics have N lines.
