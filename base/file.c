@@ -39,21 +39,26 @@ done:
     return rc;
 }
 
-err_t file_writer_pwrite(struct file_writer *w, const void *bytes, int64_t size, int64_t offset)
+static err_t write_at(int fd, const char *path, const void *bytes, int64_t size, int64_t offset)
 {
-    ASSERT(w->path_tmp[0] != '\0');
     ASSERT(size >= 0 && offset >= 0);
     for (int64_t done = 0; done < size;) {
         TRY(fault_point("file.write"));
         const int64_t piece = min_i64(size - done, IO_PIECE_BYTES);
-        const ssize_t n = pwrite(w->fd, (const char *)bytes + done, (size_t)piece, offset + done);
+        const ssize_t n = pwrite(fd, (const char *)bytes + done, (size_t)piece, offset + done);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0)
-            RAISE(IO, "write %s, %lld bytes at %lld: %s", w->path_tmp, (long long)piece,
+            RAISE(IO, "write %s, %lld bytes at %lld: %s", path, (long long)piece,
                   (long long)(offset + done), n < 0 ? strerror(errno) : "nothing was written");
         done += n;
     }
     return ERR_OK;
+}
+
+err_t file_writer_pwrite(struct file_writer *w, const void *bytes, int64_t size, int64_t offset)
+{
+    ASSERT(w->path_tmp[0] != '\0');
+    return write_at(w->fd, w->path_tmp, bytes, size, offset);
 }
 
 err_t file_writer_append(struct file_writer *w, const void *bytes, int64_t size)
@@ -113,6 +118,67 @@ err_t file_replace(const char *path, const void *bytes, int64_t size)
 done:
     file_writer_close(&w);
     return rc;
+}
+
+/* ---- parts of a file ---- */
+
+static err_t open_part(struct file_part *part, const char *path, int flags)
+{
+    *part = (struct file_part){ .fd = -1 };
+    TRY(path_copy(part->path, path));
+    err_t rc = ERR_OK;
+    TRY_DONE(fault_point("file.open"));
+    part->fd = open(path, flags | O_CLOEXEC, 0666);
+    if (part->fd < 0) RAISE_DONE(IO, "open %s: %s", path, strerror(errno));
+done:
+    if (rc != ERR_OK) part->path[0] = '\0';
+    return rc;
+}
+
+err_t file_part_create(const char *path, const void *head, int64_t head_bytes, int64_t bytes)
+{
+    err_t rc = ERR_OK;
+    struct file_part part;
+    TRY(open_part(&part, path, O_WRONLY | O_CREAT | O_TRUNC));
+    TRY_DONE(fault_point("file.truncate"));
+    if (ftruncate(part.fd, bytes) != 0)
+        RAISE_DONE(IO, "write %s: %lld bytes: %s", path, (long long)bytes, strerror(errno));
+    TRY_DONE(file_part_pwrite(&part, head, head_bytes, 0));
+done:
+    file_part_close(&part);
+    return rc;
+}
+
+err_t file_part_open(struct file_part *part, const char *path)
+{
+    return open_part(part, path, O_WRONLY);
+}
+
+err_t file_part_pwrite(struct file_part *part, const void *bytes, int64_t size, int64_t offset)
+{
+    ASSERT(part->path[0] != '\0');
+    return write_at(part->fd, part->path, bytes, size, offset);
+}
+
+err_t file_part_commit(struct file_part *part)
+{
+    err_t rc = ERR_OK;
+    TRY_DONE(fault_point("file.sync"));
+    if (fsync(part->fd) != 0) RAISE_DONE(IO, "fsync %s: %s", part->path, strerror(errno));
+    const int fd = part->fd;
+    part->fd = -1;
+    if (close(fd) != 0) RAISE_DONE(IO, "close %s: %s", part->path, strerror(errno));
+done:
+    file_part_close(part);
+    return rc;
+}
+
+void file_part_close(struct file_part *part)
+{
+    if (part->path[0] == '\0') return; /* also a zeroed one, whose fd 0 is not ours */
+    if (part->fd >= 0) close(part->fd);
+    part->fd = -1;
+    part->path[0] = '\0';
 }
 
 /* ---- reading ---- */

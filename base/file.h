@@ -14,8 +14,8 @@
  *
  * Reading: `struct file_reader` reads by offset (pread) in checked pieces; a file that was cut
  * short is ERR_FORMAT naming the offset, the bytes wanted and the bytes there.
- * Every step that can fail has a fault point (base/fault.h): file.open, file.write, file.sync,
- * file.rename, file.dirsync, file.read, file.mkdir, file.remove.
+ * Every step that can fail has a fault point (base/fault.h): file.open, file.truncate, file.write,
+ * file.sync, file.rename, file.dirsync, file.read, file.mkdir, file.remove.
  */
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
@@ -53,6 +53,26 @@ void file_writer_close(struct file_writer *w);
 
 /* Replace `path` by these bytes, by the way above. */
 MUST_USE err_t file_replace(const char *path, const void *bytes, int64_t size);
+
+/*
+ * A file that several programs write together, inside a folder that is published as a whole. One
+ * creates it in its full size, then each opens it and writes its parts; nothing is removed here.
+ */
+struct file_part {
+    int fd;
+    char path[FILE_PATH_MAX]; /* empty when not open */
+};
+/* `head` is written at its begin; what is written nowhere reads as zeros. An old file of this name
+ * is emptied. */
+MUST_USE err_t file_part_create(const char *path, const void *head, int64_t head_bytes,
+                                int64_t bytes);
+MUST_USE err_t file_part_open(struct file_part *part, const char *path);
+MUST_USE err_t file_part_pwrite(struct file_part *part, const void *bytes, int64_t size,
+                                int64_t offset);
+/* fsync and close; what is closed otherwise is not durable. */
+MUST_USE err_t file_part_commit(struct file_part *part);
+/* Safe on a zeroed or failed part. */
+void file_part_close(struct file_part *part);
 
 struct file_reader {
     int fd;

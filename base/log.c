@@ -18,6 +18,7 @@ static struct {
     enum log_level level;
     struct log_rule rules[LOG_RULES_MAX];
     int rule_count;
+    char name[LOG_NAME_MAX];
     char status[LOG_LINE_MAX]; /* what progress shows now; empty when nothing */
 } sink = { .lock = PTHREAD_MUTEX_INITIALIZER, .level = LOG_INFO };
 
@@ -79,6 +80,8 @@ bool log_enabled(enum log_level level, const char *subsystem)
     return level >= least && level < LOG_OFF;
 }
 
+void log_set_name(const char *name) { snprintf(sink.name, sizeof sink.name, "%s", name); }
+
 /* Back to the first column, and erase to the end of the line. */
 #define CLEAR_LINE "\r\033[K"
 
@@ -89,9 +92,9 @@ void log_line(enum log_level level, const char *subsystem, const char *fmt, ...)
     const time_t now = time(NULL);
     struct tm tm;
     localtime_r(&now, &tm);
-    const int size = snprintf(line, sizeof line, "%02d:%02d:%02d %-5s %-6.*s ", tm.tm_hour,
+    const int size = snprintf(line, sizeof line, "%02d:%02d:%02d %-5s %-6.*s %s%s", tm.tm_hour,
                               tm.tm_min, tm.tm_sec, level_names[level], LOG_SUBSYSTEM_MAX - 1,
-                              subsystem);
+                              subsystem, sink.name, sink.name[0] != '\0' ? ": " : "");
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(line + size, sizeof line - (size_t)size, fmt, ap);

@@ -26,6 +26,10 @@ enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_OFF };
 
 /* `spec` as in SOULCHAT_LOG; ERR_USAGE names the part that is wrong. NULL = "info". */
 MUST_USE err_t log_init(const char *spec);
+/* What stands before the text of every line from now on, for a program that is several processes:
+ * "rank 3"; "" = nothing. At most LOG_NAME_MAX - 1 bytes count. Before there are threads. */
+#define LOG_NAME_MAX 32
+void log_set_name(const char *name);
 void log_line(enum log_level level, const char *subsystem, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* Whether a line of this level and subsystem would be printed. */

@@ -1,6 +1,7 @@
 #include "data/settings_batch.h"
 
 #include "base/check.h"
+#include "base/num.h"
 #include "data/batch.h"
 #include "data/batch_spec.h"
 
@@ -9,8 +10,9 @@ static const struct cfg_row rows[] = {
       "a step is so many samples (the published recipe), or so many rows of full packs" },
     { "batch.size", CFG_INT, "80", 1, BATCH_TOKENS_MAX, NULL,
       "size of a step (samples or rows, see batch.unit)" },
-    { "batch.lanes", CFG_INT, "1", 1, BATCH_LANES_MAX, NULL,
-      "parts a step is dealt to; sums over lanes do not depend on how many ranks share them" },
+    { "batch.lanes", CFG_INT, "0", 0, BATCH_LANES_MAX, NULL,
+      "parts a step is dealt to; sums over lanes do not depend on how many ranks share them; 0 = "
+      "as many as there are ranks at the start of the run" },
     { "batch.micro_tokens", CFG_INT, "16384", BATCH_ROW_MULTIPLE, BATCH_ROWS_MAX, NULL,
       "most rows computed at once, a multiple of 128 (rows)" },
     { "batch.pack_len", CFG_INT, "2048", 1, BATCH_ROWS_MAX, NULL,
@@ -39,7 +41,7 @@ err_t batch_spec_from_cfg(struct batch_spec *out, const struct cfg *cfg)
     const struct batch_spec spec = {
         .unit = (enum batch_unit)cfg_enum(cfg, "batch.unit"),
         .size = cfg_int(cfg, "batch.size"),
-        .lanes = cfg_int(cfg, "batch.lanes"),
+        .lanes = max_i64(cfg_int(cfg, "batch.lanes"), 1),
         .micro_tokens = cfg_int(cfg, "batch.micro_tokens"),
         .pack_len = cfg_int(cfg, "batch.pack_len"),
         .loss_mean = (enum loss_mean)cfg_enum(cfg, "batch.loss_mean"),

@@ -27,9 +27,9 @@ MUST_USE err_t safetensors_source_open_memory(struct weight_source **out, const 
                                               int64_t size, const char *name);
 
 /*
- * Writing: declare all tensors, then give their bytes in any order and any pieces; ranks may write
- * pieces of one file through their own writers later, which is why places are fixed by the
- * declaration alone.
+ * Writing: declare all tensors, then give their bytes in any order and any pieces. Places are fixed
+ * by the declaration alone, so that several programs may write parts of one file
+ * (safetensors_place).
  */
 struct safetensors_entry {
     const char *name; /* borrowed until close */
@@ -62,6 +62,11 @@ MUST_USE err_t safetensors_writer_write(struct safetensors_writer *w, int64_t in
 /* ERR_ARG when bytes are missing: nothing is published then. */
 MUST_USE err_t safetensors_writer_commit(struct safetensors_writer *w);
 void safetensors_writer_close(struct safetensors_writer *w); /* discards unless committed */
+/* The bytes of the header, appended, and in *begin [count + 1] (free it) where each tensor's data
+ * begins in the file; the last is the file's end. Errors as safetensors_writer_open. */
+MUST_USE err_t safetensors_place(struct buf *header, int64_t **begin,
+                                 const struct safetensors_entry *entries, int64_t count,
+                                 const char *const *metadata);
 /* Size of the file that these entries would make. */
 MUST_USE err_t safetensors_file_bytes(int64_t *out, const struct safetensors_entry *entries,
                                       int64_t count, const char *const *metadata);

@@ -120,9 +120,9 @@ static err_t build_header(struct buf *out, const struct safetensors_entry *e, co
     return ERR_OK;
 }
 
-/* Header bytes and, in *begin (free it), places in the file of all tensors and its end. */
-static err_t plan(struct buf *header, int64_t **begin, const struct safetensors_entry *entries,
-                  int64_t count, const char *const *metadata)
+err_t safetensors_place(struct buf *header, int64_t **begin,
+                        const struct safetensors_entry *entries, int64_t count,
+                        const char *const *metadata)
 {
     err_t rc = ERR_OK;
     int64_t *places = malloc((size_t)(count + 1) * sizeof *places);
@@ -145,7 +145,7 @@ err_t safetensors_file_bytes(int64_t *out, const struct safetensors_entry *entri
     err_t rc = ERR_OK;
     struct buf header = { 0 };
     int64_t *begin = NULL;
-    TRY_DONE(plan(&header, &begin, entries, count, metadata));
+    TRY_DONE(safetensors_place(&header, &begin, entries, count, metadata));
     *out = begin[count];
 done:
     free(begin);
@@ -160,7 +160,7 @@ err_t safetensors_writer_open(struct safetensors_writer *w, const char *path,
     err_t rc = ERR_OK;
     struct buf header = { 0 };
     *w = (struct safetensors_writer){ .file = { .fd = -1 }, .count = count };
-    TRY_DONE(plan(&header, &w->begin, entries, count, metadata));
+    TRY_DONE(safetensors_place(&header, &w->begin, entries, count, metadata));
     w->bytes = w->begin[count];
     w->unwritten = w->bytes - w->begin[0];
     TRY_DONE(file_writer_open(&w->file, path));

@@ -14,6 +14,10 @@ foreach(subject comm rendezvous watchdog)
   add_dependencies(test_train_${subject} ranks_program)
 endforeach()
 
+foreach(subject exchange zero)
+  target_link_libraries(test_train_${subject} PRIVATE soulchat_ranks_fixture)
+endforeach()
+
 # Over MPI, where there is one: the same bodies, and everything together.
 if(soulchat_has_mpi)
   set(mpirun ${MPIEXEC_EXECUTABLE} --allow-run-as-root --oversubscribe --mca btl self,vader

@@ -35,7 +35,11 @@ void state_rig_open(struct state_rig *r, struct dev *dev, const struct optim_for
     assert_ok(glm_layout_create(&r->layout, &r->params, 1, 0));
     r->weights = alloc_flat(dev, format->weights, r->layout.element_count);
     r->grads = alloc_flat(dev, DTYPE_F32, r->layout.element_count);
-    const struct optim_target target = { dev, &r->params, &r->layout, &r->layout, r->weights };
+    const struct optim_target target = { .dev = dev,
+                                         .params = &r->params,
+                                         .layout = &r->layout,
+                                         .grad_layout = &r->layout,
+                                         .weights = r->weights };
     assert_ok(optim_create_on(&r->optim, &target, &options));
 }
 

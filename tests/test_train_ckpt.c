@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static const struct ckpt_keep one = { .last = 1 };
+
 /* ---- a model with state in it ---- */
 
 struct rig {
@@ -101,8 +103,9 @@ static void rig_set(struct rig *r, int64_t step)
 
 static err_t save(struct rig *r, const char *root, int64_t step, int64_t keep_last)
 {
+    const struct ckpt_keep keep = { .last = keep_last };
     rig_set(r, step);
-    return ckpt_save(micro_path(root), &r->state, r->optim, keep_last);
+    return ckpt_save(micro_path(root), &r->state, r->optim, &keep, NULL);
 }
 
 /* ---- folders ---- */
@@ -200,7 +203,7 @@ static void test_round_trip(void **state)
 
     assert_ok(ckpt_newest(dir, &found, micro_path("trip")));
     assert_true(found);
-    assert_ok(ckpt_load(dir, &b.state.formats, b.optim));
+    assert_ok(ckpt_load(dir, &b.state.formats, b.optim, NULL));
     assert_same_state(&a, &b);
 
     char text[128];
@@ -243,8 +246,8 @@ static void check_layouts(enum optim_moments moments)
         assert_same_bytes(step_dir(root[0], 7), step_dir(root[i], 7));
 
         rig_open_padded(&to, &config, moments, next[0], next[1]);
-        assert_ok(ckpt_load(step_dir(root[i], 7), &to.state.formats, to.optim));
-        assert_ok(ckpt_save(micro_path("relaid"), &from.state, to.optim, 1));
+        assert_ok(ckpt_load(step_dir(root[i], 7), &to.state.formats, to.optim, NULL));
+        assert_ok(ckpt_save(micro_path("relaid"), &from.state, to.optim, &one, NULL));
         assert_same_bytes(step_dir(root[0], 7), step_dir("relaid", 7));
         rig_close(&from);
         rig_close(&to);
@@ -267,18 +270,18 @@ static void test_load_into_another_model(void **state)
     assert_ok(save(&r, "other", 1, 1));
     config.ffn_size = 16;
     rig_open(&other, &config);
-    assert_err(ckpt_load(step_dir("other", 1), &other.state.formats, other.optim), FORMAT,
+    assert_err(ckpt_load(step_dir("other", 1), &other.state.formats, other.optim, NULL), FORMAT,
                "is f32 [8, 8]");
     rig_close(&other);
     config = grain_config();
     config.layer_count = 2;
     rig_open(&other, &config);
-    assert_err(ckpt_load(step_dir("other", 1), &other.state.formats, other.optim), FORMAT,
+    assert_err(ckpt_load(step_dir("other", 1), &other.state.formats, other.optim, NULL), FORMAT,
                "has no tensor transformer.layers.1.");
-    assert_err(ckpt_load(micro_path("other"), &other.state.formats, other.optim), NOTFOUND,
+    assert_err(ckpt_load(micro_path("other"), &other.state.formats, other.optim, NULL), NOTFOUND,
                "model.0000");
     assert_ok(save(&other, "two", 1, 1));
-    assert_err(ckpt_load(step_dir("two", 1), &r.state.formats, r.optim), FORMAT,
+    assert_err(ckpt_load(step_dir("two", 1), &r.state.formats, r.optim, NULL), FORMAT,
                "tensors; this model has");
     rig_close(&other);
     rig_close(&r);
@@ -341,7 +344,7 @@ static void check_faults(const char *root, bool resave)
         rig_set(&r, step);
         if (resave) r.state.samples++; /* to tell new from old */
         fault_arm("", n);
-        const err_t rc = ckpt_save(micro_path(root), &r.state, r.optim, 1);
+        const err_t rc = ckpt_save(micro_path(root), &r.state, r.optim, &one, NULL);
         done = fault_hits() < n;
         fault_arm("", 0);
 
@@ -484,12 +487,13 @@ static void test_step_of_another_state(void **state)
     (void)state;
     const struct glm_config config = grain_config();
     struct rig r;
-    struct ckpt_manifest m;
+    struct ckpt_manifest m = { .step = 8 };
     struct buf text = { 0 };
     char path[FILE_PATH_MAX];
     rig_open(&r, &config);
     assert_ok(save(&r, "step", 7, 1));
-    assert_ok(ckpt_manifest_measure(&m, step_dir("step", 7), 8));
+    for (int64_t i = 1; i < COUNT_OF(files); i++)
+        assert_ok(ckpt_manifest_measure(&m, step_dir("step", 7), files[i]));
     assert_ok(ckpt_manifest_write(&text, &m));
     assert_ok(path_join(path, step_dir("step", 7), "MANIFEST.json"));
     assert_ok(file_replace(path, text.data, (int64_t)text.size));

@@ -138,7 +138,7 @@ static const char *save(struct state_rig *r, const char *root, int64_t step)
     char *out = dir[turn++ % 4];
     struct ckpt_state s;
     describe(&s, r, step);
-    assert_ok(ckpt_save(micro_path(root), &s, r->optim, 1));
+    assert_ok(ckpt_save(micro_path(root), &s, r->optim, &(struct ckpt_keep){ .last = 1 }, NULL));
     ckpt_state_clear(&s);
     assert_ok(ckpt_path(out, micro_path(root), step));
     assert_ok(ckpt_verify(out));
@@ -149,7 +149,7 @@ static void load(struct state_rig *r, const char *dir)
 {
     struct ckpt_state s;
     assert_ok(ckpt_state_read(&s, dir));
-    assert_ok(ckpt_load(dir, &s.formats, r->optim));
+    assert_ok(ckpt_load(dir, &s.formats, r->optim, NULL));
     ckpt_state_clear(&s);
 }
 

@@ -138,6 +138,12 @@ static void open_data(struct run *run)
 
 void micro_run_open(struct run *run, struct cfg *cfg, const char *device)
 {
+    micro_run_open_ranked(run, cfg, device, NULL);
+}
+
+void micro_run_open_ranked(struct run *run, struct cfg *cfg, const char *device, struct comm *comm)
+{
+    const int64_t stage = cfg_enum(cfg, "train.zero") - 1;
     const bool is_ref = strcmp(device, "ref") == 0;
     const struct glm_config config = micro_config();
     const struct optim_options optim = optim_options_from_cfg(cfg);
@@ -170,9 +176,12 @@ void micro_run_open(struct run *run, struct cfg *cfg, const char *device)
     }
     assert_ok(glm_create(&run->glm, run->dev, &config, &options));
     assert_ok(glm_init(run->glm, 1));
-    assert_ok(optim_create(&run->optim, run->glm, &optim));
-    assert_ok(lanes_init(&run->lanes, run->dev, run->batch.lanes,
-                         glm_grad_layout(run->glm)->element_count, glm_grad_dtype(run->glm)));
+    assert_ok(zero_open(&run->zero, comm, stage < 0 ? 1 : (int)stage, run->batch.lanes));
+    assert_ok(lanes_init_part(&run->lanes, run->dev, run->batch.lanes, run->zero.lane_first,
+                              run->zero.lane_end, glm_grad_layout(run->glm)->element_count,
+                              glm_grad_dtype(run->glm)));
+    assert_ok(zero_attach(&run->zero, run->glm, &run->lanes, run->batch.lanes));
+    assert_ok(optim_create_on(&run->optim, &run->zero.target, &optim));
     run->total_steps = 1000;
     assert_ok(sched_from_cfg(&run->sched, cfg, run->total_steps));
 }
@@ -186,6 +195,7 @@ void micro_run_close(struct run *run)
         return;
     }
     if (dev_sync(dev) != ERR_OK) print_message("closed after: %s\n", err_last()->text);
+    zero_close(&run->zero);
     lanes_clear(&run->lanes);
     optim_close(run->optim);
     glm_close(run->glm);

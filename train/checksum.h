@@ -4,18 +4,21 @@
  *
  *     TRY(checksum_measure(&sum, optim, CHECKSUM_WEIGHTS | CHECKSUM_STATE));
  *     TRY_DONE(checksum_compare_ranks(&sum, comm, step));
- *     sum.total ...
  *     checksum_clear(&sum);
  *
+ *     TRY(checksum_total(&total, optim, ranks));       // the same before saving and after loading
+ *
  * A sum is the crc32c of a tensor's elements in row-major order, without the layout's padding; of
- * the state, of its parts one after the other. It does not depend on layouts, and any flip of up to
- * three bits, or of one run of up to 32, changes it. Values go through host memory: that takes as
- * long as the bytes take to come, plus 1 / (5 GB/s) of one core.
+ * the state, of its parts one after the other. The total adds up, modulo 2^32, the crc32c of every
+ * chunk of SUMSQ_CHUNK elements of every tensor together with its place: it does not depend on who
+ * has which chunks. No sum depends on layouts, and any flipped bit changes them. Values go through
+ * host memory: that takes as long as the bytes take to come, plus 1 / (5 GB/s) of one core.
  */
 #ifndef TRAIN_CHECKSUM_H
 #define TRAIN_CHECKSUM_H
 
 #include "base/err.h"
+#include "train/ckpt.h"
 #include "train/comm.h"
 #include "train/optim.h"
 
@@ -26,11 +29,11 @@ enum checksum_what { CHECKSUM_WEIGHTS = 1, CHECKSUM_STATE = 2 };
 struct checksum {
     const struct glm_params *params; /* borrowed from the optimizer's target */
     uint32_t *row;                   /* [2 * params->count] weights, then state; 0: not measured */
-    uint32_t total;                  /* crc32c of `row` */
     int64_t bytes;                   /* that were read */
 };
 
-/* Waits for the device. Clear it also after a failure. */
+/* Of weights in the target's arena; of state only where all of it is here. Waits for the device.
+ * Clear it also after a failure. */
 MUST_USE err_t checksum_measure(struct checksum *out, struct optim *optim, int what);
 void checksum_clear(struct checksum *sum);
 
@@ -45,8 +48,14 @@ MUST_USE err_t checksum_compare_ranks(const struct checksum *sum, struct comm *c
 MUST_USE err_t checksum_compare(const uint32_t *all, int64_t ranks, const struct glm_params *params,
                                 int64_t step);
 
-/* ERR_NUMERIC names the first tensor with weights that are NaN or infinite. Summed up on the
- * device: costs a read of the weights there. */
-MUST_USE err_t checksum_weights_finite(struct optim *optim, int64_t step);
+/* Of all weights and state; every rank of several adds its part, and gets the same. `bytes`: read
+ * by this rank. NULL for `ranks`: one rank. */
+MUST_USE err_t checksum_total(uint32_t *total, int64_t *bytes, struct optim *optim,
+                              const struct ckpt_ranks *ranks);
+
+/* ERR_NUMERIC names the first tensor with weights that are NaN or infinite, among those of which
+ * this rank writes the checkpoint. Summed up on the device: costs a read of the weights there. */
+MUST_USE err_t checksum_weights_finite(struct optim *optim, const struct ckpt_ranks *ranks,
+                                       int64_t step);
 
 #endif

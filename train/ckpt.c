@@ -1,12 +1,11 @@
-/* Saving and loading: weights and optimizer state to files and back, a piece at a time. */
-#include "train/ckpt.h"
+/* Saving: weights and optimizer state to files, a piece at a time, and their publication. */
+#include "train/ckpt_impl.h"
 
 #include "base/check.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "base/progress.h"
-#include "model/safetensors.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,211 +13,147 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PIECE_BYTES     (4 << 20) /* device to file in pieces of this size */
-#define OTHER_BYTES     (1 << 20) /* manifest, folder entries: what the free-space check adds */
-#define PREFIX_MAX      24
-#define TENSOR_NAME_MAX (PREFIX_MAX + GLM_NAME_MAX)
+#define OTHER_BYTES (1 << 20) /* manifest, folder entries: what the free-space check adds */
 
-static const char *const metadata[] = { "format", "pt", NULL };
+/* ---- what is saved ---- */
 
-/* ---- which tensor lies in which file ---- */
-
-#define WEIGHT_PART (-1) /* beside enum optim_part: the weights themselves */
-
-/* A tensor of a file: a row's weights or a part of its state. */
-struct item {
-    char name[TENSOR_NAME_MAX];
-    int part;
-    int64_t row;
-};
-
-/* One file: its tensors in file order. */
-struct part_file {
-    char path[FILE_PATH_MAX];
-    struct safetensors_entry *entry;
-    struct item *item;
-    int64_t count;
-};
-
-int64_t ckpt_part_end(const struct glm_params *params, int64_t first)
+static bool same_formats(const struct stored_formats *a, const struct stored_formats *b)
 {
-    int64_t end = first, bytes = 0;
-    while (end < params->count) {
-        bytes += params->row[end].count * (int64_t)sizeof(float);
-        if (end > first && bytes > CKPT_PART_BYTES_MAX) break;
-        end++;
-    }
-    return end;
+    return a->precision == b->precision && a->master == b->master && a->moments == b->moments;
 }
 
-static void file_clear(struct part_file *f)
+err_t ckpt_saving_open(struct ckpt_saving *s, const char *root, const struct ckpt_state *state,
+                       struct optim *optim, const struct ckpt_keep *keep,
+                       const struct ckpt_ranks *ranks)
 {
-    free(f->entry);
-    free(f->item);
+    const struct stored_formats formats = formats_stored(&optim_plan_of(optim)->format);
+    ASSERT(same_formats(&state->formats, &formats));
+    ASSERT(keep->last >= 1);
+    *s = (struct ckpt_saving){ .keep = *keep,
+                               .step = state->step,
+                               .rank = ckpt_rank(ranks),
+                               .rank_count = ckpt_rank_count(ranks),
+                               .manifest.step = state->step,
+                               .begin_s = time_now_s() };
+    TRY(path_copy(s->root, root));
+    TRY(ckpt_path(s->dir, root, state->step));
+    if (snprintf(s->tmp, sizeof s->tmp, "%s.tmp", s->dir) >= (int)sizeof s->tmp)
+        RAISE(ARG, "path too long: %s", s->dir);
+    TRY(ckpt_parts_create(&s->parts, optim_target(optim)->params, &formats));
+    return ckpt_state_write(&s->state, state);
 }
 
-static void add_item(struct part_file *f, int part, int64_t row, dtype_t dtype,
-                     const struct glm_param *param, int64_t count)
+void ckpt_saving_close(struct ckpt_saving *s)
 {
-    struct item *item = &f->item[f->count];
-    struct safetensors_entry *entry = &f->entry[f->count++];
-    const bool shaped = count == param->count;
-    *item = (struct item){ .part = part, .row = row };
-    snprintf(item->name, sizeof item->name, "%s%s%s",
-             part == WEIGHT_PART ? "" : optim_part_name((enum optim_part)part),
-             part == WEIGHT_PART ? "" : ".", param->name);
-    *entry = (struct safetensors_entry){ item->name, dtype, shaped ? param->dims : 1, { count } };
-    for (int d = 0; d < param->dims && shaped; d++) entry->dim[d] = param->dim[d];
+    ckpt_parts_clear(&s->parts);
+    ckpt_manifest_clear(&s->manifest);
+    buf_clear(&s->state);
 }
 
-/* What is done with each file: written, read, or its bytes counted. */
-struct part_visit {
-    err_t (*file)(struct part_visit *visit, const struct part_file *f);
-    struct optim *optim;
-    struct optim_plan plan; /* of the state in the files, which may be another than optim's */
-    char *piece;            /* [PIECE_BYTES] page-locked */
-    char *widened;          /* [2 * PIECE_BYTES] loading: the same in another dtype */
-    int64_t bytes;          /* of all files visited */
-};
+/* ---- files, in their full sizes ---- */
 
-/* Rows first..end-1 of each part, part by part. */
-static err_t list_items(struct part_file *f, const struct part_visit *visit, bool weights,
-                        int64_t first, int64_t end)
+static err_t check_free_space(const struct ckpt_saving *s)
 {
-    const struct glm_params *params = optim_target(visit->optim)->params;
-    const struct optim_format *format = &visit->plan.format;
-    const size_t most = (size_t)((weights ? 1 : OPTIM_PARTS) * (end - first));
-    f->entry = calloc(most, sizeof *f->entry);
-    f->item = calloc(most, sizeof *f->item);
-    if (f->entry == NULL || f->item == NULL)
-        RAISE(NOMEM, "checkpoint: no memory for a list of %zu tensors", most);
-    for (int part = WEIGHT_PART; part < OPTIM_PARTS; part++) {
-        if ((part == WEIGHT_PART) != weights) continue;
-        for (int64_t i = first; i < end; i++) {
-            const struct glm_param *row = &params->row[i];
-            const enum optim_part p = (enum optim_part)part;
-            if (weights)
-                add_item(f, part, i, format->weights, row, row->count);
-            else if (optim_part_count(&visit->plan, params, p, i) > 0)
-                add_item(f, part, i, optim_part_dtype(format, p), row,
-                         optim_part_count(&visit->plan, params, p, i));
-        }
-    }
-    return ERR_OK;
-}
-
-static err_t visit_files_of(struct part_visit *visit, const char *dir, const char *kind)
-{
-    const struct glm_params *params = optim_target(visit->optim)->params;
-    const bool weights = strcmp(kind, "model") == 0;
-    char name[CKPT_NAME_MAX];
-    int64_t number = 0;
-    for (int64_t first = 0, end; first < params->count; first = end, number++) {
-        struct part_file f = { .count = 0 };
-        end = ckpt_part_end(params, first);
-        snprintf(name, sizeof name, "%s.%04lld.safetensors", kind, (long long)number);
-        err_t rc = path_join(f.path, dir, name);
-        if (rc == ERR_OK) rc = list_items(&f, visit, weights, first, end);
-        if (rc == ERR_OK) rc = visit->file(visit, &f);
-        file_clear(&f);
-        TRY(rc);
-    }
-    return ERR_OK;
-}
-
-/* Files of weights, then of state, in the formats that `stored` says. */
-static err_t visit_files(struct part_visit *visit, const char *dir,
-                         const struct stored_formats *stored)
-{
-    err_t rc = ERR_OK;
-    struct dev *dev = optim_target(visit->optim)->dev;
-    const struct optim_format format = { .weights = stored->precision,
-                                         .master = stored->master,
-                                         .moments = stored->moments };
-    TRY_DONE(optim_plan_create(&visit->plan, optim_target(visit->optim)->params, &format));
-    TRY_DONE(dev_host_alloc(dev, (void **)&visit->piece, PIECE_BYTES, "checkpoint"));
-    visit->widened = malloc(2 * PIECE_BYTES);
-    if (visit->widened == NULL) RAISE_DONE(NOMEM, "%s: no memory for pieces of its files", dir);
-    TRY_DONE(visit_files_of(visit, dir, "model"));
-    TRY_DONE(visit_files_of(visit, dir, "optim"));
-done:
-    dev_host_free(dev, visit->piece);
-    free(visit->widened);
-    optim_plan_clear(&visit->plan);
-    return rc;
-}
-
-/* Where element `first` of a row's weights lies on the device. */
-static char *weight_at(const struct optim_target *target, int64_t row, int64_t first)
-{
-    const int64_t at = target->layout->offset[row] + first;
-    return (char *)target->weights.data + at * dtype_bytes(target->weights.dtype);
-}
-
-/* ---- saving ---- */
-
-static int64_t entry_count(const struct safetensors_entry *entry)
-{
-    int64_t count = 1;
-    for (int d = 0; d < entry->dims; d++) count *= entry->dim[d];
-    return count;
-}
-
-static err_t write_tensor(struct part_visit *visit, struct safetensors_writer *w, int64_t index,
-                          const struct part_file *f)
-{
-    const struct item *item = &f->item[index];
-    const struct optim_target *target = optim_target(visit->optim);
-    const int64_t unit = dtype_bytes(f->entry[index].dtype), per_piece = PIECE_BYTES / unit;
-    const int64_t all = entry_count(&f->entry[index]);
-    for (int64_t at = 0; at < all; at += per_piece) {
-        const int64_t count = min_i64(per_piece, all - at);
-        if (item->part == WEIGHT_PART)
-            TRY(dev_download(target->dev, visit->piece, weight_at(target, item->row, at),
-                             count * unit));
-        else
-            TRY(optim_read_state(visit->optim, visit->piece, (enum optim_part)item->part, item->row,
-                                 at, count));
-        TRY(safetensors_writer_write(w, index, visit->piece, count * unit, at * unit));
-    }
-    return ERR_OK;
-}
-
-static err_t write_file(struct part_visit *visit, const struct part_file *f)
-{
-    err_t rc = ERR_OK;
-    struct safetensors_writer w = { .file = { .fd = -1 } };
-    TRY_DONE(safetensors_writer_open(&w, f->path, f->entry, f->count, metadata));
-    visit->bytes += w.bytes;
-    for (int64_t i = 0; i < f->count; i++) TRY_DONE(write_tensor(visit, &w, i, f));
-    TRY_DONE(safetensors_writer_commit(&w));
-done:
-    safetensors_writer_close(&w);
-    return rc;
-}
-
-static err_t count_file(struct part_visit *visit, const struct part_file *f)
-{
-    int64_t bytes;
-    TRY(safetensors_file_bytes(&bytes, f->entry, f->count, metadata));
-    visit->bytes += bytes;
-    return ERR_OK;
-}
-
-static err_t check_free_space(const char *root, const struct ckpt_state *state, struct optim *optim)
-{
-    struct part_visit visit = { .file = count_file, .optim = optim };
     int64_t free_bytes;
-    TRY(visit_files(&visit, root, &state->formats));
-    TRY(file_free_space(&free_bytes, root));
-    const int64_t needed = visit.bytes + (int64_t)state->settings.size + OTHER_BYTES;
+    TRY(file_free_space(&free_bytes, s->root));
+    const int64_t needed = s->parts.bytes + (int64_t)s->state.size + OTHER_BYTES;
     if (free_bytes < needed)
         RAISE(IO,
               "%s: a checkpoint needs %.3f GB and the disk has %.3f GB free; make room, or "
               "lower train.keep_last, and continue with --resume",
-              root, (double)needed / 1e9, (double)free_bytes / 1e9);
+              s->root, (double)needed / 1e9, (double)free_bytes / 1e9);
     return ERR_OK;
 }
+
+err_t ckpt_saving_create(struct ckpt_saving *s)
+{
+    char path[FILE_PATH_MAX];
+    TRY(dir_create(s->root));
+    /* Names in the folder are durable before what had them goes: an exchange whose sync failed. */
+    TRY(dir_sync(s->root));
+    TRY(ckpt_remove_leftovers(s->root));
+    TRY(check_free_space(s));
+    s->is_ours = true;
+    TRY(dir_create(s->tmp));
+    for (int64_t i = 0; i < s->parts.count; i++) {
+        const struct ckpt_part *p = &s->parts.part[i];
+        TRY(path_join(path, s->tmp, p->name));
+        TRY(file_part_create(path, p->header.data, (int64_t)p->header.size, p->begin[p->count]));
+    }
+    return ERR_OK;
+}
+
+/* ---- their contents ---- */
+
+err_t ckpt_read_device(struct ckpt_source *source, const void **out,
+                       const struct ckpt_tensor *tensor, int64_t first, int64_t count)
+{
+    const struct optim_target *target = optim_target(source->optim);
+    *out = source->bytes;
+    if (tensor->part != CKPT_WEIGHT_PART)
+        return optim_read_state(source->optim, source->bytes, (enum optim_part)tensor->part,
+                                tensor->row, first, count);
+    return dev_download(target->dev, source->bytes,
+                        ckpt_weights(source->ranks, target, tensor->row, first),
+                        count * dtype_bytes(tensor->dtype));
+}
+
+/* Where a part is written to; `meter` NULL: by several ranks, so that nobody sees all of it. */
+struct part_writer {
+    struct file_part file;
+    struct ckpt_meter *meter;
+    struct ckpt_source *source;
+};
+
+static err_t write_tensor(struct part_writer *w, const struct ckpt_tensor *tensor, int64_t begin)
+{
+    const struct ckpt_range owned = ckpt_owned(w->source->ranks, tensor);
+    const int64_t unit = dtype_bytes(tensor->dtype), per_piece = CKPT_PIECE_BYTES / unit;
+    for (int64_t done = 0; done < owned.count; done += per_piece) {
+        const int64_t first = owned.first + done, count = min_i64(per_piece, owned.count - done);
+        const void *bytes;
+        TRY(w->source->read(w->source, &bytes, tensor, first, count));
+        if (w->meter != NULL) ckpt_meter_add(w->meter, bytes, count * unit);
+        TRY(file_part_pwrite(&w->file, bytes, count * unit, begin + first * unit));
+    }
+    return ERR_OK;
+}
+
+static err_t write_part(struct ckpt_saving *s, struct ckpt_source *source,
+                        const struct ckpt_part *p)
+{
+    err_t rc = ERR_OK;
+    char path[FILE_PATH_MAX];
+    struct ckpt_file *file;
+    struct ckpt_meter meter;
+    struct part_writer w = { .source = source, .file = { .fd = -1 } };
+    TRY(path_join(path, s->tmp, p->name));
+    if (s->rank_count == 1) {
+        TRY(ckpt_manifest_add(&file, &s->manifest, p->name, s->tmp));
+        TRY(ckpt_meter_begin(&meter, file, p->begin[p->count]));
+        ckpt_meter_add(&meter, p->header.data, (int64_t)p->header.size);
+        w.meter = &meter;
+    }
+    TRY_DONE(file_part_open(&w.file, path));
+    for (int64_t i = 0; i < p->count; i++) {
+        TRY_DONE(write_tensor(&w, &p->tensor[i], p->begin[i]));
+        s->written +=
+            ckpt_owned(source->ranks, &p->tensor[i]).count * dtype_bytes(p->tensor[i].dtype);
+    }
+    TRY_DONE(file_part_commit(&w.file));
+    if (w.meter != NULL) ckpt_meter_end(w.meter);
+done:
+    file_part_close(&w.file);
+    return rc;
+}
+
+err_t ckpt_saving_write(struct ckpt_saving *s, struct ckpt_source *source)
+{
+    for (int64_t i = 0; i < s->parts.count; i++) TRY(write_part(s, source, &s->parts.part[i]));
+    return ERR_OK;
+}
+
+/* ---- publishing ---- */
 
 static err_t write_text(const char *dir, const char *name, const struct buf *text)
 {
@@ -227,49 +162,23 @@ static err_t write_text(const char *dir, const char *name, const struct buf *tex
     return file_replace(path, text->data, (int64_t)text->size);
 }
 
-static err_t write_state(const char *dir, const struct ckpt_state *state)
+static err_t write_manifest(struct ckpt_saving *s)
 {
     err_t rc = ERR_OK;
     struct buf text = { 0 };
-    TRY_DONE(ckpt_state_write(&text, state));
-    TRY_DONE(write_text(dir, "state.json", &text));
+    for (int64_t i = 0; i < s->parts.count && s->rank_count > 1; i++)
+        TRY_DONE(ckpt_manifest_measure(&s->manifest, s->tmp, s->parts.part[i].name));
+    TRY_DONE(ckpt_manifest_measure(&s->manifest, s->tmp, "state.json"));
+    TRY_DONE(ckpt_manifest_write(&text, &s->manifest));
+    TRY_DONE(write_text(s->tmp, CKPT_MANIFEST, &text));
 done:
     buf_clear(&text);
     return rc;
-}
-
-static err_t write_manifest(const char *dir, int64_t step)
-{
-    err_t rc = ERR_OK;
-    struct buf text = { 0 };
-    struct ckpt_manifest manifest = { .step = 0 };
-    TRY_DONE(ckpt_manifest_measure(&manifest, dir, step));
-    TRY_DONE(ckpt_manifest_write(&text, &manifest));
-    TRY_DONE(write_text(dir, "MANIFEST.json", &text));
-done:
-    ckpt_manifest_clear(&manifest);
-    buf_clear(&text);
-    return rc;
-}
-
-/* Every file is durable when its writer commits (base/file.h syncs it and the folder), so the
- * manifest never speaks of what a loss of power could take back. */
-static err_t save_into(const char *dir, int64_t *bytes, const struct ckpt_state *state,
-                       struct optim *optim)
-{
-    struct part_visit visit = { .file = write_file, .optim = optim };
-    TRY(dir_create(dir));
-    TRY(dev_sync(optim_target(optim)->dev));
-    TRY(visit_files(&visit, dir, &state->formats));
-    TRY(write_state(dir, state));
-    TRY(write_manifest(dir, state->step));
-    *bytes = visit.bytes;
-    return ERR_OK;
 }
 
 /* Give the finished folder its name. Where there is one of that name (damaged, and passed over by
  * the resume), both exchange names in one call; pruning removes the old one. */
-static err_t publish(const char *tmp, const char *dir)
+static err_t rename_folder(const char *tmp, const char *dir)
 {
     TRY(fault_point("ckpt.rename"));
     const bool exchange = dir_exists(dir);
@@ -282,145 +191,80 @@ static err_t publish(const char *tmp, const char *dir)
     RAISE(IO, "rename %s to %s: %s", tmp, dir, strerror(errno));
 }
 
-/* Write and publish; after a failure nothing of it is left, and the first failure's record stays
- * whatever the removal says. */
-static err_t save_and_publish(const char *dir, int64_t *bytes, const struct ckpt_state *state,
-                              struct optim *optim)
+/* Older ones, except what is to be kept. The new one is durable; what fails here is a warning. */
+static err_t prune(const struct ckpt_saving *s)
 {
-    char tmp[FILE_PATH_MAX];
-    if (snprintf(tmp, sizeof tmp, "%s.tmp", dir) >= (int)sizeof tmp)
-        RAISE(ARG, "path too long: %s", dir);
-    err_t rc = save_into(tmp, bytes, state, optim);
-    if (rc == ERR_OK) rc = publish(tmp, dir);
-    if (rc == ERR_OK) return ERR_OK;
+    int64_t best;
+    TRY(ckpt_best_note(&best, s->root, &s->keep, s->step));
+    return ckpt_prune(s->root, s->step, s->keep.last, best);
+}
+
+/* Every file is durable before the manifest speaks of it: ranks have synced what they wrote, and
+ * writing state.json syncs the folder. */
+err_t ckpt_saving_publish(struct ckpt_saving *s, int64_t written)
+{
+    int64_t data_bytes = s->parts.bytes;
+    for (int64_t i = 0; i < s->parts.count; i++)
+        data_bytes -= (int64_t)s->parts.part[i].header.size;
+    if (written != data_bytes)
+        RAISE(ARG, "%s: the ranks have written %lld bytes of %lld", s->dir, (long long)written,
+              (long long)data_bytes);
+    TRY(write_text(s->tmp, "state.json", &s->state));
+    TRY(write_manifest(s));
+    TRY(rename_folder(s->tmp, s->dir));
+    s->is_ours = false;
+    TRY(dir_sync(s->root));
+    LOG_I("ckpt", "saved %s: %.1f MB in %.1f s", s->dir, (double)s->parts.bytes / 1e6,
+          time_now_s() - s->begin_s);
+    if (prune(s) != ERR_OK) LOG_W("ckpt", "older checkpoints stay: %s", err_last()->text);
+    return ERR_OK;
+}
+
+void ckpt_saving_discard(struct ckpt_saving *s)
+{
+    if (!s->is_ours) return;
     const struct err_record first = *err_last();
-    if (dir_remove(tmp) != ERR_OK) LOG_W("ckpt", "left behind: %s", err_last()->text);
-    return err_adopt(&first);
+    if (dir_remove(s->tmp) != ERR_OK) LOG_W("ckpt", "left behind: %s", err_last()->text);
+    const err_t rc = err_adopt(&first);
+    (void)rc; /* the caller has it */
 }
 
-static bool same_formats(const struct stored_formats *a, const struct stored_formats *b)
-{
-    return a->precision == b->precision && a->master == b->master && a->moments == b->moments;
-}
+/* ---- all of it ---- */
 
-err_t ckpt_save(const char *root, const struct ckpt_state *state, struct optim *optim,
-                int64_t keep_last)
-{
-    const struct stored_formats formats = formats_stored(&optim_plan_of(optim)->format);
-    ASSERT(same_formats(&state->formats, &formats));
-    char dir[FILE_PATH_MAX];
-    int64_t bytes = 0;
-    const double begin_s = time_now_s();
-    ASSERT(keep_last >= 1);
-    TRY(dir_create(root));
-    /* Names in the folder are durable before what had them goes: an exchange whose sync failed. */
-    TRY(dir_sync(root));
-    TRY(ckpt_remove_leftovers(root));
-    TRY(check_free_space(root, state, optim));
-    TRY(ckpt_path(dir, root, state->step));
-    TRY(save_and_publish(dir, &bytes, state, optim));
-    TRY(dir_sync(root));
-    LOG_I("ckpt", "saved %s: %.1f MB in %.1f s", dir, (double)bytes / 1e6, time_now_s() - begin_s);
-    if (ckpt_prune(root, state->step, keep_last) != ERR_OK)
-        LOG_W("ckpt", "older checkpoints stay: %s", err_last()->text);
-    return ERR_OK;
-}
-
-/* ---- loading ---- */
-
-static bool same_shape(const struct weight_info *info, const struct safetensors_entry *want)
-{
-    if (info->dtype != want->dtype || info->dims != want->dims) return false;
-    for (int d = 0; d < want->dims; d++)
-        if (info->dim[d] != want->dim[d]) return false;
-    return true;
-}
-
-static err_t put_weights(const struct optim_target *target, int64_t row, int64_t first,
-                         const void *values, int64_t count)
-{
-    return dev_upload(target->dev, weight_at(target, row, first), values,
-                      count * dtype_bytes(target->weights.dtype));
-}
-
-/* `count` weights as the file has them, in f32 or bf16, to where this run keeps weights. */
-static err_t put_stored_weights(struct part_visit *visit, int64_t row, int64_t first, dtype_t dtype,
-                                int64_t count)
-{
-    const struct optim_target *target = optim_target(visit->optim);
-    const struct optim_format *now = &optim_plan_of(visit->optim)->format;
-    float *wide = (float *)(void *)visit->widened;
-    if (dtype == now->weights) TRY(put_weights(target, row, first, visit->piece, count));
-    /* A master of the same file follows with the state. */
-    const bool fills_master = now->master && !visit->plan.format.master;
-    if (dtype == now->weights && !fills_master) return ERR_OK;
-
-    ASSERT(dtype == DTYPE_F32 || dtype == DTYPE_BF16);
-    const uint16_t *half = (const uint16_t *)(const void *)visit->piece;
-    if (dtype == DTYPE_BF16)
-        for (int64_t i = 0; i < count; i++) wide[i] = bf16_to_f32(half[i]);
-    else
-        memcpy(wide, visit->piece, (size_t)count * sizeof *wide);
-    if (fills_master) TRY(optim_write_state(visit->optim, OPTIM_MASTER, row, first, wide, count));
-    if (dtype == now->weights) return ERR_OK;
-    if (now->weights == DTYPE_F32) return put_weights(target, row, first, wide, count);
-    uint16_t *rounded = (uint16_t *)(void *)visit->piece;
-    for (int64_t i = 0; i < count; i++) rounded[i] = f32_to_bf16(wide[i]);
-    return put_weights(target, row, first, rounded, count);
-}
-
-/* A piece of a tensor from the file to its place; f32 weights take what a master holds. */
-static err_t put_piece(struct part_visit *visit, const struct item *item, dtype_t dtype,
-                       int64_t first, int64_t count)
-{
-    const struct optim_format *now = &optim_plan_of(visit->optim)->format;
-    if (item->part == WEIGHT_PART) return put_stored_weights(visit, item->row, first, dtype, count);
-    if (item->part == OPTIM_MASTER && !now->master)
-        return put_weights(optim_target(visit->optim), item->row, first, visit->piece, count);
-    return optim_write_state(visit->optim, (enum optim_part)item->part, item->row, first,
-                             visit->piece, count);
-}
-
-static err_t read_tensor(struct part_visit *visit, const struct part_file *f, int64_t i,
-                         struct weight_source *source)
-{
-    const struct safetensors_entry *entry = &f->entry[i];
-    const int64_t index = weight_source_find(source, entry->name);
-    if (index < 0) RAISE(FORMAT, "%s: has no tensor %s", f->path, entry->name);
-    const struct weight_info info = weight_source_info(source, index);
-    if (!same_shape(&info, entry)) {
-        char found[WEIGHT_SHAPE_TEXT_MAX], want[WEIGHT_SHAPE_TEXT_MAX];
-        RAISE(FORMAT, "%s: %s is %s %s; this model's is %s %s", f->path, entry->name,
-              dtype_name(info.dtype), weight_shape_text(found, info.dims, info.dim),
-              dtype_name(entry->dtype), weight_shape_text(want, entry->dims, entry->dim));
-    }
-    const int64_t per_piece = PIECE_BYTES / dtype_bytes(entry->dtype);
-    for (int64_t at = 0; at < info.count; at += per_piece) {
-        const int64_t count = min_i64(per_piece, info.count - at);
-        TRY(weight_source_read(source, visit->piece, index, at, count));
-        TRY(put_piece(visit, &f->item[i], entry->dtype, at, count));
-    }
-    return ERR_OK;
-}
-
-static err_t read_file(struct part_visit *visit, const struct part_file *f)
+static err_t write_from_device(struct ckpt_saving *s, struct optim *optim,
+                               const struct ckpt_ranks *ranks)
 {
     err_t rc = ERR_OK;
-    struct weight_source *source = NULL;
-    TRY_DONE(safetensors_source_open(&source, f->path));
-    for (int64_t i = 0; i < f->count; i++) TRY_DONE(read_tensor(visit, f, i, source));
-    if (weight_source_count(source) != f->count)
-        RAISE_DONE(FORMAT, "%s: %lld tensors; this model has %lld there", f->path,
-                   (long long)weight_source_count(source), (long long)f->count);
+    struct dev *dev = optim_target(optim)->dev;
+    struct ckpt_source source = { .read = ckpt_read_device, .optim = optim, .ranks = ranks };
+    TRY_DONE(dev_sync(dev));
+    TRY_DONE(dev_host_alloc(dev, (void **)&source.bytes, CKPT_PIECE_BYTES, "checkpoint"));
+    TRY_DONE(ckpt_saving_write(s, &source));
 done:
-    weight_source_close(source);
+    dev_host_free(dev, source.bytes);
     return rc;
 }
 
-err_t ckpt_load(const char *dir, const struct stored_formats *stored, struct optim *optim)
+static err_t save(struct ckpt_saving *s, struct optim *optim, const struct ckpt_ranks *ranks)
 {
-    const struct stored_formats now = formats_stored(&optim_plan_of(optim)->format);
-    struct part_visit visit = { .file = read_file, .optim = optim };
-    TRY(formats_check_resume(&now, stored, dir));
-    return visit_files(&visit, dir, stored);
+    err_t rc = ERR_OK;
+    if (s->rank == 0) rc = ckpt_saving_create(s);
+    TRY(ckpt_agree(ranks, rc, NULL));
+    rc = write_from_device(s, optim, ranks);
+    int64_t written = s->written;
+    TRY(ckpt_agree(ranks, rc, &written));
+    if (s->rank == 0) rc = ckpt_saving_publish(s, written);
+    return ckpt_agree(ranks, rc, NULL);
+}
+
+err_t ckpt_save(const char *root, const struct ckpt_state *state, struct optim *optim,
+                const struct ckpt_keep *keep, const struct ckpt_ranks *ranks)
+{
+    struct ckpt_saving s;
+    err_t rc = ckpt_saving_open(&s, root, state, optim, keep, ranks);
+    rc = ckpt_agree(ranks, rc, NULL);
+    if (rc == ERR_OK) rc = save(&s, optim, ranks);
+    if (rc != ERR_OK) ckpt_saving_discard(&s);
+    ckpt_saving_close(&s);
+    return rc;
 }

@@ -10,14 +10,16 @@
  *                                      elements in row-major order), and the same of exp_avg_sq
  *         state.json                   struct ckpt_state (ckpt_state.c)
  *         MANIFEST.json                file -> bytes, sha256, crc32c of every 16 MiB; written last
+ *     run/ckpt/best.json               which step had the lowest validation loss, if that is kept
  * File NNNN holds a fixed range of the parameter table: rows in order, a new file where the weights
  * of one would pass 2 GiB in f32. Tensors have their logical shapes, without padding. The bytes
  * depend on the state alone, and not on how weights and state are laid out or where they are kept.
  * Weights are in the precision that they are trained in; where there is a master, that is what the
  * model has learned (hf_checkpoint.h reads it).
  *
- * Saving: everything goes to step-....tmp; every file and the folder are fsynced; the manifest is
- * written; the folder is renamed and its parent fsynced. Only then are older checkpoints pruned.
+ * Saving: everything goes to step-....tmp, where rank 0 creates the files and every rank writes the
+ * parts that it keeps; every file and the folder are fsynced; the manifest is written; the folder
+ * is renamed and its parent fsynced. Only then are older checkpoints pruned.
  * After a failure before the rename the older ones are as they were and the temporary folder is
  * gone; a failure of the last fsync leaves the new one in place, whole, but perhaps not durable.
  * A folder on its way out is first renamed to step-....tmp too, so that whatever has the name
@@ -33,6 +35,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "model/glm.h"
+#include "train/comm.h"
 #include "train/formats.h"
 #include "train/guard.h"
 #include "train/optim.h"
@@ -99,9 +102,10 @@ struct ckpt_manifest {
 };
 void ckpt_manifest_clear(struct ckpt_manifest *m);
 
-/* What the manifest of this folder must say: every file but the manifest itself is read. */
-MUST_USE err_t ckpt_manifest_measure(struct ckpt_manifest *out, const char *dir, int64_t step);
-MUST_USE err_t ckpt_manifest_write(struct buf *out, const struct ckpt_manifest *m);
+/* Add what it must say of the file dir/name, which is read. */
+MUST_USE err_t ckpt_manifest_measure(struct ckpt_manifest *m, const char *dir, const char *name);
+/* The text, appended; files are put in order. */
+MUST_USE err_t ckpt_manifest_write(struct buf *out, struct ckpt_manifest *m);
 /* ERR_UNSUPPORTED: another version; ERR_FORMAT. Clear *out also after a failure. */
 MUST_USE err_t ckpt_manifest_parse(struct ckpt_manifest *out, const char *text, int64_t size,
                                    const char *name);
@@ -124,28 +128,63 @@ MUST_USE err_t ckpt_list(int64_t **steps, int64_t *count, const char *root);
  * when the newest was written by another version: an older one would not do.
  */
 MUST_USE err_t ckpt_newest(char dir[FILE_PATH_MAX], bool *found, const char *root);
-/* Keep the newest `keep_last` up to `step` and remove the older ones. Newer ones are damaged ones
- * that were passed over: they neither count nor go; training replaces them as it gets there. */
-MUST_USE err_t ckpt_prune(const char *root, int64_t step, int64_t keep_last);
+/* Keep the newest `keep_last` up to `step`, and step `best` (-1: none), and remove the older ones.
+ * Newer ones are damaged ones that were passed over: they neither count nor go; training replaces
+ * them as it gets there. */
+MUST_USE err_t ckpt_prune(const char *root, int64_t step, int64_t keep_last, int64_t best);
+/* The step that root/best.json marks (struct ckpt_keep), where there still is its folder; else -1,
+ * with an infinite loss. */
+MUST_USE err_t ckpt_best(int64_t *step, double *loss, const char *root);
 /* Remove temporary folders, such as a killed program leaves. */
 MUST_USE err_t ckpt_remove_leftovers(const char *root);
 
-/* ---- saving and loading ---- */
+/* ---- several ranks ---- */
 
 /*
- * Save optim's target and state into root/step-XXXXXXXX, a piece at a time, and prune all but the
- * newest `keep_last`. Waits for the device.
+ * What a rank of several has of the state. Of every row it keeps a contiguous range of elements,
+ * and the ranges of all ranks cover the row once: that rank writes them, weights included. Ranges
+ * of rows with block-wise codes begin at multiples of ADAMW_BLOCK. NULL instead of the struct: one
+ * rank, which has everything.
+ */
+struct ckpt_ranks {
+    struct comm *comm;
+    void (*owned)(const void *context, int64_t row, int64_t *first, int64_t *count);
+    /* Where element `first` of a row's weights, one of its own, lies on the device. NULL: every
+     * rank has all weights in its target's arena, and reads all when loading. */
+    void *(*weights)(const void *context, int64_t row, int64_t first);
+    const void *context;
+};
+
+/* ckpt_newest on rank 0, and what it found on all; its failure is everyone's. */
+MUST_USE err_t ckpt_newest_of(char dir[FILE_PATH_MAX], bool *found, const char *root,
+                              const struct ckpt_ranks *ranks);
+
+/* ---- saving and loading ---- */
+
+/* Which checkpoints stay when a new one is in place. */
+struct ckpt_keep {
+    int64_t last;           /* the newest so many, >= 1 */
+    bool best;              /* and the one with the lowest validation loss among those saved */
+    double validation_loss; /* of the state that is saved; NAN: not measured */
+};
+
+/*
+ * Save optim's target and state into root/step-XXXXXXXX, a piece at a time, and prune what `keep`
+ * does not hold. Waits for the device. All ranks call it with equal arguments; it returns the same
+ * on all, and after a failure of any nothing is published.
  * ERR_IO: says how many bytes are free and needed when the disk is too small, else the OS's reason.
  * What cannot be pruned is a warning, no error.
  */
 MUST_USE err_t ckpt_save(const char *root, const struct ckpt_state *state, struct optim *optim,
-                         int64_t keep_last);
+                         const struct ckpt_keep *keep, const struct ckpt_ranks *ranks);
 /* Rows first .. return-1 of the table share a file: as many as keep its weights within
  * CKPT_PART_BYTES_MAX, at least one. */
 int64_t ckpt_part_end(const struct glm_params *params, int64_t first);
 /* Weights and optimizer state of a verified checkpoint in formats `stored` into a model of the same
- * table, whose formats may be others that hold the same values. ERR_FORMAT names the tensor that is
- * missing or has another shape; ERR_USAGE as formats_check_resume. */
-MUST_USE err_t ckpt_load(const char *dir, const struct stored_formats *stored, struct optim *optim);
+ * table, whose formats may be others that hold the same values. Every rank reads what it has.
+ * ERR_FORMAT names the tensor that is missing or has another shape; ERR_USAGE as
+ * formats_check_resume. */
+MUST_USE err_t ckpt_load(const char *dir, const struct stored_formats *stored, struct optim *optim,
+                         const struct ckpt_ranks *ranks);
 
 #endif

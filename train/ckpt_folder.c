@@ -1,15 +1,19 @@
-/* Which checkpoints there are, which one to resume from, which ones to remove. */
-#include "train/ckpt.h"
+/* Which checkpoints there are, which one to resume from, which is the best, which ones to remove.
+ */
+#include "train/ckpt_impl.h"
 
 #include "base/log.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define STEP_NAME_MAX 32
+#define STEP_NAME_MAX  32
+#define BEST_BYTES_MAX 4096
 
 static void step_name(char name[STEP_NAME_MAX], int64_t step)
 {
@@ -136,15 +140,84 @@ static err_t unpublish(const char *root, int64_t step)
     return ERR_OK;
 }
 
-err_t ckpt_prune(const char *root, int64_t step, int64_t keep_last)
+err_t ckpt_prune(const char *root, int64_t step, int64_t keep_last, int64_t best)
 {
     err_t rc = ERR_OK;
     int64_t *steps, count, kept = 0;
     TRY(ckpt_list(&steps, &count, root));
     for (int64_t i = 0; i < count; i++)
-        if (steps[i] <= step && ++kept > keep_last) TRY_DONE(unpublish(root, steps[i]));
+        if (steps[i] <= step && ++kept > keep_last && steps[i] != best)
+            TRY_DONE(unpublish(root, steps[i]));
     TRY_DONE(ckpt_remove_leftovers(root));
 done:
     free(steps);
     return rc;
+}
+
+/* ---- the best one ---- */
+
+/* {"step": 1200, "validation_loss": 2.1}; *step = -1 where there is none, or none of use: it says
+ * which one to keep, and nothing depends on it. */
+static err_t read_best(int64_t *step, double *loss, const char *path)
+{
+    struct buf text = { 0 };
+    json_int_t found = -1;
+    json_error_t error;
+    *step = -1;
+    *loss = INFINITY;
+    if (!file_exists(path)) return ERR_OK;
+    err_t rc = file_read_all(&text, path, BEST_BYTES_MAX);
+    json_t *root = rc == ERR_OK ? json_loadb(text.data, text.size, 0, &error) : NULL;
+    if (rc == ERR_OK && root == NULL) rc = ckpt_json_failure(&error, path);
+    if (root != NULL &&
+        json_unpack_ex(root, &error, 0, "{s:I, s:F}", "step", &found, "validation_loss", loss) != 0)
+        rc = err_raise(ERR_FORMAT, __FILE__, __LINE__, "%s: %s", path, error.text);
+    if (rc == ERR_OK) *step = found;
+    json_decref(root);
+    buf_clear(&text);
+    if (rc == ERR_FORMAT) LOG_W("ckpt", "no mark of the best one: %s", err_last()->text);
+    return rc == ERR_FORMAT ? ERR_OK : rc;
+}
+
+static err_t write_best(const char *path, int64_t step, double loss)
+{
+    err_t rc = ERR_OK;
+    struct buf text = { 0 };
+    TRY_DONE(
+        buf_printf(&text, "{\"step\": %lld, \"validation_loss\": %.17g}\n", (long long)step, loss));
+    TRY_DONE(file_replace(path, text.data, (int64_t)text.size));
+done:
+    buf_clear(&text);
+    return rc;
+}
+
+err_t ckpt_best(int64_t *step, double *loss, const char *root)
+{
+    char path[FILE_PATH_MAX], dir[FILE_PATH_MAX];
+    TRY(path_join(path, root, CKPT_BEST));
+    TRY(read_best(step, loss, path));
+    if (*step >= 0) TRY(ckpt_path(dir, root, *step));
+    if (*step >= 0 && !dir_exists(dir)) *step = -1;
+    if (*step < 0) *loss = INFINITY;
+    return ERR_OK;
+}
+
+err_t ckpt_best_note(int64_t *best, const char *root, const struct ckpt_keep *keep, int64_t step)
+{
+    char path[FILE_PATH_MAX];
+    double loss;
+    *best = -1;
+    if (!keep->best) return ERR_OK;
+    TRY(path_join(path, root, CKPT_BEST));
+    TRY(ckpt_best(best, &loss, root));
+    /* One that a resume has gone back behind is no longer of this run; so is one of this very step,
+     * whose folder was replaced. */
+    if (*best >= step) loss = INFINITY;
+    if (!(keep->validation_loss < loss)) {
+        if (*best >= step) *best = -1;
+        return ERR_OK;
+    }
+    TRY(write_best(path, step, keep->validation_loss));
+    *best = step;
+    return ERR_OK;
 }

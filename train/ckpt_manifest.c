@@ -1,16 +1,14 @@
 /* MANIFEST.json: what a checkpoint consists of, to the byte. */
-#include "train/ckpt.h"
+#include "train/ckpt_impl.h"
 
 #include "base/num.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MANIFEST_NAME      "MANIFEST.json"
 #define MANIFEST_BYTES_MAX (64 << 20)
+#define READ_BYTES         (1 << 20)
 
 void ckpt_manifest_clear(struct ckpt_manifest *m)
 {
@@ -29,7 +27,47 @@ static bool is_file_name(const char *name)
            strspn(name, allowed) == length;
 }
 
-/* ---- measuring a folder ---- */
+/* ---- digests ---- */
+
+err_t ckpt_meter_begin(struct ckpt_meter *meter, struct ckpt_file *file, int64_t bytes)
+{
+    const int64_t blocks = div_ceil(bytes, CKPT_BLOCK_BYTES);
+    *meter = (struct ckpt_meter){ .file = file };
+    file->crc32c = calloc((size_t)blocks + 1, sizeof *file->crc32c);
+    if (file->crc32c == NULL)
+        RAISE(NOMEM, "%s: no memory for %lld sums", file->name, (long long)blocks);
+    sha256_init(&meter->sha);
+    return ERR_OK;
+}
+
+static void end_block(struct ckpt_meter *meter)
+{
+    meter->file->crc32c[meter->file->block_count++] = meter->crc;
+    meter->crc = 0;
+}
+
+void ckpt_meter_add(struct ckpt_meter *meter, const void *bytes, int64_t size)
+{
+    const char *at = bytes;
+    sha256_update(&meter->sha, bytes, (size_t)size);
+    while (size > 0) {
+        const int64_t room = CKPT_BLOCK_BYTES - meter->file->bytes % CKPT_BLOCK_BYTES;
+        const int64_t piece = min_i64(size, room);
+        meter->crc = crc32c(meter->crc, at, (size_t)piece);
+        meter->file->bytes += piece;
+        at += piece;
+        size -= piece;
+        if (piece == room) end_block(meter);
+    }
+}
+
+void ckpt_meter_end(struct ckpt_meter *meter)
+{
+    uint8_t digest[SHA256_BYTES];
+    if (meter->file->bytes % CKPT_BLOCK_BYTES != 0) end_block(meter);
+    sha256_final(&meter->sha, digest);
+    sha256_hex(meter->file->sha256, digest);
+}
 
 /* Size and digests of dir/file->name. */
 static err_t measure_file(struct ckpt_file *file, const char *dir)
@@ -37,37 +75,27 @@ static err_t measure_file(struct ckpt_file *file, const char *dir)
     err_t rc = ERR_OK;
     char path[FILE_PATH_MAX];
     struct file_reader reader = { .fd = -1 };
-    struct sha256 sha;
-    uint8_t digest[SHA256_BYTES];
-    char *block = NULL;
+    struct ckpt_meter meter;
+    char *piece = NULL;
     TRY_DONE(path_join(path, dir, file->name));
     TRY_DONE(file_reader_open(&reader, path));
-    file->bytes = reader.size;
-    file->block_count = div_ceil(reader.size, CKPT_BLOCK_BYTES);
-    file->crc32c = calloc((size_t)file->block_count + 1, sizeof *file->crc32c);
-    block = malloc((size_t)min_i64(CKPT_BLOCK_BYTES, reader.size + 1));
-    if (block == NULL || file->crc32c == NULL)
-        RAISE_DONE(NOMEM, "%s: no memory to compute its digests", path);
-
-    sha256_init(&sha);
-    for (int64_t i = 0; i < file->block_count; i++) {
-        const int64_t at = i * CKPT_BLOCK_BYTES;
-        const int64_t size = min_i64(CKPT_BLOCK_BYTES, reader.size - at);
-        TRY_DONE(file_reader_pread(&reader, block, size, at));
-        sha256_update(&sha, block, (size_t)size);
-        file->crc32c[i] = crc32c(0, block, (size_t)size);
+    TRY_DONE(ckpt_meter_begin(&meter, file, reader.size));
+    piece = malloc((size_t)min_i64(READ_BYTES, reader.size + 1));
+    if (piece == NULL) RAISE_DONE(NOMEM, "%s: no memory to compute its digests", path);
+    for (int64_t at = 0, size; at < reader.size; at += size) {
+        size = min_i64(READ_BYTES, reader.size - at);
+        TRY_DONE(file_reader_pread(&reader, piece, size, at));
+        ckpt_meter_add(&meter, piece, size);
     }
-    sha256_final(&sha, digest);
-    sha256_hex(file->sha256, digest);
+    ckpt_meter_end(&meter);
 done:
     file_reader_close(&reader);
-    free(block);
+    free(piece);
     return rc;
 }
 
-/* A new entry at the end of the list, its name set. */
-static err_t add_file(struct ckpt_file **out, struct ckpt_manifest *m, const char *name,
-                      const char *where)
+err_t ckpt_manifest_add(struct ckpt_file **out, struct ckpt_manifest *m, const char *name,
+                        const char *where)
 {
     if (!is_file_name(name))
         RAISE(FORMAT, "%s: \"%.80s\" is no name of a checkpoint's file", where, name);
@@ -80,27 +108,16 @@ static err_t add_file(struct ckpt_file **out, struct ckpt_manifest *m, const cha
     return ERR_OK;
 }
 
+err_t ckpt_manifest_measure(struct ckpt_manifest *m, const char *dir, const char *name)
+{
+    struct ckpt_file *file;
+    TRY(ckpt_manifest_add(&file, m, name, dir));
+    return measure_file(file, dir);
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(((const struct ckpt_file *)a)->name, ((const struct ckpt_file *)b)->name);
-}
-
-err_t ckpt_manifest_measure(struct ckpt_manifest *out, const char *dir, int64_t step)
-{
-    err_t rc = ERR_OK;
-    struct ckpt_file *file;
-    *out = (struct ckpt_manifest){ .step = step };
-    DIR *folder = opendir(dir);
-    if (folder == NULL) RAISE_DONE(IO, "open folder %s: %s", dir, strerror(errno));
-    for (const struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-        if (entry->d_name[0] == '.' || strcmp(entry->d_name, MANIFEST_NAME) == 0) continue;
-        TRY_DONE(add_file(&file, out, entry->d_name, dir));
-        TRY_DONE(measure_file(file, dir));
-    }
-    if (out->file_count > 0) qsort(out->file, (size_t)out->file_count, sizeof *out->file, by_name);
-done:
-    if (folder != NULL) closedir(folder);
-    return rc;
 }
 
 /* ---- the text ---- */
@@ -114,8 +131,9 @@ static err_t write_file(struct buf *out, const struct ckpt_file *f)
     return buf_puts(out, "]}");
 }
 
-err_t ckpt_manifest_write(struct buf *out, const struct ckpt_manifest *m)
+err_t ckpt_manifest_write(struct buf *out, struct ckpt_manifest *m)
 {
+    if (m->file_count > 0) qsort(m->file, (size_t)m->file_count, sizeof *m->file, by_name);
     TRY(buf_printf(out, "{\n \"version\": %d,\n \"step\": %lld,\n \"files\": {\n", CKPT_VERSION,
                    (long long)m->step));
     for (int64_t i = 0; i < m->file_count; i++) {
@@ -180,7 +198,7 @@ static err_t parse(struct ckpt_manifest *m, json_t *root, const char *name)
     json_object_foreach(files, file_name, entry)
     {
         struct ckpt_file *file;
-        TRY(add_file(&file, m, file_name, name));
+        TRY(ckpt_manifest_add(&file, m, file_name, name));
         TRY(parse_file(file, entry, name));
     }
     qsort(m->file, (size_t)m->file_count, sizeof *m->file, by_name);
@@ -193,10 +211,17 @@ err_t ckpt_manifest_parse(struct ckpt_manifest *out, const char *text, int64_t s
     json_error_t error;
     *out = (struct ckpt_manifest){ .step = 0 };
     json_t *root = json_loadb(text, (size_t)size, JSON_REJECT_DUPLICATES, &error);
-    if (root == NULL) RAISE(FORMAT, "%s: line %d: %s", name, error.line, error.text);
+    if (root == NULL) return ckpt_json_failure(&error, name);
     const err_t rc = parse(out, root, name);
     json_decref(root);
     return rc;
+}
+
+err_t ckpt_json_failure(const json_error_t *error, const char *name)
+{
+    if (json_error_code(error) == json_error_out_of_memory)
+        RAISE(NOMEM, "%s: no memory to read it", name);
+    RAISE(FORMAT, "%s: line %d: %s", name, error->line, error->text);
 }
 
 /* ---- a folder against its manifest ---- */
@@ -245,7 +270,7 @@ err_t ckpt_verify(const char *dir)
     char path[FILE_PATH_MAX];
     struct buf text = { 0 };
     struct ckpt_manifest manifest = { .step = 0 };
-    TRY_DONE(path_join(path, dir, MANIFEST_NAME));
+    TRY_DONE(path_join(path, dir, CKPT_MANIFEST));
     TRY_DONE(file_read_all(&text, path, MANIFEST_BYTES_MAX));
     TRY_DONE(ckpt_manifest_parse(&manifest, text.data, (int64_t)text.size, path));
     for (int64_t i = 0; i < manifest.file_count; i++) TRY_DONE(check_file(&manifest.file[i], dir));

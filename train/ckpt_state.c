@@ -1,5 +1,5 @@
 /* state.json: where training stands, and what it must agree with to go on. */
-#include "train/ckpt.h"
+#include "train/ckpt_impl.h"
 
 #include "base/check.h"
 
@@ -177,7 +177,7 @@ err_t ckpt_state_parse(struct ckpt_state *out, const char *text, int64_t size, c
     json_error_t error;
     memset(out, 0, sizeof *out);
     json_t *root = json_loadb(text, (size_t)size, JSON_REJECT_DUPLICATES, &error);
-    if (root == NULL) RAISE(FORMAT, "%s: line %d: %s", name, error.line, error.text);
+    if (root == NULL) return ckpt_json_failure(&error, name);
     const err_t rc = parse(out, root, name);
     json_decref(root);
     return rc;

@@ -23,7 +23,7 @@ err_t cost_settings_from_cfg(struct cost_settings *out, const struct cfg *cfg)
         .update_in_backward = f.grad_keep == GLM_GRADS_RELEASED,
         .clip_by_previous = f.clip_by_previous,
         .activations = f.activations,
-        .lanes = cfg_int(cfg, "batch.lanes"),
+        .lanes = max_i64(cfg_int(cfg, "batch.lanes"), 1),
     };
     return ERR_OK;
 }

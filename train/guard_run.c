@@ -47,6 +47,7 @@ err_t guard_step(struct run *run, struct step_result *r, int64_t step)
     guard_decide(&r->guard, &run->state.guard, &run->guard, r->loss, r->grad_norm);
     if (r->guard.cause == GUARD_FINE) return ERR_OK;
     if (r->guard.action == GUARD_STOP) return raise_stop(run, r, step);
+    if (run->zero.rank != 0) return ERR_OK; /* all decide the same, one says so */
     LOG_W("train", "step %lld: %s (loss %g, gradient norm %g, limit %g): %s", (long long)step + 1,
           guard_cause_text(r->guard.cause), r->loss, fabs(r->grad_norm), r->guard.limit,
           doing[r->guard.action]);
@@ -75,7 +76,7 @@ err_t guard_roll_back(struct run *run, int64_t step)
     char dir[FILE_PATH_MAX];
     bool found;
     const struct guard_state before = run->state.guard;
-    TRY(resume_find(dir, &found, run->ckpt_root, true));
+    TRY(resume_find(dir, &found, run->ckpt_root, true, zero_ckpt(&run->zero)));
     if (!found)
         RAISE(NUMERIC,
               "step %lld is to be rolled back, and %s has no checkpoint yet; a smaller "
@@ -83,6 +84,7 @@ err_t guard_roll_back(struct run *run, int64_t step)
               (long long)step + 1, run->ckpt_root);
     TRY(resume_again(run, dir));
     guard_note_rollback(&run->state.guard, &before, &run->guard, step, run->state.step);
+    if (run->zero.rank != 0) return ERR_OK;
     const struct guard_state *now = &run->state.guard;
     const struct guard_range *range = &now->range[now->range_count - 1];
     LOG_W("train", "rolled back to step %lld; the samples of steps %lld to %lld are passed over",

@@ -75,15 +75,15 @@ static err_t validate_now(struct loop *l)
     struct run *run = l->run;
     const int64_t step = run->state.step;
     struct validation v;
-    TRY(validate(&v, run->glm, run->validation_set, cfg_int(run->cfg, "train.validate_samples"),
-                 &run->bounds));
+    TRY(validate(&v, &run->zero, run->glm, run->validation_set,
+                 cfg_int(run->cfg, "train.validate_samples"), &run->bounds));
     note_metrics(l, metrics_validation(&run->metrics, step, v.loss, v.tokens));
     if (!isfinite(v.loss))
         RAISE(NUMERIC,
               "step %lld: validation loss %g: the weights are no longer usable and were "
               "not saved; go on from an older checkpoint with a lower train.lr",
               (long long)step, v.loss);
-    l->validation_loss = v.loss;
+    l->validation_loss = run->validation_loss = v.loss;
     if (step == 0)
         LOG_I("train",
               "before the first step: validation loss %.4f over %lld tokens of %lld samples",
@@ -115,6 +115,7 @@ static void log_step(struct loop *l, const struct step_result *r)
 static void show_step(struct loop *l, const struct step_result *r)
 {
     char validation[32] = "";
+    if (l->run->zero.rank != 0) return;
     if (!isnan(l->validation_loss))
         snprintf(validation, sizeof validation, " (validation %.4f)", l->validation_loss);
     progress_update(&l->progress, l->run->state.step, "loss %.4f%s lr %.2e norm %.2f %.0f tok/s",
@@ -126,6 +127,7 @@ static void advance(struct run *run, const struct step_result *r)
 {
     struct ckpt_state *state = &run->state;
     const struct step_plan *plan = &r->plan;
+    run->validation_loss = NAN;
     state->step++;
     if (r->guard.action == GUARD_APPLY) state->updates++;
     state->samples += plan->sample_count;
@@ -138,12 +140,14 @@ static err_t after_step(struct loop *l, const struct step_result *r)
 {
     struct run *run = l->run;
     const int64_t step = run->state.step, total = run->total_steps;
+    bool save = stop_take_save();
     if (is_due(step, cfg_int(run->cfg, "train.log_every"), total)) log_step(l, r);
     if (validates(run) && is_due(step, cfg_int(run->cfg, "train.validate_every"), total))
         TRY(validate_now(l));
     if (is_due(step, cfg_int(run->cfg, "train.validate_every"), total)) TRY(measure_drift(l));
-    if (stop_take_save() || is_due(step, cfg_int(run->cfg, "train.save_every"), total))
-        TRY(save_now(l));
+    TRY(zero_any(&run->zero, &save));
+    if (is_due(step, cfg_int(run->cfg, "train.check_every"), 0)) TRY(record_compare(run));
+    if (save || is_due(step, cfg_int(run->cfg, "train.save_every"), total)) TRY(save_now(l));
     return ERR_OK;
 }
 
@@ -183,8 +187,9 @@ static err_t run_steps(struct loop *l)
     if (validates(run) && run->state.step == 0) TRY(validate_now(l));
     TRY(measure_drift(l));
     while (run->state.step < run->total_steps) {
-        if (stop_requested())
-            RAISE(INTERRUPTED, "stopped before step %lld", (long long)run->state.step + 1);
+        bool stop = stop_requested();
+        TRY(zero_any(&run->zero, &stop));
+        if (stop) RAISE(INTERRUPTED, "stopped before step %lld", (long long)run->state.step + 1);
         TRY(one_step(l, &result));
     }
     return ERR_OK;
@@ -203,11 +208,14 @@ static err_t save_after_stop(struct loop *l)
 err_t loop_run(struct run *run)
 {
     struct loop l = { .run = run, .validation_loss = NAN };
-    progress_begin(&l.progress, "train", "steps", run->total_steps);
-    progress_resume(&l.progress, run->state.step);
-    progress_update(&l.progress, run->state.step, "starting");
+    const bool shows = run->zero.rank == 0;
+    if (shows) {
+        progress_begin(&l.progress, "train", "steps", run->total_steps);
+        progress_resume(&l.progress, run->state.step);
+        progress_update(&l.progress, run->state.step, "starting");
+    }
     err_t rc = run_steps(&l);
-    progress_end(&l.progress);
+    if (shows) progress_end(&l.progress);
     step_memory_clear(&l.memory);
     drift_close(l.drift);
     if (rc == ERR_INTERRUPTED) rc = save_after_stop(&l);

@@ -13,6 +13,8 @@
  * Each line is one write(2) to a file opened for appending, so a crash or a full disk leaves at
  * most one cut line at the end, which the next line or the next open ends with a newline. After a
  * resume steps may occur again; the last line of a step holds.
+ *
+ * Of several ranks one keeps it; to the others', which are not open, nothing is written.
  */
 #ifndef TRAIN_METRICS_H
 #define TRAIN_METRICS_H

@@ -17,7 +17,8 @@ struct optim {
     struct tensor chunk_sums;      /* [chunks] f64, on the device */
     double *chunk_sums_host;       /* [chunks] page-locked */
     struct adamw_segment *updates; /* [pieces] */
-    struct sumsq_segment *norms;   /* [rows of the table] */
+    struct sumsq_segment *norms;   /* [rows of the table] what is owned of them */
+    struct comm_span *sums;        /* [ranks] each rank's part of chunk_sums, bytes */
     int64_t *unit_row;             /* [units + 1] first row of each unit */
 };
 
@@ -49,12 +50,34 @@ struct optim_options optim_options_from_cfg(const struct cfg *cfg)
 
 /* ---- life cycle ---- */
 
+/* With owners, chunk sums lie rank by rank, and then in the table's order: what a rank computes is
+ * one piece of an exchange. */
+static void place_sums(struct optim *o)
+{
+    const struct owner *owner = o->target.owner;
+    int64_t end = 0;
+    for (int64_t r = 0; r < owner->size; r++) {
+        o->sums[r].offset = end * (int64_t)sizeof(double);
+        for (int64_t unit = 0; unit < owner->unit_count; unit++) {
+            const struct owner_share *share = owner_share(owner, unit, r);
+            end += share->chunk_end - share->chunk_begin;
+        }
+        o->sums[r].bytes = end * (int64_t)sizeof(double) - o->sums[r].offset;
+    }
+    ASSERT(end == o->plan.chunk_count);
+}
+
 /* Where each piece lies in weights and gradients; where the chunk sums of each row go. */
 static void deal_segments(struct optim *o)
 {
     const struct glm_params *params = o->target.params;
     const struct glm_layout *weights = o->target.layout, *grads = o->target.grad_layout;
+    const struct owner *owner = o->target.owner;
     int64_t chunk = 0;
+    if (owner != NULL) {
+        place_sums(o);
+        chunk = o->sums[comm_rank(o->target.comm)].offset / (int64_t)sizeof(double);
+    }
     for (int64_t i = 0; i < o->plan.row_piece[params->count]; i++) {
         const struct optim_piece *piece = &o->plan.piece[i];
         o->updates[i] = (struct adamw_segment){
@@ -71,19 +94,22 @@ static void deal_segments(struct optim *o)
     for (int64_t i = params->count - 1; i >= 0; i--) o->unit_row[params->row[i].unit] = i;
     o->unit_row[params->unit_count] = params->count;
     for (int64_t i = 0; i < params->count; i++) {
-        o->norms[i] = (struct sumsq_segment){ grads->offset[i], params->row[i].count, chunk };
-        chunk += div_ceil(params->row[i].count, SUMSQ_CHUNK);
+        const struct optim_range *owned = &o->plan.owned[i];
+        o->norms[i] =
+            (struct sumsq_segment){ grads->offset[i] + owned->first, owned->count, chunk };
+        chunk += div_ceil(owned->count, SUMSQ_CHUNK);
     }
-    ASSERT(chunk == o->plan.chunk_count);
+    ASSERT(owner != NULL || chunk == o->plan.chunk_count);
 }
 
 static err_t allocate_lists(struct optim *o)
 {
     const int64_t pieces = o->plan.row_piece[o->plan.row_count];
-    o->updates = calloc((size_t)pieces, sizeof *o->updates);
+    o->updates = calloc((size_t)pieces + 1, sizeof *o->updates);
     o->norms = calloc((size_t)o->plan.row_count, sizeof *o->norms);
     o->unit_row = calloc((size_t)o->plan.unit_count + 1, sizeof *o->unit_row);
-    if (o->updates == NULL || o->norms == NULL || o->unit_row == NULL)
+    o->sums = calloc(o->target.owner != NULL ? (size_t)o->target.owner->size : 1, sizeof *o->sums);
+    if (o->updates == NULL || o->norms == NULL || o->unit_row == NULL || o->sums == NULL)
         RAISE(NOMEM, "optimizer: no memory for %lld segments", (long long)pieces);
     return ERR_OK;
 }
@@ -99,7 +125,9 @@ static err_t create(struct optim *o)
         .place = o->options.place,
         .slice_elements = o->options.slice_elements,
     };
-    TRY(optim_plan_create(&o->plan, o->target.params, &format));
+    const struct owner *owner = o->target.owner;
+    const int64_t rank = owner != NULL ? comm_rank(o->target.comm) : 0;
+    TRY(optim_plan_create_owned(&o->plan, o->target.params, &format, owner, rank));
     TRY(allocate_lists(o));
     deal_segments(o);
     const int64_t chunks = o->plan.chunk_count, sums = chunks * (int64_t)sizeof(double);
@@ -165,6 +193,7 @@ void optim_close(struct optim *o)
     optim_plan_clear(&o->plan);
     free(o->updates);
     free(o->norms);
+    free(o->sums);
     free(o->unit_row);
     free(o);
 }
@@ -198,15 +227,49 @@ static err_t fetch_sums(struct optim *o, int64_t *begin, int64_t *count, int64_t
 err_t optim_unit_is_finite(struct optim *o, bool *out, int64_t unit)
 {
     int64_t begin, count;
+    ASSERT(o->target.owner == NULL);
     TRY(fetch_sums(o, &begin, &count, o->unit_row[unit], o->unit_row[unit + 1]));
     *out = true;
     for (int64_t i = begin; i < begin + count; i++) *out = *out && isfinite(o->chunk_sums_host[i]);
     return ERR_OK;
 }
 
+/* Folded in the table's order, however they lie. */
+static double fold_owned_sums(const struct optim *o)
+{
+    const struct owner *owner = o->target.owner;
+    const double *sums = o->chunk_sums_host;
+    double total = 0.0;
+    for (int64_t unit = 0; unit < owner->unit_count; unit++) {
+        for (int64_t r = 0; r < owner->size; r++) {
+            const struct owner_share *share = owner_share(owner, unit, r);
+            int64_t at = o->sums[r].offset / (int64_t)sizeof *sums;
+            for (int64_t u = 0; u < unit; u++) {
+                const struct owner_share *before = owner_share(owner, u, r);
+                at += before->chunk_end - before->chunk_begin;
+            }
+            for (int64_t c = share->chunk_begin; c < share->chunk_end; c++) total += sums[at++];
+        }
+    }
+    return total;
+}
+
+static err_t gather_sums(struct optim *o)
+{
+    const int64_t bytes = o->plan.chunk_count * (int64_t)sizeof(double);
+    TRY(comm_allgatherv(o->target.comm, &(struct comm_allgatherv_args){ .data = o->chunk_sums.data,
+                                                                        .spans = o->sums }));
+    return dev_download(o->target.dev, o->chunk_sums_host, o->chunk_sums.data, bytes);
+}
+
 err_t optim_norm(struct optim *o, double *norm)
 {
     int64_t begin, count;
+    if (o->target.owner != NULL) {
+        TRY(gather_sums(o));
+        *norm = sqrt(fold_owned_sums(o));
+        return ERR_OK;
+    }
     TRY(fetch_sums(o, &begin, &count, 0, o->plan.row_count));
     double sum = 0.0;
     for (int64_t i = 0; i < count; i++) sum += o->chunk_sums_host[i];
@@ -348,6 +411,12 @@ static struct run_of_state find_run(const struct optim *o, enum optim_part part,
     char *data = o->state + slice->offset + slice->part_offset[part];
     return (struct run_of_state){ data + (piece->offset / per + from - begin) * unit,
                                   (from - first) * unit, max_i64(to - from, 0) * unit };
+}
+
+void optim_owned(const struct optim *o, int64_t row, int64_t *first, int64_t *count)
+{
+    *first = o->plan.owned[row].first;
+    *count = o->plan.owned[row].count;
 }
 
 static void check_state_range(const struct optim *o, enum optim_part part, int64_t row,

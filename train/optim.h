@@ -27,7 +27,9 @@
 #include "base/cfg.h"
 #include "base/err.h"
 #include "model/glm.h"
+#include "train/comm.h"
 #include "train/optim_plan.h"
+#include "train/owner.h"
 
 #include <stdint.h>
 
@@ -44,12 +46,15 @@ struct optim_options {
 /* From section `train`; formats_from_cfg (formats.h) checks that they go together. */
 struct optim_options optim_options_from_cfg(const struct cfg *cfg);
 
-/* What an optimizer works on; everything is borrowed. */
+/* What an optimizer works on; everything is borrowed. With several ranks that each keep the state
+ * of what they own (owner.h), it works on that alone, and the norm is made of all ranks' sums. */
 struct optim_target {
     struct dev *dev;
     const struct glm_params *params;
     const struct glm_layout *layout, *grad_layout;
     struct tensor weights; /* flat arena */
+    const struct owner *owner; /* NULL: all is ours, as is the norm; then no comm */
+    struct comm *comm;
 };
 struct optim_target optim_target_of(const struct glm *glm);
 
@@ -65,7 +70,8 @@ void optim_close(struct optim *optim);
 
 /* Queue the sums of squares of `grads` (laid out as the target's grad_layout)... */
 MUST_USE err_t optim_queue_norm(struct optim *optim, const struct tensor *grads);
-/* ... and wait for the global norm of what was queued last, here or unit by unit. */
+/* ... and wait for the global norm of what was queued last, here or unit by unit. With several
+ * owners every rank calls it, and has the same bits. */
 MUST_USE err_t optim_norm(struct optim *optim, double *norm);
 /* Both. */
 MUST_USE err_t optim_grad_norm(struct optim *optim, double *norm, const struct tensor *grads);
@@ -80,7 +86,7 @@ MUST_USE err_t optim_step(struct optim *optim, const struct tensor *grads, doubl
 
 /* The same for one unit of the table. Queue the sums of squares of its gradients... */
 MUST_USE err_t optim_unit_norm(struct optim *optim, const struct tensor *grads, int64_t unit);
-/* ... wait for them: false where they are not finite ... */
+/* ... wait for them: false where they are not finite (without owners) ... */
 MUST_USE err_t optim_unit_is_finite(struct optim *optim, bool *out, int64_t unit);
 /* ... update; not between optim_prefetch and optim_step. */
 MUST_USE err_t optim_unit_step(struct optim *optim, const struct tensor *grads, int64_t unit,
@@ -90,8 +96,11 @@ MUST_USE err_t optim_unit_step(struct optim *optim, const struct tensor *grads, 
 
 const struct optim_target *optim_target(const struct optim *optim);
 const struct optim_plan *optim_plan_of(const struct optim *optim);
+/* The elements of a row whose state is kept here: all, or what this rank owns, from a multiple of
+ * ADAMW_BLOCK on; count = 0: none. */
+void optim_owned(const struct optim *optim, int64_t row, int64_t *first, int64_t *count);
 /* Elements first .. first+count-1 of a row's state (optim_part_count), to host memory or from it,
- * whatever the layout. Both wait for the device. */
+ * whatever the layout. Both wait for the device. What is not owned is left as it is. */
 MUST_USE err_t optim_read_state(struct optim *optim, void *out, enum optim_part part, int64_t row,
                                 int64_t first, int64_t count);
 MUST_USE err_t optim_write_state(struct optim *optim, enum optim_part part, int64_t row,

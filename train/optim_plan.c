@@ -122,37 +122,49 @@ static void slice_end(struct optim_plan *p)
     if (p->format.place == OPTIM_ON_HOST) p->staging_bytes = max_i64(p->staging_bytes, s->bytes);
 }
 
+/* A row's owned elements, in pieces, into slices of its unit. */
+static void deal_row(struct optim_plan *p, const struct glm_param *row, int64_t index)
+{
+    const int64_t limit = slice_limit(&p->format);
+    const enum adamw_state state = state_of(row, &p->format);
+    const int64_t end = p->owned[index].first + p->owned[index].count;
+    for (int64_t first = p->owned[index].first, count; first < end; first += count) {
+        if (p->slice_count == p->unit_slice[row->unit]) {
+            slice_begin(p, row->unit, p->row_piece[index]);
+        } else if (slice_elements(&p->slice[p->slice_count - 1]) + ADAMW_BLOCK > limit) {
+            slice_end(p);
+            slice_begin(p, row->unit, p->slice[p->slice_count - 1].piece_end);
+        }
+        const int64_t room = limit - slice_elements(&p->slice[p->slice_count - 1]);
+        count = min_i64(end - first, room / ADAMW_BLOCK * ADAMW_BLOCK);
+        slice_add(p, index, first, count, state);
+    }
+}
+
+static int64_t pieces_so_far(const struct optim_plan *p)
+{
+    return p->slice_count > 0 ? p->slice[p->slice_count - 1].piece_end : 0;
+}
+
 /* Rows lie unit by unit in the table. */
 static void deal(struct optim_plan *p, const struct glm_params *params)
 {
-    const int64_t limit = slice_limit(&p->format);
     int64_t unit = -1;
     for (int64_t i = 0; i < params->count; i++) {
         const struct glm_param *row = &params->row[i];
-        const enum adamw_state state = state_of(row, &p->format);
         ASSERT(row->unit == unit || row->unit == unit + 1);
-        const int64_t pieces = p->slice_count > 0 ? p->slice[p->slice_count - 1].piece_end : 0;
         if (row->unit != unit) {
-            if (unit >= 0) slice_end(p);
+            if (unit >= 0 && p->slice_count > p->unit_slice[unit]) slice_end(p);
             unit = row->unit;
             p->unit_slice[unit] = p->slice_count;
-            slice_begin(p, unit, pieces);
         }
-        p->row_piece[i] = pieces;
-        for (int64_t first = 0, count; first < row->count; first += count) {
-            if (slice_elements(&p->slice[p->slice_count - 1]) + ADAMW_BLOCK > limit) {
-                slice_end(p);
-                slice_begin(p, unit, p->slice[p->slice_count - 1].piece_end);
-            }
-            const int64_t room = limit - slice_elements(&p->slice[p->slice_count - 1]);
-            count = min_i64(row->count - first, room / ADAMW_BLOCK * ADAMW_BLOCK);
-            slice_add(p, i, first, count, state);
-        }
+        p->row_piece[i] = pieces_so_far(p);
+        deal_row(p, row, i);
         p->chunk_count += div_ceil(row->count, SUMSQ_CHUNK);
     }
-    slice_end(p);
+    if (p->slice_count > p->unit_slice[unit]) slice_end(p);
     p->unit_slice[p->unit_count] = p->slice_count;
-    p->row_piece[p->row_count] = p->slice[p->slice_count - 1].piece_end;
+    p->row_piece[p->row_count] = pieces_so_far(p);
 }
 
 /* ---- life cycle ---- */
@@ -169,9 +181,19 @@ static err_t allocate(struct optim_plan *p, const struct glm_params *params)
     p->piece = calloc((size_t)pieces, sizeof *p->piece);
     p->unit_slice = calloc((size_t)params->unit_count + 1, sizeof *p->unit_slice);
     p->row_piece = calloc((size_t)params->count + 1, sizeof *p->row_piece);
-    if (p->slice == NULL || p->piece == NULL || p->unit_slice == NULL || p->row_piece == NULL)
+    p->owned = calloc((size_t)params->count, sizeof *p->owned);
+    if (p->slice == NULL || p->piece == NULL || p->unit_slice == NULL || p->row_piece == NULL ||
+        p->owned == NULL)
         RAISE(NOMEM, "optimizer: no memory for %lld pieces", (long long)pieces);
     return ERR_OK;
+}
+
+/* Elements of a part that belong to what is owned of a row. */
+static int64_t owned_count(const struct optim_plan *p, const struct glm_param *row,
+                           enum optim_part part, int64_t index)
+{
+    if (!has_part(&p->format, part, state_of(row, &p->format))) return 0;
+    return div_ceil(p->owned[index].count, parts[part].elements_per);
 }
 
 static void sum_bytes(struct optim_plan *p, const struct glm_params *params)
@@ -179,15 +201,16 @@ static void sum_bytes(struct optim_plan *p, const struct glm_params *params)
     const int64_t sums = p->chunk_count * (int64_t)sizeof(double);
     for (int part = 0; part < OPTIM_PARTS; part++)
         for (int64_t i = 0; i < params->count; i++)
-            p->part_bytes[part] += optim_part_count(p, params, (enum optim_part)part, i) *
+            p->part_bytes[part] += owned_count(p, &params->row[i], (enum optim_part)part, i) *
                                    dtype_bytes(optim_part_dtype(&p->format, (enum optim_part)part));
     p->bytes[p->format.place] = p->state_bytes;
     p->bytes[OPTIM_ON_DEVICE] += 2 * p->staging_bytes + sums;
     p->bytes[OPTIM_ON_HOST] += sums;
 }
 
-err_t optim_plan_create(struct optim_plan *out, const struct glm_params *params,
-                        const struct optim_format *format)
+err_t optim_plan_create_owned(struct optim_plan *out, const struct glm_params *params,
+                              const struct optim_format *format, const struct owner *owner,
+                              int64_t rank)
 {
     memset(out, 0, sizeof *out);
     out->format = *format;
@@ -195,9 +218,20 @@ err_t optim_plan_create(struct optim_plan *out, const struct glm_params *params,
     out->row_count = params->count;
     TRY(check_format(format));
     TRY(allocate(out, params));
+    for (int64_t i = 0; i < params->count; i++) {
+        struct optim_range *range = &out->owned[i];
+        range->count = params->row[i].count;
+        if (owner != NULL) owner_row(&range->first, &range->count, owner, params, i, rank);
+    }
     deal(out, params);
     sum_bytes(out, params);
     return ERR_OK;
+}
+
+err_t optim_plan_create(struct optim_plan *out, const struct glm_params *params,
+                        const struct optim_format *format)
+{
+    return optim_plan_create_owned(out, params, format, NULL, 0);
 }
 
 void optim_plan_clear(struct optim_plan *p)
@@ -206,5 +240,6 @@ void optim_plan_clear(struct optim_plan *p)
     free(p->piece);
     free(p->unit_slice);
     free(p->row_piece);
+    free(p->owned);
     memset(p, 0, sizeof *p);
 }

@@ -12,6 +12,9 @@
  * travels when state is kept in host memory: two staging buffers of the largest slice's size lie on
  * the device then. On the device a unit is one slice.
  *
+ * With an owner plan, a rank keeps the state of what it owns and of nothing else; a unit of which it
+ * owns nothing has no slice.
+ *
  * Padding of the weights' layout has no state. Pieces begin at multiples of ADAMW_BLOCK elements of
  * their row, and, inside a slice's part, at multiples of that for 8-bit moments, of 32 elements
  * else.
@@ -22,6 +25,7 @@
 #include "base/err.h"
 #include "kernels/ops_optim.h"
 #include "model/glm_params.h"
+#include "train/owner.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -55,7 +59,12 @@ enum optim_part {
     OPTIM_PARTS
 };
 
-/* Elements first .. first+count-1 of a row of the table. */
+/* Elements first .. first+count-1 of a row. */
+struct optim_range {
+    int64_t first, count;
+};
+
+/* The same, and where their state lies. */
 struct optim_piece {
     int64_t row, first, count;
     enum adamw_state state;
@@ -77,10 +86,11 @@ struct optim_plan {
     int64_t *unit_slice; /* [unit_count + 1] first slice of each unit */
     struct optim_piece *piece;
     int64_t *row_piece; /* [params.count + 1] first piece of each row */
+    struct optim_range *owned; /* [params.count] what of each row has its state here */
     int64_t unit_count, row_count;
     int64_t chunk_count; /* partial sums of the gradient norm, f64, on the device */
 
-    int64_t part_bytes[OPTIM_PARTS]; /* of logical elements */
+    int64_t part_bytes[OPTIM_PARTS]; /* of logical elements that are owned */
     int64_t state_bytes;             /* all slices, with what alignment adds */
     int64_t staging_bytes;           /* one staging buffer; 0: none */
     int64_t bytes[OPTIM_PLACES];     /* in all, page-locked on the host */
@@ -89,6 +99,10 @@ struct optim_plan {
 /* Yours; optim_plan_clear it, also after a failure. ERR_ARG: a format that cannot be. ERR_NOMEM. */
 MUST_USE err_t optim_plan_create(struct optim_plan *out, const struct glm_params *params,
                                  const struct optim_format *format);
+/* What rank `rank` keeps of it; `owner` NULL: all. */
+MUST_USE err_t optim_plan_create_owned(struct optim_plan *out, const struct glm_params *params,
+                                       const struct optim_format *format, const struct owner *owner,
+                                       int64_t rank);
 void optim_plan_clear(struct optim_plan *plan);
 
 /* "exp_avg", "exp_avg_sq", "master", ...: the prefix of a tensor's name in checkpoints. */

@@ -17,6 +17,9 @@ MUST_USE err_t record_start(struct run *run, bool resumed);
 /* Before a save: ERR_NUMERIC for weights that are not finite. With train.check_every, also what the
  * values sum up to, which goes into the checkpoint. */
 MUST_USE err_t record_check(struct run *run);
+/* Every train.check_every steps: ERR_CHECKSUM where ranks have different copies of weights (below
+ * stage 3) or optimizer state (stage 0). */
+MUST_USE err_t record_compare(struct run *run);
 /* After one that took `seconds`: its line. The first also says how long a stop takes. */
 MUST_USE err_t record_save(struct run *run, double seconds);
 /* After a load: ERR_CHECKSUM when the values are not those that were saved. */

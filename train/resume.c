@@ -8,12 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root, bool resume)
+err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root, bool resume,
+                  const struct ckpt_ranks *ranks)
 {
     int64_t *steps, count;
     *found = false;
     if (resume) {
-        TRY(ckpt_newest(dir, found, ckpt_root));
+        TRY(ckpt_newest_of(dir, found, ckpt_root, ranks));
         if (!*found) LOG_I("train", "no checkpoint in %s: starting from the beginning", ckpt_root);
         return ERR_OK;
     }
@@ -25,6 +26,26 @@ err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root, b
               "%s already holds checkpoints (step %lld); continue with --resume, or choose "
               "another train.out",
               ckpt_root, (long long)newest);
+    return ERR_OK;
+}
+
+err_t resume_lanes(int64_t *lanes, const char *ckpt_root)
+{
+    int64_t *steps, count;
+    TRY(ckpt_list(&steps, &count, ckpt_root));
+    for (int64_t i = 0; i < count; i++) {
+        char dir[FILE_PATH_MAX];
+        struct ckpt_state state;
+        err_t rc = ckpt_path(dir, ckpt_root, steps[i]);
+        if (rc == ERR_OK) {
+            rc = ckpt_state_read(&state, dir);
+            if (rc == ERR_OK) *lanes = state.lanes;
+            ckpt_state_clear(&state);
+        }
+        if (rc == ERR_OK) break;
+        LOG_D("train", "no lanes in %s: %s", dir, err_last()->text); /* said when it is chosen */
+    }
+    free(steps);
     return ERR_OK;
 }
 
@@ -41,10 +62,11 @@ static bool decides_the_numbers(const char *key)
 
 static bool is_about_this_start(const char *key)
 {
-    static const char *const keys[] = { "train.out",         "train.threads",
-                                        "train.keep_last",   "train.log_every",
-                                        "train.activations", "train.moments_place",
-                                        "train.stop_after",  "train.check_every" };
+    static const char *const keys[] = {
+        "train.out",        "train.threads",     "train.keep_last",     "train.keep_best",
+        "train.log_every",  "train.activations", "train.moments_place", "train.zero",
+        "train.stop_after", "train.check_every",
+    };
     for (int64_t i = 0; i < COUNT_OF(keys); i++)
         if (strcmp(key, keys[i]) == 0) return true;
     return false;
@@ -119,7 +141,8 @@ static err_t load(struct run *r, const char *dir, bool check)
     struct ckpt_state state;
     TRY_DONE(ckpt_state_read(&state, dir));
     if (check) TRY_DONE(check_state(r, &state, dir));
-    TRY_DONE(ckpt_load(dir, &state.formats, r->optim));
+    TRY_DONE(ckpt_load(dir, &state.formats, r->optim, zero_ckpt_loading(&r->zero)));
+    TRY_DONE(zero_loaded(&r->zero));
     r->state.step = r->step_saved = state.step;
     r->state.updates = state.updates;
     r->state.samples = state.samples;

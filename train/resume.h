@@ -16,14 +16,18 @@
 
 #include <stdbool.h>
 
+struct ckpt_ranks;
 struct run;
 
 /*
  * With `resume`: the newest valid checkpoint, or *found = false (a fresh start, said in a line);
- * errors of ckpt_newest. Without: ERR_USAGE when the folder already holds checkpoints.
+ * errors of ckpt_newest_of. Without: ERR_USAGE when the folder already holds checkpoints.
  */
-MUST_USE err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root,
-                           bool resume);
+MUST_USE err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root, bool resume,
+                           const struct ckpt_ranks *ranks);
+/* batch.lanes of the run in this folder, all of whose checkpoints have the same; *lanes stays where
+ * there is none that can be read. */
+MUST_USE err_t resume_lanes(int64_t *lanes, const char *ckpt_root);
 /* Load dir into an opened run; ERR_USAGE names the first setting, model size or corpus that
  * differs. */
 MUST_USE err_t resume_from(struct run *run, const char *dir);

@@ -107,11 +107,11 @@ static err_t allocate(struct run *r)
         .ranks = 1,
     };
     const struct optim_options optim = optim_options_from_cfg(r->cfg);
-    TRY(dev_open(&r->dev, cfg_str(r->cfg, "train.device"), (int)cfg_int(r->cfg, "train.threads")));
     TRY(glm_create(&r->glm, r->dev, &r->state.model, &options));
-    TRY(optim_create(&r->optim, r->glm, &optim));
-    return lanes_init(&r->lanes, r->dev, r->batch.lanes, glm_grad_layout(r->glm)->element_count,
-                      glm_grad_dtype(r->glm));
+    TRY(lanes_init_part(&r->lanes, r->dev, r->batch.lanes, r->zero.lane_first, r->zero.lane_end,
+                        glm_grad_layout(r->glm)->element_count, glm_grad_dtype(r->glm)));
+    TRY(zero_attach(&r->zero, r->glm, &r->lanes, r->batch.lanes));
+    return optim_create_on(&r->optim, &r->zero.target, &optim);
 }
 
 /* What is said of the one buffer that was too large does not tell what to do. */
@@ -210,6 +210,8 @@ static err_t describe_state(struct run *r)
 static err_t open_records(struct run *r, bool resumed)
 {
     char path[FILE_PATH_MAX];
+    TRY(dir_create(r->ckpt_root));
+    TRY(dir_sync(cfg_str(r->cfg, "train.out"))); /* checkpoints sync what lies below */
     TRY(path_join(path, cfg_str(r->cfg, "train.out"), "settings.yaml"));
     TRY(file_replace(path, r->state.settings.data, (int64_t)r->state.settings.size));
     return record_start(r, resumed);
@@ -245,43 +247,112 @@ static err_t check_paths(const struct cfg *cfg)
     return ERR_OK;
 }
 
-err_t run_open(struct run *r, struct cfg *cfg, bool resume)
+/* ---- ranks ---- */
+
+static int choose_stage(const struct run *r)
+{
+    const int64_t choice = cfg_enum(r->cfg, "train.zero");
+    return choice > 0 ? (int)choice - 1 : 1;
+}
+
+/* batch.lanes: 0 becomes a number here: that of the run which is continued, or of the ranks. */
+static err_t settle_lanes(struct run *r, bool resume, int64_t ranks)
+{
+    char text[32];
+    int64_t lanes = cfg_int(r->cfg, "batch.lanes");
+    if (lanes == 0 && resume) TRY(resume_lanes(&lanes, r->ckpt_root));
+    if (lanes == 0) lanes = ranks;
+    TRY(zero_check_lanes(lanes, ranks));
+    snprintf(text, sizeof text, "%lld", (long long)lanes);
+    return cfg_set(r->cfg, "batch.lanes", text, "batch.lanes");
+}
+
+/* "cuda" alone: of several cards the one with the rank's number on its machine. */
+static err_t open_device(struct run *r, const struct ranks_place *place)
+{
+    const char *device = cfg_str(r->cfg, "train.device");
+    char numbered[32];
+    snprintf(numbered, sizeof numbered, "cuda:%lld", (long long)place->local_rank);
+    if (place->size > 1 && strcmp(device, "cuda") == 0) device = numbered;
+    return dev_open(&r->dev, device, (int)cfg_int(r->cfg, "train.threads"));
+}
+
+static err_t join_ranks(struct run *r, const struct ranks_place *place)
+{
+    struct rendezvous_part parts[] = { { .name = "settings" }, { .name = "corpus" } };
+    const char *corpus = shards_sha256(r->shards);
+    if (place->size == 1) return ERR_OK;
+    sha256_of(parts[0].sha256, r->state.settings.data, r->state.settings.size);
+    sha256_of(parts[1].sha256, corpus, strlen(corpus));
+    return ranks_join(&r->ranks, &(struct ranks_args){ .place = place,
+                                                       .dev = r->dev,
+                                                       .parts = parts,
+                                                       .part_count = COUNT_OF(parts) });
+}
+
+/* ---- life cycle ---- */
+
+static err_t open_checked(struct run *r, bool resume, int64_t ranks)
+{
+    TRY(check_paths(r->cfg));
+    TRY(path_join(r->ckpt_root, cfg_str(r->cfg, "train.out"), "ckpt"));
+    TRY(path_join(r->metrics_path, cfg_str(r->cfg, "train.out"), "metrics.jsonl"));
+    TRY(settle_lanes(r, resume, ranks));
+    TRY(formats_from_cfg(&r->formats, r->cfg));
+    TRY(guard_rules_from_cfg(&r->guard, r->cfg));
+    TRY(open_data(r));
+    TRY(plan_steps(r));
+    TRY(check_one_micro(r));
+    TRY(read_config(r, &r->state.model));
+    return describe_state(r);
+}
+
+err_t run_open_ranked(struct run *r, struct cfg *cfg, bool resume, const struct ranks_place *place)
 {
     char dir[FILE_PATH_MAX] = "";
     bool found = false;
     memset(r, 0, sizeof *r);
     r->metrics.fd = r->lock_fd = -1;
+    r->validation_loss = NAN;
     r->cfg = cfg;
-    TRY(check_paths(cfg));
-    TRY(formats_from_cfg(&r->formats, cfg));
-    TRY(guard_rules_from_cfg(&r->guard, cfg));
-    TRY(path_join(r->ckpt_root, cfg_str(cfg, "train.out"), "ckpt"));
-    TRY(path_join(r->metrics_path, cfg_str(cfg, "train.out"), "metrics.jsonl"));
-    TRY(open_data(r));
-    TRY(plan_steps(r));
-    TRY(check_one_micro(r));
-    TRY(read_config(r, &r->state.model));
-    TRY(describe_state(r));
-    TRY(lock_folder(r));
-    TRY(resume_find(dir, &found, r->ckpt_root, resume));
+    TRY(open_checked(r, resume, place->size));
+    TRY(open_device(r, place));
+    TRY(join_ranks(r, place));
+    TRY(zero_open(&r->zero, r->ranks != NULL ? r->ranks->comm : NULL, choose_stage(r),
+                  r->batch.lanes));
+    if (r->zero.rank == 0) TRY(lock_folder(r));
+    TRY(resume_find(dir, &found, r->ckpt_root, resume, zero_ckpt(&r->zero)));
     TRY(open_model(r));
     if (found)
         TRY(resume_from(r, dir));
     else
         TRY(load_weights(r));
-    if (run_is_done(r)) return ERR_OK;
-    TRY(dir_create(r->ckpt_root));
-    TRY(dir_sync(cfg_str(cfg, "train.out"))); /* checkpoints sync what lies below */
+    if (run_is_done(r) || r->zero.rank != 0) return ERR_OK;
     return open_records(r, found);
+}
+
+err_t run_open(struct run *r, struct cfg *cfg, bool resume)
+{
+    const struct ranks_place alone = { .size = 1, .listen_fd = -1 };
+    return run_open_ranked(r, cfg, resume, &alone);
 }
 
 bool run_is_done(const struct run *r) { return r->step_first >= r->total_steps; }
 
+err_t run_leave(struct run *r, err_t rc)
+{
+    struct ranks *ranks = r->ranks;
+    r->ranks = NULL;
+    return ranks_leave(ranks, rc);
+}
+
 void run_close(struct run *r)
 {
+    ASSERT(r->ranks == NULL); /* exchanges may use what is freed here */
     const err_t rc = r->dev != NULL ? dev_sync(r->dev) : ERR_OK;
     (void)rc; /* nothing may be freed under queued work; its failure has no one to tell any more */
     metrics_close(&r->metrics);
+    zero_close(&r->zero);
     if (r->dev != NULL) lanes_clear(&r->lanes);
     optim_close(r->optim);
     glm_close(r->glm);
@@ -296,7 +367,10 @@ void run_close(struct run *r)
 
 err_t run_save(struct run *r)
 {
-    TRY(ckpt_save(r->ckpt_root, &r->state, r->optim, cfg_int(r->cfg, "train.keep_last")));
+    const struct ckpt_keep keep = { .last = cfg_int(r->cfg, "train.keep_last"),
+                                    .best = cfg_bool(r->cfg, "train.keep_best"),
+                                    .validation_loss = r->validation_loss };
+    TRY(ckpt_save(r->ckpt_root, &r->state, r->optim, &keep, zero_ckpt(&r->zero)));
     r->step_saved = r->state.step;
     return ERR_OK;
 }

@@ -6,6 +6,15 @@
  *     if (rc == ERR_OK) rc = loop_run(&run);      // loop.h
  *     run_close(&run);
  *
+ * Of several ranks each opens the run (run_open_ranked), and they are connected until run_leave:
+ *
+ *     rc = run_open_ranked(&run, cfg, resume, &place);
+ *     if (rc == ERR_OK) rc = loop_run(&run);
+ *     rc = run_leave(&run, rc);                   // everybody is done, or is told that we failed
+ *     run_close(&run);
+ *
+ * Rank 0 keeps the run folder. All must see it at the same path: checkpoints are read by all.
+ *
  * The run folder (train.out):
  *     settings.yaml    the resolved settings of the last start
  *     metrics.jsonl    metrics.h
@@ -30,7 +39,9 @@
 #include "train/lanes.h"
 #include "train/metrics.h"
 #include "train/optim.h"
+#include "train/ranks.h"
 #include "train/sched.h"
+#include "train/zero.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -52,6 +63,8 @@ struct run {
     struct glm *glm;
     struct optim *optim;
     struct lanes lanes; /* gradients; with GLM_GRADS_RELEASED its one buffer alone */
+    struct ranks *ranks; /* NULL: one rank */
+    struct zero zero;
     struct metrics metrics;
     struct goodput goodput;
 
@@ -60,6 +73,7 @@ struct run {
     struct guard_rules guard;
     int64_t step_first;      /* where this start begins: 0, or what the checkpoint says */
     int64_t step_saved;      /* of the newest checkpoint saved or loaded; 0: none */
+    double validation_loss;  /* of the present weights; NAN: not measured */
     struct ckpt_state state; /* what the next checkpoint will say; .step steps are done */
 };
 
@@ -70,12 +84,19 @@ struct run {
  * program trains there. Settings and model are checked before the run folder is made.
  */
 MUST_USE err_t run_open(struct run *run, struct cfg *cfg, bool resume);
+/* The same as one of several ranks; ranks meet when settings, corpus and device are in order.
+ * Settings and corpus must be the same on all (ERR_COMM). ERR_USAGE: batch.lanes that the ranks
+ * cannot share. */
+MUST_USE err_t run_open_ranked(struct run *run, struct cfg *cfg, bool resume,
+                               const struct ranks_place *place);
 /* Whether the run was resumed at its end: then nothing is to be done, and no file was touched. */
 bool run_is_done(const struct run *run);
+/* Ends the connection to the other ranks: ranks_leave, whose code is returned. */
+MUST_USE err_t run_leave(struct run *run, err_t rc);
 /* Safe after a failed run_open. */
 void run_close(struct run *run);
 
-/* Save a checkpoint of the present state (run->state.step). */
+/* Save a checkpoint of the present state (run->state.step); called by every rank. */
 MUST_USE err_t run_save(struct run *run);
 
 #endif

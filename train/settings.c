@@ -25,6 +25,10 @@ static const struct cfg_row rows[] = {
     { "train.update", CFG_ENUM, "step", 0, 0, "step|backward",
       "backward = each layer as soon as its gradient is ready, one micro-batch a step, so that "
       "gradients of two layers are kept instead of all" },
+    { "train.zero", CFG_ENUM, "auto", 0, 0, "auto|0|1|2|3",
+      "what ranks share instead of each having all: 1 = optimizer state, 2 = and send gradients "
+      "during the backward pass, 3 = and the layers' weights; auto = the lowest that fits; same "
+      "bits" },
     { "train.activations", CFG_ENUM, "keep", 0, 0, "keep|lean|recompute",
       "keep = every activation; lean = recompute norms and GELU; recompute = whole layers: same "
       "bits, less memory" },
@@ -57,6 +61,8 @@ static const struct cfg_row rows[] = {
     { "train.save_every", CFG_INT, "1000", 0, 1e9, NULL,
       "checkpoint every so many steps and at the end; 0 = at the end only (steps)" },
     { "train.keep_last", CFG_INT, "3", 1, 1e6, NULL, "checkpoints kept, newest first (count)" },
+    { "train.keep_best", CFG_BOOL, "false", 0, 0, NULL,
+      "keep the checkpoint with the lowest validation loss, too" },
     { "train.on_nonfinite", CFG_ENUM, "stop", 0, 0, "stop|skip|rollback",
       "what to do with a step whose loss or gradient norm is not finite, or whose loss is 0" },
     { "train.on_spike", CFG_ENUM, "ignore", 0, 0, "ignore|skip|rollback|stop",

@@ -50,7 +50,8 @@ static err_t begin_micro(struct run *run, struct step_memory *m, const struct gl
                          int64_t lane, int64_t index)
 {
     const int64_t slot = m->begun % GLM_TICKETS;
-    if (stop_requested()) RAISE(INTERRUPTED, "stopped inside a step");
+    /* Of several ranks, some would already be past this point: they stop between steps. */
+    if (run->zero.comm == NULL && stop_requested()) RAISE(INTERRUPTED, "stopped inside a step");
     if (m->begun - m->ended == GLM_TICKETS) TRY(collect_oldest(run, m));
     TRY(batcher_fill(run->batcher, &m->micro[slot], lane, index));
     const struct glm_batch batch = glm_batch_from_micro(&m->micro[slot]);
@@ -62,31 +63,41 @@ static err_t begin_micro(struct run *run, struct step_memory *m, const struct gl
 static err_t collect_rest(struct run *run, struct step_memory *m, struct step_result *out)
 {
     while (m->ended < m->begun) TRY(collect_oldest(run, m));
+    TRY(zero_sum_losses(&run->zero, m->sample_loss, out->plan.sample_count));
     out->loss = 0.0;
     for (int64_t i = 0; i < out->plan.sample_count; i++) out->loss += m->sample_loss[i];
     return ERR_OK;
 }
 
+static err_t run_lane(struct run *run, struct step_memory *m, int64_t lane, int64_t micro_count)
+{
+    struct glm_grads grads = { 0 };
+    TRY(lanes_begin(&run->lanes, &grads.arena));
+    for (int64_t i = 0; i < micro_count; i++) {
+        if (i == micro_count - 1 && lane == run->zero.lane_end - 1) zero_hooks(&run->zero, &grads);
+        TRY(begin_micro(run, m, &grads, lane, i));
+    }
+    return lanes_end(&run->lanes);
+}
+
 static err_t run_whole(struct run *run, struct step_memory *m, struct step_result *out,
                        int64_t step)
 {
+    struct zero *zero = &run->zero;
     struct tensor sum;
     TRY(optim_prefetch(run->optim));
-    for (int64_t lane = 0; lane < run->batch.lanes; lane++) {
-        struct glm_grads grads = { 0 };
-        TRY(lanes_begin(&run->lanes, &grads.arena));
-        for (int64_t i = 0; i < out->plan.micro_count[lane]; i++)
-            TRY(begin_micro(run, m, &grads, lane, i));
-        TRY(lanes_end(&run->lanes));
-    }
-    TRY(lanes_sum(&run->lanes, &sum));
+    zero_begin(zero, step);
+    for (int64_t lane = zero->lane_first; lane < zero->lane_end; lane++)
+        TRY(run_lane(run, m, lane, out->plan.micro_count[lane]));
+    TRY(zero_sum(zero, &sum));
     TRY(optim_queue_norm(run->optim, &sum));
     TRY(collect_rest(run, m, out));
     TRY(optim_norm(run->optim, &out->grad_norm));
     TRY(guard_step(run, out, step));
     if (out->guard.action != GUARD_APPLY) return ERR_OK;
     out->clip_scale = optim_clip_scale(run->optim, out->grad_norm);
-    return optim_step(run->optim, &sum, out->lr, out->clip_scale, run->state.updates + 1);
+    TRY(optim_step(run->optim, &sum, out->lr, out->clip_scale, run->state.updates + 1));
+    return zero_spread_weights(zero);
 }
 
 /* ---- gradients that are used at once ---- */

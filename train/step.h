@@ -6,6 +6,9 @@
  *     TRY_DONE(step_run(&run, &memory, &result, run.state.step));   // run.h
  *     step_memory_clear(&memory);
  *
+ * Of several ranks, each runs the lanes that are its own (zero.h), and all decide the same: losses
+ * and norm are everyone's.
+ *
  * While the device works on one micro-batch the host fills and queues the next. The step waits
  * once, for losses and norm, and then queues the update: a failure of that appears in a later call.
  *
@@ -37,7 +40,7 @@ struct step_result {
     double grad_norm;  /* before clipping */
     double clip_scale; /* what the gradients were multiplied by; 0: there was no update */
     double lr;
-    double seconds; /* from step to step on a device that works on its own */
+    double seconds;              /* from step to step on a device that works on its own */
     struct guard_decision guard; /* anything but GUARD_APPLY: there was no update */
 };
 
@@ -55,8 +58,9 @@ void step_memory_clear(struct step_memory *m);
 /*
  * Run step `step` (0-based) and apply its update, unless out->guard says otherwise; of run->state,
  * the guard's part is advanced, all else is read. Or, with weights and optimizer state as they
- * were: ERR_INTERRUPTED, a stop was requested; ERR_NUMERIC, the guard stops the run (but see
- * above); errors of reading samples. After errors of the device, weights and state are undefined.
+ * were: ERR_INTERRUPTED, a stop was requested (one rank alone; several stop between steps);
+ * ERR_NUMERIC, the guard stops the run (but see above); errors of reading samples. After errors of
+ * the device, weights and state are undefined.
  */
 MUST_USE err_t step_run(struct run *run, struct step_memory *memory, struct step_result *out,
                         int64_t step);

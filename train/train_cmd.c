@@ -1,6 +1,7 @@
 /* soulchat train: from a prepared corpus and a model folder to checkpoints. */
 #include "train/commands.h"
 
+#include "base/env.h"
 #include "base/log.h"
 #include "base/stop.h"
 #include "train/loop.h"
@@ -13,6 +14,7 @@
 
 static const struct cli_option options[] = {
     { "resume", NULL, "continue from the newest valid checkpoint of train.out" },
+    { "ranks", "N", "as N processes of this machine, a GPU each where train.device is cuda" },
     { "restarts", "N", "start again after a crash, until N in a row brought no new checkpoint" },
     { NULL, NULL, NULL },
 };
@@ -21,7 +23,8 @@ static const struct cli_spec spec = {
     .command = "train",
     .purpose = "Fine-tune all parameters of a model on a prepared corpus.",
     .example = "soulchat train --config configs/tiny.yaml\n"
-               "soulchat train --config configs/tiny.yaml --resume --train.steps=2000",
+               "soulchat train --config configs/tiny.yaml --resume --train.steps=2000\n"
+               "soulchat train --config configs/chatglm-6b.yaml --ranks 8",
     .options = options,
     .sections = "train|batch|model|data",
 };
@@ -62,32 +65,29 @@ static void announce(const struct run *run)
 }
 
 /* The child has said how it went; this process ends as it did. */
-static err_t supervise_run(const struct cfg *cfg, const char *restarts, int argc, char **argv)
+static err_t supervise_run(const struct cfg *cfg, const char *restarts,
+                           const struct ranks_place *place, int argc, char **argv)
 {
     char ckpt_root[FILE_PATH_MAX], *end;
     int status;
     const long count = strtol(restarts, &end, 10);
     if (*restarts == '\0' || *end != '\0' || count < 1 || count > 1000000)
         RAISE(USAGE, "--restarts %s; expected a number from 1 to 1000000", restarts);
+    if (place->launcher != NULL)
+        RAISE(USAGE, "--restarts: %s started this rank, and must start all of them again",
+              place->launcher);
     TRY(path_join(ckpt_root, cfg_str(cfg, "train.out"), "ckpt"));
     TRY(supervise(&status, count, ckpt_root, argc, argv));
     if (status != 0) exit(status);
     return ERR_OK;
 }
 
-err_t cmd_train(struct cfg *cfg, int argc, char **argv)
+static err_t train(struct cfg *cfg, bool resume, const struct ranks_place *place)
 {
-    struct cli_args args;
     struct run run;
-    bool help_shown = false;
-    TRY(cli_parse(&args, &help_shown, &spec, cfg, argc, argv));
-    if (help_shown) return ERR_OK;
-
-    if (cli_option(&args, &spec, "restarts") != NULL)
-        return supervise_run(cfg, cli_option(&args, &spec, "restarts"), argc, argv);
     stop_catch();
     stop_after(cfg_int(cfg, "train.stop_after"));
-    err_t rc = run_open(&run, cfg, cli_option(&args, &spec, "resume") != NULL);
+    err_t rc = run_open_ranked(&run, cfg, resume, place);
     if (rc == ERR_OK && run_is_done(&run)) {
         LOG_I("train", "nothing to do: %s is at step %lld of %lld; a higher train.steps trains on",
               cfg_str(cfg, "train.out"), (long long)run.state.step, (long long)run.total_steps);
@@ -98,6 +98,65 @@ err_t cmd_train(struct cfg *cfg, int argc, char **argv)
             LOG_I("train", "done: step %lld; export it with: soulchat export %s OUT_DIR",
                   (long long)run.state.step, cfg_str(cfg, "train.out"));
     }
+    rc = run_leave(&run, rc);
     run_close(&run);
     return rc;
+}
+
+/* The processes of this machine, and how they ended; each has said itself what went wrong. */
+static err_t launch(int64_t ranks, int argc, char **argv)
+{
+    int status;
+    char **words = calloc((size_t)argc + 2, sizeof *words);
+    char program[] = "soulchat";
+    if (words == NULL) RAISE(NOMEM, "%lld ranks: no memory", (long long)ranks);
+    words[0] = program;
+    memcpy(words + 1, argv, (size_t)argc * sizeof *words);
+    const err_t rc = ranks_launch(&status, ranks, words);
+    free(words);
+    if (rc == ERR_OK && status != 0) exit(status);
+    return rc;
+}
+
+static err_t read_ranks(int64_t *out, const char *text)
+{
+    char *end;
+    *out = 1;
+    if (text == NULL) return ERR_OK;
+    const long value = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || value < 1 || value > COMM_SIZE_MAX)
+        RAISE(USAGE, "--ranks %s: expected a number from 1 to %d", text, COMM_SIZE_MAX);
+    *out = value;
+    return ERR_OK;
+}
+
+/* Of several ranks the first speaks, and the others where something is wrong. */
+static err_t log_as(const struct ranks_place *place)
+{
+    char name[LOG_NAME_MAX];
+    if (place->size == 1) return ERR_OK;
+    snprintf(name, sizeof name, "rank %lld", (long long)place->rank);
+    log_set_name(place->rank > 0 ? name : "");
+    return place->rank > 0 && env_get("SOULCHAT_LOG") == NULL ? log_init("warn") : ERR_OK;
+}
+
+err_t cmd_train(struct cfg *cfg, int argc, char **argv)
+{
+    struct cli_args args;
+    struct ranks_place place;
+    int64_t ranks;
+    bool help_shown = false;
+    TRY(cli_parse(&args, &help_shown, &spec, cfg, argc, argv));
+    if (help_shown) return ERR_OK;
+    const char *wanted = cli_option(&args, &spec, "ranks");
+    TRY(read_ranks(&ranks, wanted));
+    TRY(ranks_find(&place));
+    const char *restarts = cli_option(&args, &spec, "restarts");
+    if (restarts != NULL) return supervise_run(cfg, restarts, &place, argc, argv);
+    if (place.launcher == NULL && ranks > 1) return launch(ranks, argc, argv);
+    if (place.launcher != NULL && wanted != NULL && ranks != place.size)
+        RAISE(USAGE, "--ranks is %lld, and %s has started %lld ranks; leave --ranks out",
+              (long long)ranks, place.launcher, (long long)place.size);
+    TRY(log_as(&place));
+    return train(cfg, cli_option(&args, &spec, "resume") != NULL, &place);
 }

@@ -4,6 +4,7 @@
 #include "base/num.h"
 #include "base/rng.h"
 #include "base/stop.h"
+#include "train/zero.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -55,47 +56,86 @@ static int64_t fitting(const struct sample_set *set, const int64_t *chosen, int6
     return n;
 }
 
-/* Add a micro-batch's nll to the running sum, sample by sample. */
-static void fold(struct validation *v, const struct micro_batch *m, const double *nll)
+/* Sums of a micro-batch's nll by sample, which `sums` begins with. */
+static void sum_samples(double *sums, const struct micro_batch *m, const double *nll)
 {
     for (int64_t i = 0; i < m->target_count;) {
         const int32_t segment = m->target_segment[i];
         double sum = 0.0;
         for (; i < m->target_count && m->target_segment[i] == segment; i++) sum += nll[i];
-        v->loss += sum;
+        sums[segment] = sum;
     }
-    v->tokens += m->target_count;
-    v->samples += m->segment_count;
 }
 
-err_t validate(struct validation *out, struct glm *glm, struct sample_set *set,
+/* What one evaluation works with. */
+struct work {
+    struct glm *glm;
+    struct sample_set *set;
+    const struct batch_bounds *bounds;
+    struct micro_batch micro;
+    int64_t *chosen; /* [count] */
+    double *sums;    /* [count] nll of each sample; 0 where another rank has it */
+    double *nll;     /* [bounds->targets] */
+};
+
+static err_t open_work(struct work *w, int64_t count)
+{
+    const int64_t available = sample_set_count(w->set);
+    w->chosen = malloc((size_t)(count + 1) * sizeof *w->chosen);
+    w->sums = calloc((size_t)count + 1, sizeof *w->sums);
+    w->nll = malloc((size_t)w->bounds->targets * sizeof *w->nll);
+    if (w->chosen == NULL || w->sums == NULL || w->nll == NULL)
+        RAISE(NOMEM, "validation: no memory for %lld samples", (long long)count);
+    for (int64_t i = 0; i < count; i++)
+        w->chosen[i] = rng_permute(VALIDATION_SEED, RNG_SHUFFLE, i, available);
+    return ERR_OK;
+}
+
+static void close_work(struct work *w)
+{
+    micro_batch_clear(&w->micro);
+    free(w->chosen);
+    free(w->sums);
+    free(w->nll);
+}
+
+static err_t evaluate(struct work *w, int64_t at, int64_t count)
+{
+    TRY(micro_batch_from_samples(&w->micro, w->set, w->chosen + at, count, LOSS_MEAN_TOKEN, true));
+    const struct glm_batch batch = glm_batch_from_micro(&w->micro);
+    TRY(glm_eval_micro(w->glm, &batch, w->nll));
+    sum_samples(w->sums + at, &w->micro, w->nll);
+    return ERR_OK;
+}
+
+/* Micro-batches go to the ranks in turn. */
+static err_t evaluate_all(struct work *w, struct zero *zero, int64_t count)
+{
+    for (int64_t at = 0, index = 0; at < count; index++) {
+        if (zero->comm == NULL && stop_requested()) RAISE(INTERRUPTED, "stopped during validation");
+        const int64_t n = fitting(w->set, w->chosen + at, count - at, w->bounds);
+        if (index % zero->size == zero->rank) TRY(evaluate(w, at, n));
+        at += n;
+    }
+    return zero_sum_losses(zero, w->sums, count);
+}
+
+err_t validate(struct validation *out, struct zero *zero, struct glm *glm, struct sample_set *set,
                int64_t sample_count, const struct batch_bounds *bounds)
 {
     err_t rc = ERR_OK;
-    const int64_t available = sample_set_count(set), count = min_i64(sample_count, available);
-    struct micro_batch micro = { 0 };
-    struct validation v = { 0 };
-    int64_t *chosen = malloc((size_t)(count + 1) * sizeof *chosen);
-    double *nll = malloc((size_t)bounds->targets * sizeof *nll);
-    if (chosen == NULL || nll == NULL)
-        RAISE_DONE(NOMEM, "validation: no memory for %lld samples", (long long)count);
-
-    for (int64_t i = 0; i < count; i++)
-        chosen[i] = rng_permute(VALIDATION_SEED, RNG_SHUFFLE, i, available);
-    for (int64_t at = 0; at < count;) {
-        if (stop_requested()) RAISE_DONE(INTERRUPTED, "stopped during validation");
-        const int64_t n = fitting(set, chosen + at, count - at, bounds);
-        TRY_DONE(micro_batch_from_samples(&micro, set, chosen + at, n, LOSS_MEAN_TOKEN, true));
-        const struct glm_batch batch = glm_batch_from_micro(&micro);
-        TRY_DONE(glm_eval_micro(glm, &batch, nll));
-        fold(&v, &micro, nll);
-        at += n;
+    const int64_t count = min_i64(sample_count, sample_set_count(set));
+    struct work work = { .glm = glm, .set = set, .bounds = bounds };
+    struct validation v = { .samples = count };
+    TRY_DONE(open_work(&work, count));
+    TRY_DONE(evaluate_all(&work, zero, count));
+    for (int64_t i = 0; i < count; i++) {
+        v.loss += work.sums[i];
+        v.tokens += sample_target_count(set, work.chosen[i]);
     }
     v.loss = v.tokens > 0 ? v.loss / (double)v.tokens : NAN;
     *out = v;
 done:
-    micro_batch_clear(&micro);
-    free(chosen);
-    free(nll);
+    close_work(&work);
     return rc;
 }

@@ -1,0 +1,131 @@
+/* ckpt_impl.h - what saving, loading and snapshots share. Private to train/ckpt*.c and snapshot.c.
+ */
+#ifndef TRAIN_CKPT_IMPL_H
+#define TRAIN_CKPT_IMPL_H
+
+#include "model/safetensors.h"
+#include "train/ckpt.h"
+
+#include <jansson.h>
+
+#define CKPT_PIECE_BYTES (4 << 20) /* device to file in pieces of this size */
+#define CKPT_WEIGHT_PART (-1)      /* beside enum optim_part: the weights themselves */
+#define CKPT_TENSOR_MAX  (24 + GLM_NAME_MAX)
+#define CKPT_MANIFEST    "MANIFEST.json"
+#define CKPT_BEST        "best.json"
+
+/* ---- which tensor lies in which file ---- */
+
+/* A tensor of a file: a row's weights or a part of its state. */
+struct ckpt_tensor {
+    char name[CKPT_TENSOR_MAX];
+    int part;
+    int64_t row, count; /* elements */
+    dtype_t dtype;
+};
+
+struct ckpt_part {
+    char name[CKPT_NAME_MAX];
+    struct safetensors_entry *entry; /* [count] in file order */
+    struct ckpt_tensor *tensor;      /* [count] */
+    int64_t *begin;                  /* [count + 1] in the file, in bytes */
+    struct buf header;
+    int64_t count;
+};
+
+/* All files of weights, then all of state. Depends on the table and the formats alone. */
+struct ckpt_parts {
+    struct optim_plan plan; /* of the state in the files, which may be another than a run's */
+    struct ckpt_part *part;
+    int64_t count, bytes;
+};
+MUST_USE err_t ckpt_parts_create(struct ckpt_parts *out, const struct glm_params *params,
+                                 const struct stored_formats *formats);
+void ckpt_parts_clear(struct ckpt_parts *parts);
+
+/* ---- ranks ---- */
+
+struct ckpt_range {
+    int64_t first, count;
+};
+int64_t ckpt_rank(const struct ckpt_ranks *ranks);
+int64_t ckpt_rank_count(const struct ckpt_ranks *ranks);
+/* Elements of the tensor that this rank keeps. */
+struct ckpt_range ckpt_owned(const struct ckpt_ranks *ranks, const struct ckpt_tensor *tensor);
+/* Where element `first` of a row's weights lies on the device. */
+void *ckpt_weights(const struct ckpt_ranks *ranks, const struct optim_target *target, int64_t row,
+                   int64_t first);
+/* The same on every rank: ERR_OK, or the failure of the first rank that failed. `sum`, where not
+ * NULL, becomes the sum over ranks. */
+MUST_USE err_t ckpt_agree(const struct ckpt_ranks *ranks, err_t rc, int64_t *sum);
+
+/* ---- the manifest, file by file ---- */
+
+/* A new entry, its name set. ERR_FORMAT: not the name of a checkpoint's file; `where` is for
+ * messages. */
+MUST_USE err_t ckpt_manifest_add(struct ckpt_file **out, struct ckpt_manifest *m, const char *name,
+                                 const char *where);
+/* What jansson could not parse: a fault of the text, or want of memory, which says nothing about
+ * it. */
+MUST_USE err_t ckpt_json_failure(const json_error_t *error, const char *name);
+
+/* ---- digests of one file, from its bytes in order ---- */
+
+struct ckpt_meter {
+    struct ckpt_file *file; /* grows */
+    struct sha256 sha;
+    uint32_t crc; /* of the block that is not full */
+};
+/* ERR_NOMEM. `file` is borrowed until ckpt_meter_end; it is zero but for its name. */
+MUST_USE err_t ckpt_meter_begin(struct ckpt_meter *meter, struct ckpt_file *file, int64_t bytes);
+void ckpt_meter_add(struct ckpt_meter *meter, const void *bytes, int64_t size);
+void ckpt_meter_end(struct ckpt_meter *meter);
+
+/* ---- a save, step by step ---- */
+
+/* Where the bytes come from: the device, or a copy in host memory. */
+struct ckpt_source {
+    /* The next elements, in file order and in calls of at most CKPT_PIECE_BYTES; *out is borrowed
+     * until the next call. */
+    err_t (*read)(struct ckpt_source *source, const void **out, const struct ckpt_tensor *tensor,
+                  int64_t first, int64_t count);
+    struct optim *optim;
+    const struct ckpt_ranks *ranks;
+    char *bytes; /* device: [CKPT_PIECE_BYTES] page-locked; copy: all of it */
+    int64_t at;  /* copy: bytes handed out */
+};
+MUST_USE err_t ckpt_read_device(struct ckpt_source *source, const void **out,
+                                const struct ckpt_tensor *tensor, int64_t first, int64_t count);
+
+struct ckpt_saving {
+    char root[FILE_PATH_MAX], dir[FILE_PATH_MAX], tmp[FILE_PATH_MAX];
+    struct ckpt_parts parts;
+    struct ckpt_manifest manifest; /* one rank: measured while writing */
+    struct buf state;              /* text of state.json */
+    struct ckpt_keep keep;
+    int64_t step, rank, rank_count, written; /* bytes of tensors, by this rank */
+    double begin_s;
+    bool is_ours; /* rank 0: what has the temporary name; from its creation to the renaming */
+};
+/* Describe it; no file is touched. Close it also after a failure. */
+MUST_USE err_t ckpt_saving_open(struct ckpt_saving *s, const char *root,
+                                const struct ckpt_state *state, struct optim *optim,
+                                const struct ckpt_keep *keep, const struct ckpt_ranks *ranks);
+void ckpt_saving_close(struct ckpt_saving *s);
+/* Rank 0: room, the temporary folder, its files with headers in their full sizes. */
+MUST_USE err_t ckpt_saving_create(struct ckpt_saving *s);
+/* Every rank: what it keeps, and fsync of every file. */
+MUST_USE err_t ckpt_saving_write(struct ckpt_saving *s, struct ckpt_source *source);
+/* Rank 0, when all have written: digests, state, manifest, the folder's name, pruning. `written` is
+ * the sum over ranks. */
+MUST_USE err_t ckpt_saving_publish(struct ckpt_saving *s, int64_t written);
+/* Rank 0, after a failure of any: nothing is left of it. Keeps the record of the failure. */
+void ckpt_saving_discard(struct ckpt_saving *s);
+
+/* ---- the best one (ckpt_folder.c) ---- */
+
+/* Note step as the best where its loss is the lowest so far; *best is the step then, -1: none. */
+MUST_USE err_t ckpt_best_note(int64_t *best, const char *root, const struct ckpt_keep *keep,
+                              int64_t step);
+
+#endif
