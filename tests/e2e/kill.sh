@@ -4,11 +4,13 @@
 #
 #     SOULCHAT=... bash tests/e2e/kill.sh [KILLS] [SEED] [RUNS]      10 kills in 1 run by default
 #
-# Moments are drawn evenly over what a start does before its next two checkpoints: reading, steps,
-# saves. RANKS=2 trains with --ranks 2 and kills one of the ranks instead.
+# A moment is so many lines of metrics after a start, from none (while it still reads) to those of
+# two checkpoints, and some milliseconds: in reading, steps, saves, and between a save and its line.
+# RANKS=2 trains with --ranks 2 and kills one of the ranks instead.
 . "$(dirname "$0")/common.sh"
 kills=${1:-10} seed=${2:-1} runs=${3:-1} ranks=${RANKS:-1}
 RANDOM=$seed
+began=$(date +%s)
 save_every=3 steps=$((60 > 7 * kills / runs ? 60 : 7 * kills / runs))
 prepare
 ranks_options=()
@@ -20,10 +22,8 @@ train_exec() {
 }
 checkpoint=ckpt/step-$(printf %08d "$steps")
 
-began=$(date +%s.%N)
 must "undisturbed run" bash -c "$(declare -f train_exec tiny_exec); $(declare -p soulchat scratch \
     steps save_every ranks_options); train_exec whole"
-whole_s=$(echo "$(date +%s.%N) - $began" | bc)
 want=$(digest "$scratch/whole/$checkpoint")
 
 # The processes that train: the child of $1, or with ranks its children.
@@ -34,22 +34,35 @@ trainers() {
     for pid in $child; do cat "/proc/$pid/task/$pid/children" 2>/dev/null || true; done
 }
 
-# Milliseconds in which two checkpoints come after a start.
-span_ms=$(echo "700 + 1000 * $whole_s * 2 * $save_every / $steps" | bc)
-span_ms=${span_ms%.*}
-killed=0 repeated_most=0
+lines() { if [ -e "$scratch/$1/metrics.jsonl" ]; then wc -l <"$scratch/$1/metrics.jsonl"; else echo 0; fi; }
+
+
+# strike NAME PARENT: wait for a start that was not struck yet, for a moment, and kill.
+last=
+strike() {
+    local pids target
+    while pids=$(trainers "$2") && { [ -z "$pids" ] || [ "$pids" = "$last" ]; }; do
+        kill -0 "$2" 2>/dev/null || return 0
+        sleep 0.01
+    done
+    last=$pids
+    target=$(($(lines "$1") + RANDOM % (2 * save_every + 4)))
+    while [ "$(lines "$1")" -lt $target ] && kill -0 "$2" 2>/dev/null; do sleep 0.01; done
+    sleep "$(printf '0.%03d' $((RANDOM % 150)))"
+    pids=($pids)
+    kill -9 "${pids[$((RANDOM % ${#pids[@]}))]}" 2>/dev/null && killed=$((killed + 1)) || true
+}
+
+killed=0 repeated_most=0 parent=
+trap '[ -z "$parent" ] || { kill $parent 2>/dev/null && wait $parent || true; }; rm -rf "$scratch"' EXIT
 for run in $(seq "$runs"); do
     name=killed-$run
     (train_exec $name --restarts 20) >"$scratch/log-$run" 2>&1 &
     parent=$!
     goal=$((kills * run / runs))
-    while [ $killed -lt $goal ] && kill -0 $parent 2>/dev/null; do
-        sleep "$(printf '0.%03d' $(((RANDOM * 32768 + RANDOM) % span_ms % 1000)))"
-        pids=($(trainers $parent))
-        [ ${#pids[@]} -gt 0 ] || continue
-        kill -9 "${pids[$((RANDOM % ${#pids[@]}))]}" 2>/dev/null && killed=$((killed + 1))
-    done
+    while [ $killed -lt $goal ] && kill -0 $parent 2>/dev/null; do strike $name $parent; done
     status=0; wait $parent || status=$?
+    parent=
     [ $status = 0 ] || { tail -20 "$scratch/log-$run" >&2; fail "run $run: exit $status"; }
     [ $killed -ge $goal ] || fail "run $run ended after $killed kills of $goal"
     got=$(digest "$scratch/$name/$checkpoint")
@@ -66,4 +79,4 @@ for run in $(seq "$runs"); do
 done
 echo "ok: $killed kills in $runs runs of $steps steps ($ranks ranks, seed $seed): bits equal every" \
     "time; at most $repeated_most steps repeated, saved every $save_every;" \
-    "$(echo "$(date +%s.%N) - $began" | bc) s"
+    "$(($(date +%s) - began)) s"
