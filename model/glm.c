@@ -76,9 +76,10 @@ err_t glm_place_weights(struct glm *glm)
     TRY(glm_params_create(&glm->params, &glm->config));
     TRY(glm_layout_create(&glm->layout, &glm->params, o->ranks, multiple));
     glm->vocab_rows = align_up(glm->config.vocab_size, multiple);
-    if (o->grad_keep == GLM_GRADS_RELEASED)
+    if (o->grad_keep == GLM_GRADS_RELEASED || o->weights_fetched)
         TRY(glm_layout_create_shared(&glm->shared_layout, &glm->params, &glm->layout));
-    return glm_storage_create(&glm->storage, &glm->params, &glm->layout, matrix, o->dtype);
+    return glm_storage_create(&glm->storage, &glm->params, glm_weight_layout(glm), matrix,
+                              o->dtype);
 }
 
 void glm_forget_weights(struct glm *glm)
@@ -135,7 +136,6 @@ static err_t put_chunk(struct glm *glm, int64_t index, int64_t first, const floa
                        void *space, int64_t count)
 {
     const struct tensor t = glm_weight(glm, index);
-    char *to = (char *)t.data + first * dtype_bytes(t.dtype);
     if (t.dtype == DTYPE_F64) {
         double *wide = space;
         for (int64_t i = 0; i < count; i++) wide[i] = (double)values[i];
@@ -143,7 +143,22 @@ static err_t put_chunk(struct glm *glm, int64_t index, int64_t first, const floa
         const int64_t out_of_range = weight_round(space, t.dtype, values, count);
         ASSERT(out_of_range < 0);
     }
-    return dev_upload(glm->dev, to, space, count * dtype_bytes(t.dtype));
+    return glm_put(glm, index, first, space, count);
+}
+
+err_t glm_put(struct glm *glm, int64_t index, int64_t first, const void *values, int64_t count)
+{
+    const struct tensor t = glm_weight(glm, index);
+    const int64_t size = dtype_bytes(t.dtype);
+    if (glm->options.weights_fetched)
+        return glm->fetch.put(glm->fetch.context, index, first, values, count);
+    return dev_upload(glm->dev, (char *)t.data + first * size, values, count * size);
+}
+
+void glm_set_fetch(struct glm *glm, const struct glm_fetch *fetch)
+{
+    ASSERT(glm->options.weights_fetched);
+    glm->fetch = *fetch;
 }
 
 err_t glm_init(struct glm *glm, uint64_t seed) { return glm_init_exact(glm, seed, NULL); }
@@ -176,6 +191,11 @@ const struct glm_params *glm_params(const struct glm *glm) { return &glm->params
 const struct glm_layout *glm_layout(const struct glm *glm) { return &glm->layout; }
 struct dev *glm_dev(const struct glm *glm) { return glm->dev; }
 
+const struct glm_layout *glm_weight_layout(const struct glm *glm)
+{
+    return glm->options.weights_fetched ? &glm->shared_layout : &glm->layout;
+}
+
 const struct glm_layout *glm_grad_layout(const struct glm *glm)
 {
     return glm->options.grad_keep == GLM_GRADS_RELEASED ? &glm->shared_layout : &glm->layout;
@@ -190,8 +210,8 @@ dtype_t glm_grad_dtype(const struct glm *glm)
 struct tensor glm_weights(const struct glm *glm)
 {
     ASSERT(glm->storage.matrix == glm->storage.vector);
-    return tensor_1d(glm->memory[GLM_BUF_WEIGHTS], glm->options.dtype, glm->layout.element_count,
-                     "weights");
+    return tensor_1d(glm->memory[GLM_BUF_WEIGHTS], glm->options.dtype,
+                     glm_weight_layout(glm)->element_count + glm->options.weight_extra, "weights");
 }
 
 struct tensor glm_weight(const struct glm *glm, int64_t index)

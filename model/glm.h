@@ -55,6 +55,11 @@ struct glm_options {
      * cores reach their rate on whole tiles. They are in no file, norm, decay or softmax. 0: what
      * glm_vocab_multiple says of the device; 1: none. */
     int64_t vocab_multiple;
+    /* Layers' weights take turns in two slots, where the caller puts them (struct glm_fetch), with
+     * train and one dtype for all. glm_weights then has room for `weight_extra` more elements of
+     * the caller's behind the slots. */
+    bool weights_fetched;
+    int64_t weight_extra;
 };
 
 /*
@@ -110,9 +115,31 @@ MUST_USE err_t glm_init_exact(struct glm *glm, uint64_t seed, const struct glm_s
 MUST_USE err_t glm_load_exact(struct glm *glm, struct weight_source *source,
                               const struct glm_sink *sink);
 
+/*
+ * With options.weights_fetched: how whole layers come to their slots (glm_weight_layout).
+ *
+ * `want` is called while a pass is being queued, as the hooks of gradients are: what is queued from
+ * now on reads the layer of `unit`, and `next` will be wanted soon (-1: none is known): it may be
+ * fetched beside the computation, into the other slot, which nobody reads any more. Forward:
+ * each layer once as `unit` with the one above as `next`, and once more, as the norm that ends the
+ * layer below reads it; then backward. Every pass makes the same calls in the same order.
+ *
+ * `put` gets initial values, as dtype options.dtype in host memory: elements first ..
+ * first+count-1 of row `index`, of every row of the table.
+ */
+struct glm_fetch {
+    err_t (*want)(void *context, int64_t unit, int64_t next);
+    err_t (*put)(void *context, int64_t index, int64_t first, const void *values, int64_t count);
+    void *context;
+};
+/* Before weights are loaded or used; copied. */
+void glm_set_fetch(struct glm *glm, const struct glm_fetch *fetch);
+
 const struct glm_config *glm_config(const struct glm *glm);
 const struct glm_params *glm_params(const struct glm *glm);
 const struct glm_layout *glm_layout(const struct glm *glm);
+/* Of the weights: the same, or with weights_fetched that of glm_grad_layout's second kind. */
+const struct glm_layout *glm_weight_layout(const struct glm *glm);
 /*
  * Of the gradients. With GLM_GRADS_ALL the weights' own. Else layer l lies in slot l mod 2, so that
  * layers share offsets: a row's offset and unit_offset[unit] (where the unit begins) are as usual,
@@ -122,7 +149,8 @@ const struct glm_layout *glm_layout(const struct glm *glm);
 const struct glm_layout *glm_grad_layout(const struct glm *glm);
 dtype_t glm_grad_dtype(const struct glm *glm);
 struct dev *glm_dev(const struct glm *glm);
-/* The flat arena of weights [layout.element_count], dtype options.dtype; borrowed. Not of a model
+/* The flat arena of weights [glm_weight_layout's element_count + options.weight_extra], dtype
+ * options.dtype; borrowed. Not of a model
  * with 16-bit matrices, whose weights are no one array: ASSERT. */
 struct tensor glm_weights(const struct glm *glm);
 /* Row `index` of the parameter table, in its own dtype; borrowed. */

@@ -31,7 +31,9 @@ struct glm {
     struct glm_options options;
     struct glm_params params;
     struct glm_layout layout;        /* of weights in one dtype, of states, of gradients */
-    struct glm_layout shared_layout; /* of gradients with GLM_GRADS_RELEASED, else empty */
+    struct glm_layout shared_layout; /* layers in two slots: of gradients with GLM_GRADS_RELEASED,
+                                        of weights with weights_fetched; else empty */
+    struct glm_fetch fetch;
     struct glm_storage storage;      /* of the weights */
     int64_t vocab_rows;              /* of embedding and head, with the zero rows behind them */
     struct glm_plan plan;
@@ -57,6 +59,10 @@ struct tensor glm_view(const struct glm *glm, enum glm_buffer_id id, int64_t cop
 void glm_weights_by_role(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm, int64_t layer);
 void glm_grads_by_role(struct tensor out[GLM_ROLE_COUNT], const struct glm *glm,
                        const struct tensor *grads, int64_t layer);
+
+/* Values in the dtype of the row become its elements first .. first+count-1. */
+MUST_USE err_t glm_put(struct glm *glm, int64_t index, int64_t first, const void *values,
+                       int64_t count);
 
 /* One key/value cache of all layers; see glm_decode.c. */
 struct glm_cache;

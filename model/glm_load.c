@@ -69,14 +69,13 @@ static err_t load_chunk(struct load *load, int64_t index, int64_t from, int64_t 
 {
     const struct glm_sink *sink = load->sink;
     const struct tensor to = glm_weight(load->glm, index);
-    const int64_t size = dtype_bytes(to.dtype);
     if (sink != NULL) {
         float *exact = (float *)(void *)load->values;
         TRY(weight_source_read_as(load->source, exact, DTYPE_F32, from, first, count));
         TRY(sink->put(sink->context, index, first, exact, count));
     }
     TRY(weight_source_read_as(load->source, load->values, to.dtype, from, first, count));
-    return dev_upload(load->glm->dev, (char *)to.data + first * size, load->values, count * size);
+    return glm_put(load->glm, index, first, load->values, count);
 }
 
 static err_t load_row(struct load *load, int64_t index)

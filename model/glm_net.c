@@ -91,6 +91,16 @@ static err_t spanned(struct glm_pass *p, const char *name, part_fn part, int64_t
     return rc;
 }
 
+/* ---- weights that come by turns ---- */
+
+/* Layer l is read from now on, and layer `next` (-1: none) is soon. */
+static err_t want(struct glm_pass *p, int64_t l, int64_t next)
+{
+    const struct glm_fetch *fetch = &p->glm->fetch;
+    if (!p->glm->options.weights_fetched || p->measure) return ERR_OK;
+    return fetch->want(fetch->context, 1 + l, next < 0 ? -1 : 1 + next);
+}
+
 /* ---- forward ---- */
 
 static err_t embedding_fwd(struct glm_pass *p, int64_t l)
@@ -98,12 +108,16 @@ static err_t embedding_fwd(struct glm_pass *p, int64_t l)
     const struct tensor table = weight_of(p, GLM_EMBED);
     struct tensor x = glm_view(p->glm, GLM_B_HIDDEN, l, p->rows);
     TRY(RUN(p, embed_fwd, .y = &x, .table = &table, .ids = &p->ids));
+    TRY(want(p, l, -1));
     return glm_norm_fwd(p, l);
 }
 
 static err_t layer_fwd(struct glm_pass *p, int64_t l)
 {
+    const bool last = l + 1 == end_of(p);
+    TRY(want(p, l, last ? -1 : l + 1));
     TRY(glm_block_fwd(p, l));
+    if (!last) TRY(want(p, l + 1, -1));
     return glm_norm_fwd(p, l + 1);
 }
 
@@ -171,6 +185,7 @@ static err_t head_bwd(struct glm_pass *p, int64_t l)
 static err_t layer_bwd(struct glm_pass *p, int64_t l)
 {
     const int64_t unit = 1 + l;
+    TRY(want(p, l, l - 1));
     if (p->glm->options.activations == GLM_RECOMPUTE)
         TRY(spanned(p, "layer_again", glm_block_again, l));
     TRY(unit_begin(p, unit));

@@ -276,6 +276,19 @@ static dtype_t stored_dtype(const struct glm_storage *s, const struct glm_param 
     return row->dims == 1 ? s->vector : s->matrix;
 }
 
+/* One dtype: whatever the order of the layout. */
+static err_t count_bytes(struct glm_storage *out, const struct glm_params *p,
+                         const struct glm_layout *l)
+{
+    const int64_t size = dtype_bytes(out->matrix);
+    if (!checked_mul(&out->bytes, l->element_count, size)) {
+        glm_storage_clear(out);
+        RAISE(ARG, "the bytes of the weights overflow");
+    }
+    for (int64_t i = 0; i < p->count; i++) out->offset[i] = l->offset[i] * size;
+    return ERR_OK;
+}
+
 err_t glm_storage_create(struct glm_storage *out, const struct glm_params *p,
                          const struct glm_layout *l, dtype_t matrix, dtype_t vector)
 {
@@ -283,6 +296,7 @@ err_t glm_storage_create(struct glm_storage *out, const struct glm_params *p,
     *out = (struct glm_storage){ .matrix = matrix, .vector = vector };
     out->offset = calloc((size_t)p->count, sizeof *out->offset);
     if (out->offset == NULL) RAISE(NOMEM, "storage of %lld parameters", (long long)p->count);
+    if (matrix == vector) return count_bytes(out, p, l);
     for (int64_t i = 0; i < p->count; i++) {
         const int64_t next = i + 1 < p->count ? l->offset[i + 1] : l->element_count;
         int64_t bytes;

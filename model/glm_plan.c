@@ -133,7 +133,7 @@ static void fill_extents(int64_t extent[X_COUNT], const struct glm_config *c,
     extent[X_V] = c->vocab_size;
     extent[X_P] = max_i64(c->position_max, o->rows_max);
     extent[X_PAIRS] = c->hidden_size / c->head_count / 4;
-    extent[X_STORAGE] = storage->bytes;
+    extent[X_STORAGE] = storage->bytes + o->weight_extra * dtype_bytes(o->dtype);
 }
 
 static int64_t copy_count(enum copies copies, const struct glm_config *c,

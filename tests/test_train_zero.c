@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEPS 20
+#define STEPS  20
+#define LAYERS 5 /* more than two slots hold */
 
 struct job {
     const char *zero, *lanes, *moments_place;
@@ -79,7 +80,9 @@ static void train(struct comm *comm, void *arg)
     struct step_result result;
     struct validation validation;
     struct run run;
-    micro_run_open_ranked(&run, errand->cfg, "cpu", comm);
+    struct glm_config config = micro_config();
+    config.layer_count = LAYERS;
+    micro_run_open_ranked(&run, errand->cfg, "cpu", &config, comm);
     assert_ok(sample_set_open(&run.validation_set, run.shards, SPLIT_VALIDATION, &limits));
     validate_bounds(&run.bounds, run.validation_set);
     for (int64_t step = 0; step < errand->job->steps; step++) {
@@ -130,13 +133,20 @@ static void test_sixteen_runs(void **state)
     (void)state;
     static const char *const stages[] = { "0", "1", "2", "3" };
     struct outcome *want = NULL;
+    int64_t bytes[4];
     for (int64_t ranks = 1; ranks <= 4; ranks++) {
         for (int s = 0; s < 4; s++) {
             const struct job job = { stages[s], "12", "device", STEPS };
             struct outcome *got = outcome_of(&job, ranks);
             if (want == NULL) want = got;
             expect_same(got, want, STEPS);
+            bytes[s] = got->alloc_bytes;
         }
+        /* Every stage keeps less, as far as it differs from the one before. */
+        if (ranks == 1) continue;
+        assert_true(bytes[1] < bytes[0]);
+        assert_true(bytes[2] == bytes[1]);
+        assert_true(bytes[3] < bytes[2]);
     }
     assert_true(want->loss[STEPS - 1] < want->loss[0]);
 }

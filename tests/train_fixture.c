@@ -138,14 +138,15 @@ static void open_data(struct run *run)
 
 void micro_run_open(struct run *run, struct cfg *cfg, const char *device)
 {
-    micro_run_open_ranked(run, cfg, device, NULL);
+    const struct glm_config config = micro_config();
+    micro_run_open_ranked(run, cfg, device, &config, NULL);
 }
 
-void micro_run_open_ranked(struct run *run, struct cfg *cfg, const char *device, struct comm *comm)
+void micro_run_open_ranked(struct run *run, struct cfg *cfg, const char *device,
+                           const struct glm_config *config, struct comm *comm)
 {
     const int64_t stage = cfg_enum(cfg, "train.zero") - 1;
     const bool is_ref = strcmp(device, "ref") == 0;
-    const struct glm_config config = micro_config();
     const struct optim_options optim = optim_options_from_cfg(cfg);
     memset(run, 0, sizeof *run);
     run->cfg = cfg;
@@ -154,7 +155,7 @@ void micro_run_open_ranked(struct run *run, struct cfg *cfg, const char *device,
     if (is_ref) run->formats.precision = run->formats.state.weights = DTYPE_F64;
     run->state.formats = formats_stored(&run->formats.state);
     open_data(run);
-    const struct glm_options options = {
+    struct glm_options options = {
         .dtype = run->formats.precision,
         .grad_dtype = run->formats.grad_dtype,
         .grad_keep = run->formats.grad_keep,
@@ -174,13 +175,14 @@ void micro_run_open_ranked(struct run *run, struct cfg *cfg, const char *device,
     } else {
         assert_ok(dev_open(&run->dev, device, (int)cfg_int(cfg, "train.threads")));
     }
-    assert_ok(glm_create(&run->glm, run->dev, &config, &options));
-    assert_ok(glm_init(run->glm, 1));
     assert_ok(zero_open(&run->zero, comm, stage < 0 ? 1 : (int)stage, run->batch.lanes));
+    assert_ok(zero_share_model(&run->zero, &options, run->dev, config));
+    assert_ok(glm_create(&run->glm, run->dev, config, &options));
     assert_ok(lanes_init_part(&run->lanes, run->dev, run->batch.lanes, run->zero.lane_first,
                               run->zero.lane_end, glm_grad_layout(run->glm)->element_count,
                               glm_grad_dtype(run->glm)));
     assert_ok(zero_attach(&run->zero, run->glm, &run->lanes, run->batch.lanes));
+    assert_ok(glm_init(run->glm, 1));
     assert_ok(optim_create_on(&run->optim, &run->zero.target, &optim));
     run->total_steps = 1000;
     assert_ok(sched_from_cfg(&run->sched, cfg, run->total_steps));

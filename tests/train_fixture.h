@@ -38,8 +38,9 @@ void micro_set(struct cfg *cfg, const char *key, const char *value);
 
 /* What a step needs, without folders: "ref" is float64, "cpu" float32, "lazy:SEED" lazy_dev.h. */
 void micro_run_open(struct run *run, struct cfg *cfg, const char *device);
-/* One of several ranks; NULL: alone. */
-void micro_run_open_ranked(struct run *run, struct cfg *cfg, const char *device, struct comm *comm);
+/* The same with another model, as one of several ranks. */
+void micro_run_open_ranked(struct run *run, struct cfg *cfg, const char *device,
+                           const struct glm_config *config, struct comm *comm);
 void micro_run_close(struct run *run);
 
 /* Arena elements as float64, without the layout's padding, in table order; free them. */

@@ -21,6 +21,17 @@ static void widen(float *out, const void *in, dtype_t dtype, int64_t count)
                                       : ((const float *)in)[i];
 }
 
+/* What of elements *first .. of a row is here; returns how many. */
+static int64_t here(int64_t *first, int64_t count, const struct optim_target *target, int64_t row)
+{
+    int64_t begin, owned;
+    if (!target->scattered) return count;
+    owner_row(&begin, &owned, target->owner, target->params, row, comm_rank(target->comm));
+    const int64_t end = min_i64(*first + count, begin + owned);
+    *first = max_i64(*first, begin);
+    return max_i64(end - *first, 0);
+}
+
 /* The sample, matrix by matrix; out = NULL counts its elements. */
 static err_t take(float *out, int64_t *count, const struct optim_target *target)
 {
@@ -31,10 +42,12 @@ static err_t take(float *out, int64_t *count, const struct optim_target *target)
     for (int64_t i = 0; i < params->count; i++) {
         const int64_t all = params->row[i].count;
         for (int64_t k = 0; k < DRIFT_RUNS && params->row[i].dims == 2; k++) {
-            const int64_t first = all / DRIFT_RUNS * k;
-            const int64_t run = min_i64(DRIFT_RUN_ELEMENTS, all - first);
+            int64_t first = all / DRIFT_RUNS * k;
+            const int64_t run =
+                here(&first, min_i64(DRIFT_RUN_ELEMENTS, all - first), target, i);
             const char *from =
                 (const char *)target->weights.data + (target->layout->offset[i] + first) * unit;
+            if (run == 0) continue;
             if (out != NULL) TRY(dev_download(target->dev, raw, from, run * unit));
             if (out != NULL) widen(out + *count, raw, target->weights.dtype, run);
             *count += run;

@@ -9,7 +9,7 @@
 
 #define INBOX_ELEMENTS ((int64_t)1 << 24) /* of one piece, from all nodes */
 #define PIECE_ALIGN    16384
-#define SPREADS        8 /* units under way in exchange_spread */
+#define SPREADS        8 /* units under way */
 
 /* ---- sizes ---- */
 
@@ -220,24 +220,17 @@ err_t exchange_finish(struct exchange *x)
 
 /* ---- spreading ---- */
 
-static err_t begin_spread(struct exchange *x, struct comm_request **request,
-                          const struct tensor *arena, int64_t unit)
+err_t exchange_spread_begin(struct exchange *x, struct comm_request **request,
+                            const struct tensor *arena, int64_t at, const void *own, int64_t unit)
 {
-    const int64_t bytes = dtype_bytes(arena->dtype), begin = x->args.layout->unit_offset[unit];
+    const int64_t bytes = dtype_bytes(arena->dtype);
     for (int64_t r = 0; r < x->size; r++) {
         const struct owner_share *s = owner_share(x->args.owner, unit, r);
-        x->send[r] = (struct comm_span){ (begin + s->begin) * bytes, (s->end - s->begin) * bytes };
+        x->send[r] = (struct comm_span){ (at + s->begin) * bytes, (s->end - s->begin) * bytes };
     }
     return comm_allgatherv_begin(
         x->args.comm, request,
-        &(struct comm_allgatherv_args){ .data = arena->data, .spans = x->send });
-}
-
-err_t exchange_spread_unit(struct exchange *x, const struct tensor *arena, int64_t unit)
-{
-    struct comm_request *request = NULL;
-    TRY(begin_spread(x, &request, arena, unit));
-    return comm_end(x->args.comm, &request);
+        &(struct comm_allgatherv_args){ .data = arena->data, .spans = x->send, .send = own });
 }
 
 err_t exchange_spread(struct exchange *x, const struct tensor *arena)
@@ -246,7 +239,7 @@ err_t exchange_spread(struct exchange *x, const struct tensor *arena)
     for (int64_t unit = 0; unit < x->args.owner->unit_count; unit++) {
         struct comm_request **r = &request[unit % SPREADS];
         TRY(comm_end(x->args.comm, r));
-        TRY(begin_spread(x, r, arena, unit));
+        TRY(exchange_spread_begin(x, r, arena, x->args.layout->unit_offset[unit], NULL, unit));
     }
     for (int i = 0; i < SPREADS; i++) TRY(comm_end(x->args.comm, &request[i]));
     return ERR_OK;

@@ -67,9 +67,12 @@ void exchange_close(struct exchange *x);
 MUST_USE err_t exchange_unit(struct exchange *x, const struct tensor *nodes, int64_t unit);
 MUST_USE err_t exchange_finish(struct exchange *x);
 
-/* `arena`, laid out as the gradients, of any dtype: the spans of a unit, or of all units, become
- * everywhere what their owners have. */
-MUST_USE err_t exchange_spread_unit(struct exchange *x, const struct tensor *arena, int64_t unit);
+/* `arena`, of any dtype: the spans of a unit that begins at element `at` become everywhere what
+ * their owners have, there, or at `own`, where that is not NULL; end with comm_end. */
+MUST_USE err_t exchange_spread_begin(struct exchange *x, struct comm_request **request,
+                                     const struct tensor *arena, int64_t at, const void *own,
+                                     int64_t unit);
+/* All units of an arena that is laid out as the gradients. */
 MUST_USE err_t exchange_spread(struct exchange *x, const struct tensor *arena);
 
 /* Bytes on the device of what exchange_open allocates. */

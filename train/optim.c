@@ -167,7 +167,7 @@ struct optim_target optim_target_of(const struct glm *glm)
     return (struct optim_target){
         .dev = glm_dev(glm),
         .params = glm_params(glm),
-        .layout = glm_layout(glm),
+        .layout = glm_weight_layout(glm),
         .grad_layout = glm_grad_layout(glm),
         .weights = glm_weights(glm),
     };

@@ -53,6 +53,7 @@ struct optim_target {
     const struct glm_params *params;
     const struct glm_layout *layout, *grad_layout;
     struct tensor weights; /* flat arena */
+    bool scattered;        /* of layers' weights only what is owned lies where `layout` says */
     const struct owner *owner; /* NULL: all is ours, as is the norm; then no comm */
     struct comm *comm;
 };

@@ -95,7 +95,7 @@ static err_t read_config(struct run *r, struct glm_config *config)
 
 static err_t allocate(struct run *r)
 {
-    const struct glm_options options = {
+    struct glm_options options = {
         .dtype = r->formats.precision,
         .grad_dtype = r->formats.grad_dtype,
         .grad_keep = r->formats.grad_keep,
@@ -107,6 +107,7 @@ static err_t allocate(struct run *r)
         .ranks = 1,
     };
     const struct optim_options optim = optim_options_from_cfg(r->cfg);
+    TRY(zero_share_model(&r->zero, &options, r->dev, &r->state.model));
     TRY(glm_create(&r->glm, r->dev, &r->state.model, &options));
     TRY(lanes_init_part(&r->lanes, r->dev, r->batch.lanes, r->zero.lane_first, r->zero.lane_end,
                         glm_grad_layout(r->glm)->element_count, glm_grad_dtype(r->glm)));

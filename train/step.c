@@ -86,7 +86,7 @@ static err_t run_whole(struct run *run, struct step_memory *m, struct step_resul
     struct zero *zero = &run->zero;
     struct tensor sum;
     TRY(optim_prefetch(run->optim));
-    zero_begin(zero, step);
+    TRY(zero_begin(zero, step, out->plan.micro_count));
     for (int64_t lane = zero->lane_first; lane < zero->lane_end; lane++)
         TRY(run_lane(run, m, lane, out->plan.micro_count[lane]));
     TRY(zero_sum(zero, &sum));

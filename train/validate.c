@@ -111,12 +111,14 @@ static err_t evaluate(struct work *w, int64_t at, int64_t count)
 /* Micro-batches go to the ranks in turn. */
 static err_t evaluate_all(struct work *w, struct zero *zero, int64_t count)
 {
-    for (int64_t at = 0, index = 0; at < count; index++) {
+    int64_t index = 0;
+    for (int64_t at = 0; at < count; index++) {
         if (zero->comm == NULL && stop_requested()) RAISE(INTERRUPTED, "stopped during validation");
         const int64_t n = fitting(w->set, w->chosen + at, count - at, w->bounds);
         if (index % zero->size == zero->rank) TRY(evaluate(w, at, n));
         at += n;
     }
+    if (index % zero->size != 0 && zero->rank >= index % zero->size) TRY(zero_idle_forward(zero));
     return zero_sum_losses(zero, w->sums, count);
 }
 

@@ -39,27 +39,61 @@ err_t zero_open(struct zero *z, struct comm *comm, int stage, int64_t lane_count
     return ERR_OK;
 }
 
+err_t zero_share_model(struct zero *z, struct glm_options *options, const struct dev *dev,
+                       const struct glm_config *config)
+{
+    struct glm_params params = { 0 };
+    struct glm_layout layout = { 0 };
+    const int64_t wanted = options->vocab_multiple;
+    const int64_t multiple = wanted ? wanted : glm_vocab_multiple(dev->info.capability);
+    if (z->comm == NULL) return ERR_OK;
+    err_t rc = glm_params_create(&params, config);
+    if (rc == ERR_OK) rc = glm_layout_create(&layout, &params, options->ranks, multiple);
+    if (rc == ERR_OK) rc = owner_create(&z->owner, &params, &layout, z->size);
+    if (rc == ERR_OK && z->stage == 3) {
+        options->weights_fetched = true;
+        options->weight_extra = zero_fetch_extra(&z->owner, z->rank);
+    }
+    glm_layout_clear(&layout);
+    glm_params_clear(&params);
+    return rc;
+}
+
+/* Where a checkpoint finds scattered weights. */
+static void *scattered(const void *context, int64_t row, int64_t first)
+{
+    const struct optim_target *target = &((const struct zero *)context)->target;
+    return (char *)target->weights.data +
+           (target->layout->offset[row] + first) * dtype_bytes(target->weights.dtype);
+}
+
 err_t zero_attach(struct zero *z, struct glm *glm, struct lanes *lanes, int64_t lane_count)
 {
     z->glm = glm;
     z->lanes = lanes;
     z->target = optim_target_of(glm);
     if (z->comm == NULL) return ERR_OK;
-    TRY(owner_create(&z->owner, glm_params(glm), glm_layout(glm), z->size));
     if (z->stage >= 1) {
         z->target.owner = &z->owner;
         z->target.comm = z->comm;
     }
-    return exchange_open(&z->exchange, &(struct exchange_args){ .dev = glm_dev(glm),
-                                                                .comm = z->comm,
-                                                                .owner = &z->owner,
-                                                                .layout = glm_layout(glm),
-                                                                .lane_count = lane_count,
-                                                                .dtype = glm_grad_dtype(glm) });
+    TRY(exchange_open(&z->exchange, &(struct exchange_args){ .dev = glm_dev(glm),
+                                                             .comm = z->comm,
+                                                             .owner = &z->owner,
+                                                             .layout = glm_layout(glm),
+                                                             .lane_count = lane_count,
+                                                             .dtype = glm_grad_dtype(glm) }));
+    if (z->stage < 3) return ERR_OK;
+    TRY(zero_fetch_open(&z->fetch, glm, &z->exchange));
+    z->target.layout = &z->fetch.home;
+    z->target.scattered = true;
+    z->ckpt.weights = scattered;
+    return ERR_OK;
 }
 
 void zero_close(struct zero *z)
 {
+    zero_fetch_close(&z->fetch);
     exchange_close(&z->exchange);
     owner_clear(&z->owner);
     free(z->gathered);
@@ -67,13 +101,6 @@ void zero_close(struct zero *z)
 }
 
 /* ---- gradients ---- */
-
-void zero_begin(struct zero *z, int64_t step)
-{
-    if (z->comm == NULL) return;
-    z->unit_next = z->owner.unit_count - 1;
-    comm_note(z->comm, step, "compute");
-}
 
 static void note(struct zero *z, const char *phase)
 {
@@ -103,6 +130,44 @@ void zero_hooks(struct zero *z, struct glm_grads *grads)
     grads->context = z;
 }
 
+/* Passes of the rank with the lanes first .. end-1. */
+static int64_t passes(const int64_t *micro_count, int64_t first, int64_t end)
+{
+    int64_t count = 0;
+    for (int64_t lane = first; lane < end; lane++) count += micro_count[lane];
+    return count;
+}
+
+/* With scattered weights every rank takes part in every fetch. Who has fewer passes than others is
+ * idle first, so that all send their gradients in the same, last pass. */
+static err_t idle(struct zero *z, const int64_t *micro_count)
+{
+    const int64_t each = z->lane_end - z->lane_first;
+    const int64_t mine = passes(micro_count, z->lane_first, z->lane_end);
+    int64_t most = 0;
+    for (int64_t r = 0; r < z->size; r++)
+        most = max_i64(most, passes(micro_count, r * each, (r + 1) * each));
+    for (int64_t i = mine; i < most; i++) {
+        struct glm_grads hooks = { 0 };
+        if (mine == 0 && i == most - 1) zero_hooks(z, &hooks);
+        TRY(zero_fetch_idle(&z->fetch, true, &hooks));
+    }
+    return ERR_OK;
+}
+
+err_t zero_begin(struct zero *z, int64_t step, const int64_t *micro_count)
+{
+    if (z->comm == NULL) return ERR_OK;
+    z->unit_next = z->owner.unit_count - 1;
+    comm_note(z->comm, step, "compute");
+    return z->stage == 3 ? idle(z, micro_count) : ERR_OK;
+}
+
+err_t zero_idle_forward(struct zero *z)
+{
+    return z->stage == 3 ? zero_fetch_idle(&z->fetch, false, NULL) : ERR_OK;
+}
+
 err_t zero_sum(struct zero *z, struct tensor *grads)
 {
     if (z->comm == NULL) return lanes_sum(z->lanes, grads);
@@ -118,6 +183,7 @@ err_t zero_spread_weights(struct zero *z)
 {
     if (z->comm == NULL || z->stage == 0) return ERR_OK;
     note(z, "spread weights");
+    if (z->stage == 3) return zero_fetch_renew(&z->fetch);
     return exchange_spread(&z->exchange, &z->target.weights);
 }
 
@@ -128,12 +194,6 @@ const struct ckpt_ranks *zero_ckpt(const struct zero *z) { return z->comm ? &z->
 const struct ckpt_ranks *zero_ckpt_loading(const struct zero *z)
 {
     return z->stage > 0 ? zero_ckpt(z) : NULL;
-}
-
-err_t zero_loaded(struct zero *z)
-{
-    (void)z;
-    return ERR_OK;
 }
 
 /* ---- scalars ---- */

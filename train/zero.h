@@ -2,7 +2,12 @@
  * zero.h - what several ranks of one run share: lanes, gradients, optimizer state, weights; and how
  * they come together, with the same bits on any number of ranks.
  *
- *     TRY(zero_open(&z, &args));                     // size 1: everything below does nothing
+ *     TRY(zero_open(&z, comm, stage, lane_count));   // one rank: all that follows does nothing
+ *     TRY(zero_share_model(&z, &options, dev, &config));
+ *     ... glm_create, lanes_init_part ...
+ *     TRY(zero_attach(&z, glm, &lanes, lane_count)); // and optim_create_on z.target
+ *     for each step:
+ *     TRY(zero_begin(&z, step, micro_count));
  *     ... lanes z.lane_first .. z.lane_end - 1, the last micro-batch with zero_hooks ...
  *     TRY(zero_sum(&z, &grads));                     // gradients where this rank needs them
  *     TRY(zero_sum_losses(&z, losses, count));
@@ -31,6 +36,7 @@
 #include "train/lanes.h"
 #include "train/optim.h"
 #include "train/owner.h"
+#include "train/zero_fetch.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -46,6 +52,7 @@ struct zero {
     struct lanes *lanes;
     struct owner owner;
     struct exchange exchange;
+    struct zero_fetch fetch; /* stage 3 */
     int64_t unit_next;    /* of the gradients to send, from the last unit down; -1: all are sent */
     double *gathered;     /* [size * gathered_capacity] losses of all ranks */
     int64_t gathered_capacity;
@@ -59,28 +66,32 @@ MUST_USE err_t zero_check_lanes(int64_t lane_count, int64_t ranks);
 /* Which lanes are ours; `comm` NULL: all. Close it also after a failure, when the communicator is
  * closed; closing a zeroed struct does nothing. */
 MUST_USE err_t zero_open(struct zero *z, struct comm *comm, int stage, int64_t lane_count);
+/* What is owned, and what the options of the model must say because of it. ERR_NOMEM. */
+MUST_USE err_t zero_share_model(struct zero *z, struct glm_options *options, const struct dev *dev,
+                                const struct glm_config *config);
 /* The model and the gradients' buffers, borrowed. ERR_NOMEM. */
 MUST_USE err_t zero_attach(struct zero *z, struct glm *glm, struct lanes *lanes,
                            int64_t lane_count);
 void zero_close(struct zero *z);
 
-/* Step `step` (0-based) begins. */
-void zero_begin(struct zero *z, int64_t step);
+/* Step `step` (0-based) begins; micro_count [lanes] of every rank. */
+MUST_USE err_t zero_begin(struct zero *z, int64_t step, const int64_t *micro_count);
+/* This rank runs no forward pass while others do. */
+MUST_USE err_t zero_idle_forward(struct zero *z);
 /* Let the pass of the last micro-batch of the last lane send gradients as they are ready, where
  * that can be done. */
 void zero_hooks(struct zero *z, struct glm_grads *grads);
 /* The sum over all lanes of all ranks: of everything (stage 0), or of the spans owned. */
 MUST_USE err_t zero_sum(struct zero *z, struct tensor *grads);
-/* Updated weights to everyone. */
+/* Weights updated, or set by their owners, to everyone. */
 MUST_USE err_t zero_spread_weights(struct zero *z);
 
 /* Each of `values` was computed by one rank, and is 0 on the others: now all have all. */
 MUST_USE err_t zero_sum_losses(struct zero *z, double *values, int64_t count);
-/* What this rank has, for checkpoints: of saving and finding them; and of loading them, after
- * which zero_loaded completes what ranks have in common. NULL: everything. */
+/* What this rank has, for checkpoints: for saving and finding them; and for loading them, before
+ * zero_spread_weights. NULL: everything. */
 const struct ckpt_ranks *zero_ckpt(const struct zero *z);
 const struct ckpt_ranks *zero_ckpt_loading(const struct zero *z);
-MUST_USE err_t zero_loaded(struct zero *z);
 
 /* Whether any rank says so. */
 MUST_USE err_t zero_any(struct zero *z, bool *flag);

@@ -34,8 +34,7 @@ trainers() {
     for pid in $child; do cat "/proc/$pid/task/$pid/children" 2>/dev/null || true; done
 }
 
-lines() { if [ -e "$scratch/$1/metrics.jsonl" ]; then wc -l <"$scratch/$1/metrics.jsonl"; else echo 0; fi; }
-
+lines() { { cat "$scratch/$1/metrics.jsonl" 2>/dev/null || true; } | wc -l; }
 
 # strike NAME PARENT: wait for a start that was not struck yet, for a moment, and kill.
 last=
@@ -54,7 +53,11 @@ strike() {
 }
 
 killed=0 repeated_most=0 parent=
-trap '[ -z "$parent" ] || { kill $parent 2>/dev/null && wait $parent || true; }; rm -rf "$scratch"' EXIT
+clean_up() {
+    [ -z "$parent" ] || { kill $parent 2>/dev/null && wait $parent || true; }
+    rm -rf "$scratch"
+}
+trap clean_up EXIT
 for run in $(seq "$runs"); do
     name=killed-$run
     (train_exec $name --restarts 20) >"$scratch/log-$run" 2>&1 &
@@ -73,7 +76,7 @@ for run in $(seq "$runs"); do
         /"event":"resume"/ { if (reached - $2 > most) most = reached - $2; reached = $2 }
         /"event":"start"/ { if (reached > most) most = reached; reached = 0 }
         END { print most + 0 }' "$scratch/$name/metrics.jsonl")
-    [ "$worst" -le $save_every ] || fail "run $run: $worst steps repeated, saved every $save_every"
+    [ "$worst" -le $save_every ] || fail "run $run: $worst steps repeated"
     [ "$worst" -le $repeated_most ] || repeated_most=$worst
     echo "ok: run $run: same bits; $(tail -1 "$scratch/$name/metrics.jsonl")"
 done

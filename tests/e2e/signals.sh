@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Signals: a checkpoint now (USR1), a checkpoint and out (USR2, train.stop_after), a stop (TERM); and
-# the parent of --restarts, which passes them on and knows when an end is final.
+# Signals: a checkpoint now (USR1), a checkpoint and out (USR2, train.stop_after), a stop (TERM);
+# and the parent of --restarts, which passes them on and knows when an end is final.
 . "$(dirname "$0")/common.sh"
 prepare
 train_exec() {
@@ -27,8 +27,11 @@ ends() {
 train_exec now 1000000 >"$scratch/log" 2>&1 & pid=$!
 wait_lines now 4
 kill -USR1 $pid
-for _ in $(seq 500); do ls "$scratch"/now/ckpt/*/MANIFEST.json >/dev/null 2>&1 && break; sleep 0.02; done
-ls "$scratch"/now/ckpt/*/MANIFEST.json >/dev/null || fail "SIGUSR1: no checkpoint"
+for _ in $(seq 500); do
+    ls "$scratch"/now/ckpt/step-????????/MANIFEST.json >/dev/null 2>&1 && break
+    sleep 0.02
+done
+ls "$scratch"/now/ckpt/step-????????/MANIFEST.json >/dev/null || fail "SIGUSR1: no checkpoint"
 kill -0 $pid || fail "SIGUSR1 ended the run"
 echo "ok: SIGUSR1: $(ls "$scratch/now/ckpt" | head -1), and on"
 kill -USR2 $pid
