@@ -28,3 +28,28 @@ rm -r "$scratch/roll/$last"
 must "resume after it" train roll 12 --resume --train.on_nonfinite=rollback
 [ "$(digest "$scratch/skip/$last")" = "$(digest "$scratch/roll/$last")" ] || fail "other bits"
 echo "ok: resumed between: same bits"
+
+# Several ranks decide as one, whatever they share; weights are compared on the way, and what was
+# loaded is what was saved.
+several() {
+    SOULCHAT_FAULT=guard.nan:6 must "$1" train "$1" 12 --train.on_nonfinite=rollback \
+        --batch.size=12 --batch.lanes=6 --train.threads=1 --train.check_every=2 "${@:2}"
+}
+several ranks-1
+for stage in 0 2 3; do
+    several ranks-2-$stage --ranks 2 --train.zero=$stage
+    [ "$(digest "$scratch/ranks-1/$last")" = "$(digest "$scratch/ranks-2-$stage/$last")" ] ||
+        fail "2 ranks, train.zero $stage: other bits after a rollback"
+    for key in crc32c rollbacks; do
+        [ "$(grep "\"$key\"" "$scratch/ranks-1/$last/state.json")" = \
+            "$(grep "\"$key\"" "$scratch/ranks-2-$stage/$last/state.json")" ] ||
+            fail "2 ranks, train.zero $stage: another $key"
+    done
+    rm -r "$scratch/ranks-2-$stage/$last"
+    must resume train ranks-2-$stage 12 --resume --train.on_nonfinite=rollback --batch.size=12 \
+        --batch.lanes=6 --train.threads=1 --train.check_every=2 --ranks 2 --train.zero=$stage
+    grep -q "checksum of weights and optimizer state: as saved" "$scratch/log" || fail "no checksum"
+    [ "$(digest "$scratch/ranks-1/$last")" = "$(digest "$scratch/ranks-2-$stage/$last")" ] ||
+        fail "2 ranks, train.zero $stage: other bits after rollback and resume"
+    echo "ok: 2 ranks, train.zero $stage: rolled back and resumed to the same bits"
+done
