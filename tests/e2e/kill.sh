@@ -80,6 +80,6 @@ for run in $(seq "$runs"); do
     [ "$worst" -le $repeated_most ] || repeated_most=$worst
     echo "ok: run $run: same bits; $(tail -1 "$scratch/$name/metrics.jsonl")"
 done
-echo "ok: $killed kills in $runs runs of $steps steps ($ranks ranks, seed $seed): bits equal every" \
-    "time; at most $repeated_most steps repeated, saved every $save_every;" \
+echo "ok: $killed kills in $runs runs of $steps steps ($ranks ranks, seed $seed): bits equal" \
+    "every time; at most $repeated_most steps repeated, saved every $save_every;" \
     "$(($(date +%s) - began)) s"

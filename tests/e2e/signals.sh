@@ -63,3 +63,16 @@ expect 2 "--restarts zero" train again 5 --restarts zero
 # A run that cannot get any further is given up.
 expect 1 "given up after 3 failures" train away 40 --restarts 2 --train.lr=10 \
     --train.weight_decay=10
+
+# Several ranks: asking the launcher, or any one of them, is enough.
+train_exec ranks 1000000 --ranks 2 --batch.lanes=2 >"$scratch/log" 2>&1 & pid=$!
+wait_lines ranks 3
+rank=$(cut -d' ' -f2 <"/proc/$pid/task/$pid/children")
+kill -USR1 "$rank"
+for _ in $(seq 500); do
+    ls "$scratch"/ranks/ckpt/step-????????/MANIFEST.json >/dev/null 2>&1 && break
+    sleep 0.02
+done
+kill -USR2 $pid
+ends 79 $pid "2 ranks: SIGUSR1 to one, SIGUSR2 to their launcher"
+[ "$(ls -d "$scratch"/ranks/ckpt/step-???????? | wc -l)" = 2 ] || fail "no two checkpoints"
