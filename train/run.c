@@ -93,9 +93,9 @@ static err_t read_config(struct run *r, struct glm_config *config)
     return check_tokens(r, config);
 }
 
-static err_t allocate(struct run *r)
+static struct glm_options model_options(const struct run *r)
 {
-    struct glm_options options = {
+    return (struct glm_options){
         .dtype = r->formats.precision,
         .grad_dtype = r->formats.grad_dtype,
         .grad_keep = r->formats.grad_keep,
@@ -106,6 +106,11 @@ static err_t allocate(struct run *r)
         .targets_max = r->bounds.targets,
         .ranks = 1,
     };
+}
+
+static err_t allocate(struct run *r)
+{
+    struct glm_options options = model_options(r);
     const struct optim_options optim = optim_options_from_cfg(r->cfg);
     TRY(zero_share_model(&r->zero, &options, r->dev, &r->state.model));
     TRY(glm_create(&r->glm, r->dev, &r->state.model, &options));
@@ -250,10 +255,17 @@ static err_t check_paths(const struct cfg *cfg)
 
 /* ---- ranks ---- */
 
-static int choose_stage(const struct run *r)
+static err_t share(struct run *r)
 {
-    const int64_t choice = cfg_enum(r->cfg, "train.zero");
-    return choice > 0 ? (int)choice - 1 : 1;
+    struct comm *comm = r->ranks != NULL ? r->ranks->comm : NULL;
+    const struct glm_options options = model_options(r);
+    const struct zero_need need = { .config = &r->state.model,
+                                    .options = &options,
+                                    .state = &r->formats.state,
+                                    .lane_count = r->batch.lanes };
+    int stage = (int)cfg_enum(r->cfg, "train.zero") - 1;
+    if (stage < 0 && comm != NULL) TRY(zero_choose(&stage, &need, r->dev, comm));
+    return zero_open(&r->zero, comm, comm != NULL ? stage : 0, r->batch.lanes);
 }
 
 /* batch.lanes: 0 becomes a number here: that of the run which is continued, or of the ranks. */
@@ -319,8 +331,7 @@ err_t run_open_ranked(struct run *r, struct cfg *cfg, bool resume, const struct 
     TRY(open_checked(r, resume, place->size));
     TRY(open_device(r, place));
     TRY(join_ranks(r, place));
-    TRY(zero_open(&r->zero, r->ranks != NULL ? r->ranks->comm : NULL, choose_stage(r),
-                  r->batch.lanes));
+    TRY(share(r));
     if (r->zero.rank == 0) TRY(lock_folder(r));
     TRY(resume_find(dir, &found, r->ckpt_root, resume, zero_ckpt(&r->zero)));
     TRY(open_model(r));

@@ -69,12 +69,15 @@ static err_t collect_rest(struct run *run, struct step_memory *m, struct step_re
     return ERR_OK;
 }
 
-static err_t run_lane(struct run *run, struct step_memory *m, int64_t lane, int64_t micro_count)
+static err_t run_lane(struct run *run, struct step_memory *m, int64_t lane,
+                      const int64_t *micro_count)
 {
     struct glm_grads grads = { 0 };
+    const int64_t count = micro_count[lane];
     TRY(lanes_begin(&run->lanes, &grads.arena));
-    for (int64_t i = 0; i < micro_count; i++) {
-        if (i == micro_count - 1 && lane == run->zero.lane_end - 1) zero_hooks(&run->zero, &grads);
+    if (lane == run->zero.lane_first) TRY(zero_idle(&run->zero, micro_count));
+    for (int64_t i = 0; i < count; i++) {
+        if (i == count - 1 && lane == run->zero.lane_end - 1) zero_hooks(&run->zero, &grads);
         TRY(begin_micro(run, m, &grads, lane, i));
     }
     return lanes_end(&run->lanes);
@@ -86,9 +89,9 @@ static err_t run_whole(struct run *run, struct step_memory *m, struct step_resul
     struct zero *zero = &run->zero;
     struct tensor sum;
     TRY(optim_prefetch(run->optim));
-    TRY(zero_begin(zero, step, out->plan.micro_count));
+    zero_begin(zero, step);
     for (int64_t lane = zero->lane_first; lane < zero->lane_end; lane++)
-        TRY(run_lane(run, m, lane, out->plan.micro_count[lane]));
+        TRY(run_lane(run, m, lane, out->plan.micro_count));
     TRY(zero_sum(zero, &sum));
     TRY(optim_queue_norm(run->optim, &sum));
     TRY(collect_rest(run, m, out));

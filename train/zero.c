@@ -102,6 +102,13 @@ void zero_close(struct zero *z)
 
 /* ---- gradients ---- */
 
+void zero_begin(struct zero *z, int64_t step)
+{
+    if (z->comm == NULL) return;
+    z->unit_next = z->owner.unit_count - 1;
+    comm_note(z->comm, step, "compute");
+}
+
 static void note(struct zero *z, const char *phase)
 {
     struct comm_activity now;
@@ -140,8 +147,9 @@ static int64_t passes(const int64_t *micro_count, int64_t first, int64_t end)
 
 /* With scattered weights every rank takes part in every fetch. Who has fewer passes than others is
  * idle first, so that all send their gradients in the same, last pass. */
-static err_t idle(struct zero *z, const int64_t *micro_count)
+err_t zero_idle(struct zero *z, const int64_t *micro_count)
 {
+    if (z->stage < 3) return ERR_OK;
     const int64_t each = z->lane_end - z->lane_first;
     const int64_t mine = passes(micro_count, z->lane_first, z->lane_end);
     int64_t most = 0;
@@ -153,14 +161,6 @@ static err_t idle(struct zero *z, const int64_t *micro_count)
         TRY(zero_fetch_idle(&z->fetch, true, &hooks));
     }
     return ERR_OK;
-}
-
-err_t zero_begin(struct zero *z, int64_t step, const int64_t *micro_count)
-{
-    if (z->comm == NULL) return ERR_OK;
-    z->unit_next = z->owner.unit_count - 1;
-    comm_note(z->comm, step, "compute");
-    return z->stage == 3 ? idle(z, micro_count) : ERR_OK;
 }
 
 err_t zero_idle_forward(struct zero *z)

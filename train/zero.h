@@ -7,8 +7,9 @@
  *     ... glm_create, lanes_init_part ...
  *     TRY(zero_attach(&z, glm, &lanes, lane_count)); // and optim_create_on z.target
  *     for each step:
- *     TRY(zero_begin(&z, step, micro_count));
- *     ... lanes z.lane_first .. z.lane_end - 1, the last micro-batch with zero_hooks ...
+ *     zero_begin(&z, step);
+ *     ... lanes z.lane_first .. z.lane_end - 1, zero_idle before the first micro-batch, zero_hooks
+ *         for the last ...
  *     TRY(zero_sum(&z, &grads));                     // gradients where this rank needs them
  *     TRY(zero_sum_losses(&z, losses, count));
  *     ... norm, update ...
@@ -63,6 +64,24 @@ struct zero {
 /* ERR_USAGE names both numbers where the ranks do not share the lanes evenly. */
 MUST_USE err_t zero_check_lanes(int64_t lane_count, int64_t ranks);
 
+/* What the choice of a stage goes by. */
+struct zero_need {
+    const struct glm_config *config;
+    const struct glm_options *options; /* of the model on one rank */
+    const struct optim_format *state;
+    int64_t lane_count;
+};
+/* Bytes on the device that rank `rank` of `size` takes at a stage: model, gradients, optimizer
+ * state, exchanges; what libraries take is not in it. ERR_ARG, ERR_NOMEM. */
+MUST_USE err_t zero_bytes(int64_t *bytes, const struct zero_need *need, struct dev *dev, int stage,
+                          int64_t rank, int64_t size);
+/* The lowest stage that fits into the device of every rank, with ZERO_SPARE of its memory to spare;
+ * where none does, the highest. On the host, whose memory ranks share, the lowest that has no
+ * part of the state twice: 1. Called by every rank. */
+#define ZERO_SPARE 0.05
+MUST_USE err_t zero_choose(int *stage, const struct zero_need *need, struct dev *dev,
+                           struct comm *comm);
+
 /* Which lanes are ours; `comm` NULL: all. Close it also after a failure, when the communicator is
  * closed; closing a zeroed struct does nothing. */
 MUST_USE err_t zero_open(struct zero *z, struct comm *comm, int stage, int64_t lane_count);
@@ -74,8 +93,11 @@ MUST_USE err_t zero_attach(struct zero *z, struct glm *glm, struct lanes *lanes,
                            int64_t lane_count);
 void zero_close(struct zero *z);
 
-/* Step `step` (0-based) begins; micro_count [lanes] of every rank. */
-MUST_USE err_t zero_begin(struct zero *z, int64_t step, const int64_t *micro_count);
+/* Step `step` (0-based) begins. */
+void zero_begin(struct zero *z, int64_t step);
+/* The first lane has begun: what this rank does for passes that only others run; micro_count
+ * [lanes] of all ranks. */
+MUST_USE err_t zero_idle(struct zero *z, const int64_t *micro_count);
 /* This rank runs no forward pass while others do. */
 MUST_USE err_t zero_idle_forward(struct zero *z);
 /* Let the pass of the last micro-batch of the last lane send gradients as they are ready, where
