@@ -59,8 +59,8 @@ struct batch_spec {
     enum loss_mean loss_mean;
     uint64_t seed;
 };
-/* From the settings of section `batch`, batch.lanes 0 counting as 1; ERR_USAGE where they contradict
- * each other (see below). */
+/* From the settings of section `batch`, where batch.lanes 0 counts as 1; ERR_USAGE where they
+ * contradict each other (see below). */
 MUST_USE err_t batch_spec_from_cfg(struct batch_spec *out, const struct cfg *cfg);
 
 struct batcher;

@@ -34,8 +34,8 @@ struct glm {
     struct glm_layout shared_layout; /* layers in two slots: of gradients with GLM_GRADS_RELEASED,
                                         of weights with weights_fetched; else empty */
     struct glm_fetch fetch;
-    struct glm_storage storage;      /* of the weights */
-    int64_t vocab_rows;              /* of embedding and head, with the zero rows behind them */
+    struct glm_storage storage; /* of the weights */
+    int64_t vocab_rows;         /* of embedding and head, with the zero rows behind them */
     struct glm_plan plan;
     void *memory[GLM_BUF_CLASSES]; /* on the device; NULL in a sketch that only measures scratch */
     void *staging;                 /* host; a row of logits, a hidden state, or all losses */

@@ -96,9 +96,7 @@ static err_t fill_table(struct glm_params *p, const struct glm_config *c)
 {
     const int64_t extent[EXTENT_COUNT] = {
         [EXTENT_NONE] = 1, /* a factor that is not there */
-        [EXTENT_V] = c->vocab_size,
-        [EXTENT_C] = c->hidden_size,
-        [EXTENT_QKV] = 3 * c->hidden_size,
+        [EXTENT_V] = c->vocab_size, [EXTENT_C] = c->hidden_size, [EXTENT_QKV] = 3 * c->hidden_size,
         [EXTENT_F] = c->ffn_size,
     };
     struct glm_param *row = p->row;

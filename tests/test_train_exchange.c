@@ -119,9 +119,9 @@ static void test_sums(void **state)
         int64_t ranks;
         struct job job;
     } cases[] = {
-        { 2, { 12, 0, true } },    { 2, { 12, 992, false } }, { 3, { 12, 0, false } },
-        { 4, { 12, 4096, false } }, { 4, { 12, 4096, true } }, { 3, { 3, 32 * 100, false } },
-        { 2, { 2, 0, false } },    { 4, { 28, 8192, false } }, { 5, { 35, 0, false } },
+        { 2, { 12, 0, true } },     { 2, { 12, 992, false } },  { 3, { 12, 0, false } },
+        { 4, { 12, 4096, false } }, { 4, { 12, 4096, true } },  { 3, { 3, 32 * 100, false } },
+        { 2, { 2, 0, false } },     { 4, { 28, 8192, false } }, { 5, { 35, 0, false } },
     };
     for (int i = 0; i < COUNT_OF(cases); i++)
         ranks_run("shm", cases[i].ranks, exchange_body, (void *)&cases[i].job);

@@ -124,8 +124,8 @@ static void test_everything_once(void **state)
         struct owner o;
         struct optim_plan whole, part;
         const struct optim_format format = { .weights = i & 4 ? DTYPE_BF16 : DTYPE_F32,
-                                             .moments = i & 4 ? OPTIM_MOMENTS_8BIT
-                                                              : OPTIM_MOMENTS_F32 };
+                                             .moments =
+                                                 i & 4 ? OPTIM_MOMENTS_8BIT : OPTIM_MOMENTS_F32 };
         int64_t bytes[OPTIM_PARTS] = { 0 };
         table_open(&t, multiples[i / 8]);
         assert_ok(owner_create(&o, &t.params, &t.layout, size));

@@ -94,8 +94,7 @@ static void expect_planned(const struct run *run, const struct glm_config *confi
                                          .ranks = 1 };
     const struct zero_need need = { config, &options, &run->formats.state, run->batch.lanes };
     int64_t bytes;
-    assert_ok(zero_bytes(&bytes, &need, run->dev, run->zero.stage, run->zero.rank,
-                         run->zero.size));
+    assert_ok(zero_bytes(&bytes, &need, run->dev, run->zero.stage, run->zero.rank, run->zero.size));
     assert_in_range(run->dev->stats.alloc_bytes, bytes, bytes + 4096);
 }
 
@@ -215,7 +214,9 @@ static void test_empty_lanes(void **state)
 {
     (void)state;
     const struct job packs = {
-        "0", "3", 7,
+        "0",
+        "3",
+        7,
         { "batch.unit", "tokens", "batch.size", "512", "batch.pack_len", "128",
           "batch.micro_tokens", "128" },
     };

@@ -43,8 +43,7 @@ static err_t take(float *out, int64_t *count, const struct optim_target *target)
         const int64_t all = params->row[i].count;
         for (int64_t k = 0; k < DRIFT_RUNS && params->row[i].dims == 2; k++) {
             int64_t first = all / DRIFT_RUNS * k;
-            const int64_t run =
-                here(&first, min_i64(DRIFT_RUN_ELEMENTS, all - first), target, i);
+            const int64_t run = here(&first, min_i64(DRIFT_RUN_ELEMENTS, all - first), target, i);
             const char *from =
                 (const char *)target->weights.data + (target->layout->offset[i] + first) * unit;
             if (run == 0) continue;

@@ -111,9 +111,8 @@ static void lay_out(struct exchange *x, const struct exchange_piece *piece, int6
         const bool other = r != x->rank;
         x->send[r] = (struct comm_span){ begin * bytes, other && sends ? theirs * bytes : 0 };
         const int64_t at = (slot + k) * x->args.piece_elements;
-        x->recv[r] = (struct comm_span){
-            at * bytes, other && k < x->node_count[r] ? piece->count * bytes : 0
-        };
+        x->recv[r] = (struct comm_span){ at * bytes,
+                                         other && k < x->node_count[r] ? piece->count * bytes : 0 };
         if (x->recv[r].bytes == 0) x->recv[r].offset = 0;
         if (x->send[r].bytes == 0) x->send[r].offset = 0;
         if (other) slot += x->node_count[r];
@@ -184,9 +183,8 @@ static err_t fold_node(struct fold *f, struct slice *out, struct lanes_node node
     TRY(fold_node(f, &left, (struct lanes_node){ node.begin, cut }));
     TRY(fold_node(f, &right, (struct lanes_node){ cut, node.end }));
     *out = right.home ? right : left;
-    return op_add(f->x->args.dev,
-                  &(struct add_args){ .y_acc = &out->data,
-                                      .x = right.home ? &left.data : &right.data });
+    return op_add(f->x->args.dev, &(struct add_args){ .y_acc = &out->data,
+                                                      .x = right.home ? &left.data : &right.data });
 }
 
 static err_t end_piece(struct exchange *x)

@@ -49,8 +49,8 @@ struct exchange_piece {
 struct exchange {
     struct exchange_args args;
     int64_t rank, size;
-    int64_t *node_count;         /* [size] */
-    int64_t calls, foreign;      /* the most nodes of a rank; all nodes of the other ranks */
+    int64_t *node_count;           /* [size] */
+    int64_t calls, foreign;        /* the most nodes of a rank; all nodes of the other ranks */
     struct comm_span *send, *recv; /* [size] each, of the call being made */
     struct exchange_piece piece[EXCHANGE_DEPTH];
     int64_t begun, ended;

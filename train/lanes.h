@@ -3,10 +3,10 @@
  * however the lanes are spread over ranks:
  *     sum(a,b) = sum(a,m) + sum(m,b),  m = a + the largest power of two below b-a
  * A rank computes lanes [first, end) one after the other. What lies inside that interval falls into
- * a few largest nodes of the tree (one or two for 12 lanes on 1 to 4 ranks; one for all lanes), each
- * of which is summed here: finished subtrees wait on a stack, as the digits of a binary counter do.
- * All lanes on one rank need floor(log2 L) + 1 gradient buffers. Nodes of several ranks are brought
- * together by exchange.h.
+ * a few largest nodes of the tree (one or two for 12 lanes on 1 to 4 ranks; one for all lanes),
+ * each of which is summed here: finished subtrees wait on a stack, as the digits of a binary
+ * counter do. All lanes on one rank need floor(log2 L) + 1 gradient buffers. Nodes of several ranks
+ * are brought together by exchange.h.
  *
  *     for (lane = first; lane < end; lane++) {
  *         TRY(lanes_begin(lanes, &grads));       // a zeroed buffer

@@ -52,8 +52,8 @@ struct optim_target {
     struct dev *dev;
     const struct glm_params *params;
     const struct glm_layout *layout, *grad_layout;
-    struct tensor weights; /* flat arena */
-    bool scattered;        /* of layers' weights only what is owned lies where `layout` says */
+    struct tensor weights;     /* flat arena */
+    bool scattered;            /* of layers' weights only what is owned lies where `layout` says */
     const struct owner *owner; /* NULL: all is ours, as is the norm; then no comm */
     struct comm *comm;
 };

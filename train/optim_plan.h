@@ -12,8 +12,8 @@
  * travels when state is kept in host memory: two staging buffers of the largest slice's size lie on
  * the device then. On the device a unit is one slice.
  *
- * With an owner plan, a rank keeps the state of what it owns and of nothing else; a unit of which it
- * owns nothing has no slice.
+ * With an owner plan, a rank keeps the state of what it owns and of nothing else; a unit of which
+ * it owns nothing has no slice.
  *
  * Padding of the weights' layout has no state. Pieces begin at multiples of ADAMW_BLOCK elements of
  * their row, and, inside a slice's part, at multiples of that for 8-bit moments, of 32 elements
@@ -85,7 +85,7 @@ struct optim_plan {
     int64_t slice_count;
     int64_t *unit_slice; /* [unit_count + 1] first slice of each unit */
     struct optim_piece *piece;
-    int64_t *row_piece; /* [params.count + 1] first piece of each row */
+    int64_t *row_piece;        /* [params.count + 1] first piece of each row */
     struct optim_range *owned; /* [params.count] what of each row has its state here */
     int64_t unit_count, row_count;
     int64_t chunk_count; /* partial sums of the gradient norm, f64, on the device */

@@ -13,7 +13,8 @@ static int64_t place_of(const struct owner *o, const struct glm_layout *layout, 
 {
     int64_t row = first;
     if (chunk == o->row_chunk[first]) return 0;
-    if (chunk == o->row_chunk[end]) return layout->unit_offset[unit + 1] - layout->unit_offset[unit];
+    if (chunk == o->row_chunk[end])
+        return layout->unit_offset[unit + 1] - layout->unit_offset[unit];
     while (o->row_chunk[row + 1] <= chunk) row++;
     return layout->offset[row] - layout->unit_offset[unit] +
            (chunk - o->row_chunk[row]) * SUMSQ_CHUNK;

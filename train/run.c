@@ -351,11 +351,16 @@ err_t run_open(struct run *r, struct cfg *cfg, bool resume)
 
 bool run_is_done(const struct run *r) { return r->step_first >= r->total_steps; }
 
+/* A stop on request, and a loss that is not finite, are what all ranks have agreed on: each ends by
+ * itself, and none is lost. */
 err_t run_leave(struct run *r, err_t rc)
 {
     struct ranks *ranks = r->ranks;
     r->ranks = NULL;
-    return ranks_leave(ranks, rc);
+    if (rc != ERR_INTERRUPTED && rc != ERR_NUMERIC) return ranks_leave(ranks, rc);
+    const struct err_record why = *err_last();
+    TRY(ranks_leave(ranks, ERR_OK));
+    return err_adopt(&why);
 }
 
 void run_close(struct run *r)

@@ -62,7 +62,7 @@ struct run {
     struct dev *dev;
     struct glm *glm;
     struct optim *optim;
-    struct lanes lanes; /* gradients; with GLM_GRADS_RELEASED its one buffer alone */
+    struct lanes lanes;  /* gradients; with GLM_GRADS_RELEASED its one buffer alone */
     struct ranks *ranks; /* NULL: one rank */
     struct zero zero;
     struct metrics metrics;

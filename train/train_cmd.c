@@ -47,8 +47,19 @@ static void announce_formats(const struct run *run)
                        "unit in a weight's last place are lost");
 }
 
+static void announce_ranks(const struct run *run)
+{
+    const struct zero *zero = &run->zero;
+    if (zero->comm == NULL) return;
+    LOG_I("train", "ranks: %lld over %s, %lld lanes each, train.zero %d, gradient buffers %lld",
+          (long long)zero->size, comm_kind(zero->comm),
+          (long long)(zero->lane_end - zero->lane_first), zero->stage,
+          (long long)run->lanes.buffer_count);
+}
+
 static void announce(const struct run *run)
 {
+    announce_ranks(run);
     const struct glm_config *config = glm_config(run->glm);
     const struct sample_counts *counts = sample_set_counts(run->train_set);
     LOG_I("train", "model: %lld parameters, %lld layers, hidden %lld, %s, %s",

@@ -21,9 +21,9 @@ struct validation {
  * permutation, so that every call and every run looks at the same ones. Micro-batches respect
  * `bounds`, what the model has room for; the longest sample alone must fit (validate_bounds). Sums
  * are kept per sample in float64 and folded in sample order: the result does not depend on how
- * samples share micro-batches, nor on how those are dealt to ranks (`zero`, zero.h; every rank calls
- * it, and has the result). ERR_INTERRUPTED when a stop was requested (base/stop.h), of one rank
- * alone.
+ * samples share micro-batches, nor on how those are dealt to ranks (`zero`, zero.h; every rank
+ * calls it, and has the result). ERR_INTERRUPTED when a stop was requested (base/stop.h), of one
+ * rank alone.
  */
 MUST_USE err_t validate(struct validation *out, struct zero *zero, struct glm *glm,
                         struct sample_set *set, int64_t sample_count,

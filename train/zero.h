@@ -54,8 +54,8 @@ struct zero {
     struct owner owner;
     struct exchange exchange;
     struct zero_fetch fetch; /* stage 3 */
-    int64_t unit_next;    /* of the gradients to send, from the last unit down; -1: all are sent */
-    double *gathered;     /* [size * gathered_capacity] losses of all ranks */
+    int64_t unit_next; /* of the gradients to send, from the last unit down; -1: all are sent */
+    double *gathered;  /* [size * gathered_capacity] losses of all ranks */
     int64_t gathered_capacity;
     struct optim_target target; /* for optim_create_on */
     struct ckpt_ranks ckpt;

@@ -2,7 +2,6 @@
 #include "train/zero.h"
 
 #include "base/check.h"
-#include "base/log.h"
 #include "model/glm_plan.h"
 
 #include <stdlib.h>
@@ -49,8 +48,8 @@ static err_t add_up(int64_t *bytes, const struct sketch *s, const struct zero_ne
     const struct exchange_args exchange = {
         .owner = &s->owner,
         .lane_count = need->lane_count,
-        .dtype = options.grad_dtype != DTYPE_F32 ? options.grad_dtype
-                                                 : dtype_accumulator(options.dtype),
+        .dtype =
+            options.grad_dtype != DTYPE_F32 ? options.grad_dtype : dtype_accumulator(options.dtype),
     };
     *bytes = model.bytes + optim_bytes +
              model.grad_bytes * lanes_buffers(need->lane_count, rank * each, (rank + 1) * each);
@@ -93,7 +92,5 @@ err_t zero_choose(int *stage, const struct zero_need *need, struct dev *dev, str
         TRY(zero_bytes(&bytes, need, dev, *stage, rank, size));
         if ((double)bytes <= room) break;
     }
-    TRY(agree(stage, comm));
-    LOG_I("train", "train.zero: %d for %lld ranks", *stage, (long long)size);
-    return ERR_OK;
+    return agree(stage, comm);
 }

@@ -34,8 +34,8 @@ static void place_homes(struct zero_fetch *f)
     int64_t end = slots->element_count;
     for (int64_t unit = 0; unit < params->unit_count; unit++) {
         const struct owner_share *s = owner_share(f->owner, unit, rank);
-        f->home.unit_offset[unit] = is_layer(f->owner, unit) ? end - s->begin
-                                                             : slots->unit_offset[unit];
+        f->home.unit_offset[unit] =
+            is_layer(f->owner, unit) ? end - s->begin : slots->unit_offset[unit];
         if (is_layer(f->owner, unit)) end += s->end - s->begin;
     }
     f->home.unit_offset[params->unit_count] = f->home.element_count = end;
