@@ -8,6 +8,7 @@
 #include "base/env.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "base/trace.h"
 #include "data/commands.h"
 #include "data/settings.h"
@@ -85,10 +86,13 @@ static int report(err_t rc)
         for (int i = 0; i < rec->frame_count; i++)
             fprintf(stderr, "  %s at %s:%d %s\n", i == 0 ? err_name(rc) : "", rec->frames[i].file,
                     rec->frames[i].line, rec->frames[i].expr);
-    return rc == ERR_USAGE         ? 2
-           : rc == ERR_INTERRUPTED ? 130
-           : rc == ERR_COMM        ? RANKS_STATUS_LOST
-                                   : 1;
+    static const struct {
+        err_t code;
+        int status;
+    } others[] = { { ERR_USAGE, 2 }, { ERR_COMM, RANKS_STATUS_LOST } };
+    for (int64_t i = 0; i < COUNT_OF(others); i++)
+        if (rc == others[i].code) return others[i].status;
+    return rc == ERR_INTERRUPTED ? stop_status() : 1;
 }
 
 int main(int argc, char **argv)

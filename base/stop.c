@@ -7,13 +7,21 @@
 /* Room for the registers of any CPU: AVX-512 and AMX take some 11 KiB. */
 #define HANDLER_STACK_BYTES 65536
 
-static volatile sig_atomic_t caught;
+static volatile sig_atomic_t caught, save_wanted;
 static char handler_stack[HANDLER_STACK_BYTES];
 
 static void on_signal(int signal_number)
 {
-    if (caught != 0) _exit(130);
-    caught = signal_number;
+    if (signal_number == SIGUSR1) {
+        save_wanted = 1;
+        return;
+    }
+    if (signal_number == SIGUSR2 || signal_number == SIGALRM)
+        caught = SIGUSR2; /* also where SIGTERM was sent later and delivered first */
+    else if (caught == 0)
+        caught = signal_number;
+    else if (caught != SIGUSR2)
+        _exit(STOP_STATUS_ASKED);
 }
 
 /*
@@ -24,18 +32,41 @@ static void on_signal(int signal_number)
  */
 void stop_catch(void)
 {
+    static const int signals[] = { SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM };
     const stack_t stack = { .ss_sp = handler_stack, .ss_size = sizeof handler_stack };
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
-    action.sa_flags = SA_ONSTACK;
+    action.sa_flags = SA_ONSTACK | SA_RESTART;
     sigaltstack(&stack, NULL);
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        sigaction(signals[i], &action, NULL);
+}
+
+/* alarm(2) counts in unsigned int; a century will do. */
+void stop_after(int64_t seconds)
+{
+    const int64_t most = INT64_C(3155760000);
+    alarm((unsigned)(seconds < most ? seconds : most));
 }
 
 bool stop_requested(void) { return caught != 0; }
 int stop_signal(void) { return caught; }
-void stop_request(int signal_number) { caught = signal_number; }
-void stop_reset(void) { caught = 0; }
+int stop_status(void) { return caught == SIGUSR2 ? STOP_STATUS_AGAIN : STOP_STATUS_ASKED; }
+
+/* A signal between the two lines is lost in the one that is being answered. */
+bool stop_take_save(void)
+{
+    const bool wanted = save_wanted != 0;
+    save_wanted = 0;
+    return wanted;
+}
+
+void stop_request(int signal_number) { on_signal(signal_number); }
+
+void stop_reset(void)
+{
+    caught = 0;
+    save_wanted = 0;
+}

@@ -1,23 +1,37 @@
 /*
- * stop.h - Ctrl-C and SIGTERM as a question that long work asks between pieces.
+ * stop.h - signals as questions that long work asks between pieces.
  *
  *     stop_catch();
  *     while (...) { if (stop_requested()) RAISE(INTERRUPTED, "stopped at step %lld", step); ... }
+ *     ... exit(stop_status()) ...
  *
- * The first signal sets a flag; a second one ends the process at once with status 130, for people
- * who mean it.
- * The flag is process state, as signals are.
+ *     Ctrl-C, SIGTERM   stop: end cleanly, status 130. A second one ends the process at once, for
+ *                       people who mean it.
+ *     SIGUSR2           the time is nearly up: stop as well, but the work is to be taken up again,
+ *                       which is what status STOP_STATUS_AGAIN tells a batch system. SIGTERM beside
+ *                       it, before or after, changes nothing: batch systems send both.
+ *     SIGUSR1           save what there is and go on (stop_take_save)
+ *
+ * The flags are process state, as signals are.
  */
 #ifndef BASE_STOP_H
 #define BASE_STOP_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
-/* Handle SIGINT and SIGTERM from now on. Called by the main thread; idempotent. */
+#define STOP_STATUS_ASKED 130
+#define STOP_STATUS_AGAIN 79 /* free in sysexits.h and of the shell's own */
+
+/* Handle these signals from now on. Called by the main thread; idempotent. */
 void stop_catch(void);
+/* As if SIGUSR2 came so many seconds from now; 0: never. After stop_catch. */
+void stop_after(int64_t seconds);
 bool stop_requested(void);
-int stop_signal(void);       /* the signal that came, 0 if none */
-void stop_request(int signal); /* as if the signal had come: for tests */
+int stop_signal(void);     /* SIGUSR2 if it came, else the first of the others; 0: none */
+int stop_status(void);     /* how a process that stopped on request ends */
+bool stop_take_save(void); /* whether SIGUSR1 came since the last call */
+void stop_request(int signal_number); /* as if the signal had come: for tests */
 void stop_reset(void);
 
 #endif

@@ -31,6 +31,29 @@ static void test_signal(void **state)
     }
 }
 
+/* A save is asked for once a signal; the status of a batch job that is to go on is its own. */
+static void test_save_and_again(void **state)
+{
+    (void)state;
+    stop_catch();
+    assert_false(stop_take_save());
+    raise(SIGUSR1);
+    assert_false(stop_requested());
+    assert_true(stop_take_save());
+    assert_false(stop_take_save());
+    static const int orders[][3] = { { SIGUSR2, SIGUSR2, SIGTERM }, { SIGTERM, SIGUSR2, SIGTERM } };
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(stop_status(), STOP_STATUS_ASKED);
+        for (int k = 0; k < 3; k++) raise(orders[i][k]);
+        assert_int_equal(stop_signal(), SIGUSR2);
+        assert_int_equal(stop_status(), STOP_STATUS_AGAIN);
+        stop_reset();
+    }
+    raise(SIGALRM); /* stop_after */
+    assert_int_equal(stop_signal(), SIGUSR2);
+    stop_reset();
+}
+
 static void test_own_stack(void **state)
 {
     (void)state;
@@ -50,6 +73,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_request),
         cmocka_unit_test(test_signal),
+        cmocka_unit_test(test_save_and_again),
         cmocka_unit_test(test_own_stack),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

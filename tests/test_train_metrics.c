@@ -4,6 +4,8 @@
 #include "base/buf.h"
 #include "base/fault.h"
 #include "base/file.h"
+#include "train/goodput.h"
+#include "train/guard.h"
 #include "train/metrics.h"
 
 #include <float.h>
@@ -63,6 +65,38 @@ static void test_lines(void **state)
                 "\"clip_scale\":1,\"samples\":80,\"stream_first\":880,\"tokens\":15872,"
                 "\"tokens_padded\":16000,\"trained_tokens\":9000,\"seconds\":0.5}\n"
                 "{\"step\":12,\"event\":\"stop\"}\n");
+}
+
+/* Events, and what the guard did; the clock is kept to the millisecond. */
+static void test_events(void **state)
+{
+    (void)state;
+    struct metrics m;
+    const struct guard_decision skip = { .action = GUARD_SKIP,
+                                         .cause = GUARD_NORM_SPIKE,
+                                         .limit = 3.5 };
+    const struct guard_decision stop = { .action = GUARD_STOP, .cause = GUARD_LOSS_NOT_FINITE };
+    const struct goodput_report report = {
+        .wall_s = 8, .useful_s = 6, .share = 0.75, .restarts = 2, .repeated = 3
+    };
+    put("");
+    assert_ok(metrics_open(&m, metrics_path()));
+    assert_ok(metrics_clock(&m, 0, "start", 1767225600.25));
+    assert_ok(metrics_guard(&m, 7, &skip, 2.5, 40));
+    assert_ok(metrics_guard(&m, 8, &stop, NAN, INFINITY));
+    assert_ok(metrics_save(&m, 9, 1767225601, 0.5, 6));
+    assert_ok(metrics_goodput(&m, 9, &report));
+    metrics_close(&m);
+    assert_text("{\"step\":0,\"event\":\"start\",\"time\":1767225600.250}\n"
+                "{\"step\":7,\"event\":\"skip\",\"cause\":\"spike of the gradient norm\","
+                "\"loss\":2.5,\"grad_norm\":40,\"limit\":3.5}\n"
+                "{\"step\":8,\"event\":\"guard_stop\",\"cause\":\"loss not finite\","
+                "\"loss\":null,\"grad_norm\":null,\"limit\":0}\n"
+                "{\"step\":9,\"event\":\"save\",\"time\":1767225601.000,\"seconds\":0.500000,"
+                "\"useful_seconds\":6.000000}\n"
+                "{\"step\":9,\"event\":\"end\",\"goodput\":0.750000,"
+                "\"useful_seconds\":6.000000,\"wall_seconds\":8.000000,\"restarts\":2,"
+                "\"repeated_steps\":3}\n");
 }
 
 /* JSON has neither NaN nor infinity, and no number may make a line too long. */
@@ -155,9 +189,9 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lines),    cmocka_unit_test(test_extremes),
-        cmocka_unit_test(test_cut_line), cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_events),    cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_extremes),  cmocka_unit_test(test_cut_line),
+        cmocka_unit_test(test_full_disk), cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,14 +29,16 @@ err_t ckpt_state_write(struct buf *out, const struct ckpt_state *s)
     TRY_DONE(glm_config_write(&model, &s->model, "float32"));
     root = json_pack_ex(
         &error, 0,
-        "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s:o, s:s, s:b, s:s%, s:s%}",
+        "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s:o, s:s, s:b, s:s%, s:s%, s:o, "
+        "s:I}",
         "version", CKPT_VERSION, "program", s->program, "step", (json_int_t)s->step, "updates",
         (json_int_t)s->updates, "samples", (json_int_t)s->samples, "stream_index",
         (json_int_t)s->stream_index, "lanes", (json_int_t)s->lanes, "seed", (json_int_t)s->seed,
         "sampler_version", CKPT_SAMPLER_VERSION, "corpus_sha256", s->corpus_sha256, "tokenizer_dir",
         s->tokenizer_dir, "formats", write_formats(&s->formats), "rotary",
         glm_rotary_name(s->model.rotary), "tied", (int)s->model.tied, "model_config", model.data,
-        model.size, "settings", s->settings.size > 0 ? s->settings.data : "", s->settings.size);
+        model.size, "settings", s->settings.size > 0 ? s->settings.data : "", s->settings.size,
+        "guard", guard_state_to_json(&s->guard), "crc32c", (json_int_t)s->crc32c);
     if (root == NULL && json_error_code(&error) == json_error_invalid_utf8)
         RAISE_DONE(ARG, STATE_NAME ": model.dir or another setting is not UTF-8");
     if (root != NULL && s->grad_norm > 0.0 &&
@@ -140,8 +142,8 @@ static err_t read_grad_norm(double *out, const json_t *norm, const char *name)
 
 static err_t parse(struct ckpt_state *s, json_t *root, const char *name)
 {
-    json_t *formats = NULL, *grad_norm = NULL;
-    json_int_t step, updates, samples, stream_index, lanes, seed;
+    json_t *formats = NULL, *grad_norm = NULL, *guard = NULL;
+    json_int_t step, updates, samples, stream_index, lanes, seed, sum = 0;
     const char *program, *corpus, *tokenizer, *rotary, *model, *settings;
     int version, sampler, tied;
     json_error_t error;
@@ -149,13 +151,13 @@ static err_t parse(struct ckpt_state *s, json_t *root, const char *name)
     TRY(check_version(root, "sampler_version", CKPT_SAMPLER_VERSION, name));
     if (json_unpack_ex(root, &error, 0,
                        "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s?o, s?o, s:s, "
-                       "s:b, s:s, s:s !}",
+                       "s:b, s:s, s:s, s?o, s?I !}",
                        "version", &version, "program", &program, "step", &step, "updates", &updates,
                        "samples", &samples, "stream_index", &stream_index, "lanes", &lanes, "seed",
                        &seed, "sampler_version", &sampler, "corpus_sha256", &corpus,
                        "tokenizer_dir", &tokenizer, "formats", &formats, "grad_norm", &grad_norm,
                        "rotary", &rotary, "tied", &tied, "model_config", &model, "settings",
-                       &settings) != 0)
+                       &settings, "guard", &guard, "crc32c", &sum) != 0)
         return json_in_failure(&error, name);
     s->step = step;
     s->updates = updates;
@@ -163,12 +165,14 @@ static err_t parse(struct ckpt_state *s, json_t *root, const char *name)
     s->stream_index = stream_index;
     s->lanes = lanes;
     s->seed = seed;
+    s->crc32c = (uint32_t)sum;
     TRY(check_counts(s, name));
     TRY(copy_text(s->program, sizeof s->program, program, "program", name));
     TRY(copy_text(s->corpus_sha256, sizeof s->corpus_sha256, corpus, "corpus_sha256", name));
     TRY(copy_text(s->tokenizer_dir, sizeof s->tokenizer_dir, tokenizer, "tokenizer_dir", name));
     TRY(read_formats(&s->formats, formats, name));
     TRY(read_grad_norm(&s->grad_norm, grad_norm, name));
+    TRY(guard_state_from_json(&s->guard, guard, name));
     TRY(read_model(&s->model, model, rotary, tied, name));
     return buf_puts(&s->settings, settings);
 }

@@ -4,6 +4,8 @@
 #include "base/progress.h"
 #include "base/stop.h"
 #include "train/drift.h"
+#include "train/guard_run.h"
+#include "train/record.h"
 #include "train/run.h"
 #include "train/step.h"
 #include "train/validate.h"
@@ -56,6 +58,15 @@ static err_t measure_drift(struct loop *l)
               (long long)step, change, (long long)l->drift_since);
     }
     l->drift_since = step;
+    return ERR_OK;
+}
+
+static err_t save_now(struct loop *l)
+{
+    const double begin_s = time_now_s();
+    TRY(record_check(l->run));
+    TRY(run_save(l->run));
+    note_metrics(l, record_save(l->run, time_now_s() - begin_s));
     return ERR_OK;
 }
 
@@ -118,10 +129,10 @@ static void advance(struct run *run, const struct step_result *r)
     const struct step_plan *plan = &r->plan;
     run->validation_loss = NAN;
     state->step++;
-    state->updates++;
+    if (r->guard.action == GUARD_APPLY) state->updates++;
     state->samples += plan->sample_count;
     if (plan->stream_first >= 0) state->stream_index = plan->stream_first + plan->sample_count;
-    if (run->formats.clip_by_previous) state->grad_norm = r->grad_norm;
+    if (run->formats.clip_by_previous && isfinite(r->grad_norm)) state->grad_norm = r->grad_norm;
 }
 
 /* What is due after run->state.step steps. */
@@ -129,28 +140,57 @@ static err_t after_step(struct loop *l, const struct step_result *r)
 {
     struct run *run = l->run;
     const int64_t step = run->state.step, total = run->total_steps;
+    bool save = stop_take_save();
     if (is_due(step, cfg_int(run->cfg, "train.log_every"), total)) log_step(l, r);
     if (validates(run) && is_due(step, cfg_int(run->cfg, "train.validate_every"), total))
         TRY(validate_now(l));
     if (is_due(step, cfg_int(run->cfg, "train.validate_every"), total)) TRY(measure_drift(l));
-    if (is_due(step, cfg_int(run->cfg, "train.save_every"), total)) TRY(run_save(run));
+    TRY(zero_any(&run->zero, &save));
+    if (is_due(step, cfg_int(run->cfg, "train.check_every"), 0)) TRY(record_compare(run));
+    if (save || is_due(step, cfg_int(run->cfg, "train.save_every"), total)) TRY(save_now(l));
     return ERR_OK;
+}
+
+/* The samples of an undone step are passed over when its turn comes again. */
+static err_t roll_back(struct loop *l)
+{
+    struct run *run = l->run;
+    const int64_t step = run->state.step;
+    TRY(guard_roll_back(run, step));
+    run->goodput.repeated += step - run->state.step;
+    run->goodput.useful_s = run->goodput.saved_s;
+    drift_close(l->drift);
+    l->drift = NULL;
+    return measure_drift(l);
+}
+
+static err_t one_step(struct loop *l, struct step_result *r)
+{
+    struct run *run = l->run;
+    const err_t rc = step_run(run, &l->memory, r, run->state.step);
+    const struct err_record first = *err_last();
+    if (r->guard.cause != GUARD_FINE)
+        note_metrics(
+            l, metrics_guard(&run->metrics, run->state.step + 1, &r->guard, r->loss, r->grad_norm));
+    if (rc != ERR_OK) return err_adopt(&first);
+    if (r->guard.action == GUARD_ROLLBACK) return roll_back(l);
+    advance(run, r);
+    run->goodput.useful_s += r->seconds;
+    show_step(l, r);
+    return after_step(l, r);
 }
 
 static err_t run_steps(struct loop *l)
 {
     struct run *run = l->run;
-    struct step_result result;
+    struct step_result result = { .loss = NAN };
     if (validates(run) && run->state.step == 0) TRY(validate_now(l));
     TRY(measure_drift(l));
     while (run->state.step < run->total_steps) {
         bool stop = stop_requested();
         TRY(zero_any(&run->zero, &stop));
         if (stop) RAISE(INTERRUPTED, "stopped before step %lld", (long long)run->state.step + 1);
-        TRY(step_run(run, &l->memory, &result, run->state.step));
-        advance(run, &result);
-        show_step(l, &result);
-        TRY(after_step(l, &result));
+        TRY(one_step(l, &result));
     }
     return ERR_OK;
 }
@@ -159,8 +199,8 @@ static err_t run_steps(struct loop *l)
 static err_t save_after_stop(struct loop *l)
 {
     struct run *run = l->run;
-    if (run->state.step > run->step_saved) TRY(run_save(run));
-    note_metrics(l, metrics_event(&run->metrics, run->state.step, "stop"));
+    if (run->state.step > run->step_saved) TRY(save_now(l));
+    note_metrics(l, record_stop(run));
     RAISE(INTERRUPTED, "stopped after step %lld of %lld; continue with --resume",
           (long long)run->state.step, (long long)run->total_steps);
 }
@@ -179,5 +219,6 @@ err_t loop_run(struct run *run)
     step_memory_clear(&l.memory);
     drift_close(l.drift);
     if (rc == ERR_INTERRUPTED) rc = save_after_stop(&l);
+    if (rc == ERR_OK) note_metrics(&l, record_end(run));
     return rc;
 }

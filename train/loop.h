@@ -7,10 +7,15 @@
  *
  * Runs of bf16 weights without a master report how far the weights moved as often (drift.h).
  *
- * Ctrl-C or SIGTERM gives up the step or validation under way, saves the state of the last finished
- * step unless that is saved already, and returns ERR_INTERRUPTED; a checkpoint being written is
- * finished first. A line of metrics that cannot be written is a warning, once, and no reason to
- * stop: the disk that is too full for it will stop the run at the next checkpoint.
+ * Ctrl-C, SIGTERM or SIGUSR2 gives up the step or validation under way, saves the state of the last
+ * finished step unless that is saved already, and returns ERR_INTERRUPTED; a checkpoint being
+ * written is finished first. SIGUSR1 has the step under way followed by a checkpoint. Of several
+ * ranks, one that is asked is enough; they stop between steps. A line of metrics that cannot be
+ * written is a warning, once, and no reason to stop: the disk that is too full for it will stop the
+ * run at the next checkpoint.
+ *
+ * A step whose loss, gradient norm or weights are wrong is the guard's business (guard.h): it may
+ * be skipped, or the run goes back to its newest checkpoint.
  */
 #ifndef TRAIN_LOOP_H
 #define TRAIN_LOOP_H

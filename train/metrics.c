@@ -2,6 +2,8 @@
 
 #include "base/check.h"
 #include "base/fault.h"
+#include "train/goodput.h"
+#include "train/guard.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -93,6 +95,42 @@ err_t metrics_weight_change(struct metrics *m, int64_t step, double change, int6
 err_t metrics_event(struct metrics *m, int64_t step, const char *event)
 {
     return write_line(m, "{\"step\":%lld,\"event\":\"%s\"}\n", (long long)step, event);
+}
+
+err_t metrics_clock(struct metrics *m, int64_t step, const char *event, double time)
+{
+    return write_line(m, "{\"step\":%lld,\"event\":\"%s\",\"time\":%.3f}\n", (long long)step, event,
+                      time);
+}
+
+err_t metrics_save(struct metrics *m, int64_t step, double time, double seconds, double useful)
+{
+    return write_line(m,
+                      "{\"step\":%lld,\"event\":\"save\",\"time\":%.3f,\"seconds\":%.6f,"
+                      "\"useful_seconds\":%.6f}\n",
+                      (long long)step, time, seconds, useful);
+}
+
+err_t metrics_goodput(struct metrics *m, int64_t step, const struct goodput_report *g)
+{
+    return write_line(m,
+                      "{\"step\":%lld,\"event\":\"end\",\"goodput\":%.6f,"
+                      "\"useful_seconds\":%.6f,\"wall_seconds\":%.6f,\"restarts\":%lld,"
+                      "\"repeated_steps\":%lld}\n",
+                      (long long)step, g->share, g->useful_s, g->wall_s, (long long)g->restarts,
+                      (long long)g->repeated);
+}
+
+err_t metrics_guard(struct metrics *m, int64_t step, const struct guard_decision *d, double loss,
+                    double grad_norm)
+{
+    static const char *const events[] = { "spike", "skip", "rollback", "guard_stop" };
+    char text[3][32];
+    return write_line(m,
+                      "{\"step\":%lld,\"event\":\"%s\",\"cause\":\"%s\",\"loss\":%s,"
+                      "\"grad_norm\":%s,\"limit\":%s}\n",
+                      (long long)step, events[d->action], guard_cause_text(d->cause),
+                      number(text[0], loss), number(text[1], grad_norm), number(text[2], d->limit));
 }
 
 void metrics_close(struct metrics *m)

@@ -5,7 +5,9 @@
  *     {"step":12,"loss":2.31,"lr":4.9e-05,"grad_norm":1.2,"tokens":15872,...}
  *     {"step":500,"validation_loss":2.10,"validation_tokens":81234}
  *     {"step":500,"weight_change":1.3e-03,"since_step":0}
- *     {"step":500,"event":"resume"}
+ *     {"step":500,"event":"resume","time":1767225600.000}
+ *     {"step":600,"event":"save","time":1767225660.000,"seconds":3.1,"useful_seconds":412.5}
+ *     {"step":613,"event":"skip","cause":"spike of the loss","loss":9.1,"grad_norm":2,"limit":3.5}
  *
  * A step's line holds that step's own values, not a mean over the steps since the line before.
  * Each line is one write(2) to a file opened for appending, so a crash or a full disk leaves at
@@ -21,6 +23,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+struct guard_decision;
+struct goodput_report;
 
 struct metrics {
     int fd;   /* -1: not open */
@@ -44,6 +49,15 @@ MUST_USE err_t metrics_validation(struct metrics *m, int64_t step, double loss, 
 /* drift.h; since: the step of the sample before. */
 MUST_USE err_t metrics_weight_change(struct metrics *m, int64_t step, double change, int64_t since);
 MUST_USE err_t metrics_event(struct metrics *m, int64_t step, const char *event);
+/* "start", "resume" or "stop", at `time` by time(2). */
+MUST_USE err_t metrics_clock(struct metrics *m, int64_t step, const char *event, double time);
+/* A checkpoint that took `seconds`; `useful` seconds of steps led to it. */
+MUST_USE err_t metrics_save(struct metrics *m, int64_t step, double time, double seconds,
+                            double useful);
+MUST_USE err_t metrics_goodput(struct metrics *m, int64_t step, const struct goodput_report *g);
+/* A step that the guard did not simply let pass. */
+MUST_USE err_t metrics_guard(struct metrics *m, int64_t step, const struct guard_decision *decision,
+                             double loss, double grad_norm);
 void metrics_close(struct metrics *m);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "train/record.h"
 #include "train/run.h"
 
 #include <stdlib.h>
@@ -62,8 +63,9 @@ static bool decides_the_numbers(const char *key)
 static bool is_about_this_start(const char *key)
 {
     static const char *const keys[] = {
-        "train.out",       "train.threads",     "train.keep_last",     "train.keep_best",
-        "train.log_every", "train.activations", "train.moments_place", "train.zero",
+        "train.out",        "train.threads",     "train.keep_last",     "train.keep_best",
+        "train.log_every",  "train.activations", "train.moments_place", "train.zero",
+        "train.stop_after", "train.check_every",
     };
     for (int64_t i = 0; i < COUNT_OF(keys); i++)
         if (strcmp(key, keys[i]) == 0) return true;
@@ -127,21 +129,39 @@ static err_t check_state(struct run *r, const struct ckpt_state *state, const ch
     return ERR_OK;
 }
 
-err_t resume_from(struct run *r, const char *dir)
+/* Values in other formats than those of the files have other bytes, and other checksums. */
+static bool same_formats(const struct stored_formats *a, const struct stored_formats *b)
+{
+    return a->precision == b->precision && a->master == b->master && a->moments == b->moments;
+}
+
+static err_t load(struct run *r, const char *dir, bool check)
 {
     err_t rc = ERR_OK;
     struct ckpt_state state;
     TRY_DONE(ckpt_state_read(&state, dir));
-    TRY_DONE(check_state(r, &state, dir));
+    if (check) TRY_DONE(check_state(r, &state, dir));
     TRY_DONE(ckpt_load(dir, &state.formats, r->optim, zero_ckpt_loading(&r->zero)));
     TRY_DONE(zero_spread_weights(&r->zero));
-    r->state.step = r->step_first = r->step_saved = state.step;
+    r->state.step = r->step_saved = state.step;
     r->state.updates = state.updates;
     r->state.samples = state.samples;
     r->state.stream_index = state.stream_index;
-    if (r->formats.clip_by_previous) r->state.grad_norm = state.grad_norm;
-    LOG_I("train", "continuing from %s", dir);
+    r->state.guard = state.guard;
+    r->state.crc32c = same_formats(&state.formats, &r->state.formats) ? state.crc32c : 0;
+    r->state.grad_norm = r->formats.clip_by_previous ? state.grad_norm : 0.0;
+    TRY_DONE(record_verify(r, dir));
 done:
     ckpt_state_clear(&state);
     return rc;
 }
+
+err_t resume_from(struct run *r, const char *dir)
+{
+    TRY(load(r, dir, true));
+    r->step_first = r->state.step;
+    LOG_I("train", "continuing from %s", dir);
+    return ERR_OK;
+}
+
+err_t resume_again(struct run *r, const char *dir) { return load(r, dir, false); }

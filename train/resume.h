@@ -31,5 +31,7 @@ MUST_USE err_t resume_lanes(int64_t *lanes, const char *ckpt_root);
 /* Load dir into an opened run; ERR_USAGE names the first setting, model size or corpus that
  * differs. */
 MUST_USE err_t resume_from(struct run *run, const char *dir);
+/* The same again, of a checkpoint of this very run: go back to it. */
+MUST_USE err_t resume_again(struct run *run, const char *dir);
 
 #endif

@@ -7,6 +7,7 @@
 #include "data/prepare.h"
 #include "data/sample_mix.h"
 #include "model/hf_folder.h"
+#include "train/record.h"
 #include "train/resume.h"
 #include "train/validate.h"
 
@@ -224,8 +225,7 @@ static err_t open_records(struct run *r, bool resumed)
     TRY(dir_sync(cfg_str(r->cfg, "train.out"))); /* checkpoints sync what lies below */
     TRY(path_join(path, cfg_str(r->cfg, "train.out"), "settings.yaml"));
     TRY(file_replace(path, r->state.settings.data, (int64_t)r->state.settings.size));
-    TRY(metrics_open(&r->metrics, r->metrics_path));
-    return resumed ? metrics_event(&r->metrics, r->step_first, "resume") : ERR_OK;
+    return record_start(r, resumed);
 }
 
 /* Two programs in one run folder would prune each other's checkpoints. The lock goes with the
@@ -317,6 +317,7 @@ static err_t open_checked(struct run *r, bool resume, int64_t ranks)
     TRY(path_join(r->metrics_path, cfg_str(r->cfg, "train.out"), "metrics.jsonl"));
     TRY(settle_lanes(r, resume, ranks));
     TRY(formats_from_cfg(&r->formats, r->cfg));
+    TRY(guard_rules_from_cfg(&r->guard, r->cfg));
     TRY(open_data(r));
     TRY(plan_steps(r));
     TRY(check_one_micro(r));

@@ -34,6 +34,8 @@
 #include "model/glm.h"
 #include "train/ckpt.h"
 #include "train/formats.h"
+#include "train/goodput.h"
+#include "train/guard.h"
 #include "train/lanes.h"
 #include "train/metrics.h"
 #include "train/optim.h"
@@ -64,9 +66,11 @@ struct run {
     struct ranks *ranks; /* NULL: one rank */
     struct zero zero;
     struct metrics metrics;
+    struct goodput goodput;
 
     int64_t total_steps;
     struct sched sched;
+    struct guard_rules guard;
     int64_t step_first;      /* where this start begins: 0, or what the checkpoint says */
     int64_t step_saved;      /* of the newest checkpoint saved or loaded; 0: none */
     double validation_loss;  /* of the present weights; NAN: not measured */

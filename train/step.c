@@ -3,10 +3,10 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/stop.h"
+#include "train/guard_run.h"
 #include "train/run.h"
 #include "train/validate.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,16 +69,6 @@ static err_t collect_rest(struct run *run, struct step_memory *m, struct step_re
     return ERR_OK;
 }
 
-/* Before the update, so that nothing that is not finite reaches the weights. */
-static err_t check_finite(const struct step_result *r, int64_t step)
-{
-    if (isfinite(r->loss) && isfinite(r->grad_norm)) return ERR_OK;
-    RAISE(NUMERIC,
-          "step %lld: loss %g, gradient norm %g: not finite; the weights are as they were "
-          "before this step; a lower train.lr or a longer warm-up may help",
-          (long long)step + 1, r->loss, fabs(r->grad_norm)); /* no "-nan" */
-}
-
 static err_t run_lane(struct run *run, struct step_memory *m, int64_t lane,
                       const int64_t *micro_count)
 {
@@ -106,7 +96,8 @@ static err_t run_whole(struct run *run, struct step_memory *m, struct step_resul
     TRY(optim_queue_norm(run->optim, &sum));
     TRY(collect_rest(run, m, out));
     TRY(optim_norm(run->optim, &out->grad_norm));
-    TRY(check_finite(out, step));
+    TRY(guard_step(run, out, step));
+    if (out->guard.action != GUARD_APPLY) return ERR_OK;
     out->clip_scale = optim_clip_scale(run->optim, out->grad_norm);
     TRY(optim_step(run->optim, &sum, out->lr, out->clip_scale, run->state.updates + 1));
     return zero_spread_weights(zero);
@@ -164,13 +155,7 @@ static err_t run_released(struct run *run, struct step_memory *m, struct step_re
     TRY(begin_micro(run, m, &release.grads, 0, 0));
     TRY(collect_rest(run, m, out));
     TRY(optim_norm(run->optim, &out->grad_norm));
-    if (!isfinite(out->loss) || !isfinite(out->grad_norm))
-        RAISE(NUMERIC,
-              "step %lld: loss %g, gradient norm %g: not finite, found after layers were updated; "
-              "these weights are lost and were not saved; continue from the last checkpoint with "
-              "--resume and a lower train.lr, or with train.update: step",
-              (long long)step + 1, out->loss, fabs(out->grad_norm));
-    return ERR_OK;
+    return guard_step(run, out, step);
 }
 
 /* After a failure: wait for what is in flight, so that the next step may begin. The first failure
@@ -187,13 +172,18 @@ err_t step_run(struct run *run, struct step_memory *m, struct step_result *out, 
 {
     const double begin_s = time_now_s();
     const bool releases = run->formats.grad_keep == GLM_GRADS_RELEASED;
+    out->clip_scale = 0.0;
+    out->guard = (struct guard_decision){ .action = GUARD_APPLY };
     TRY(batcher_plan(run->batcher, &out->plan, step));
     TRY(reserve(m, run, out->plan.sample_count));
     lanes_reset(&run->lanes);
     m->begun = m->ended = 0;
     out->lr = sched_lr(&run->sched, run->state.updates);
-    const err_t rc = (releases ? run_released : run_whole)(run, m, out, step);
-    if (rc != ERR_OK) return give_up(run, m);
+    if (guard_step_passed_over(run, out, step)) return ERR_OK;
+    err_t rc = (releases ? run_released : run_whole)(run, m, out, step);
+    if (rc != ERR_OK) rc = give_up(run, m);
+    if (rc == ERR_NUMERIC && releases) rc = guard_step_lost(run, out, step);
+    TRY(rc);
     out->seconds = time_now_s() - begin_s;
     return ERR_OK;
 }

@@ -27,6 +27,7 @@
 #include "base/err.h"
 #include "data/batch.h"
 #include "model/glm.h"
+#include "train/guard.h"
 
 #include <stdint.h>
 
@@ -37,9 +38,10 @@ struct step_result {
     struct step_plan plan; /* its arrays are the batcher's: gone with the next plan */
     double loss;       /* sum of weight * nll over the targets, folded per sample in stream order */
     double grad_norm;  /* before clipping */
-    double clip_scale; /* what the gradients were multiplied by */
+    double clip_scale; /* what the gradients were multiplied by; 0: there was no update */
     double lr;
-    double seconds; /* from step to step on a device that works on its own */
+    double seconds;              /* from step to step on a device that works on its own */
+    struct guard_decision guard; /* anything but GUARD_APPLY: there was no update */
 };
 
 /* Working memory of steps; zeroed at first. Allocated by the first step, then it stays. */
@@ -54,10 +56,11 @@ struct step_memory {
 void step_memory_clear(struct step_memory *m);
 
 /*
- * Run step `step` (0-based) and apply its update; run->state is read, not advanced. Or, with
- * weights and optimizer state as they were: ERR_INTERRUPTED, a stop was requested (one rank alone;
- * several stop between steps); ERR_NUMERIC, loss or gradient norm is not finite (but see above);
- * errors of reading samples. After errors of the device, weights and state are undefined.
+ * Run step `step` (0-based) and apply its update, unless out->guard says otherwise; of run->state,
+ * the guard's part is advanced, all else is read. Or, with weights and optimizer state as they
+ * were: ERR_INTERRUPTED, a stop was requested (one rank alone; several stop between steps);
+ * ERR_NUMERIC, the guard stops the run (but see above); errors of reading samples. After errors of
+ * the device, weights and state are undefined.
  */
 MUST_USE err_t step_run(struct run *run, struct step_memory *memory, struct step_result *out,
                         int64_t step);

@@ -6,6 +6,7 @@
 #include "base/stop.h"
 #include "train/loop.h"
 #include "train/run.h"
+#include "train/supervise.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 static const struct cli_option options[] = {
     { "resume", NULL, "continue from the newest valid checkpoint of train.out" },
     { "ranks", "N", "as N processes of this machine, a GPU each where train.device is cuda" },
+    { "restarts", "N", "start again after a crash, until N in a row brought no new checkpoint" },
     { NULL, NULL, NULL },
 };
 
@@ -22,7 +24,7 @@ static const struct cli_spec spec = {
     .purpose = "Fine-tune all parameters of a model on a prepared corpus.",
     .example = "soulchat train --config configs/tiny.yaml\n"
                "soulchat train --config configs/tiny.yaml --resume --train.steps=2000\n"
-               "soulchat train --config configs/chatglm-6b.yaml --ranks 8",
+               "soulchat train --config configs/chatglm-6b.yaml --ranks 8 --restarts 5",
     .options = options,
     .sections = "train|batch|model|data",
 };
@@ -73,10 +75,29 @@ static void announce(const struct run *run)
     announce_formats(run);
 }
 
+/* The child has said how it went; this process ends as it did. */
+static err_t supervise_run(const struct cfg *cfg, const char *restarts,
+                           const struct ranks_place *place, int argc, char **argv)
+{
+    char ckpt_root[FILE_PATH_MAX], *end;
+    int status;
+    const long count = strtol(restarts, &end, 10);
+    if (*restarts == '\0' || *end != '\0' || count < 1 || count > 1000000)
+        RAISE(USAGE, "--restarts %s; expected a number from 1 to 1000000", restarts);
+    if (place->launcher != NULL)
+        RAISE(USAGE, "--restarts: %s started this rank, and must start all of them again",
+              place->launcher);
+    TRY(path_join(ckpt_root, cfg_str(cfg, "train.out"), "ckpt"));
+    TRY(supervise(&status, count, ckpt_root, argc, argv));
+    if (status != 0) exit(status);
+    return ERR_OK;
+}
+
 static err_t train(struct cfg *cfg, bool resume, const struct ranks_place *place)
 {
     struct run run;
     stop_catch();
+    stop_after(cfg_int(cfg, "train.stop_after"));
     err_t rc = run_open_ranked(&run, cfg, resume, place);
     if (rc == ERR_OK && run_is_done(&run)) {
         LOG_I("train", "nothing to do: %s is at step %lld of %lld; a higher train.steps trains on",
@@ -141,6 +162,8 @@ err_t cmd_train(struct cfg *cfg, int argc, char **argv)
     const char *wanted = cli_option(&args, &spec, "ranks");
     TRY(read_ranks(&ranks, wanted));
     TRY(ranks_find(&place));
+    const char *restarts = cli_option(&args, &spec, "restarts");
+    if (restarts != NULL) return supervise_run(cfg, restarts, &place, argc, argv);
     if (place.launcher == NULL && ranks > 1) return launch(ranks, argc, argv);
     if (place.launcher != NULL && wanted != NULL && ranks != place.size)
         RAISE(USAGE, "--ranks is %lld, and %s has started %lld ranks; leave --ranks out",

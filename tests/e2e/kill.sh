@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# kill -9 of the training process at random moments; --restarts starts it again. Every run ends in
+# the bits of one that was left alone, and no kill costs more than one save interval of steps.
+#
+#     SOULCHAT=... bash tests/e2e/kill.sh [KILLS] [SEED] [RUNS]      10 kills in 1 run by default
+#
+# A moment is so many lines of metrics after a start, from none (while it still reads) to those of
+# two checkpoints, and some milliseconds: in reading, steps, saves, and between a save and its line.
+# RANKS=2 trains with --ranks 2 and kills one of the ranks instead.
+. "$(dirname "$0")/common.sh"
+kills=${1:-10} seed=${2:-1} runs=${3:-1} ranks=${RANKS:-1}
+RANDOM=$seed
+began=$(date +%s)
+save_every=3 steps=$((60 > 7 * kills / runs ? 60 : 7 * kills / runs))
+prepare
+ranks_options=()
+[ "$ranks" = 1 ] || ranks_options=(--ranks "$ranks" --batch.lanes="$ranks")
+train_exec() {
+    tiny_exec train --train.out="$scratch/$1" --train.steps=$steps --batch.size=2 \
+        --train.save_every=$save_every --train.keep_last=2 --train.validate_every=0 \
+        "${ranks_options[@]}" "${@:2}"
+}
+checkpoint=ckpt/step-$(printf %08d "$steps")
+
+must "undisturbed run" bash -c "$(declare -f train_exec tiny_exec); $(declare -p soulchat scratch \
+    steps save_every ranks_options); train_exec whole"
+want=$(digest "$scratch/whole/$checkpoint")
+
+# The processes that train: the child of $1, or with ranks its children.
+trainers() {
+    local child
+    child=$(cat "/proc/$1/task/$1/children" 2>/dev/null) || return 0
+    [ "$ranks" = 1 ] && echo $child && return
+    for pid in $child; do cat "/proc/$pid/task/$pid/children" 2>/dev/null || true; done
+}
+
+lines() { { cat "$scratch/$1/metrics.jsonl" 2>/dev/null || true; } | wc -l; }
+
+# strike NAME PARENT: wait for a start that was not struck yet, for a moment, and kill.
+last=
+strike() {
+    local pids target
+    while pids=$(trainers "$2") && { [ -z "$pids" ] || [ "$pids" = "$last" ]; }; do
+        kill -0 "$2" 2>/dev/null || return 0
+        sleep 0.01
+    done
+    last=$pids
+    target=$(($(lines "$1") + RANDOM % (2 * save_every + 4)))
+    while [ "$(lines "$1")" -lt $target ] && kill -0 "$2" 2>/dev/null; do sleep 0.01; done
+    sleep "$(printf '0.%03d' $((RANDOM % 150)))"
+    pids=($pids)
+    kill -9 "${pids[$((RANDOM % ${#pids[@]}))]}" 2>/dev/null && killed=$((killed + 1)) || true
+}
+
+killed=0 repeated_most=0 parent=
+clean_up() {
+    [ -z "$parent" ] || { kill $parent 2>/dev/null && wait $parent || true; }
+    rm -rf "$scratch"
+}
+trap clean_up EXIT
+for run in $(seq "$runs"); do
+    name=killed-$run
+    (train_exec $name --restarts 20) >"$scratch/log-$run" 2>&1 &
+    parent=$!
+    goal=$((kills * run / runs))
+    while [ $killed -lt $goal ] && kill -0 $parent 2>/dev/null; do strike $name $parent; done
+    status=0; wait $parent || status=$?
+    parent=
+    [ $status = 0 ] || { tail -20 "$scratch/log-$run" >&2; fail "run $run: exit $status"; }
+    [ $killed -ge $goal ] || fail "run $run ended after $killed kills of $goal"
+    got=$(digest "$scratch/$name/$checkpoint")
+    [ "$got" = "$want" ] || fail "run $run: other bits than the undisturbed run"
+    # Between the last step before a crash and the one that the next start goes on from.
+    worst=$(awk -F'[:,]' '
+        /"grad_norm"/ { reached = $2 }
+        /"event":"resume"/ { if (reached - $2 > most) most = reached - $2; reached = $2 }
+        /"event":"start"/ { if (reached > most) most = reached; reached = 0 }
+        END { print most + 0 }' "$scratch/$name/metrics.jsonl")
+    [ "$worst" -le $save_every ] || fail "run $run: $worst steps repeated"
+    [ "$worst" -le $repeated_most ] || repeated_most=$worst
+    echo "ok: run $run: same bits; $(tail -1 "$scratch/$name/metrics.jsonl")"
+done
+echo "ok: $killed kills in $runs runs of $steps steps ($ranks ranks, seed $seed): bits equal" \
+    "every time; at most $repeated_most steps repeated, saved every $save_every;" \
+    "$(($(date +%s) - began)) s"

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Signals: a checkpoint now (USR1), a checkpoint and out (USR2, train.stop_after), a stop (TERM);
+# and the parent of --restarts, which passes them on and knows when an end is final.
+. "$(dirname "$0")/common.sh"
+prepare
+train_exec() {
+    tiny_exec train --train.out="$scratch/$1" --train.steps="$2" --train.validate_every=0 \
+        --train.schedule=constant "${@:3}"
+}
+train() { (train_exec "$@"); }
+# wait_lines RUN N: until its metrics have N lines.
+wait_lines() {
+    for _ in $(seq 1000); do
+        [ "$(cat "$scratch/$1/metrics.jsonl" 2>/dev/null | wc -l)" -ge "$2" ] && return
+        sleep 0.02
+    done
+    fail "$1: no $2 lines of metrics"
+}
+# ends STATUS PID NAME
+ends() {
+    local status=0
+    wait "$2" || status=$?
+    [ $status = "$1" ] || { cat "$scratch/log" >&2; fail "$3: exit $status, expected $1"; }
+    echo "ok: $3: exit $status"
+}
+
+train_exec now 1000000 >"$scratch/log" 2>&1 & pid=$!
+wait_lines now 4
+kill -USR1 $pid
+for _ in $(seq 500); do
+    ls "$scratch"/now/ckpt/step-????????/MANIFEST.json >/dev/null 2>&1 && break
+    sleep 0.02
+done
+ls "$scratch"/now/ckpt/step-????????/MANIFEST.json >/dev/null || fail "SIGUSR1: no checkpoint"
+kill -0 $pid || fail "SIGUSR1 ended the run"
+echo "ok: SIGUSR1: $(ls "$scratch/now/ckpt" | head -1), and on"
+kill -USR2 $pid
+kill -USR2 $pid
+kill -TERM $pid
+ends 79 $pid "SIGUSR2, SIGUSR2, SIGTERM"
+grep -q "a checkpoint takes" "$scratch/log" || fail "no word on how long a stop takes"
+step=$(grep '"event":"stop"' "$scratch/now/metrics.jsonl" | grep -o '"step":[0-9]*' | cut -d: -f2)
+must "resume after SIGUSR2" train now $((step + 2)) --resume
+must "undisturbed run" train whole $((step + 2))
+last=ckpt/step-$(printf %08d $((step + 2)))
+[ "$(digest "$scratch/now/$last")" = "$(digest "$scratch/whole/$last")" ] || fail "other bits"
+echo "ok: stopped at step $step, same bits"
+
+expect 79 "continue with --resume" train timed 1000000 --train.stop_after=1
+
+# The parent passes a stop on and ends as its child does; a crash is not the end; usage is.
+train_exec again 1000000 --restarts 3 >"$scratch/log" 2>&1 & pid=$!
+wait_lines again 3
+child=$(cat /proc/$pid/task/$pid/children)
+kill -9 $child
+wait_lines again 6
+kill -TERM $pid
+ends 130 $pid "SIGTERM to the parent"
+grep -q "starting again (restart 1)" "$scratch/log" || fail "no restart"
+expect 2 "continue with --resume" train again 1000000 --restarts 3
+[ "$(grep -c "starting again" "$scratch/err")" = 0 ] || fail "a wrong setting was tried again"
+expect 2 "--restarts zero" train again 5 --restarts zero
+# A run that cannot get any further is given up.
+expect 1 "given up after 3 failures" train away 40 --restarts 2 --train.lr=10 \
+    --train.weight_decay=10
+
+# Several ranks: asking the launcher, or any one of them, is enough.
+train_exec ranks 1000000 --ranks 2 --batch.lanes=2 >"$scratch/log" 2>&1 & pid=$!
+wait_lines ranks 3
+rank=$(cut -d' ' -f2 <"/proc/$pid/task/$pid/children")
+kill -USR1 "$rank"
+for _ in $(seq 500); do
+    ls "$scratch"/ranks/ckpt/step-????????/MANIFEST.json >/dev/null 2>&1 && break
+    sleep 0.02
+done
+kill -USR2 $pid
+ends 79 $pid "2 ranks: SIGUSR1 to one, SIGUSR2 to their launcher"
+[ "$(ls -d "$scratch"/ranks/ckpt/step-???????? | wc -l)" = 2 ] || fail "no two checkpoints"
