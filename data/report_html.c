@@ -23,7 +23,8 @@ static const char PAGE_HEAD[] =
     "table{border-collapse:collapse;font-size:.9rem}.wide{overflow-x:auto}\n"
     "td,th{padding:.15rem .7rem .15rem 0;text-align:left;vertical-align:top}\n"
     "tr{border-bottom:1px solid var(--line)}.n{text-align:right;white-space:nowrap}\n"
-    ".zero{opacity:.55}code{font-size:.85em;overflow-wrap:anywhere}\n"
+    ".rule{min-width:13rem;max-width:26rem}.zero{opacity:.55}code{font-size:.85em;overflow-wrap:"
+    "anywhere}\n"
     ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.6rem}\n"
     ".tiles div{background:var(--soft);padding:.5rem .7rem;border-radius:.4rem}\n"
     ".tiles b{display:block;font-size:1.2rem}\n"
@@ -195,7 +196,16 @@ static err_t rule_header(struct buf *out, const json_t *sources)
         TRY(svg_text(out, text_of(s, "name")));
         TRY(buf_puts(out, "</bdi></th>"));
     }
-    return buf_puts(out, "<th>what it does</th></tr>\n");
+    return buf_puts(out, "</tr>\n");
+}
+
+static err_t put_rule_name(struct buf *out, const json_t *rule)
+{
+    TRY(buf_puts(out, "<td class=\"rule\"><b>"));
+    TRY(svg_text(out, text_of(rule, "name")));
+    TRY(buf_puts(out, "</b><br><small>"));
+    TRY(svg_text(out, text_of(rule, "help")));
+    return buf_puts(out, "</small></td>");
 }
 
 static err_t put_rules(struct buf *out, const json_t *prepare)
@@ -208,7 +218,7 @@ static err_t put_rules(struct buf *out, const json_t *prepare)
     json_array_foreach(json_object_get(prepare, "rules"), i, rule)
     {
         TRY(buf_puts(out, "<tr>"));
-        TRY(cell_text(out, text_of(rule, "name")));
+        TRY(put_rule_name(out, rule));
         TRY(cell_text(out, text_of(rule, "action")));
         TRY(cell_text(out, text_of(rule, "unit")));
         TRY(cell_number(out, number_of(rule, "count")));
@@ -217,7 +227,6 @@ static err_t put_rules(struct buf *out, const json_t *prepare)
             if (json_array_size(sources) == 1) break;
             TRY(cell_number(out, number_of(json_object_get(s, "rules"), text_of(rule, "name"))));
         }
-        TRY(cell_text(out, text_of(rule, "help")));
         TRY(buf_puts(out, "</tr>\n"));
     }
     return table_end(out);

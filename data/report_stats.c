@@ -20,6 +20,14 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* The smallest of 1, 2, 5, 10, 20, 50, ... that is at least `least`. */
+static int64_t round_width(int64_t least)
+{
+    int64_t width = 1;
+    for (int64_t k = 0; width < least; k++) width = k % 3 == 1 ? width / 2 * 5 : width * 2;
+    return width;
+}
+
 void histogram_fill(struct histogram *out, int32_t *values, int64_t count)
 {
     double sum = 0.0;
@@ -31,8 +39,8 @@ void histogram_fill(struct histogram *out, int32_t *values, int64_t count)
     out->p95 = values[(count - 1) * 95 / 100];
     out->max = values[count - 1];
     const int64_t reach = values[(count - 1) * 995 / 1000];
-    out->width = max_i64(1, div_ceil(reach - out->min + 1, HISTOGRAM_BINS - 1));
-    out->first = out->width == 1 ? out->min : out->min / out->width * out->width;
+    out->width = round_width(div_ceil(reach - out->min + 1, HISTOGRAM_BINS - 1));
+    out->first = out->min / out->width * out->width;
     for (int64_t i = 0; i < count; i++) {
         const int64_t bin = min_i64((values[i] - out->first) / out->width, HISTOGRAM_BINS - 1);
         out->bin[bin]++;
