@@ -389,7 +389,7 @@ static void test_interrupt(void **state)
         assert_false(dir_exists(tmp));
         if (rc == ERR_INTERRUPTED || !dir_exists(out)) {
             assert_int_not_equal(rc, ERR_OK);
-            check_nothing_left("interrupted");
+            assert_false(dir_exists(out)); /* what the next run goes on from may be there */
             continue;
         }
         corpus_sha256(sha256,
