@@ -80,12 +80,14 @@ MUST_USE err_t prepare_rules_open(struct clean_rules **out, const struct prepare
 /* What was found in one source. dialogues = dropped + exact + near + written. */
 struct prepare_source_counts {
     enum corpus_form form;
-    int64_t bytes, dialogues, bad_records; /* dialogues as read */
-    int64_t rule[CLEAN_RULE_COUNT];        /* what each rule found, in its own unit */
-    int64_t dropped;                       /* dialogues that a rule dropped */
-    int64_t exact, near;                   /* dialogues dropped as duplicates */
-    int64_t written, samples;              /* dialogues; replies of theirs that are trained */
-    uint8_t sha256[SHA256_BYTES];          /* of the file's bytes */
+    char layout[16], packing[8];    /* corpus_layout_name, corpus_packing_name */
+    int64_t bytes, text_bytes;      /* of the file as it lies there; unpacked, as read */
+    int64_t dialogues, bad_records; /* dialogues as read */
+    int64_t rule[CLEAN_RULE_COUNT]; /* what each rule found, in its own unit */
+    int64_t dropped;                /* dialogues that a rule dropped */
+    int64_t exact, near;            /* dialogues dropped as duplicates */
+    int64_t written, samples;       /* dialogues; replies of theirs that are trained */
+    uint8_t sha256[SHA256_BYTES];   /* of the file's bytes */
 };
 
 struct prepare_split_counts {

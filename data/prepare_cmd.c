@@ -1,6 +1,8 @@
 #include "base/cli.h"
+#include "base/log.h"
 #include "data/commands.h"
 #include "data/prepare.h"
+#include "data/report_html.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -93,6 +95,8 @@ err_t cmd_prepare(struct cfg *cfg, int argc, char **argv)
     if (cli_option(&args, &SPEC, "list-rules") != NULL) return list_rules();
     TRY(prepare_options_from_cfg(&options, cfg));
     TRY_DONE(run(&counts, &options));
+    if (report_write(&counts, &options) != ERR_OK) /* the corpus is whole all the same */
+        LOG_W("prepare", "%s has no report: %s", options.out, err_last()->text);
     TRY_DONE(print_report(&counts, &options, cli_option(&args, &SPEC, "json") != NULL));
 done:
     prepare_options_clear(&options);

@@ -42,13 +42,16 @@ static json_t *sources_json(const struct prepare_counts *c, const struct prepare
         char hex[SHA256_HEX_SIZE];
         sha256_hex(hex, s->sha256);
         json_array_append_new(
-            list, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "name",
-                            o->source[i].name, "form", corpus_form_name(s->form), "sha256", hex,
-                            "bytes", (json_int_t)s->bytes, "dialogues", (json_int_t)s->dialogues,
-                            "bad_records", (json_int_t)s->bad_records, "dropped",
-                            (json_int_t)s->dropped, "exact", (json_int_t)s->exact, "near",
-                            (json_int_t)s->near, "written", (json_int_t)s->written, "samples",
-                            (json_int_t)s->samples, "rules", source_rules_json(s)));
+            list,
+            json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+                      "s:o}",
+                      "name", o->source[i].name, "form", corpus_form_name(s->form), "layout",
+                      s->layout, "packing", s->packing, "sha256", hex, "bytes",
+                      (json_int_t)s->bytes, "text_bytes", (json_int_t)s->text_bytes, "dialogues",
+                      (json_int_t)s->dialogues, "bad_records", (json_int_t)s->bad_records,
+                      "dropped", (json_int_t)s->dropped, "exact", (json_int_t)s->exact, "near",
+                      (json_int_t)s->near, "written", (json_int_t)s->written, "samples",
+                      (json_int_t)s->samples, "rules", source_rules_json(s)));
     }
     return list;
 }
@@ -163,8 +166,9 @@ static err_t sources_table(struct buf *out, const struct prepare_counts *c,
 {
     TRY(buf_puts(out, "read\n"));
     for (int64_t i = 0; i < o->source_count; i++)
-        TRY(buf_printf(out, "  %-18s %12lld  dialogues (%s, %.1f MB)\n", o->source[i].name,
+        TRY(buf_printf(out, "  %-18s %12lld  dialogues (%s, %s, %s; %.1f MB)\n", o->source[i].name,
                        (long long)c->source[i].dialogues, corpus_form_name(c->source[i].form),
+                       c->source[i].layout, c->source[i].packing,
                        (double)c->source[i].bytes / 1e6));
     return row(out, "bad_record", c->bad_records, "records that are not dialogues, passed over");
 }
@@ -174,7 +178,7 @@ err_t prepare_report_table(struct buf *out, const struct prepare_counts *c,
 {
     char time[24];
     int64_t bytes = 0;
-    for (int64_t i = 0; i < o->source_count; i++) bytes += c->source[i].bytes;
+    for (int64_t i = 0; i < o->source_count; i++) bytes += c->source[i].text_bytes;
     TRY(sources_table(out, c, o));
     TRY(buf_puts(out, "rules\n"));
     for (int64_t i = 0; i < CLEAN_RULE_COUNT; i++)
@@ -200,6 +204,6 @@ err_t prepare_report_table(struct buf *out, const struct prepare_counts *c,
         TRY(buf_printf(out, "  %-18s %12lld  dialogues, %lld samples\n", split_names[i],
                        (long long)c->split[i].dialogues, (long long)c->split[i].samples));
     time_format(time, c->seconds);
-    return buf_printf(out, "%s in %s, %.1f MB/s\n", o->out, time,
+    return buf_printf(out, "%s in %s, %.1f MB/s of text\n", o->out, time,
                       c->seconds > 0 ? (double)bytes / 1e6 / c->seconds : 0.0);
 }

@@ -7,6 +7,7 @@
 #include "data/prepare_spool.h"
 #include "data/utf8.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -220,7 +221,10 @@ static err_t read_source(struct survey *s, int64_t source)
     }
     TRY_DONE(hand_over(s)); /* a batch has one source */
     corpus_position(c, &done, &counts->bytes);
+    counts->text_bytes = corpus_text_bytes(c);
     counts->form = corpus_form(c);
+    snprintf(counts->layout, sizeof counts->layout, "%s", corpus_layout_name(c));
+    snprintf(counts->packing, sizeof counts->packing, "%s", corpus_packing_name(c));
     counts->bad_records = corpus_skipped(c);
     s->counts->bad_records += counts->bad_records;
     s->bytes_before += counts->bytes;

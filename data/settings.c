@@ -7,7 +7,8 @@
 
 static const struct cfg_row rows[] = {
     { "data.source", CFG_STRING, "", 0, 0, NULL,
-      "files of dialogues, JSON or JSON lines, separated by commas" },
+      "files of dialogues (JSON, CSV or text, also packed with gzip or zstd), separated by "
+      "commas" },
     { "data.form", CFG_ENUM, "auto", 0, 0, CORPUS_FORM_CHOICES,
       "form of the records; auto looks at the first one" },
     { "data.tokenizer", CFG_STRING, "", 0, 0, NULL, "folder of the model whose tokenizer is used" },

@@ -108,6 +108,7 @@ static bool is_our_file(const char *name)
     int used = 0;
     char part[16];
     if (strncmp(name, PREPARED_FILE_NAME, strlen(PREPARED_FILE_NAME)) == 0) return true;
+    if (strncmp(name, "report.json", 11) == 0 || strncmp(name, "report.html", 11) == 0) return true;
     return sscanf(name, "shard-%5" SCNd64 "%15[.h5tmp]%n", &index, part, &used) == 2 &&
            name[used] == '\0';
 }
