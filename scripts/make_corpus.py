@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""A corpus of SoulChatCorpus's size, form and dirt, out of the dialogues of SMILECHAT: for measuring
+"""A corpus of SoulChatCorpus's size, form and dirt, out of dialogues of SMILECHAT: to measure
 `soulchat prepare`. The same seed gives the same bytes. Standard library only.
 
     scripts/make_corpus.py smilechat.jsonl corpus.json
     scripts/make_corpus.py smilechat.jsonl small.json --dialogues 2000
 
-One JSON array with an indent of 4: {"id", "topic", "messages": [{"role", "content"}]}. A dialogue has
-turns of one or several of SMILECHAT's in their order, each of them varied: sentences are left out,
-joined from another turn or change places, and words change for others like them, so that hardly two
-dialogues are near duplicates unless that is wanted. What is wrong in the original is there too, about
-as often: dialogues without a turn, with an empty one, of a counsellor's alone first, with the client
-last, with names of roles, repeated newlines, HTML, contact data, words of crisis.
+One JSON array with an indent of 4: {"id", "topic", "messages": [{"role", "content"}]}. The turns of
+a dialogue follow those of SMILECHAT, each varied: sentences are left out, sentences of other turns
+come in, and words change for others like them, so that two dialogues are near duplicates only where
+that is wanted. What is wrong in the original is there too, about as often: dialogues without a
+turn, with an empty one, with the counsellor first or the client last; and what its relatives have:
+names of roles, repeated newlines, HTML, contact data, words of crisis.
 """
 import argparse
 import json
@@ -19,12 +19,14 @@ import random
 DIALOGUES = 258354
 BYTES = 907_380_685
 # Rounds of a dialogue and how many have so many; topics and their shares.
-ROUNDS = {0: 48, 1: 6304, 2: 346, 3: 1986, 4: 16351, 5: 68626, 6: 92957, 7: 47545, 8: 16211, 9: 5472,
-          10: 2082, 11: 334, 12: 65, 13: 11, 14: 10, 15: 1, 16: 2, 17: 1, 23: 1}
-TOPICS = {"婚恋": 55111, "情绪": 31796, "人际": 29887, "家庭": 25611, "治疗": 24622, "成长": 24190, "行为": 20960,
-          "自我": 20017, "社会": 9757, "职场": 9174, "心理学知识": 6063, "未明确": 993, "性心理": 172}
-WORDS = [("妈妈", "爸爸"), ("男朋友", "女朋友"), ("老师", "同学"), ("工作", "学习"), ("难过", "委屈"), ("焦虑", "紧张"),
-         ("昨天", "上周"), ("大学", "高中"), ("朋友", "室友"), ("害怕", "担心"), ("生气", "失望"), ("孩子", "弟弟")]
+ROUNDS = {0: 48, 1: 6304, 2: 346, 3: 1986, 4: 16351, 5: 68626, 6: 92957, 7: 47545, 8: 16211,
+          9: 5472, 10: 2082, 11: 334, 12: 65, 13: 11, 14: 10, 15: 1, 16: 2, 17: 1, 23: 1}
+TOPICS = {"婚恋": 55111, "情绪": 31796, "人际": 29887, "家庭": 25611, "治疗": 24622, "成长": 24190,
+          "行为": 20960, "自我": 20017, "社会": 9757, "职场": 9174, "心理学知识": 6063, "未明确": 993,
+          "性心理": 172}
+WORDS = [("妈妈", "爸爸"), ("男朋友", "女朋友"), ("老师", "同学"), ("工作", "学习"), ("难过", "委屈"),
+         ("焦虑", "紧张"), ("昨天", "上周"), ("大学", "高中"), ("朋友", "室友"), ("害怕", "担心"),
+         ("生气", "失望"), ("孩子", "弟弟")]
 SENTENCE_ENDS = "。！？"
 
 
@@ -56,7 +58,8 @@ class Maker:
             for line in lines:
                 for turn in json.loads(line)["dialogue"]:
                     role = "user" if turn["role"] == "client" else "assistant"
-                    self.turns[role].append(sentences(turn["content"]))
+                    if turn["content"]:
+                        self.turns[role].append(sentences(turn["content"]))
 
     def text(self, role, near):
         """A varied turn: the one at `near`, with sentences of others until it is long enough."""
