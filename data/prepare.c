@@ -222,7 +222,7 @@ static err_t write_batch(struct run *r)
 static err_t fill_batch(struct run *r, struct prepare_batch *b, int64_t first)
 {
     int64_t bytes = 0;
-    const int64_t count = min_i64(BATCH_ROWS_MAX, r->spool.count - first);
+    const int64_t count = min_i64(PREPARE_BATCH_ROWS, r->spool.count - first);
     TRY(spool_rows(&r->spool, b->rows, first, count));
     memcpy(b->fate, r->work.plan.fate + first, (size_t)count);
     for (b->first = first, b->count = 0; b->count < count && bytes < BATCH_TEXT_BYTES; b->count++)

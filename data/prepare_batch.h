@@ -10,8 +10,8 @@
 #include "data/prepare_spool.h"
 #include "data/tok.h"
 
-#define BATCH_TEXT_BYTES (256 << 10) /* a batch is handed over at this size: some 20 ms of work */
-#define BATCH_ROWS_MAX   1024
+#define BATCH_TEXT_BYTES   (256 << 10) /* a batch is handed over at this size: some 20 ms of work */
+#define PREPARE_BATCH_ROWS 1024
 
 struct batch_turn {
     enum role role;
@@ -29,8 +29,8 @@ struct batch_dialogue {
 
 struct prepare_batch {
     int64_t first, count; /* rows of the spool */
-    struct spool_row rows[BATCH_ROWS_MAX];
-    uint8_t fate[BATCH_ROWS_MAX]; /* enum prepare_fate of each */
+    struct spool_row rows[PREPARE_BATCH_ROWS];
+    uint8_t fate[PREPARE_BATCH_ROWS]; /* enum prepare_fate of each */
     struct buf text;
     struct batch_turn *turns;
     int64_t turn_count, turn_capacity;
