@@ -126,9 +126,8 @@ static err_t allocate(struct run *r)
 }
 
 /* What is said of the one buffer that was too large does not tell what to do. */
-static err_t open_model(struct run *r)
+static err_t advise(err_t rc)
 {
-    const err_t rc = allocate(r);
     if (rc != ERR_NOMEM) return rc;
     const struct err_record first = *err_last();
     RAISE(NOMEM, "%s; soulchat plan prints what the settings need, and which of them take less",
@@ -334,12 +333,12 @@ err_t run_open_ranked(struct run *r, struct cfg *cfg, bool resume, const struct 
     r->validation_loss = NAN;
     r->cfg = cfg;
     TRY(open_checked(r, resume, place->size));
-    TRY(open_device(r, place));
+    TRY(advise(open_device(r, place)));
     TRY(join_ranks(r, place));
     TRY(share(r));
     if (r->zero.rank == 0) TRY(lock_folder(r));
     TRY(resume_find(dir, &found, r->ckpt_root, resume, zero_ckpt(&r->zero)));
-    TRY(open_model(r));
+    TRY(advise(allocate(r)));
     if (found)
         TRY(resume_from(r, dir));
     else
