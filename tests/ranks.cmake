@@ -28,8 +28,8 @@ if(soulchat_has_mpi)
                        "done: 3 ranks by mpirun over mpi")
   set_tests_properties(train_comm_mpi train_ranks_mpi PROPERTIES TIMEOUT 60
                        ENVIRONMENT "OMP_WAIT_POLICY=passive;ASAN_OPTIONS=detect_leaks=0")
-  # Each rank checks what it is told. That mpirun then fails, for ranks that did not end MPI, is as it
-# should be.
+  # Each rank checks what it is told. That mpirun then fails, for ranks that did not end MPI, is as
+  # it should be.
   add_test(NAME train_comm_mpi_failing COMMAND ${mpirun} 2
            $<TARGET_FILE:test_train_comm> mpi-failing)
   set_tests_properties(train_comm_mpi_failing PROPERTIES TIMEOUT 60
