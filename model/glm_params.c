@@ -279,11 +279,16 @@ static err_t count_bytes(struct glm_storage *out, const struct glm_params *p,
                          const struct glm_layout *l)
 {
     const int64_t size = dtype_bytes(out->matrix);
-    if (!checked_mul(&out->bytes, l->element_count, size)) {
-        glm_storage_clear(out);
-        RAISE(ARG, "the bytes of the weights overflow");
+    for (int64_t i = 0; i < p->count; i++) {
+        /* What is behind the last row is the last row's. */
+        const int64_t end = i + 1 < p->count ? l->offset[i] + p->row[i].count : l->element_count;
+        if (!checked_mul(&out->bytes, end, size)) {
+            glm_storage_clear(out);
+            RAISE(ARG, "the bytes of the weights overflow at %s", p->row[i].name);
+        }
+        out->offset[i] = l->offset[i] * size;
     }
-    for (int64_t i = 0; i < p->count; i++) out->offset[i] = l->offset[i] * size;
+    out->bytes = l->element_count * size;
     return ERR_OK;
 }
 
