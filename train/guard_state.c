@@ -2,9 +2,12 @@
 #include "train/guard.h"
 
 #include "base/check.h"
+#include "base/file.h"
+#include "model/json_in.h"
 
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static json_t *series_to_json(const struct guard_series *s)
@@ -59,9 +62,11 @@ static err_t read_ranges(struct guard_state *out, const json_t *list, const char
         RAISE(FORMAT, "%s: guard: passed_over is no list of at most %d ranges", name,
               GUARD_RANGES_MAX);
     for (size_t i = 0; i < count; i++) {
-        json_int_t first, end;
-        if (json_unpack(json_array_get(list, i), "[I, I !]", &first, &end) != 0 || first < 0 ||
-            end <= first)
+        const json_t *range = json_array_get(list, i);
+        const json_t *from = json_array_get(range, 0), *to = json_array_get(range, 1);
+        const json_int_t first = json_integer_value(from), end = json_integer_value(to);
+        if (json_array_size(range) != 2 || !json_is_integer(from) || !json_is_integer(to) ||
+            first < 0 || end <= first)
             RAISE(FORMAT, "%s: guard: passed_over holds no range of steps", name);
         out->range[i] = (struct guard_range){ first, end };
     }
@@ -74,12 +79,14 @@ err_t guard_state_from_json(struct guard_state *out, const json_t *json, const c
     json_t *loss, *norm, *ranges;
     json_int_t skips, rollbacks;
     json_error_t error;
+    char what[FILE_PATH_MAX + 16];
     memset(out, 0, sizeof *out);
     if (json == NULL) return ERR_OK;
+    snprintf(what, sizeof what, "%s: guard", name);
     if (json_unpack_ex((json_t *)json, &error, 0, "{s:o, s:o, s:I, s:I, s:o !}", "loss", &loss,
                        "grad_norm", &norm, "skips_in_row", &skips, "rollbacks", &rollbacks,
                        "passed_over", &ranges) != 0)
-        RAISE(FORMAT, "%s: guard: %s", name, error.text);
+        return json_in_failure(&error, what);
     if (skips < 0 || rollbacks < 0 || rollbacks > GUARD_RANGES_MAX)
         RAISE(FORMAT, "%s: guard: skips_in_row %lld, rollbacks %lld", name, (long long)skips,
               (long long)rollbacks);

@@ -20,7 +20,7 @@ a=$scratch/a/ckpt b=$scratch/b/ckpt
 says "step-00000002: whole" verify "$scratch/a"
 says "step-00000004: whole" verify "$a/step-00000004"
 says "step-00000004" list "$scratch/a"
-says "whole, last" list "$scratch/a" --full
+says "whole, best, last" list "$scratch/a" --full
 says "f32, moments f32" list "$a"
 says '"last": true' list "$scratch/a" --json
 

@@ -8,8 +8,8 @@ train() { # OUT STEPS arguments...
         --train.schedule=constant "${@:3}"
 }
 
-# Loss, rate and norm of each step, and the validation losses.
-numbers() { cut -d, -f3-5 "$scratch/$1/metrics.jsonl"; }
+# Loss, rate and norm of each step, and the validation losses; lines of events hold times.
+numbers() { grep -E 'grad_norm|validation_loss' "$scratch/$1/metrics.jsonl" | cut -d, -f2-5; }
 
 must "one rank" train alone 6 --batch.lanes=12
 want=$(digest "$scratch/alone/ckpt/step-00000006")
