@@ -5,6 +5,9 @@ target_link_libraries(soulchat_plan_fixture PUBLIC soulchat_testing soulchat_tra
 foreach(subject cost plan)
   target_link_libraries(test_train_${subject} PRIVATE soulchat_plan_fixture)
 endforeach()
+if(NOT TARGET test_train_plan_open) # it needs shards, and so does what follows
+  return()
+endif()
 target_link_libraries(test_train_plan_open PRIVATE soulchat_train_fixture PkgConfig::jansson)
 
 add_test(NAME e2e_plan COMMAND bash ${CMAKE_SOURCE_DIR}/tests/e2e/plan.sh
