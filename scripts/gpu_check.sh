@@ -6,7 +6,7 @@
 #                          [--build DIR] [--python PATH]
 #   --stages   of: info build smoke tests bench step peer equal sanitize ncu   (default: all)
 #   --minutes  ends within so many, stage by stage (default 9.5)
-#   --out      folder for the JSON and the log (default $OUT, else tests/bench/results)
+#   --out      folder for the JSON and the log (default tests/bench/results)
 #   --device   cuda (default), or emu or cpu to try the script without a GPU
 #   --tiny     sizes that take seconds; with emu and cpu always
 #   --build    a build folder to use or make (default build-gpu)
@@ -19,7 +19,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 all_stages="info build smoke tests bench step peer equal sanitize ncu"
 stages=$all_stages minutes=9.5 device=cuda tiny=0 build=build-gpu python=python3
-out=${OUT:-tests/bench/results}
+out=tests/bench/results
 while (($# > 0)); do
   case $1 in
     --stages) stages=${2//,/ }; shift 2 ;;
