@@ -36,7 +36,7 @@ static err_t add_up(int64_t *bytes, const struct sketch *s, const struct zero_ne
     struct glm_plan model;
     struct optim_plan state;
     struct glm_options options = *need->options;
-    const int64_t each = need->lane_count / size;
+    const struct lanes_node lanes = lanes_of_rank(need->lane_count, rank, size);
     options.weights_fetched = stage == 3;
     options.weight_extra = stage == 3 ? zero_fetch_extra(&s->owner, rank) : 0;
     TRY(glm_plan_create(&model, dev, need->config, &options));
@@ -52,7 +52,7 @@ static err_t add_up(int64_t *bytes, const struct sketch *s, const struct zero_ne
             options.grad_dtype != DTYPE_F32 ? options.grad_dtype : dtype_accumulator(options.dtype),
     };
     *bytes = model.bytes + optim_bytes +
-             model.grad_bytes * lanes_buffers(need->lane_count, rank * each, (rank + 1) * each);
+             model.grad_bytes * lanes_buffers(need->lane_count, lanes.begin, lanes.end);
     if (size > 1) *bytes += exchange_bytes(&exchange, rank, size);
     return ERR_OK;
 }
