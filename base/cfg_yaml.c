@@ -271,20 +271,42 @@ static err_t dump_row(struct buf *out, const struct cfg *cfg, int64_t index, boo
     return buf_puts(out, "\n");
 }
 
+typedef bool dump_wanted(const char *key);
+
+static bool dumps(const struct cfg *cfg, int64_t index, const char *section, dump_wanted *wanted)
+{
+    return cfg_row_in_section(cfg->rows[index], section) && wanted(cfg->rows[index]->key);
+}
+
 /* A section is written where its first row stands, with all its rows, so it appears once even when
  * two tables add to it. */
-err_t cfg_dump_yaml(const struct cfg *cfg, struct buf *out, bool comments)
+static err_t dump(const struct cfg *cfg, struct buf *out, bool comments, dump_wanted *wanted)
 {
     for (int64_t i = 0; i < cfg->count; i++) {
         char section[CFG_KEY_MAX];
         section_of(section, cfg->rows[i]);
-        bool is_first = true;
-        for (int64_t j = 0; j < i; j++)
-            is_first = is_first && !cfg_row_in_section(cfg->rows[j], section);
+        bool is_first = wanted(cfg->rows[i]->key);
+        for (int64_t j = 0; j < i; j++) is_first = is_first && !dumps(cfg, j, section, wanted);
         if (!is_first) continue;
         TRY(buf_printf(out, "%s:\n", section));
         for (int64_t j = i; j < cfg->count; j++)
-            if (cfg_row_in_section(cfg->rows[j], section)) TRY(dump_row(out, cfg, j, comments));
+            if (dumps(cfg, j, section, wanted)) TRY(dump_row(out, cfg, j, comments));
     }
     return ERR_OK;
+}
+
+static bool any_key(const char *key)
+{
+    (void)key;
+    return true;
+}
+
+err_t cfg_dump_yaml(const struct cfg *cfg, struct buf *out, bool comments)
+{
+    return dump(cfg, out, comments, any_key);
+}
+
+err_t cfg_dump_yaml_of(const struct cfg *cfg, struct buf *out, bool (*wanted)(const char *key))
+{
+    return dump(cfg, out, false, wanted);
 }

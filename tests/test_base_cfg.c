@@ -256,6 +256,23 @@ static void test_round_trip(void **state)
     }
 }
 
+static bool is_wanted(const char *key)
+{
+    return strcmp(key, "train.lr") == 0 || strcmp(key, "train.note") == 0;
+}
+
+/* Chosen settings alone; a section of which none is wanted is left out. */
+static void test_dump_of(void **state)
+{
+    (void)state;
+    struct cfg *cfg = create();
+    struct buf dump = { 0 };
+    assert_ok(cfg_dump_yaml_of(cfg, &dump, is_wanted));
+    assert_string_equal(dump.data, "train:\n  lr: 5e-5\n  note: \"a note\"\n");
+    buf_clear(&dump);
+    cfg_close(cfg);
+}
+
 static void test_dump_form(void **state)
 {
     (void)state;
@@ -290,7 +307,7 @@ int main(void)
         cmocka_unit_test(test_nothing_given), cmocka_unit_test(test_wrong_yaml),
         cmocka_unit_test(test_integers),   cmocka_unit_test(test_large),
         cmocka_unit_test(test_file),       cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_dump_form),
+        cmocka_unit_test(test_dump_of), cmocka_unit_test(test_dump_form),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

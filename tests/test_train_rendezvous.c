@@ -172,7 +172,7 @@ static void test_first_host(void **state)
 /* What each rank says; in shared memory. */
 struct meeting_plan {
     struct rendezvous_args args[8];
-    struct rendezvous_part parts[8][2];
+    struct rendezvous_part parts[8][6];
     int port;
     const char *expect[8]; /* part of rank i's message; NULL: it joins */
     int delay_ms[8];
@@ -290,6 +290,23 @@ static void test_misfits(void **state)
     expect_all(plan, 3, " in: corpus");
     run_meeting(plan, 3);
 
+    /* Of many the first are named, and the others counted. */
+    plan = make_meeting(3);
+    for (int i = 0; i < 3; i++) plan->args[i].part_count = 6;
+    for (int k = 1; k < 6; k++)
+        snprintf(plan->parts[2][k].name, RENDEZVOUS_NAME_MAX, "setting.%d", k);
+    for (int k = 1; k < 6; k++) plan->parts[1][k] = plan->parts[0][k] = plan->parts[2][k];
+    for (int k = 1; k < 6; k++) plan->parts[2][k].sha256[0] = 1;
+    plan->delay_ms[2] = 100;
+    expect_all(plan, 3, " in: setting.1, setting.2, setting.3 and 2 more");
+    run_meeting(plan, 3);
+
+    plan = make_meeting(3);
+    plan->args[2].part_count = 6;
+    plan->delay_ms[2] = 100;
+    expect_all(plan, 3, " compares 6 things, rank 0 on ");
+    run_meeting(plan, 3);
+
     plan = make_meeting(3);
     plan->args[2].rank = 1;
     plan->delay_ms[2] = 100;
@@ -336,23 +353,25 @@ static void say(int fd, const char *text, size_t size)
     assert_int_equal(send(fd, text, size, MSG_NOSIGNAL), size);
 }
 
+#define HELLO_BYTES 0x2d90 /* rendezvous.h */
+
 /* Other protocols, half a hello, a hello of another job, who leaves at once, who says nothing. */
 static void disturb(int port)
 {
-    char zeros[1000] = "";
+    static char zeros[HELLO_BYTES];
     for (int i = 0; i < 8; i++) {
         say(dial(port), "GET / HTTP/1.1\r\n\r\n", 18);
         say(dial(port), "SRK1", 4); /* stays connected */
-        say(dial(port), zeros, sizeof zeros);
+        say(dial(port), zeros, 1000);
         close(dial(port));
     }
     const int fd = dial(port);
-    assert_ok(wire_send(fd, WIRE_HELLO, zeros, 592, time_now_s() + 5));
+    assert_ok(wire_send(fd, WIRE_HELLO, zeros, HELLO_BYTES, time_now_s() + 5));
     assert_err(wire_receive(fd, WIRE_WELCOME, zeros, 64, time_now_s() + 5), NOTFOUND,
                "another job");
     const int damaged = dial(port);
-    say(damaged, "SRK1\1\0\0\0\x50\2\0\0abcd", 16);
-    say(damaged, zeros, 592);
+    say(damaged, "SRK1\1\0\0\0\x90\x2d\0\0abcd", 16);
+    say(damaged, zeros, HELLO_BYTES);
     close(damaged);
 }
 

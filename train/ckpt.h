@@ -14,6 +14,7 @@
  * File NNNN holds a fixed range of the parameter table: rows in order, a new file where the weights
  * of one would pass 2 GiB in f32. Tensors have their logical shapes, without padding. The bytes
  * depend on the state alone, and not on how weights and state are laid out or where they are kept.
+ * Settings of a start alone (train.zero, train.out, ...) are in the run folder's settings.yaml.
  * Weights are in the precision that they are trained in; where there is a master, that is what the
  * model has learned (hf_checkpoint.h reads it).
  *
@@ -73,7 +74,7 @@ struct ckpt_state {
     char corpus_sha256[SHA256_HEX_SIZE];
     char tokenizer_dir[FILE_PATH_MAX]; /* for export; may be "" */
     struct glm_config model;           /* stored as the text of a config.json */
-    struct buf settings;               /* resolved settings, as YAML */
+    struct buf settings;               /* those that are the run's (settings_kind.h), as YAML */
 };
 void ckpt_state_clear(struct ckpt_state *state);
 

@@ -23,6 +23,7 @@
 #define PAUSE_MS     100 /* between tries */
 #define VERSION_MAX  32
 #define TEXT_MAX     256
+#define NAMED_MAX    3   /* things that differ, by name; of the others their number */
 
 struct hello {
     uint32_t protocol, rank, size, part_count;
@@ -32,7 +33,7 @@ struct hello {
     struct rendezvous_part parts[RENDEZVOUS_PARTS_MAX];
 };
 
-STATIC_ASSERT(sizeof(struct hello) == 144 + 8 * 56, "the hello as the header draws it");
+STATIC_ASSERT(sizeof(struct hello) == 144 + 160 * 72, "the hello as the header draws it");
 
 /* Who connected and has not yet said hello. */
 struct guest {
@@ -79,14 +80,20 @@ static void clean_text(char *text, int64_t size)
 
 static err_t check_parts(const struct hello *mine, const struct hello *its)
 {
-    char names[RENDEZVOUS_PARTS_MAX * (RENDEZVOUS_NAME_MAX + 2)] = "";
+    char names[NAMED_MAX * (RENDEZVOUS_NAME_MAX + 2) + 32] = "";
+    int64_t count = 0;
+    if (its->part_count != mine->part_count)
+        RAISE(COMM, "rank %u on %s compares %u things, rank 0 on %s %u", its->rank, its->host,
+              its->part_count, mine->host, mine->part_count);
     for (uint32_t i = 0; i < mine->part_count; i++) {
         const struct rendezvous_part *a = &mine->parts[i], *b = &its->parts[i];
         const size_t length = strlen(names);
-        if (its->part_count == mine->part_count && memcmp(a, b, sizeof *a) == 0) continue;
+        if (memcmp(a, b, sizeof *a) == 0 || count++ >= NAMED_MAX) continue;
         snprintf(names + length, sizeof names - length, "%s%s", length > 0 ? ", " : "", a->name);
     }
-    if (names[0] != '\0' || its->part_count != mine->part_count)
+    if (count > NAMED_MAX)
+        snprintf(names + strlen(names), 32, " and %lld more", (long long)(count - NAMED_MAX));
+    if (count > 0)
         RAISE(COMM, "rank %u on %s differs from rank 0 on %s in: %s", its->rank, its->host,
               mine->host, names);
     return ERR_OK;

@@ -19,7 +19,7 @@
  *     16 sha256 of the job's name
  *     48 program version, 32 bytes
  *     80 host, 64 bytes
- *     144 parts, 8 of { name, 24 bytes; sha256, 32 bytes }
+ *     144 parts, 160 of { name, 40 bytes; sha256, 32 bytes }
  *
  * The job's name keeps jobs apart that meet at one port by accident. It crosses the network in the
  * open: it is no protection from someone who can listen there.
@@ -31,12 +31,12 @@
 
 #include <stdint.h>
 
-#define RENDEZVOUS_PARTS_MAX  8
-#define RENDEZVOUS_NAME_MAX   24 /* bytes of a part's name with the NUL */
+#define RENDEZVOUS_PARTS_MAX  160
+#define RENDEZVOUS_NAME_MAX   40 /* bytes of a part's name with the NUL */
 #define RENDEZVOUS_HOST_MAX   64
 #define RENDEZVOUS_GATHER_MAX 256 /* bytes of a rank's part in rendezvous_gather */
 
-/* Something that must agree: "settings" and the sha256 of their text. */
+/* Something that must agree: "batch.size" and the sha256 of its text. */
 struct rendezvous_part {
     char name[RENDEZVOUS_NAME_MAX];
     uint8_t sha256[32];

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "train/record.h"
 #include "train/run.h"
+#include "train/settings_kind.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -49,29 +50,6 @@ err_t resume_lanes(int64_t *lanes, const char *ckpt_root)
     return ERR_OK;
 }
 
-static bool is_in(const char *key, const char *section)
-{
-    return strncmp(key, section, strlen(section)) == 0;
-}
-
-/* Other micro-batches would train on the same samples, but not to the same bits. */
-static bool decides_the_numbers(const char *key)
-{
-    return is_in(key, "batch.") || (is_in(key, "model.") && strcmp(key, "model.dir") != 0);
-}
-
-static bool is_about_this_start(const char *key)
-{
-    static const char *const keys[] = {
-        "train.out",        "train.threads",     "train.keep_last",     "train.keep_best",
-        "train.log_every",  "train.activations", "train.moments_place", "train.zero",
-        "train.stop_after", "train.check_every",
-    };
-    for (int64_t i = 0; i < COUNT_OF(keys); i++)
-        if (strcmp(key, keys[i]) == 0) return true;
-    return false;
-}
-
 static bool same_value(const struct cfg *a, const struct cfg *b, const struct cfg_row *row)
 {
     switch (row->type) {
@@ -88,14 +66,14 @@ static err_t compare_settings(const struct cfg *now, const struct cfg *then, con
 {
     for (int64_t i = 0; i < cfg_row_count(now); i++) {
         const char *key = cfg_row_at(now, i)->key;
-        if (same_value(now, then, cfg_row_at(now, i))) continue;
-        if (decides_the_numbers(key))
+        const enum settings_kind kind = settings_kind(key);
+        if (kind == SETTINGS_OF_START || same_value(now, then, cfg_row_at(now, i))) continue;
+        if (kind == SETTINGS_OF_NUMBERS)
             RAISE(USAGE,
                   "%s is %s; the run in %s was started with %s: continue with that, or start "
                   "a new run in another train.out",
                   key, cfg_text(now, key), dir, cfg_text(then, key));
-        if (is_in(key, "train.") && !is_about_this_start(key))
-            LOG_W("train", "%s was %s and is now %s", key, cfg_text(then, key), cfg_text(now, key));
+        LOG_W("train", "%s was %s and is now %s", key, cfg_text(then, key), cfg_text(now, key));
     }
     return ERR_OK;
 }

@@ -9,6 +9,7 @@
 #include "model/hf_folder.h"
 #include "train/record.h"
 #include "train/resume.h"
+#include "train/settings_kind.h"
 #include "train/validate.h"
 
 #include <errno.h>
@@ -213,17 +214,27 @@ static err_t describe_state(struct run *r)
     s->lanes = r->batch.lanes;
     s->seed = (int64_t)r->batch.seed;
     s->stream_index = r->batch.unit == BATCH_SAMPLES ? 0 : -1;
-    return cfg_dump_yaml(r->cfg, &s->settings, false);
+    return settings_of_run(&s->settings, r->cfg);
+}
+
+/* All settings of this start. */
+static err_t write_settings(const struct run *r)
+{
+    char path[FILE_PATH_MAX];
+    struct buf text = { 0 };
+    err_t rc = path_join(path, cfg_str(r->cfg, "train.out"), "settings.yaml");
+    if (rc == ERR_OK) rc = cfg_dump_yaml(r->cfg, &text, false);
+    if (rc == ERR_OK) rc = file_replace(path, text.data, (int64_t)text.size);
+    buf_clear(&text);
+    return rc;
 }
 
 /* The files of this start: its settings, and its line in the metrics. */
 static err_t open_records(struct run *r, bool resumed)
 {
-    char path[FILE_PATH_MAX];
     TRY(dir_create(r->ckpt_root));
     TRY(dir_sync(cfg_str(r->cfg, "train.out"))); /* checkpoints sync what lies below */
-    TRY(path_join(path, cfg_str(r->cfg, "train.out"), "settings.yaml"));
-    TRY(file_replace(path, r->state.settings.data, (int64_t)r->state.settings.size));
+    TRY(write_settings(r));
     return record_start(r, resumed);
 }
 
@@ -294,17 +305,32 @@ static err_t open_device(struct run *r, const struct ranks_place *place)
     return dev_open(&r->dev, device, (int)cfg_int(r->cfg, "train.threads"));
 }
 
+/* What must be the same on all ranks: each setting, and the corpus. */
+static int64_t list_parts(struct rendezvous_part parts[RENDEZVOUS_PARTS_MAX], const struct run *r)
+{
+    const char *corpus = shards_sha256(r->shards);
+    int64_t count = 0;
+    for (int64_t i = 0; i < cfg_row_count(r->cfg); i++) {
+        const char *key = cfg_row_at(r->cfg, i)->key, *text = cfg_text(r->cfg, key);
+        if (!settings_of_training(key)) continue;
+        ASSERT(count < RENDEZVOUS_PARTS_MAX - 1);
+        struct rendezvous_part *part = &parts[count++];
+        snprintf(part->name, sizeof part->name, "%s", key);
+        sha256_of(part->sha256, text, strlen(text));
+    }
+    parts[count] = (struct rendezvous_part){ .name = "the corpus" };
+    sha256_of(parts[count].sha256, corpus, strlen(corpus));
+    return count + 1;
+}
+
 static err_t join_ranks(struct run *r, const struct ranks_place *place)
 {
-    struct rendezvous_part parts[] = { { .name = "settings" }, { .name = "corpus" } };
-    const char *corpus = shards_sha256(r->shards);
+    struct rendezvous_part parts[RENDEZVOUS_PARTS_MAX] = { { .name = "" } };
     if (place->size == 1) return ERR_OK;
-    sha256_of(parts[0].sha256, r->state.settings.data, r->state.settings.size);
-    sha256_of(parts[1].sha256, corpus, strlen(corpus));
     return ranks_join(&r->ranks, &(struct ranks_args){ .place = place,
                                                        .dev = r->dev,
                                                        .parts = parts,
-                                                       .part_count = COUNT_OF(parts) });
+                                                       .part_count = list_parts(parts, r) });
 }
 
 /* ---- life cycle ---- */
