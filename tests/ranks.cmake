@@ -2,6 +2,9 @@
 add_library(soulchat_ranks_fixture STATIC ranks_fixture.c)
 target_link_libraries(soulchat_ranks_fixture PUBLIC soulchat_testing soulchat_train
                       PRIVATE soulchat_options)
+add_library(soulchat_ranked_runs STATIC ranked_runs.c)
+target_link_libraries(soulchat_ranked_runs PUBLIC soulchat_train_fixture soulchat_ranks_fixture
+                      PRIVATE soulchat_options)
 add_executable(ranks_program ranks_program.c)
 set_target_properties(ranks_program PROPERTIES LINKER_LANGUAGE CXX
                       RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
@@ -26,6 +29,11 @@ target_link_libraries(fake_nccl PRIVATE soulchat_options)
 target_link_libraries(test_train_comm_nccl PRIVATE soulchat_ranks_fixture)
 target_compile_definitions(test_train_comm_nccl PRIVATE FAKE_NCCL="$<TARGET_FILE:fake_nccl>")
 add_dependencies(test_train_comm_nccl fake_nccl)
+foreach(subject sixteen)
+  if(TARGET test_train_${subject})
+    target_link_libraries(test_train_${subject} PRIVATE soulchat_ranked_runs)
+  endif()
+endforeach()
 foreach(subject exchange zero)
   if(TARGET test_train_${subject})
     target_link_libraries(test_train_${subject} PRIVATE soulchat_ranks_fixture)

@@ -89,7 +89,7 @@ static void wait_all(struct child children[], int status[], int64_t size)
     while (running + stopped > 0) {
         reap(children, status, size, &running, &stopped);
         const double now_s = time_now_s();
-        if (running + stopped < size && first_end_s == 0) first_end_s = now_s;
+        if (running < size && first_end_s == 0) first_end_s = now_s;
         if (stopped > 0 && running == 0) kill_all(children, size);
         if (first_end_s > 0 && now_s > first_end_s + RANKS_ENDED_S) kill_all(children, size);
         usleep(1000);

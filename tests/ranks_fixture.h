@@ -36,6 +36,6 @@ void ranks_fork_during(int status[], int64_t size, ranks_raw_body *body, void *a
 void *ranks_shared(int64_t bytes);
 
 #define RANKS_LIMIT_S 60 /* nothing here takes longer */
-#define RANKS_ENDED_S 10 /* after one rank was lost, the others; then they are killed: 137 */
+#define RANKS_ENDED_S 10 /* after one has ended or stopped, the others; then killed: 137 */
 
 #endif
