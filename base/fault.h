@@ -11,6 +11,10 @@
  *         ... whatever is promised after a failure holds ...
  *     }
  *
+ * A point may also be where the process dies, or is stopped: SOULCHAT_FAULT=comm.end:7:kill, or
+ * :stop. Then moments count, too: places where there is nothing to fail, such as the phases of a
+ * step.
+ *
  * The plan is one per process (it is process state, see base/err.h): arm it in one thread while
  * no other passes fault points; passing them is safe from any thread.
  */
@@ -23,8 +27,8 @@
 extern "C" {
 #endif
 
-/* Arm from SOULCHAT_FAULT ("ckpt.write:3"); NULL does nothing. ERR_USAGE when it does not read
- * site:n with n >= 1, ERR_UNSUPPORTED in builds without fault points. */
+/* Arm from SOULCHAT_FAULT ("ckpt.write:3", "save:1:kill"); NULL does nothing. ERR_USAGE when it does
+ * not read so, with n >= 1; ERR_UNSUPPORTED in builds without fault points. */
 MUST_USE err_t fault_init(const char *spec);
 
 #ifdef SOULCHAT_FAULTS
@@ -32,14 +36,20 @@ MUST_USE err_t fault_init(const char *spec);
 
 /* Fail the n-th point from now whose site begins with `site` ("" = any); n = 0 disarms. */
 void fault_arm(const char *site, int n);
+/* There the process gets this signal instead; 0: as fault_arm. */
+void fault_arm_signal(const char *site, int n, int signal_number);
 /* Matching points passed since arming. */
 int fault_hits(void);
 /* ERR_OK, or ERR_IO "injected fault at <site>". `site` reads module.step: "ckpt.write". */
 MUST_USE err_t fault_point(const char *site);
+/* A place that cannot fail: for signals alone. */
+void fault_moment(const char *site);
 #else
 static inline void fault_arm(const char *site, int n) { (void)site; (void)n; }
+static inline void fault_arm_signal(const char *site, int n, int s) { (void)site; (void)n; (void)s; }
 static inline int fault_hits(void) { return 0; }
 static inline MUST_USE err_t fault_point(const char *site) { (void)site; return ERR_OK; }
+static inline void fault_moment(const char *site) { (void)site; }
 #endif
 
 #ifdef __cplusplus

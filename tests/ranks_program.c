@@ -3,12 +3,14 @@
  * together, without a model. For tests, and for trying launchers by hand:
  *
  *     ranks_program [--ranks N] [--kind KIND] [--steps N] [--ms MS] [--settings TEXT]
- *                   [--victim RANK --after-us US --signal NUMBER | --victim RANK --fail]
+ *                   [--victim RANK --after-us US --signal NUMBER | --victim RANK --fail |
+ *                    --victim RANK --fault site:n:kill]
  *
  * Each step sends every rank's number to every other and checks what came. Rank 0 prints "done".
  */
 #include "base/digest.h"
 #include "base/env.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/stop.h"
 #include "kernels/dev.h"
@@ -22,9 +24,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#define SILENCE_S 1.5
+
 struct options {
     long ranks, steps, ms, victim, after_us, signal, fail;
-    const char *kind, *settings;
+    const char *kind, *settings, *fault;
 };
 
 static void parse(struct options *o, int argc, char **argv)
@@ -45,6 +49,7 @@ static void parse(struct options *o, int argc, char **argv)
         if (strcmp(name, "--signal") == 0) o->signal = atol(value);
         if (strcmp(name, "--kind") == 0) o->kind = value;
         if (strcmp(name, "--settings") == 0) o->settings = value;
+        if (strcmp(name, "--fault") == 0) o->fault = value;
     }
 }
 
@@ -106,6 +111,7 @@ static err_t run(const struct options *o, const struct ranks_place *place)
     struct rendezvous_part part = { .name = "settings" };
     sha256_of(part.sha256, o->settings, strlen(o->settings));
     if (o->signal > 0 && place->rank == o->victim) pthread_create(&thread, NULL, strike, (void *)o);
+    if (place->rank == o->victim) TRY_DONE(fault_init(o->fault));
     TRY_DONE(dev_open(&dev, "cpu", 1));
     TRY_DONE(ranks_join(&ranks, &(struct ranks_args){ .place = place,
                                                       .dev = dev,
@@ -114,8 +120,7 @@ static err_t run(const struct options *o, const struct ranks_place *place)
                                                       .part_count = 1,
                                                       .join_s = 20,
                                                       .comm_s = 30,
-                                                      .beat_s = 0.2,
-                                                      .silence_s = 1.5 }));
+                                                      .silence_s = SILENCE_S }));
     rc = work(o, ranks->comm);
     const char *kind = comm_kind(ranks->comm);
     rc = ranks_leave(ranks, rc);
@@ -133,7 +138,7 @@ static err_t start(int *status, const struct options *o, char **argv)
     TRY(env_check());
     TRY(log_init(env_get("SOULCHAT_LOG")));
     TRY(ranks_find(&place));
-    if (o->ranks > 1 && place.launcher == NULL) return ranks_launch(status, o->ranks, argv);
+    if (o->ranks > 1 && place.launcher == NULL) return ranks_launch(status, o->ranks, argv, SILENCE_S);
     stop_catch();
     return run(o, &place);
 }

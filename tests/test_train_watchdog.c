@@ -74,9 +74,8 @@ static void body(int64_t rank, int64_t size, void *arg)
     /* The place says "soulchat" so that shared memory is chosen. */
     const err_t rc = ranks_join(&ranks, &(struct ranks_args){ .place = &place,
                                                               .dev = dev,
-                                                              .join_s = 10,
+                                                              .join_s = 6,
                                                               .comm_s = 20,
-                                                              .beat_s = 0.1,
                                                               .silence_s = plan->silence_s });
     if (rc != ERR_OK) _exit(RANKS_STATUS_LOST); /* the victim went before it came */
     train(plan, ranks, plan->signal != 0 ? 1000000 : 5);
@@ -271,6 +270,28 @@ static void test_launcher_losses(void **state)
     assert_printed("rank 1 ended with status 130");
 }
 
+/* Before and while the ranks meet nobody but the launcher misses one that is stopped. */
+static void test_launcher_meeting(void **state)
+{
+    (void)state;
+    static const char *const sites[] = { "wire.send:1", "wire.receive:1", "comm.barrier:1" };
+    for (int victim = 0; victim < 3; victim++) {
+        for (int i = 0; i < COUNT_OF(sites); i++) {
+            char arguments[128];
+            snprintf(arguments, sizeof arguments, "--ranks 3 --victim %d --fault %s:kill", victim,
+                     sites[i]);
+            assert_int_equal(run_program(arguments), 128 + SIGKILL);
+            assert_printed("ended by signal 9 (Killed)");
+        }
+        char arguments[128], expected[64];
+        snprintf(arguments, sizeof arguments, "--ranks 3 --victim %d --fault wire.:1:stop", victim);
+        snprintf(expected, sizeof expected, "rank %d has been stopped for ", victim);
+        assert_int_equal(run_program(arguments), RANKS_STATUS_LOST);
+        assert_printed(expected);
+        assert_printed("all 3 ranks are killed");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +299,7 @@ int main(void)
         cmocka_unit_test(test_failure_is_told), cmocka_unit_test(test_killed),
         cmocka_unit_test(test_stopped),         cmocka_unit_test(test_launcher),
         cmocka_unit_test(test_launcher_losses),
+        cmocka_unit_test(test_launcher_meeting),
     };
     alarm(3 * RANKS_LIMIT_S);
     if (log_init("error") != ERR_OK) return 1;

@@ -350,6 +350,7 @@ void comm_note(struct comm *comm, int64_t step, const char *phase)
     ASSERT(strlen(phase) < COMM_PHASE_MAX);
     atomic_store(&comm->step, step);
     atomic_store(&comm->phase, phase);
+    fault_moment(phase);
 }
 
 void comm_activity(struct comm *comm, struct comm_activity *out)

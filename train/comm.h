@@ -118,7 +118,8 @@ MUST_USE err_t comm_barrier(struct comm *comm);
  * and decisions. Waits; goes through the device's memory where that is not the host's. */
 MUST_USE err_t comm_gather_host(struct comm *comm, void *all, const void *mine, int64_t bytes);
 
-/* What this rank is at, for messages and heartbeats. `phase` is a literal: "forward". */
+/* What this rank is at, for messages and heartbeats. `phase` is a literal: "forward"; a moment of
+ * base/fault.h. */
 void comm_note(struct comm *comm, int64_t step, const char *phase);
 
 struct comm_activity {

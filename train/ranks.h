@@ -4,7 +4,7 @@
  *
  *     TRY(ranks_find(&place));                                  // which rank am I, of how many
  *     if (wanted > 1 && place.size == 1 && place.launcher == NULL)
- *         return ranks_launch(&status, wanted, argv);           // start them; they come here again
+ *         return ranks_launch(&status, wanted, argv, 5);          // start them; they come here again
  *     TRY(ranks_join(&ranks, &(struct ranks_args){ .place = &place, .dev = dev, ... }));
  *     ... ranks->comm ...
  *     ranks_leave(ranks, rc);
@@ -59,13 +59,16 @@ MUST_USE err_t ranks_first_host(char *out, int64_t out_size, const char *list);
  * variables of its rank and, where there are enough, CPUs of its own; wait for all. SIGINT,
  * SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 are passed on to all. One line in the log for each rank that
  * fails; after the first, the others get RANKS_GRACE_S and are then killed, stopped ones too. When
- * the launcher itself is killed, so are they. *status: 0, or how the first that failed ended, its
+ * the launcher itself is killed, so are they. A rank that is stopped (SIGSTOP) for silence_s and a
+ * second, while the others have not missed it, ends all: ranks that have not met yet would wait.
+ * *status: 0, or how the first that failed ended, its
  * status or 128 + the signal; RANKS_STATUS_LOST only when no rank ended in another way.
  *
  * The calling process has one thread. argv[0] is looked up as /proc/self/exe.
  */
 #define RANKS_GRACE_S 3
-MUST_USE err_t ranks_launch(int *status, int64_t size, char *const *argv);
+MUST_USE err_t ranks_launch(int *status, int64_t size, char *const *argv,
+                            double silence_s);
 
 struct dev;
 struct watchdog;
@@ -78,7 +81,7 @@ struct ranks_args {
     int64_t part_count;
     double join_s,
         comm_s; /* how long to wait for ranks to come, and in an exchange; 0: 300, 1800 */
-    double beat_s, silence_s; /* watchdog.h; 0: 1, 5 */
+    double silence_s; /* watchdog.h; 0: 5. Each tells that it lives five times in it */
 };
 
 struct ranks {

@@ -12,6 +12,7 @@
 
 #define JOIN_S 300.0
 #define COMM_S 1800.0
+#define BEATS  5 /* in the time of silence after which a rank is lost */
 
 STATIC_ASSERT(COMM_BLOB_BYTES <= RENDEZVOUS_GATHER_MAX, "an invitation fits into a gather");
 
@@ -85,7 +86,7 @@ static err_t meet(struct ranks *ranks, const struct ranks_args *args, struct com
     TRY(share_invitation(ranks, comm_args, join_s));
     return watchdog_start(&ranks->watchdog, &(struct watchdog_args){
                                                 .meeting = ranks->meeting,
-                                                .beat_s = args->beat_s,
+                                                .beat_s = args->silence_s / BEATS,
                                                 .silence_s = args->silence_s,
                                                 .finish_s = comm_args->timeout_s,
                                             });
@@ -129,9 +130,10 @@ err_t ranks_leave(struct ranks *ranks, err_t rc)
     if (ranks == NULL) return rc;
     const struct err_record why = *err_last(); /* of rc, when that is an error */
     const bool together = rc == ERR_OK || rc == ERR_INTERRUPTED;
-    if (!together && ranks->comm != NULL) comm_abort(ranks->comm, why.text);
     if (ranks->watchdog != NULL) watchdog_watch(ranks->watchdog, NULL);
+    /* The watchdog first: who fails then says more than those do whom the abort makes fail. */
     if (!together) watchdog_fail(ranks->watchdog, why.text);
+    if (!together && ranks->comm != NULL) comm_abort(ranks->comm, why.text);
     comm_close(ranks->comm);
     const err_t finished = together ? watchdog_finish(ranks->watchdog) : ERR_OK;
     rendezvous_close(ranks->meeting);

@@ -22,12 +22,15 @@
 #include <unistd.h>
 
 #define STATUS_NO_EXEC 127
+#define OTHERS_FIRST_S 1.0 /* ranks that have met find out themselves, and say more */
 
 static const int passed_on[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 };
 
 struct launch {
     int64_t size, running;
-    pid_t *pids; /* [size]; 0: ended */
+    pid_t *pids;          /* [size]; 0: ended */
+    double *stopped_at_s; /* [size]; 0: it is not stopped */
+    double stopped_max_s;
     char *const *argv;
     int listen_fd, port;
     char job[33];
@@ -136,7 +139,30 @@ static void reap(struct launch *l)
 {
     for (int64_t i = 0; i < l->size; i++) {
         int how;
-        if (l->pids[i] > 0 && waitpid(l->pids[i], &how, WNOHANG) == l->pids[i]) note_end(l, i, how);
+        if (l->pids[i] <= 0 ||
+            waitpid(l->pids[i], &how, WNOHANG | WUNTRACED | WCONTINUED) != l->pids[i])
+            continue;
+        l->stopped_at_s[i] = WIFSTOPPED(how) ? time_now_s() : 0;
+        if (!WIFSTOPPED(how) && !WIFCONTINUED(how)) note_end(l, i, how);
+    }
+}
+
+static void kill_all(struct launch *l)
+{
+    signal_all(l, SIGKILL);
+    l->kill_at_s = INFINITY;
+}
+
+/* A rank that is stopped before the ranks have met is missed by nobody else. */
+static void judge_stopped(struct launch *l)
+{
+    for (int64_t i = 0; i < l->size && l->kill_at_s == 0; i++) {
+        if (l->pids[i] == 0 || l->stopped_at_s[i] == 0) continue;
+        if (time_now_s() - l->stopped_at_s[i] <= l->stopped_max_s) continue;
+        LOG_E("ranks", "rank %lld has been stopped for %.1f s: all %lld ranks are killed",
+              (long long)i, time_now_s() - l->stopped_at_s[i], (long long)l->running);
+        l->status = RANKS_STATUS_LOST;
+        kill_all(l);
     }
 }
 
@@ -153,9 +179,9 @@ static void wait_all(struct launch *l, const sigset_t *signals)
         if (l->kill_at_s > 0 && l->running > 0 && time_now_s() > l->kill_at_s) {
             LOG_E("ranks", "%lld ranks did not end within %d s after that: killed",
                   (long long)l->running, RANKS_GRACE_S);
-            signal_all(l, SIGKILL);
-            l->kill_at_s = INFINITY;
+            kill_all(l);
         }
+        judge_stopped(l);
     }
 }
 
@@ -186,20 +212,25 @@ static err_t run_all(struct launch *l, const sigset_t *signals)
     return ERR_OK;
 }
 
-err_t ranks_launch(int *status, int64_t size, char *const *argv)
+err_t ranks_launch(int *status, int64_t size, char *const *argv, double silence_s)
 {
-    struct launch l = { .size = size, .argv = argv };
+    struct launch l = { .size = size, .argv = argv, .stopped_max_s = silence_s + OTHERS_FIRST_S };
+    err_t rc = ERR_OK;
     sigset_t signals;
     ASSERT(size >= 1 && size <= COMM_SIZE_MAX);
     l.pids = calloc((size_t)size, sizeof *l.pids);
-    if (l.pids == NULL) RAISE(NOMEM, "%lld ranks: no memory", (long long)size);
+    l.stopped_at_s = calloc((size_t)size, sizeof *l.stopped_at_s);
+    if (l.pids == NULL || l.stopped_at_s == NULL)
+        RAISE_DONE(NOMEM, "%lld ranks: no memory", (long long)size);
     sigemptyset(&signals);
     sigaddset(&signals, SIGCHLD);
     for (int64_t i = 0; i < COUNT_OF(passed_on); i++) sigaddset(&signals, passed_on[i]);
     sigprocmask(SIG_BLOCK, &signals, &l.before);
-    const err_t rc = run_all(&l, &signals);
+    rc = run_all(&l, &signals);
     sigprocmask(SIG_SETMASK, &l.before, NULL);
-    free(l.pids);
     *status = l.status;
+done:
+    free(l.pids);
+    free(l.stopped_at_s);
     return rc;
 }

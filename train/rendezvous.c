@@ -243,10 +243,33 @@ static err_t raise_missing(const struct rendezvous *meeting, double timeout_s)
           (long long)missing_count(meeting), (long long)meeting->size, timeout_s, names);
 }
 
+/* A rank that has said hello says nothing more until it is welcomed: what there is to read is the
+ * end of its connection. */
+static err_t check_seated(const struct rendezvous *meeting, const struct pollfd polls[])
+{
+    for (int64_t i = 1; i < meeting->size; i++)
+        if (meeting->fds[i] >= 0 && polls[i].fd == meeting->fds[i] && polls[i].revents != 0)
+            RAISE(COMM, "rank %lld on %s left before all had come", (long long)i,
+                  meeting->hosts[i]);
+    return ERR_OK;
+}
+
+/* Who can be heard: ranks with a seat, at [rank]; then guests; at [0] the door, which is left alone
+ * without a free place, or poll() would return at once. */
+static void fill_polls(struct pollfd polls[], struct rendezvous *meeting)
+{
+    polls[0] = (struct pollfd){ free_place(meeting) != NULL ? meeting->listen_fd : -1, POLLIN, 0 };
+    for (int64_t i = 1; i < meeting->size; i++)
+        polls[i] = (struct pollfd){ meeting->fds[i], POLLIN, 0 };
+    for (int64_t i = 0; i < meeting->guest_count; i++)
+        polls[meeting->size + i] = (struct pollfd){ meeting->guests[i].fd, POLLIN, 0 };
+}
+
 static err_t gather_ranks(struct rendezvous *meeting, double timeout_s)
 {
     const double deadline_s = time_now_s() + timeout_s;
-    struct pollfd *polls = calloc((size_t)meeting->guest_count + 1, sizeof *polls);
+    const int64_t count = meeting->size + meeting->guest_count;
+    struct pollfd *polls = calloc((size_t)count, sizeof *polls);
     err_t rc = ERR_OK;
     if (polls == NULL) RAISE(NOMEM, "rendezvous: no memory");
     while (missing_count(meeting) > 0) {
@@ -255,16 +278,13 @@ static err_t gather_ranks(struct rendezvous *meeting, double timeout_s)
             rc = raise_missing(meeting, timeout_s);
             break;
         }
-        /* Without a free place the socket is left alone, or poll() would return at once. */
-        polls[0] =
-            (struct pollfd){ free_place(meeting) != NULL ? meeting->listen_fd : -1, POLLIN, 0 };
-        for (int64_t i = 0; i < meeting->guest_count; i++)
-            polls[i + 1] = (struct pollfd){ meeting->guests[i].fd, POLLIN, 0 };
-        (void)poll(polls, (nfds_t)meeting->guest_count + 1,
-                   (int)fmin(500, (deadline_s - now_s) * 1e3 + 1));
+        fill_polls(polls, meeting);
+        (void)poll(polls, (nfds_t)count, (int)fmin(500, (deadline_s - now_s) * 1e3 + 1));
+        TRY_DONE(check_seated(meeting, polls));
         for (int64_t i = 0; i < meeting->guest_count; i++) {
             struct guest *guest = &meeting->guests[i];
-            if (guest->fd >= 0 && polls[i + 1].revents != 0) TRY_DONE(listen_to(meeting, guest));
+            if (guest->fd >= 0 && polls[meeting->size + i].revents != 0)
+                TRY_DONE(listen_to(meeting, guest));
             if (guest->fd >= 0 && time_now_s() > guest->until_s)
                 show_out(guest, "it said no hello in time");
         }

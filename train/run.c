@@ -330,7 +330,10 @@ static err_t join_ranks(struct run *r, const struct ranks_place *place)
     return ranks_join(&r->ranks, &(struct ranks_args){ .place = place,
                                                        .dev = r->dev,
                                                        .parts = parts,
-                                                       .part_count = list_parts(parts, r) });
+                                                       .part_count = list_parts(parts, r),
+                                                       .join_s = cfg_float(r->cfg, "train.join_timeout"),
+                                                       .comm_s = cfg_float(r->cfg, "train.comm_timeout"),
+                                                       .silence_s = cfg_float(r->cfg, "train.silence") });
 }
 
 /* ---- life cycle ---- */
@@ -365,6 +368,7 @@ err_t run_open_ranked(struct run *r, struct cfg *cfg, bool resume, const struct 
     if (r->zero.rank == 0) TRY(lock_folder(r));
     TRY(resume_find(dir, &found, r->ckpt_root, resume, zero_ckpt(&r->zero)));
     TRY(advise(allocate(r)));
+    zero_note(&r->zero, "load");
     if (found)
         TRY(resume_from(r, dir));
     else
@@ -386,6 +390,7 @@ bool run_is_done(const struct run *r) { return r->step_first >= r->total_steps; 
 err_t run_leave(struct run *r, err_t rc)
 {
     struct ranks *ranks = r->ranks;
+    zero_note(&r->zero, "end");
     r->ranks = NULL;
     if (rc != ERR_INTERRUPTED && rc != ERR_NUMERIC) return ranks_leave(ranks, rc);
     const struct err_record why = *err_last();
@@ -417,6 +422,7 @@ err_t run_save(struct run *r)
     const struct ckpt_keep keep = { .last = cfg_int(r->cfg, "train.keep_last"),
                                     .best = cfg_bool(r->cfg, "train.keep_best"),
                                     .validation_loss = r->validation_loss };
+    zero_note(&r->zero, "save");
     TRY(ckpt_save(r->ckpt_root, &r->state, r->optim, &keep, zero_ckpt(&r->zero)));
     r->step_saved = r->state.step;
     return ERR_OK;

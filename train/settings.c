@@ -29,6 +29,14 @@ static const struct cfg_row rows[] = {
       "what ranks share instead of each having all: 1 = optimizer state, 2 = and send gradients "
       "during the backward pass, 3 = and the layers' weights; auto = the lowest that fits; same "
       "bits" },
+    { "train.silence", CFG_FLOAT, "5", 0.5, 3600, NULL,
+      "a rank that was not heard of for so long is lost, and the run ends; a rank tells that it "
+      "lives whatever it is busy with (seconds)" },
+    { "train.join_timeout", CFG_FLOAT, "300", 1, 86400, NULL,
+      "how long ranks wait until all have come (seconds)" },
+    { "train.comm_timeout", CFG_FLOAT, "1800", 1, 86400, NULL,
+      "how long an exchange between ranks may stand still: longer than one of them may be busy "
+      "alone, with reading weights or a checkpoint (seconds)" },
     { "train.activations", CFG_ENUM, "keep", 0, 0, "keep|lean|recompute",
       "keep = every activation; lean = recompute norms and GELU; recompute = whole layers: same "
       "bits, less memory" },

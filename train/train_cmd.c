@@ -123,7 +123,7 @@ static err_t train(struct cfg *cfg, bool resume, const struct ranks_place *place
 }
 
 /* The processes of this machine, and how they ended; each has said itself what went wrong. */
-static err_t launch(int64_t ranks, int argc, char **argv)
+static err_t launch(const struct cfg *cfg, int64_t ranks, int argc, char **argv)
 {
     int status;
     char **words = calloc((size_t)argc + 2, sizeof *words);
@@ -131,7 +131,7 @@ static err_t launch(int64_t ranks, int argc, char **argv)
     if (words == NULL) RAISE(NOMEM, "%lld ranks: no memory", (long long)ranks);
     words[0] = program;
     memcpy(words + 1, argv, (size_t)argc * sizeof *words);
-    const err_t rc = ranks_launch(&status, ranks, words);
+    const err_t rc = ranks_launch(&status, ranks, words, cfg_float(cfg, "train.silence"));
     free(words);
     if (rc == ERR_OK && status != 0) exit(status);
     return rc;
@@ -172,7 +172,7 @@ err_t cmd_train(struct cfg *cfg, int argc, char **argv)
     TRY(ranks_find(&place));
     const char *restarts = cli_option(&args, &spec, "restarts");
     if (restarts != NULL) return supervise_run(cfg, restarts, &place, argc, argv);
-    if (place.launcher == NULL && ranks > 1) return launch(ranks, argc, argv);
+    if (place.launcher == NULL && ranks > 1) return launch(cfg, ranks, argc, argv);
     if (place.launcher != NULL && wanted != NULL && ranks != place.size)
         RAISE(USAGE, "--ranks is %lld, and %s has started %lld ranks; leave --ranks out",
               (long long)ranks, place.launcher, (long long)place.size);

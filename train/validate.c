@@ -129,6 +129,7 @@ err_t validate(struct validation *out, struct zero *zero, struct glm *glm, struc
     const int64_t count = min_i64(sample_count, sample_set_count(set));
     struct work work = { .glm = glm, .set = set, .bounds = bounds };
     struct validation v = { .samples = count };
+    zero_note(zero, "validate");
     TRY_DONE(open_work(&work, count));
     TRY_DONE(evaluate_all(&work, zero, count));
     for (int64_t i = 0; i < count; i++) {

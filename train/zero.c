@@ -111,9 +111,10 @@ void zero_begin(struct zero *z, int64_t step)
     comm_note(z->comm, step, "compute");
 }
 
-static void note(struct zero *z, const char *phase)
+void zero_note(struct zero *z, const char *phase)
 {
     struct comm_activity now;
+    if (z->comm == NULL) return;
     comm_activity(z->comm, &now);
     comm_note(z->comm, now.step, phase);
 }
@@ -172,7 +173,7 @@ err_t zero_idle_forward(struct zero *z)
 err_t zero_sum(struct zero *z, struct tensor *grads)
 {
     if (z->comm == NULL) return lanes_sum(z->lanes, grads);
-    note(z, "exchange");
+    zero_note(z, "exchange");
     while (z->unit_next >= 0) TRY(send_next(z));
     TRY(exchange_finish(&z->exchange));
     *grads = z->lanes->buffer[0];
@@ -183,7 +184,7 @@ err_t zero_sum(struct zero *z, struct tensor *grads)
 err_t zero_spread_weights(struct zero *z)
 {
     if (z->comm == NULL || z->stage == 0) return ERR_OK;
-    note(z, "spread weights");
+    zero_note(z, "spread weights");
     if (z->stage == 3) return zero_fetch_renew(&z->fetch);
     return exchange_spread(&z->exchange, &z->target.weights);
 }

@@ -94,6 +94,8 @@ MUST_USE err_t zero_attach(struct zero *z, struct glm *glm, struct lanes *lanes,
                            int64_t lane_count);
 void zero_close(struct zero *z);
 
+/* What this rank does now, for whoever loses it: "load", "save"; a literal. */
+void zero_note(struct zero *z, const char *phase);
 /* Step `step` (0-based) begins. */
 void zero_begin(struct zero *z, int64_t step);
 /* The first lane has begun: what this rank does for passes that only others run; micro_count
