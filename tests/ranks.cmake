@@ -19,6 +19,10 @@ foreach(subject comm rendezvous watchdog)
   set_tests_properties(test_train_${subject} PROPERTIES RUN_SERIAL ON)
 endforeach()
 
+if(TARGET test_train_lost)
+  set_tests_properties(test_train_lost PROPERTIES RUN_SERIAL ON)
+endif()
+
 # NCCL without GPUs.
 add_library(fake_nccl MODULE fake_nccl.c ${CMAKE_SOURCE_DIR}/train/comm_ring.c)
 target_include_directories(fake_nccl PRIVATE
@@ -29,7 +33,7 @@ target_link_libraries(fake_nccl PRIVATE soulchat_options)
 target_link_libraries(test_train_comm_nccl PRIVATE soulchat_ranks_fixture)
 target_compile_definitions(test_train_comm_nccl PRIVATE FAKE_NCCL="$<TARGET_FILE:fake_nccl>")
 add_dependencies(test_train_comm_nccl fake_nccl)
-foreach(subject sixteen)
+foreach(subject sixteen lost)
   if(TARGET test_train_${subject})
     target_link_libraries(test_train_${subject} PRIVATE soulchat_ranked_runs)
   endif()

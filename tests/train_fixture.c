@@ -58,6 +58,16 @@ struct glm_config grain_config(void)
     return config;
 }
 
+/* Runs side by side share a folder that is there. */
+static bool has_text(const char *path, const struct buf *text)
+{
+    struct buf found = { 0 };
+    const bool same = file_read_all(&found, path, 1 << 20) == ERR_OK && found.size == text->size &&
+                      memcmp(found.data, text->data, text->size) == 0;
+    buf_clear(&found);
+    return same;
+}
+
 const char *micro_model(const char *name, const struct glm_config *config)
 {
     const char *dir = micro_path(name);
@@ -66,7 +76,7 @@ const char *micro_model(const char *name, const struct glm_config *config)
     assert_ok(glm_config_write(&text, config, "float32"));
     assert_ok(dir_create(dir));
     assert_ok(path_join(path, dir, "config.json"));
-    assert_ok(file_replace(path, text.data, (int64_t)text.size));
+    if (!has_text(path, &text)) assert_ok(file_replace(path, text.data, (int64_t)text.size));
     buf_clear(&text);
     return dir;
 }
