@@ -80,7 +80,7 @@ static int report(err_t rc)
 {
     const struct err_record *rec = err_last();
     if (rc == ERR_OK) return 0;
-    fprintf(stderr, "soulchat: %s\n", rec->text);
+    fprintf(stderr, "soulchat: %s%s\n", rc == ERR_NOMEM ? "out of memory: " : "", rec->text);
     const char *spec = getenv("SOULCHAT_LOG");
     if (spec != NULL && strstr(spec, "debug") != NULL)
         for (int i = 0; i < rec->frame_count; i++)

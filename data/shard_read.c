@@ -2,9 +2,11 @@
 
 #include "base/check.h"
 #include "base/file.h"
+#include "base/starved.h"
 #include "data/shard_file.h"
 
 #include <jansson.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +35,11 @@ static bool is_sha256(const char *hex)
            strspn(hex, "0123456789abcdef") == SHA256_HEX_SIZE - 1;
 }
 
+/* jansson without memory often says that the text is wrong. */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void note_allocations(void) { json_set_alloc_funcs(starved_malloc, free); }
+
 static err_t load_prepared(json_t **root, const char *path)
 {
     err_t rc = ERR_OK;
@@ -41,8 +48,11 @@ static err_t load_prepared(json_t **root, const char *path)
     const char *format;
     int version = 0;
     *root = NULL;
+    pthread_once(&once, note_allocations);
+    starved_reset();
     TRY_DONE(file_read_all(&text, path, PREPARED_BYTES_MAX));
     *root = json_loadb(text.data ? text.data : "", text.size, JSON_REJECT_DUPLICATES, &e);
+    if (starved()) RAISE_DONE(NOMEM, "%s: no memory to read it", path);
     if (*root == NULL) RAISE_DONE(FORMAT, "%s:%d: %s", path, e.line, e.text);
     if (json_unpack(*root, "{s:s, s:i}", "format", &format, "format_version", &version) != 0 ||
         strcmp(format, PREPARED_FORMAT_NAME) != 0)

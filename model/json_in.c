@@ -2,30 +2,21 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/starved.h"
 #include "model/weights.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* jansson without memory often says that the text is wrong, or leaves out a character. Whether an
- * allocation of its failed is therefore noted here, per thread, like the record of an error
- * (base/err.h). */
-static _Thread_local bool starved;
+/* jansson without memory often says that the text is wrong, or leaves out a character. */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void *allocate(size_t size)
-{
-    void *data = malloc(size);
-    if (data == NULL) starved = true;
-    return data;
-}
-
-static void note_allocations(void) { json_set_alloc_funcs(allocate, free); }
+static void note_allocations(void) { json_set_alloc_funcs(starved_malloc, free); }
 
 err_t json_in_failure(const json_error_t *error, const char *name)
 {
-    if (starved) RAISE(NOMEM, "%s: no memory to read it", name);
+    if (starved()) RAISE(NOMEM, "%s: no memory to read it", name);
     if (error->line > 1) RAISE(FORMAT, "%s: line %d: %s", name, error->line, error->text);
     RAISE(FORMAT, "%s: %s", name, error->text);
 }
@@ -33,9 +24,9 @@ err_t json_in_failure(const json_error_t *error, const char *name)
 json_t *json_in_load(json_error_t *error, const char *text, int64_t size)
 {
     pthread_once(&once, note_allocations);
-    starved = false;
+    starved_reset();
     json_t *value = json_loadb(text, (size_t)size, JSON_REJECT_DUPLICATES, error);
-    if (!starved) return value;
+    if (!starved()) return value;
     json_decref(value);
     return NULL;
 }
@@ -45,7 +36,7 @@ err_t json_in_parse(json_t **out, const char *text, int64_t size, const char *na
     if (weight_is_lfs_pointer(text, size)) RAISE(FORMAT, "%s " WEIGHT_LFS_ADVICE, name);
     json_error_t error;
     json_t *value = json_in_load(&error, text, size);
-    if (!value && starved) return json_in_failure(&error, name);
+    if (!value && starved()) return json_in_failure(&error, name);
     if (!value) RAISE(FORMAT, "%s:%d:%d: not JSON: %s", name, error.line, error.column, error.text);
     if (!json_is_object(value)) { /* jansson accepts an array or an object at the top */
         json_decref(value);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -28,6 +29,7 @@ void *__real_realloc(void *data, size_t size);
 void *__real_aligned_alloc(size_t align, size_t size);
 char *__real_strdup(const char *text);
 void __real_free(void *data);
+ssize_t __real___getdelim(char **line, size_t *room, int end, FILE *file);
 
 int __wrap_open(const char *path, int flags, ...);
 int __wrap_close(int fd);
@@ -45,6 +47,8 @@ void *__wrap_realloc(void *data, size_t size);
 void *__wrap_aligned_alloc(size_t align, size_t size);
 char *__wrap_strdup(const char *text);
 void __wrap_free(void *data);
+ssize_t __wrap___getdelim(char **line, size_t *room, int end, FILE *file);
+ssize_t __wrap_getline(char **line, size_t *room, FILE *file);
 
 static struct {
     char root[512]; /* empty: not recording */
@@ -52,7 +56,8 @@ static struct {
     char fd_path[FDS_MAX][SHIM_PATH_MAX]; /* of open ones below root; "?" others */
     struct shim_failure failure;
     int64_t calls;
-    int64_t fail_allocation, allocations, live;
+    int64_t fail_allocation;
+    _Atomic int64_t allocations, live;
 } shim;
 
 /* ---- recording ---- */
@@ -232,8 +237,9 @@ int64_t shim_live(void) { return shim.live; }
 
 static bool allocation_fails(void)
 {
+    if (++shim.allocations != shim.fail_allocation) return false;
     errno = ENOMEM;
-    return ++shim.allocations == shim.fail_allocation;
+    return true;
 }
 
 static void *counted(void *data)
@@ -272,4 +278,18 @@ void __wrap_free(void *data)
 {
     shim.live -= data != NULL;
     __real_free(data);
+}
+
+/* The library's own allocation, which the program frees; getline may be either function. */
+ssize_t __wrap___getdelim(char **line, size_t *room, int end, FILE *file)
+{
+    const bool had = *line != NULL;
+    const ssize_t size = __real___getdelim(line, room, end, file);
+    shim.live += !had && *line != NULL;
+    return size;
+}
+
+ssize_t __wrap_getline(char **line, size_t *room, FILE *file)
+{
+    return __wrap___getdelim(line, room, '\n', file);
 }

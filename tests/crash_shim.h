@@ -12,7 +12,7 @@
  *     ... what the program does about it ...
  *     shim_fail(NULL);
  *
- * Process state of the test; one thread.
+ * Process state of the test; one thread, but for allocations.
  */
 #ifndef TESTS_CRASH_SHIM_H
 #define TESTS_CRASH_SHIM_H

@@ -66,7 +66,8 @@ static void body(int64_t rank, int64_t size, void *arg)
     redirect(errand->run, rank);
     if (errand->run->prepare != NULL) errand->run->prepare(rank, errand->run->arg);
     const err_t rc = train(errand, &place);
-    if (rc != ERR_OK) fprintf(stderr, "error: %s\n", err_last()->text);
+    if (rc != ERR_OK) fprintf(stderr, "%s: %s\n", err_name(rc), err_last()->text);
+    if (errand->run->finish != NULL) errand->run->finish(rank, rc, errand->run->arg);
     fflush(NULL);
     if (rc != ERR_OK) _exit(rc == ERR_COMM ? RANKS_STATUS_LOST : 2);
 }

@@ -22,6 +22,7 @@ struct ranked_run {
     const char *out, *const *settings; /* as runs_train */
     bool resume;
     void (*prepare)(int64_t rank, void *arg); /* in the rank's process, first; NULL: nothing */
+    void (*finish)(int64_t rank, err_t rc, void *arg); /* there, when all is closed; or NULL */
     void *arg;
     int status[RANKED_MAX]; /* ranks_fixture.h; 75 for ERR_COMM, 2 for other errors */
 };

@@ -1,6 +1,7 @@
 #include "train/goodput.h"
 
 #include "base/num.h"
+#include "model/json_in.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -70,10 +71,13 @@ static err_t take_event(struct reader *r, int64_t step, const json_t *line, cons
     return ERR_OK;
 }
 
-static err_t take_line(struct reader *r, const char *text)
+/* A line that says nothing, or was cut by a crash, is passed over. */
+static err_t take_line(struct reader *r, const char *text, const char *path)
 {
     err_t rc = ERR_OK;
-    json_t *line = json_loads(text, 0, NULL);
+    json_error_t error;
+    json_t *line = json_in_load(&error, text, (int64_t)strlen(text));
+    if (line == NULL) return json_in_failure(&error, path) == ERR_NOMEM ? ERR_NOMEM : ERR_OK;
     const char *event = json_string_value(json_object_get(line, "event"));
     const int64_t step = json_integer_value(json_object_get(line, "step"));
     if (step >= 0 && step <= STEPS_MAX && event != NULL && json_object_get(line, "time") != NULL)
@@ -89,7 +93,7 @@ static err_t read_lines(struct reader *r, FILE *file, const char *path)
     err_t rc = ERR_OK;
     char *line = NULL;
     size_t room = 0;
-    while (rc == ERR_OK && getline(&line, &room, file) >= 0) rc = take_line(r, line);
+    while (rc == ERR_OK && getline(&line, &room, file) >= 0) rc = take_line(r, line, path);
     free(line);
     if (rc == ERR_OK && ferror(file)) RAISE(IO, "read %s: %s", path, strerror(errno));
     return rc;

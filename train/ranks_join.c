@@ -130,10 +130,12 @@ err_t ranks_leave(struct ranks *ranks, err_t rc)
     if (ranks == NULL) return rc;
     const struct err_record why = *err_last(); /* of rc, when that is an error */
     const bool together = rc == ERR_OK || rc == ERR_INTERRUPTED;
+    char cause[ERR_TEXT_MAX];
+    snprintf(cause, sizeof cause, "%s%.480s", rc == ERR_NOMEM ? "out of memory: " : "", why.text);
     if (ranks->watchdog != NULL) watchdog_watch(ranks->watchdog, NULL);
     /* The watchdog first: who fails then says more than those do whom the abort makes fail. */
-    if (!together) watchdog_fail(ranks->watchdog, why.text);
-    if (!together && ranks->comm != NULL) comm_abort(ranks->comm, why.text);
+    if (!together) watchdog_fail(ranks->watchdog, cause);
+    if (!together && ranks->comm != NULL) comm_abort(ranks->comm, cause);
     comm_close(ranks->comm);
     const err_t finished = together ? watchdog_finish(ranks->watchdog) : ERR_OK;
     rendezvous_close(ranks->meeting);
