@@ -27,8 +27,8 @@
 extern "C" {
 #endif
 
-/* Arm from SOULCHAT_FAULT ("ckpt.write:3", "save:1:kill"); NULL does nothing. ERR_USAGE when it does
- * not read so, with n >= 1; ERR_UNSUPPORTED in builds without fault points. */
+/* Arm from SOULCHAT_FAULT ("ckpt.write:3", "save:1:kill"); NULL does nothing. ERR_USAGE when it
+ * does not read so, with n >= 1; ERR_UNSUPPORTED in builds without fault points. */
 MUST_USE err_t fault_init(const char *spec);
 
 #ifdef SOULCHAT_FAULTS
@@ -46,7 +46,12 @@ MUST_USE err_t fault_point(const char *site);
 void fault_moment(const char *site);
 #else
 static inline void fault_arm(const char *site, int n) { (void)site; (void)n; }
-static inline void fault_arm_signal(const char *site, int n, int s) { (void)site; (void)n; (void)s; }
+static inline void fault_arm_signal(const char *site, int n, int signal_number)
+{
+    (void)site;
+    (void)n;
+    (void)signal_number;
+}
 static inline int fault_hits(void) { return 0; }
 static inline MUST_USE err_t fault_point(const char *site) { (void)site; return ERR_OK; }
 static inline void fault_moment(const char *site) { (void)site; }

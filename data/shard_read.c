@@ -35,7 +35,7 @@ static bool is_sha256(const char *hex)
            strspn(hex, "0123456789abcdef") == SHA256_HEX_SIZE - 1;
 }
 
-/* jansson without memory often says that the text is wrong. */
+/* jansson without memory often says that the text is wrong, or leaves out a character. */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void note_allocations(void) { json_set_alloc_funcs(starved_malloc, free); }
@@ -203,7 +203,7 @@ err_t shards_open(struct shards **out, const char *dir, bool verify)
     char path[FILE_PATH_MAX];
     *out = NULL;
     TRY(path_join(path, dir, PREPARED_FILE_NAME));
-    TRY(load_prepared(&root, path));
+    TRY_DONE(load_prepared(&root, path));
     s = calloc(1, sizeof *s);
     if (s == NULL) RAISE_DONE(NOMEM, "shards of %s", dir);
     TRY_DONE(open_all(s, dir, root, path, verify));
@@ -211,6 +211,7 @@ err_t shards_open(struct shards **out, const char *dir, bool verify)
 done:
     json_decref(root);
     if (rc != ERR_OK) shards_close(s);
+    if (rc == ERR_FORMAT && starved()) RAISE(NOMEM, "%s: no memory to read it", path);
     return rc;
 }
 

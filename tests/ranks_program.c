@@ -138,7 +138,8 @@ static err_t start(int *status, const struct options *o, char **argv)
     TRY(env_check());
     TRY(log_init(env_get("SOULCHAT_LOG")));
     TRY(ranks_find(&place));
-    if (o->ranks > 1 && place.launcher == NULL) return ranks_launch(status, o->ranks, argv, SILENCE_S);
+    if (o->ranks > 1 && place.launcher == NULL)
+        return ranks_launch(status, o->ranks, argv, SILENCE_S);
     stop_catch();
     return run(o, &place);
 }

@@ -1,7 +1,10 @@
-/* One of three ranks is killed or stopped in each phase of a run: the others end within seconds with
- * status 75, and say which rank it was and where: step, phase and collective.
+/* One of three ranks is killed or stopped in each phase of a run: the others end within seconds
+ * with status 75, and say which rank it was and where: step, phase and collective.
  *
- *     test_train_lost             every phase
+ * Or a call of its communication fails: all end as soon, and say why.
+ *
+ *     test_train_lost             every phase; some failures, spread over all
+ *     test_train_lost faults      every failure, alone
  *     test_train_lost 200 [S]     so many losses at random places, from seed S on, alone
  */
 #include "ranked_runs.h"
@@ -16,7 +19,8 @@
 #include <string.h>
 
 #define SIZE    3
-#define AT_ONCE 5 /* runs, because each that loses a stopped rank takes the time of silence */
+#define SOME    8 /* failures of each kind and rank */
+#define AT_ONCE 6 /* runs, because each that loses a stopped rank takes the time of silence */
 
 /* The n-th time that the victim comes there. */
 static const struct place {
@@ -24,23 +28,31 @@ static const struct place {
     int n;
     bool all; /* all ranks come there; else only rank 0 */
 } places[] = {
-    { "comm.barrier", 1, true },   { "load", 1, true },           { "validate", 1, true },
-    { "compute", 2, true },        { "comm.alltoallv", 9, true }, { "exchange", 2, true },
-    { "comm.end", 30, true },      { "spread weights", 2, true }, { "comm.allgatherv", 25, true },
-    { "save", 1, true },           { "file.write", 1, true },     { "file.sync", 1, true },
-    { "ckpt.rename", 1, false },   { "save", 2, true },           { "end", 1, true },
+    { "comm.barrier", 1, true }, { "load", 1, true },           { "validate", 1, true },
+    { "compute", 2, true },      { "comm.alltoallv", 9, true }, { "exchange", 2, true },
+    { "comm.end", 30, true },    { "spread weights", 2, true }, { "comm.allgatherv", 25, true },
+    { "save", 1, true },         { "file.write", 1, true },     { "file.sync", 1, true },
+    { "ckpt.rename", 1, false }, { "save", 2, true },           { "end", 1, true },
 };
 
 struct loss {
     const char *site;
     int n, signal_number, stage;
     int64_t victim;
+    int64_t *hits; /* shared; NULL: not wanted */
 };
 
 static void arm(int64_t rank, void *arg)
 {
     const struct loss *loss = arg;
     if (rank == loss->victim) fault_arm_signal(loss->site, loss->n, loss->signal_number);
+}
+
+static void count_hits(int64_t rank, err_t rc, void *arg)
+{
+    const struct loss *loss = arg;
+    (void)rc;
+    if (loss->hits != NULL && rank == loss->victim) *loss->hits = fault_hits();
 }
 
 static void run_with(struct ranked_run *run, const struct loss *loss, const char *out)
@@ -51,10 +63,11 @@ static void run_with(struct ranked_run *run, const struct loss *loss, const char
         .size = SIZE,
         .out = out,
         .prepare = arm,
+        .finish = count_hits,
         .arg = &copy,
         .settings = SETTINGS("batch.lanes", "3", "train.zero", stage, "train.steps", "4",
-                             "train.save_every", "2", "train.validate_every", "2",
-                             "train.silence", "2", "train.join_timeout", "9"),
+                             "train.save_every", "2", "train.validate_every", "2", "train.silence",
+                             "2", "train.join_timeout", "4"),
     };
     ranked_run(run);
 }
@@ -115,6 +128,95 @@ static void test_every_phase(void **state)
     }
 }
 
+/* ---- calls that fail ---- */
+
+struct failures {
+    const char *site;
+    int64_t victim, total, first, stride;
+    int64_t hits[AT_ONCE], ended[AT_ONCE];
+};
+
+static bool is_error(int status) { return status == 2 || status == RANKS_STATUS_LOST; }
+
+/* All end well, or all with an error that tells of the failure, or of the rank that it made silent;
+ * before they have met, of who did not come. */
+static void check_failure(const struct ranked_run *run, const struct loss *loss)
+{
+    int64_t well = 0, told = 0;
+    char who[32];
+    snprintf(who, sizeof who, "rank %lld", (long long)loss->victim);
+    for (int64_t i = 0; i < SIZE; i++) {
+        const char *words = ranked_words(run, i);
+        well += run->status[i] == 0;
+        told += is_error(run->status[i]) && (i == loss->victim || strstr(words, who) != NULL ||
+                                             strstr(words, "injected fault at ") != NULL ||
+                                             strstr(words, "ranks did not come") != NULL ||
+                                             strstr(words, "rank 0 at ") != NULL);
+    }
+    /* A message of the watchdog that is not sent, such as a goodbye, may be missed by one alone. */
+    const bool by_message = strcmp(loss->site, "wire.") == 0;
+    if (well == SIZE || told == SIZE || (by_message && well + told == SIZE)) return;
+    for (int64_t i = 0; i < SIZE; i++)
+        print_message("rank %d ended with %d:\n%s", (int)i, run->status[i], ranked_words(run, i));
+    fail_msg("%s:%d on rank %d of %d", loss->site, loss->n, (int)loss->victim, SIZE);
+}
+
+static void fail_by_number(int64_t index, int64_t count, void *arg)
+{
+    struct failures *f = arg;
+    const int64_t n = f->first + index * f->stride;
+    const struct loss loss = { .site = f->site,
+                               .n = (int)n,
+                               .stage = (int)(n % 4),
+                               .victim = f->victim,
+                               .hits = &f->hits[index] };
+    struct ranked_run run;
+    char out[32];
+    (void)count;
+    if (n > f->total) return;
+    snprintf(out, sizeof out, "failed-%lld", (long long)index);
+    assert_ok(dir_remove(micro_path(out)));
+    run_with(&run, &loss, out);
+    check_failure(&run, &loss);
+    f->ended[index] += run.status[f->victim] != 0;
+}
+
+/* The n-th call of rank `victim`, for every n or some. */
+static void fail_calls(const char *site, int64_t victim, bool every)
+{
+    int64_t ended = 0;
+    struct failures *f = ranks_shared(sizeof *f);
+    *f = (struct failures){ .site = site, .victim = victim, .total = INT32_MAX };
+    f->first = INT32_MAX;
+    fail_by_number(0, 1, f); /* none fails */
+    assert_int_equal(f->ended[0], 0);
+    f->total = f->hits[0];
+    assert_true(f->total > 3);
+    f->stride = every ? 1 : f->total / SOME + 1;
+    for (f->first = 1; f->first <= f->total; f->first += AT_ONCE * f->stride) {
+        int status[AT_ONCE];
+        ranks_fork(status, AT_ONCE, fail_by_number, f);
+        for (int i = 0; i < AT_ONCE; i++) assert_int_equal(status[i], 0);
+    }
+    for (int i = 0; i < AT_ONCE; i++) ended += f->ended[i];
+    print_message("%s of rank %d: %d calls, every %d-th failed, %d times it ended the run\n", site,
+                  (int)victim, (int)f->total, (int)f->stride, (int)ended);
+    assert_true(ended > 0);
+}
+
+static void fail_all(bool every)
+{
+    static const char *const sites[] = { "comm.", "wire.", "file." };
+    for (int i = 0; i < COUNT_OF(sites); i++)
+        for (int64_t victim = 0; victim < SIZE; victim++) fail_calls(sites[i], victim, every);
+}
+
+static void test_calls_that_fail(void **state)
+{
+    (void)state;
+    fail_all(false);
+}
+
 /* ---- random ones ---- */
 
 /* Any fault point, phase or message, as far as a run has so many: else it must end well. */
@@ -165,10 +267,15 @@ static void campaign(int64_t count, uint64_t seed)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_every_phase) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_every_phase),
+                                        cmocka_unit_test(test_calls_that_fail) };
     assert_ok(log_init("error"));
     micro_corpus(RUNS_CORPUS, 12, 6);
     cfg_close(micro_cfg(RUNS_CORPUS, "none")); /* the model's folder */
+    if (argc > 1 && strcmp(argv[1], "faults") == 0) {
+        fail_all(true);
+        return 0;
+    }
     if (argc > 1) {
         campaign(strtoll(argv[1], NULL, 10), argc > 2 ? strtoull(argv[2], NULL, 10) : 1);
         return 0;

@@ -30,11 +30,11 @@ static void train(const char *out, int64_t ranks, int stage, bool resume)
         .size = ranks,
         .out = out,
         .resume = resume,
-        .settings = SETTINGS("model.dir", micro_path("deep"), "batch.lanes", "12", "batch.size",
-                             "24", "batch.micro_tokens", "128", "train.steps", "20",
-                             "train.weight_decay", "0.1", "train.save_every", "10",
-                             "train.validate_every", "10", "train.keep_best", "true",
-                             "train.check_every", "5", "train.zero", stage_text),
+        .settings =
+            SETTINGS("model.dir", micro_path("deep"), "batch.lanes", "12", "batch.size", "24",
+                     "batch.micro_tokens", "128", "train.steps", "20", "train.weight_decay", "0.1",
+                     "train.save_every", "10", "train.validate_every", "10", "train.keep_best",
+                     "true", "train.check_every", "5", "train.zero", stage_text),
     };
     ranked_run_well(&run);
 }

@@ -4,7 +4,7 @@
  *
  *     TRY(ranks_find(&place));                                  // which rank am I, of how many
  *     if (wanted > 1 && place.size == 1 && place.launcher == NULL)
- *         return ranks_launch(&status, wanted, argv, 5);          // start them; they come here again
+ *         return ranks_launch(&status, wanted, argv, 5);       // start them; they come here again
  *     TRY(ranks_join(&ranks, &(struct ranks_args){ .place = &place, .dev = dev, ... }));
  *     ... ranks->comm ...
  *     ranks_leave(ranks, rc);

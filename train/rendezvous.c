@@ -21,6 +21,7 @@
 #define GUESTS_EXTRA 32  /* who connected and has not said hello, beyond the ranks */
 #define ATTEMPT_S    5   /* one try to connect */
 #define PAUSE_MS     100 /* between tries */
+#define LAST_WORD_S  2   /* rank 0 gives up first, and says who did not come */
 #define VERSION_MAX  32
 #define TEXT_MAX     256
 #define NAMED_MAX    3   /* things that differ, by name; of the others their number */
@@ -339,7 +340,7 @@ static err_t call_rank0(struct rendezvous *meeting, const struct rendezvous_args
         wire_send(*fd, WIRE_HELLO, &meeting->mine, (int64_t)sizeof meeting->mine, deadline_s);
     if (rc != ERR_OK) RAISE(NOTFOUND, "its port is open, but it went away");
     rc = wire_receive(*fd, WIRE_WELCOME, meeting->hosts, meeting->size * RENDEZVOUS_HOST_MAX,
-                      deadline_s);
+                      deadline_s + LAST_WORD_S);
     if (rc == ERR_IO)
         RAISE(NOTFOUND, "its port is open, but whoever listens there closes the connection");
     return rc;
@@ -421,10 +422,10 @@ done:
     return rc;
 }
 
-static err_t raise_of(int64_t rank)
+static err_t raise_of(int64_t rank, const char *why)
 {
     char text[ERR_TEXT_MAX];
-    snprintf(text, sizeof text, "%s", err_last()->text);
+    snprintf(text, sizeof text, "%s", why);
     RAISE(COMM, "rank %lld: %s", (long long)rank, text);
 }
 
@@ -434,11 +435,11 @@ static err_t gather_as_host(const struct rendezvous *meeting, char *all, int64_t
     for (int64_t i = 1; i < meeting->size; i++)
         if (wire_receive(meeting->fds[i], WIRE_GATHER, all + i * bytes, bytes, deadline_s) !=
             ERR_OK)
-            return raise_of(i);
+            return raise_of(i, err_last()->text);
     for (int64_t i = 1; i < meeting->size; i++)
         if (wire_send(meeting->fds[i], WIRE_GATHER, all, meeting->size * bytes, deadline_s) !=
             ERR_OK)
-            return raise_of(i);
+            return raise_of(i, err_last()->text);
     return ERR_OK;
 }
 
@@ -452,10 +453,17 @@ err_t rendezvous_gather(struct rendezvous *meeting, void *all, const void *mine,
         return gather_as_host(meeting, all, bytes, deadline_s);
     }
     const int fd = meeting->fds[0];
-    if (wire_send(fd, WIRE_GATHER, mine, bytes, deadline_s) != ERR_OK ||
-        wire_receive(fd, WIRE_GATHER, all, meeting->size * bytes, deadline_s) != ERR_OK)
-        return raise_of(0);
-    return ERR_OK;
+    err_t rc = wire_send(fd, WIRE_GATHER, mine, bytes, deadline_s);
+    /* If rank 0 has gone, it has perhaps said why. */
+    if (rc == ERR_OK || rc == ERR_IO)
+        rc = wire_receive(fd, WIRE_GATHER, all, meeting->size * bytes, deadline_s);
+    return rc == ERR_OK ? ERR_OK : raise_of(0, err_last()->text);
+}
+
+void rendezvous_fail(const struct rendezvous *meeting, const char *cause)
+{
+    for (int64_t i = 0; i < meeting->size; i++)
+        if (meeting->fds[i] >= 0) tell_failure(meeting->fds[i], cause);
 }
 
 int64_t rendezvous_rank(const struct rendezvous *meeting) { return meeting->rank; }

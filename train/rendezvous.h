@@ -69,6 +69,10 @@ void rendezvous_close(struct rendezvous *meeting);
 MUST_USE err_t rendezvous_gather(struct rendezvous *meeting, void *all, const void *mine,
                                  int64_t bytes, double timeout_s);
 
+/* Tell those that this rank is connected to that it leaves, and why. Not once a watchdog has the
+ * connections. */
+void rendezvous_fail(const struct rendezvous *meeting, const char *cause);
+
 int64_t rendezvous_rank(const struct rendezvous *meeting);
 int64_t rendezvous_size(const struct rendezvous *meeting);
 /* The name of the machine that a rank runs on. */

@@ -187,6 +187,7 @@ static err_t send_all(int fd, const void *bytes, int64_t count, double deadline_
             continue;
         }
         if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) RAISE(IO, "closed the connection");
         if (n < 0 && errno != EAGAIN) RAISE(COMM, "%s", strerror(errno));
         if (!wait_for(fd, POLLOUT, deadline_s)) RAISE(COMM, "does not take what is sent to it");
     }

@@ -327,13 +327,14 @@ static err_t join_ranks(struct run *r, const struct ranks_place *place)
 {
     struct rendezvous_part parts[RENDEZVOUS_PARTS_MAX] = { { .name = "" } };
     if (place->size == 1) return ERR_OK;
-    return ranks_join(&r->ranks, &(struct ranks_args){ .place = place,
-                                                       .dev = r->dev,
-                                                       .parts = parts,
-                                                       .part_count = list_parts(parts, r),
-                                                       .join_s = cfg_float(r->cfg, "train.join_timeout"),
-                                                       .comm_s = cfg_float(r->cfg, "train.comm_timeout"),
-                                                       .silence_s = cfg_float(r->cfg, "train.silence") });
+    const struct ranks_args args = { .place = place,
+                                     .dev = r->dev,
+                                     .parts = parts,
+                                     .part_count = list_parts(parts, r),
+                                     .join_s = cfg_float(r->cfg, "train.join_timeout"),
+                                     .comm_s = cfg_float(r->cfg, "train.comm_timeout"),
+                                     .silence_s = cfg_float(r->cfg, "train.silence") };
+    return ranks_join(&r->ranks, &args);
 }
 
 /* ---- life cycle ---- */

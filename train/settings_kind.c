@@ -6,10 +6,10 @@
 
 /* Of sections train and model. */
 static const char *const of_start[] = {
-    "model.dir",           "train.out",         "train.threads",      "train.keep_last",
-    "train.keep_best",     "train.log_every",   "train.save_every",   "train.validate_every",
-    "train.activations",   "train.zero",        "train.moments_place", "train.stop_after",
-    "train.check_every",   "train.silence",     "train.join_timeout", "train.comm_timeout",
+    "model.dir",         "train.out",       "train.threads",       "train.keep_last",
+    "train.keep_best",   "train.log_every", "train.save_every",    "train.validate_every",
+    "train.activations", "train.zero",      "train.moments_place", "train.stop_after",
+    "train.check_every", "train.silence",   "train.join_timeout",  "train.comm_timeout",
 };
 
 static bool is_in(const char *key, const char *section)
