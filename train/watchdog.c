@@ -48,6 +48,7 @@ struct watchdog {
     struct rendezvous *meeting;
     int64_t rank, size;
     double beat_s, silence_s, finish_s;
+    double longest_s;   /* silence of a peer that was heard again */
     struct peer *peers; /* the thread's */
     int64_t peer_count;
     int wake_fd;
@@ -150,9 +151,20 @@ static void take_beat(struct peer *peer, int64_t bytes)
     peer->has_beat = true;
 }
 
+/* A rank that comes back late says whether the time allowed is too short for this machine. */
+static void note_heard(struct watchdog *w, struct peer *peer)
+{
+    const double now_s = time_now_s(), silent_s = now_s - peer->heard_s;
+    w->longest_s = fmax(w->longest_s, silent_s);
+    if (silent_s > w->silence_s / 2)
+        LOG_W("ranks", "rank %lld was silent for %.1f s; after %g s it would count as lost",
+              (long long)peer->rank, silent_s, w->silence_s);
+    peer->heard_s = now_s;
+}
+
 static void take_frame(struct watchdog *w, struct peer *peer, const struct wire_frame *frame)
 {
-    peer->heard_s = time_now_s();
+    note_heard(w, peer);
     if (frame->kind == WIRE_BEAT) {
         take_beat(peer, frame->bytes);
     } else if (frame->kind == WIRE_BYE) {
@@ -267,6 +279,8 @@ static void *run(void *arg)
             break;
         }
     }
+    LOG_D("ranks", "watchdog: the longest silence was %.2f s of %g allowed", w->longest_s,
+          w->silence_s);
     free(polls);
     return NULL;
 }
