@@ -14,9 +14,8 @@
  *         return ERR_OK;
  *     }
  *
- * The last-error record is thread-local. It is one of the four pieces of process state this
- * project allows itself; the others are the log sink, the trace file, and the fault plan of test
- * builds.
+ * The last-error record is thread-local. It is one of the few pieces of process state that this
+ * project allows itself; STYLE.md has the list.
  */
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
