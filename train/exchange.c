@@ -44,6 +44,16 @@ static int64_t piece_elements(const struct exchange_args *args, int64_t nodes)
     return min_i64(max_i64(room, PIECE_ALIGN), most);
 }
 
+int64_t exchange_piece_elements(const struct exchange_args *args, int64_t size)
+{
+    return piece_elements(args, count_nodes(NULL, args->lane_count, 0, size).nodes);
+}
+
+int64_t exchange_foreign(int64_t lane_count, int64_t rank, int64_t size)
+{
+    return count_nodes(NULL, lane_count, rank, size).foreign;
+}
+
 int64_t exchange_bytes(const struct exchange_args *args, int64_t rank, int64_t size)
 {
     const struct counts counts = count_nodes(NULL, args->lane_count, rank, size);

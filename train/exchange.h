@@ -77,5 +77,9 @@ MUST_USE err_t exchange_spread(struct exchange *x, const struct tensor *arena);
 
 /* Bytes on the device of what exchange_open allocates. */
 int64_t exchange_bytes(const struct exchange_args *args, int64_t rank, int64_t size);
+/* Elements of an owner's span that go at once. */
+int64_t exchange_piece_elements(const struct exchange_args *args, int64_t size);
+/* Nodes of the tree that other ranks send to `rank`. */
+int64_t exchange_foreign(int64_t lane_count, int64_t rank, int64_t size);
 
 #endif
