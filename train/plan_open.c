@@ -303,7 +303,6 @@ err_t plan_setup_open(struct plan_setup *s, struct cfg *cfg)
     s->plan.settings.ranks = ranks;
     s->plan.settings.zero = (int)cfg_enum(cfg, "train.zero") - 1;
     s->plan.zero_auto = s->plan.settings.zero < 0;
-    if (ranks == 1) s->plan.settings.zero = 0;
     TRY(open_config(s, cfg));
     TRY(open_text(s, cfg));
     TRY(open_card(s, cfg));

@@ -235,9 +235,7 @@ static err_t open_walk(struct walk *w)
     TRY(owner_create(&w->owner, &w->params, &w->layout, a->ranks));
     w->near_first = a->rank - a->rank % a->fabric.ranks_per_node;
     w->near_end = min_i64(w->near_first + a->fabric.ranks_per_node, a->ranks);
-    w->piece_elements = exchange_piece_elements(
-        &(struct exchange_args){ .owner = &w->owner, .lane_count = a->lanes, .dtype = a->grads },
-        a->ranks);
+    w->piece_elements = exchange_piece_elements(&(struct exchange_args){ .owner = &w->owner });
     for (int i = 0; i < SLOTS; i++) w->slot_unit[i] = -1;
     count_nodes(w);
     return ERR_OK;
