@@ -46,16 +46,16 @@ struct rig {
 
 static void rig_open(struct rig *r, struct comm *comm, const struct job *job)
 {
-    const int64_t each = job->lanes / comm_size(comm), first = comm_rank(comm) * each;
+    const struct lanes_node mine = lanes_of_rank(job->lanes, comm_rank(comm), comm_size(comm));
     struct glm_config config = micro_config();
     assert_ok(dev_open(&r->dev, "cpu", 1));
     assert_ok(glm_params_create(&r->params, &config));
     assert_ok(glm_layout_create(&r->layout, &r->params, 1, 0));
     assert_ok(owner_create(&r->owner, &r->params, &r->layout, comm_size(comm)));
-    assert_ok(lanes_init_part(&r->lanes, r->dev, job->lanes, first, first + each,
+    assert_ok(lanes_init_part(&r->lanes, r->dev, job->lanes, mine.begin, mine.end,
                               r->layout.element_count, DTYPE_F32));
     assert_ok(lanes_init(&r->all, r->dev, job->lanes, r->layout.element_count, DTYPE_F32));
-    run_lanes(&r->lanes, job, first, first + each);
+    run_lanes(&r->lanes, job, mine.begin, mine.end);
     run_lanes(&r->all, job, 0, job->lanes);
     assert_int_equal(r->lanes.done, r->lanes.node_count);
 }
@@ -122,6 +122,8 @@ static void test_sums(void **state)
         { 2, { 12, 0, true } },     { 2, { 12, 992, false } },  { 3, { 12, 0, false } },
         { 4, { 12, 4096, false } }, { 4, { 12, 4096, true } },  { 3, { 3, 32 * 100, false } },
         { 2, { 2, 0, false } },     { 4, { 28, 8192, false } }, { 5, { 35, 0, false } },
+        { 5, { 12, 0, false } },    { 4, { 5, 4096, false } },  { 3, { 7, 0, true } },
+        { 2, { 13, 8192, false } },
     };
     for (int i = 0; i < COUNT_OF(cases); i++)
         ranks_run("shm", cases[i].ranks, exchange_body, (void *)&cases[i].job);

@@ -29,11 +29,11 @@ struct errand {
 
 static int64_t passes_of(const struct run *run, const int64_t *micro_count)
 {
-    const int64_t each = run->zero.lane_end - run->zero.lane_first;
     int64_t most = 0;
     for (int64_t r = 0; r < run->zero.size; r++) {
+        const struct lanes_node its = lanes_of_rank(run->batch.lanes, r, run->zero.size);
         int64_t passes = 0;
-        for (int64_t i = 0; i < each; i++) passes += micro_count[r * each + i];
+        for (int64_t lane = its.begin; lane < its.end; lane++) passes += micro_count[lane];
         most = max_i64(most, passes);
     }
     return most;
@@ -118,6 +118,8 @@ static void test_bytes_of_odd_runs(void **state)
 {
     (void)state;
     check_bytes(&(struct job){ "3", "2", 1, { NULL } }, 2);
+    check_bytes(&(struct job){ "1", "7", 2, { NULL } }, 3);
+    check_bytes(&(struct job){ "3", "5", 5, { NULL } }, 4);
     check_bytes(&(struct job){ "3", "2", 2, { NULL } }, 2);
     check_bytes(&(struct job){ "3", "4", 3, { "train.activations", "recompute" } }, 4);
     check_bytes(

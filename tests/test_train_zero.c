@@ -47,7 +47,6 @@ static struct cfg *job_cfg(const struct job *job)
     return cfg;
 }
 
-/* Every rank puts what it owns at its place. */
 /* Every rank puts what it owns of a part of a row's state at its place. */
 static int64_t put_part(char *to, struct run *run, enum optim_part part, int64_t row)
 {
@@ -201,6 +200,22 @@ static void test_one_lane_each(void **state)
     expect_stages((struct job){ "0", "4", 6, { "train.activations", "recompute" } }, 4);
 }
 
+/* Ranks with unequal numbers of lanes: the same bits all the same. */
+static void test_uneven(void **state)
+{
+    (void)state;
+    const struct job packs = {
+        "0",
+        "4",
+        7,
+        { "batch.unit", "tokens", "batch.size", "512", "batch.pack_len", "128",
+          "batch.micro_tokens", "128" },
+    };
+    expect_stages((struct job){ "0", "12", 6, { NULL } }, 5);
+    expect_stages((struct job){ "0", "4", 6, { NULL } }, 3);
+    expect_stages(packs, 3);
+}
+
 static void test_formats(void **state)
 {
     (void)state;
@@ -228,6 +243,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sixteen_runs),
         cmocka_unit_test(test_one_lane_each),
+        cmocka_unit_test(test_uneven),
         cmocka_unit_test(test_formats),
         cmocka_unit_test(test_empty_lanes),
     };

@@ -6,6 +6,7 @@
 #include "train/cost.h"
 
 #include "base/check.h"
+#include "base/num.h"
 
 #include <math.h>
 
@@ -101,7 +102,7 @@ static double recompute_s(const struct glm_config *c, const struct cost_settings
 static double gradients_s(const struct cost_settings *s, const struct cost_work *w,
                           const struct cost_memory *m, const struct rates *r)
 {
-    const double lanes = (double)(s->lanes / s->ranks);
+    const double lanes = (double)div_ceil(s->lanes, s->ranks);
     const double sweeps = 1.0 + 2.0 * w->micro_batches + 3.0 * (lanes - 1.0);
     const double sums = 3.0 * (double)m->foreign * (double)m->summed;
     const double norm = (double)(s->zero == 0 ? m->elements : m->summed);

@@ -35,7 +35,7 @@ struct cost_settings {
     bool update_in_backward; /* each layer's gradient is used up at once: one micro-batch a step */
     bool clip_by_previous;   /* by the norm of the step before; with update_in_backward */
     enum glm_activations activations;
-    int64_t lanes; /* a multiple of ranks */
+    int64_t lanes; /* at least one for each rank */
     int64_t ranks;
     int zero; /* the stage, with several ranks */
 };

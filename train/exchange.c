@@ -19,10 +19,10 @@ static struct counts count_nodes(int64_t *of_rank, int64_t lane_count, int64_t r
 {
     struct lanes_node node[LANES_NODES_MAX];
     struct counts counts = { 0 };
-    const int64_t each = lane_count / size;
-    ASSERT(lane_count % size == 0);
+    ASSERT(lane_count >= size);
     for (int64_t r = 0; r < size; r++) {
-        const int64_t count = lanes_nodes(node, lane_count, r * each, (r + 1) * each);
+        const struct lanes_node its = lanes_of_rank(lane_count, r, size);
+        const int64_t count = lanes_nodes(node, lane_count, its.begin, its.end);
         if (of_rank != NULL) of_rank[r] = count;
         counts.calls = max_i64(counts.calls, count);
         if (r != rank) counts.foreign += count;
@@ -146,6 +146,7 @@ static err_t begin_piece(struct exchange *x, const struct tensor *nodes, int64_t
 struct fold {
     const struct exchange *x;
     const struct exchange_piece *piece;
+    int64_t rank;          /* whose leaves come next */
     int64_t mine, foreign; /* leaves so far */
 };
 
@@ -155,10 +156,10 @@ struct slice {
     bool home;
 };
 
-static void take_leaf(struct fold *f, struct slice *out, int64_t rank)
+static void take_leaf(struct fold *f, struct slice *out)
 {
     const struct exchange *x = f->x;
-    const int64_t bytes = dtype_bytes(x->args.dtype);
+    const int64_t bytes = dtype_bytes(x->args.dtype), rank = f->rank;
     char *data;
     int64_t begin;
     out->home = rank == x->rank && f->mine == 0;
@@ -174,10 +175,11 @@ static void take_leaf(struct fold *f, struct slice *out, int64_t rank)
  * the sum may be kept on either side: on that where the total belongs. */
 static err_t fold_node(struct fold *f, struct slice *out, struct lanes_node node)
 {
-    const int64_t each = f->x->args.lane_count / f->x->size, rank = node.begin / each;
+    const int64_t lane_count = f->x->args.lane_count, size = f->x->size;
     struct slice left, right;
-    if (node.end <= (rank + 1) * each) {
-        take_leaf(f, out, rank);
+    while (lanes_of_rank(lane_count, f->rank, size).end <= node.begin) f->rank++;
+    if (node.end <= lanes_of_rank(lane_count, f->rank, size).end) {
+        take_leaf(f, out);
         return ERR_OK;
     }
     const int64_t cut = lanes_cut(&node);

@@ -34,7 +34,7 @@ struct exchange_args {
     struct comm *comm;
     const struct owner *owner;
     const struct glm_layout *layout; /* of gradients: every unit in its own place */
-    int64_t lane_count;              /* a multiple of the number of ranks */
+    int64_t lane_count;              /* at least as many as ranks */
     dtype_t dtype;                   /* of gradients: f32, f64 */
     int64_t piece_elements;          /* of one owner's span, a multiple of 32; 0: a layer's */
 };

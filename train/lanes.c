@@ -14,6 +14,12 @@ int64_t lanes_cut(const struct lanes_node *node)
     return node->begin + half;
 }
 
+struct lanes_node lanes_of_rank(int64_t lane_count, int64_t rank, int64_t ranks)
+{
+    ASSERT(rank >= 0 && rank < ranks);
+    return (struct lanes_node){ rank * lane_count / ranks, (rank + 1) * lane_count / ranks };
+}
+
 /* Goes down the tree from the left; a stack of right halves, which get smaller by half each. */
 int64_t lanes_nodes(struct lanes_node out[LANES_NODES_MAX], int64_t lane_count, int64_t first,
                     int64_t end)

@@ -31,6 +31,9 @@ struct lanes_node {
     int64_t begin, end;
 };
 
+/* What rank `rank` of `ranks` computes: lanes side by side, at least one where there are as many
+ * lanes as ranks, and none has more than one lane more than another. */
+struct lanes_node lanes_of_rank(int64_t lane_count, int64_t rank, int64_t ranks);
 /* The largest nodes of the tree over `lane_count` lanes inside [first, end), from the left; returns
  * how many. */
 int64_t lanes_nodes(struct lanes_node out[LANES_NODES_MAX], int64_t lane_count, int64_t first,

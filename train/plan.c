@@ -56,7 +56,7 @@ static struct cost_work work_of(const struct plan *p, double parts, double all, 
  * has most is waited for. That samples differ in length is left out. */
 void plan_step(struct plan *p)
 {
-    const int64_t lanes = p->batch.lanes, here = lanes / p->settings.ranks;
+    const int64_t lanes = p->batch.lanes, here = div_ceil(lanes, p->settings.ranks);
     const int64_t all =
         p->batch.unit == BATCH_TOKENS ? div_ceil(p->batch.size, p->batch.pack_len) : p->batch.size;
     const int64_t most = here * (all / lanes) + min_i64(here, all % lanes);

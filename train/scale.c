@@ -213,10 +213,10 @@ static void walk_step(struct walk *w)
 static void count_nodes(struct walk *w)
 {
     const struct scale_args *a = w->args;
-    const int64_t each = a->lanes / a->ranks;
     for (int64_t r = 0; r < a->ranks; r++) {
         struct lanes_node node[LANES_NODES_MAX];
-        const int64_t count = lanes_nodes(node, a->lanes, r * each, (r + 1) * each);
+        const struct lanes_node its = lanes_of_rank(a->lanes, r, a->ranks);
+        const int64_t count = lanes_nodes(node, a->lanes, its.begin, its.end);
         w->calls = max_i64(w->calls, count);
         if (r == a->rank)
             w->nodes = count;
@@ -246,7 +246,7 @@ err_t scale_step(struct scale *out, const struct scale_args *args)
     struct walk w = { .args = args };
     *out = w.out;
     if (args->ranks == 1) return ERR_OK;
-    ASSERT(args->lanes % args->ranks == 0 && args->fabric.ranks_per_node >= 1);
+    ASSERT(args->lanes >= args->ranks && args->fabric.ranks_per_node >= 1);
     const err_t rc = open_walk(&w);
     if (rc == ERR_OK) {
         walk_step(&w);

@@ -3,6 +3,7 @@
 
 #include "base/env.h"
 #include "base/log.h"
+#include "base/num.h"
 #include "base/stop.h"
 #include "train/loop.h"
 #include "train/run.h"
@@ -51,10 +52,17 @@ static void announce_ranks(const struct run *run)
 {
     const struct zero *zero = &run->zero;
     if (zero->comm == NULL) return;
-    LOG_I("train", "ranks: %lld over %s, %lld lanes each, train.zero %d, gradient buffers %lld",
-          (long long)zero->size, comm_kind(zero->comm),
-          (long long)(zero->lane_end - zero->lane_first), zero->stage,
+    LOG_I("train", "ranks: %lld over %s, %lld lanes, train.zero %d, gradient buffers %lld",
+          (long long)zero->size, comm_kind(zero->comm), (long long)zero->lane_count, zero->stage,
           (long long)run->lanes.buffer_count);
+    const int64_t most = div_ceil(zero->lane_count, zero->size);
+    if (zero->lane_count % zero->size != 0)
+        LOG_W("train",
+              "%lld lanes on %lld ranks: some have %lld, some %lld, so about %.0f %% of their time "
+              "goes in waiting; the bits are the same",
+              (long long)zero->lane_count, (long long)zero->size, (long long)most,
+              (long long)most - 1,
+              100.0 - 100.0 * (double)zero->lane_count / (double)(most * zero->size));
 }
 
 static void announce(const struct run *run)

@@ -8,10 +8,10 @@
 
 err_t zero_check_lanes(int64_t lane_count, int64_t ranks)
 {
-    if (lane_count % ranks == 0) return ERR_OK;
+    if (lane_count >= ranks) return ERR_OK;
     RAISE(USAGE,
-          "batch.lanes is %lld and there are %lld ranks, which cannot share them evenly; use a "
-          "number of ranks that divides %lld, or for a new run a batch.lanes that %lld divides",
+          "batch.lanes is %lld and there are %lld ranks: some would have nothing to compute; use "
+          "at most %lld ranks, or for a new run batch.lanes: %lld",
           (long long)lane_count, (long long)ranks, (long long)lane_count, (long long)ranks);
 }
 
@@ -34,8 +34,10 @@ err_t zero_open(struct zero *z, struct comm *comm, int stage, int64_t lane_count
     z->rank = comm_rank(comm);
     z->size = comm_size(comm);
     TRY(zero_check_lanes(lane_count, z->size));
-    z->lane_first = z->rank * (lane_count / z->size);
-    z->lane_end = z->lane_first + lane_count / z->size;
+    const struct lanes_node mine = lanes_of_rank(lane_count, z->rank, z->size);
+    z->lane_count = lane_count;
+    z->lane_first = mine.begin;
+    z->lane_end = mine.end;
     return ERR_OK;
 }
 
@@ -132,16 +134,17 @@ static err_t unit_done(void *context, int64_t unit)
 
 void zero_hooks(struct zero *z, struct glm_grads *grads)
 {
-    if (z->comm == NULL || z->stage < 2 || z->lane_end - z->lane_first > 1) return;
+    /* What one rank sends in its backward pass all must send there. */
+    if (z->comm == NULL || z->stage < 2 || z->lane_count > z->size) return;
     grads->unit_done = unit_done;
     grads->context = z;
 }
 
-/* Passes of the rank with the lanes first .. end-1. */
-static int64_t passes(const int64_t *micro_count, int64_t first, int64_t end)
+static int64_t passes(const struct zero *z, const int64_t *micro_count, int64_t rank)
 {
+    const struct lanes_node its = lanes_of_rank(z->lane_count, rank, z->size);
     int64_t count = 0;
-    for (int64_t lane = first; lane < end; lane++) count += micro_count[lane];
+    for (int64_t lane = its.begin; lane < its.end; lane++) count += micro_count[lane];
     return count;
 }
 
@@ -150,11 +153,9 @@ static int64_t passes(const int64_t *micro_count, int64_t first, int64_t end)
 err_t zero_idle(struct zero *z, const int64_t *micro_count)
 {
     if (z->stage < 3) return ERR_OK;
-    const int64_t each = z->lane_end - z->lane_first;
-    const int64_t mine = passes(micro_count, z->lane_first, z->lane_end);
+    const int64_t mine = passes(z, micro_count, z->rank);
     int64_t most = 0;
-    for (int64_t r = 0; r < z->size; r++)
-        most = max_i64(most, passes(micro_count, r * each, (r + 1) * each));
+    for (int64_t r = 0; r < z->size; r++) most = max_i64(most, passes(z, micro_count, r));
     for (int64_t i = mine; i < most; i++) {
         struct glm_grads hooks = { 0 };
         if (mine == 0 && i == most - 1) zero_hooks(z, &hooks);

@@ -19,8 +19,9 @@
  * has:
  *     0  every rank has everything and updates everything;
  *     1  optimizer state of what a rank owns (owner.h) alone, which it updates and sends to all;
- *     2  a rank of one lane sends each unit's gradients while its backward pass goes on. A rank of
- *        several lanes sends when all are summed, as in stage 1: its own sums come first;
+ *     2  where ranks have one lane each, they send each unit's gradients while the backward pass
+ *        goes on. Ranks of several lanes send when all are summed, as in stage 1: a rank's own sums
+ *        come first;
  *     3  of the layers' weights a rank keeps what it owns; whole layers are fetched, one ahead of
  *        the computation, into two slots. Embedding and final norm (and head) stay whole.
  * Gradients take a whole arena in every stage: a lane adds micro-batch to micro-batch in place, and
@@ -49,7 +50,7 @@ struct zero {
     int stage;
     struct comm *comm; /* NULL: one rank */
     int64_t rank, size;
-    int64_t lane_first, lane_end; /* this rank's */
+    int64_t lane_count, lane_first, lane_end; /* in all; this rank's */
     struct glm *glm;              /* after zero_attach */
     struct lanes *lanes;
     struct owner owner;
@@ -62,7 +63,7 @@ struct zero {
     struct ckpt_ranks ckpt;
 };
 
-/* ERR_USAGE names both numbers where the ranks do not share the lanes evenly. */
+/* ERR_USAGE names both numbers where there are more ranks than lanes. */
 MUST_USE err_t zero_check_lanes(int64_t lane_count, int64_t ranks);
 
 /* What the choice of a stage goes by. */

@@ -71,14 +71,14 @@ static void add_gradients(struct zero_memory *m, const struct sketch *s,
                           const struct zero_need *need, int64_t rank, int64_t size)
 {
     const struct glm_options *options = need->options;
-    const int64_t each = need->lane_count / size;
+    const struct lanes_node lanes = lanes_of_rank(need->lane_count, rank, size);
     const struct exchange_args exchange = {
         .owner = &s->owner,
         .lane_count = need->lane_count,
         .dtype = options->grad_dtype != DTYPE_F32 ? options->grad_dtype
                                                   : dtype_accumulator(options->dtype),
     };
-    m->grad_buffers = lanes_buffers(need->lane_count, rank * each, (rank + 1) * each);
+    m->grad_buffers = lanes_buffers(need->lane_count, lanes.begin, lanes.end);
     m->grad_bytes = m->model.grad_bytes * m->grad_buffers;
     m->summed = summed_elements(&s->owner, rank);
     if (size > 1) {
@@ -123,12 +123,12 @@ err_t zero_widest_rank(int64_t *rank, const struct zero_need *need, const struct
                        int64_t size)
 {
     struct sketch sketch = { .owner = { 0 } };
-    const int64_t each = need->lane_count / size;
     int64_t most_buffers = 0, most_summed = 0;
     const err_t rc = sketch_open(&sketch, need, dev, size);
     *rank = 0;
     for (int64_t r = 0; r < size && rc == ERR_OK; r++) {
-        const int64_t buffers = lanes_buffers(need->lane_count, r * each, (r + 1) * each);
+        const struct lanes_node lanes = lanes_of_rank(need->lane_count, r, size);
+        const int64_t buffers = lanes_buffers(need->lane_count, lanes.begin, lanes.end);
         const int64_t summed = summed_elements(&sketch.owner, r);
         if (buffers < most_buffers || (buffers == most_buffers && summed <= most_summed)) continue;
         most_buffers = buffers;

@@ -36,8 +36,10 @@ for run in "1 0" "2 1" "4 3"; do
     echo "ok: 3 ranks, then $ranks: same bits"
 done
 
-# Ranks and lanes that do not go together.
-expect 2 "batch.lanes is 12 and there are 5 ranks" train alone 7 --resume --ranks 5
+# A number of ranks that does not divide the lanes, in the second half; and more ranks than lanes.
+must "first half" train uneven 3 --batch.lanes=12 --ranks 3
+expect 0 "12 lanes on 5 ranks: some have 3, some 2" train uneven 6 --resume --ranks 5
+[ "$(digest "$scratch/uneven/ckpt/step-00000006")" = "$want" ] || fail "3 ranks, then 5: other bits"
 expect 2 "batch.lanes is 2 and there are 3 ranks" train no 1 --batch.lanes=2 --ranks 3
 expect 2 "--ranks x: expected a number" train no 1 --ranks x
 
