@@ -40,7 +40,7 @@ static err_t check_hosts(const struct ranks *ranks, const char *kind)
     const char *first = rendezvous_host(ranks->meeting, 0);
     for (int64_t i = 1; i < ranks->place.size && strcmp(kind, "shm") == 0; i++)
         if (strcmp(rendezvous_host(ranks->meeting, i), first) != 0)
-            RAISE(COMM,
+            RAISE(USAGE,
                   "communicator shm: rank %lld is on %s and rank 0 on %s; start CPU ranks of "
                   "several machines with mpirun",
                   (long long)i, rendezvous_host(ranks->meeting, i), first);
