@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# One rank and several on the processors of this machine: what `soulchat plan` predicts beside what
+# `soulchat train` takes, and what ranks wait for. To be read by people.
+#
+#     SOULCHAT=build/bin/soulchat tests/bench/scaling.sh [RANKS [ROUNDS]]
+#
+# Every rank has one thread. Runs of both kinds take turns, since other work on the machine changes
+# all times; what counts is the ratio. Processor time, which other work changes less, is compared as
+# well: what ranks do more than one rank. The link's rate is measured first, and given to the plan.
+set -euo pipefail
+soulchat=$(realpath "${SOULCHAT:?path of the soulchat program}")
+ranks=${1:-2} rounds=${2:-5}
+cd "$(dirname "$0")/../.."
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# The sample's tokenizer, and a model of four million parameters.
+cp -r data/sample/model "$scratch/model"
+python3 - "$scratch/model/config.json" <<'PYTHON'
+import json, sys
+config = json.load(open(sys.argv[1]))
+config.update(hidden_size=256, inner_hidden_size=1024, num_layers=4, num_attention_heads=4)
+json.dump(config, open(sys.argv[1], "w"))
+PYTHON
+settings=(--config configs/tiny.yaml --data.dir="$scratch/corpus" --model.dir="$scratch/model"
+  --batch.size=16 --batch.lanes="$ranks" --train.threads=1)
+"$soulchat" prepare "${settings[@]}" > /dev/null 2>&1
+
+sizes=(--bench.hidden=256 --bench.layers=4 --bench.heads=4 --bench.vocab=2000)
+link=$(scripts/launch/node.sh --nproc "$ranks" -- "$soulchat" bench comm --json \
+  --train.threads=1 --bench.steps=15 "${sizes[@]}" | sed 's/.*"gb_per_s":\([0-9.]*\).*/\1/')
+
+train() { # RANKS OUT: appends seconds of steps, but for the first, and of processors
+  local TIMEFORMAT='%U %S'
+  rm -rf "$scratch/run"
+  { time "$soulchat" train "${settings[@]}" --train.out="$scratch/run" --train.steps=5 --train.warmup_steps=1 \
+    --train.validate_every=0 --train.save_every=0 --ranks "$1" "${@:3}" \
+    > "$scratch/log" 2>&1; } 2>> "$2.cpu" || { cat "$scratch/log" >&2; exit 1; }
+  grep -o '"seconds":[0-9.]*' "$scratch/run/metrics.jsonl" | cut -d: -f2 | tail -n +2 >> "$2"
+}
+for ((i = 0; i < rounds; i++)); do
+  train 1 "$scratch/one"
+  train "$ranks" "$scratch/many" --train.zero=1
+  train "$ranks" "$scratch/many2" --train.zero=2
+done
+plan() { # RANKS STAGE
+  "$soulchat" plan --json "${settings[@]}" --plan.card=cpu --plan.ranks="$1" --train.zero="$2" \
+    --plan.intra="$link" --plan.message_us=20
+}
+plan 1 0 > "$scratch/one.json"
+plan "$ranks" 1 > "$scratch/many.json"
+plan "$ranks" 2 > "$scratch/many2.json"
+
+python3 - "$scratch" "$ranks" "$link" <<'PYTHON'
+import json, statistics, sys
+folder, ranks, link = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+numbers = lambda name: [sum(map(float, line.split())) for line in open(f"{folder}/{name}")]
+one = numbers("one")
+base = json.load(open(f"{folder}/one.json"))
+print(f"link {link:.2f} GB/s; one rank: step {statistics.median(one):.3f} s measured, "
+      f"{base['time']['step_s']:.3f} s predicted")
+for name, stage in ("many", 1), ("many2", 2):
+    many = numbers(name)
+    # the same samples in the same step: ratios step by step
+    ratios = [a / b for a, b in zip(one, many)]
+    plan = json.load(open(f"{folder}/{name}.json"))
+    speedup = base["time"]["step_s"] / plan["time"]["step_s"]
+    measured = statistics.median(ratios)
+    cpu = statistics.median(b / a for a, b in zip(numbers("one.cpu"), numbers(name + ".cpu")))
+    print(f"{ranks} ranks, train.zero {stage}: {measured:.2f} times as fast measured "
+          f"({min(ratios):.2f} to {max(ratios):.2f}), {speedup:.2f} predicted; "
+          f"{cpu:.2f} times the processor time; "
+          f"sent {plan['ranks']['sent_bytes'] / 1e6:.1f} MB a rank and step; "
+          f"waiting {plan['ranks']['exposed_s']:.3f} of {plan['time']['step_s']:.3f} s predicted")
+PYTHON
