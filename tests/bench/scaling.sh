@@ -2,7 +2,7 @@
 # One rank and several on the processors of this machine: what `soulchat plan` predicts beside what
 # `soulchat train` takes, and what ranks wait for. To be read by people.
 #
-#     SOULCHAT=build/bin/soulchat tests/bench/scaling.sh [RANKS [ROUNDS]]
+#     SOULCHAT=build/bin/soulchat tests/bench/scaling.sh [RANKS [ROUNDS]]      RANKS a power of two
 #
 # Every rank has one thread. Runs of both kinds take turns, since other work on the machine changes
 # all times; what counts is the ratio. Processor time, which other work changes less, is compared as
@@ -43,33 +43,28 @@ for ((i = 0; i < rounds; i++)); do
   train "$ranks" "$scratch/many" --train.zero=1
   train "$ranks" "$scratch/many2" --train.zero=2
 done
-plan() { # RANKS STAGE
-  "$soulchat" plan --json "${settings[@]}" --plan.card=cpu --plan.ranks="$1" --train.zero="$2" \
+plan() { # STAGE; one call, one measurement of the processor
+  "$soulchat" plan --scaling --json "${settings[@]}" --plan.card=cpu --train.zero="$1" \
     --plan.intra="$link" --plan.message_us=20
 }
-plan 1 0 > "$scratch/one.json"
-plan "$ranks" 1 > "$scratch/many.json"
-plan "$ranks" 2 > "$scratch/many2.json"
+plan 1 > "$scratch/many.json"
+plan 2 > "$scratch/many2.json"
 
 python3 - "$scratch" "$ranks" "$link" <<'PYTHON'
 import json, statistics, sys
 folder, ranks, link = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 numbers = lambda name: [sum(map(float, line.split())) for line in open(f"{folder}/{name}")]
 one = numbers("one")
-base = json.load(open(f"{folder}/one.json"))
+rows = lambda name: {row["ranks"]: row for row in json.load(open(f"{folder}/{name}.json"))["fixed"]}
 print(f"link {link:.2f} GB/s; one rank: step {statistics.median(one):.3f} s measured, "
-      f"{base['time']['step_s']:.3f} s predicted")
+      f"{rows('many')[1]['step_s']:.3f} s predicted")
 for name, stage in ("many", 1), ("many2", 2):
-    many = numbers(name)
+    plan = rows(name)[ranks]
     # the same samples in the same step: ratios step by step
-    ratios = [a / b for a, b in zip(one, many)]
-    plan = json.load(open(f"{folder}/{name}.json"))
-    speedup = base["time"]["step_s"] / plan["time"]["step_s"]
-    measured = statistics.median(ratios)
+    ratios = [a / b for a, b in zip(one, numbers(name))]
     cpu = statistics.median(b / a for a, b in zip(numbers("one.cpu"), numbers(name + ".cpu")))
-    print(f"{ranks} ranks, train.zero {stage}: {measured:.2f} times as fast measured "
-          f"({min(ratios):.2f} to {max(ratios):.2f}), {speedup:.2f} predicted; "
-          f"{cpu:.2f} times the processor time; "
-          f"sent {plan['ranks']['sent_bytes'] / 1e6:.1f} MB a rank and step; "
-          f"waiting {plan['ranks']['exposed_s']:.3f} of {plan['time']['step_s']:.3f} s predicted")
+    print(f"{ranks} ranks, train.zero {stage}: {statistics.median(ratios):.2f} times as fast measured "
+          f"({min(ratios):.2f} to {max(ratios):.2f}), {ranks * plan['efficiency']:.2f} predicted; "
+          f"{cpu:.2f} times the processor time; sent {plan['sent_bytes'] / 1e6:.1f} MB a rank and "
+          f"step; waiting {plan['exposed_s']:.3f} of {plan['step_s']:.3f} s predicted")
 PYTHON
