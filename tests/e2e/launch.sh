@@ -35,6 +35,24 @@ must "node.sh, two machines" scripts/launch/node.sh --nproc 1 --nodes 2 --node-r
 wait $! || { cat "$scratch/second.log" >&2; fail "node.sh: the second machine"; }
 same nodes "ranks: 2 over shm"
 
+# What ranks exchange, timed alone: every part ran, on both ranks.
+scripts/launch/node.sh --nproc 2 --master 127.0.0.1:$((port + 4)) -- "$soulchat" bench comm --json \
+    --bench.hidden=32 --bench.layers=3 --bench.heads=4 --bench.vocab=640 --bench.steps=2 \
+    --train.threads=1 >"$scratch/comm.json" 2>"$scratch/log" || { cat "$scratch/log"; fail "bench comm"; }
+grep -qE '"ranks":2,"kind":"shm".*"tree":0\.[0-9]+,"ring":0\.[0-9]+' "$scratch/comm.json" ||
+    fail "bench comm: $(cat "$scratch/comm.json")"
+echo "ok: bench comm"
+
+# Each rank writes its own timeline, with the exchanges beside the computation.
+must "traces" env SOULCHAT_TRACE="$scratch/step.json" "$soulchat" $(args traced) --ranks 2
+same traced "ranks: 2 over shm"
+for rank in 0 1; do
+    grep -q '"args":{"name":"exchanges"}' "$scratch/step.json.rank$rank" || fail "trace $rank: no track"
+    grep -q '"name":"alltoallv".*"tid":2}' "$scratch/step.json.rank$rank" || fail "trace $rank: empty"
+    if command -v python3 >/dev/null; then python3 -m json.tool "$scratch/step.json.rank$rank" >/dev/null; fi
+done
+echo "ok: a trace of each rank"
+
 # A failing rank is named, and its status is the script's.
 status=0
 scripts/launch/node.sh --nproc 2 --master 127.0.0.1:$((port + 2)) -- \
