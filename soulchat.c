@@ -7,6 +7,7 @@
 #include "base/cli.h"
 #include "base/env.h"
 #include "base/fault.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/stop.h"
 #include "base/trace.h"
@@ -55,6 +56,18 @@ static void print_usage(FILE *out)
                  "A first run in two commands: see README.md, or README.zh.md in Chinese.\n");
 }
 
+/* Ranks that a launcher started write a file each; contradictions are the command's to tell. */
+static err_t open_trace(void)
+{
+    struct ranks_place place;
+    char path[FILE_PATH_MAX];
+    const char *wanted = env_get("SOULCHAT_TRACE");
+    if (wanted == NULL || ranks_find(&place) != ERR_OK || place.size == 1)
+        return trace_open(wanted);
+    snprintf(path, sizeof path, "%s.rank%lld", wanted, (long long)place.rank);
+    return trace_open(path);
+}
+
 static err_t run_command(int argc, char **argv)
 {
     const struct cfg_table tables[] = { data_settings,  batch_settings, model_settings,
@@ -65,7 +78,7 @@ static err_t run_command(int argc, char **argv)
         TRY(env_check());
         TRY(log_init(env_get("SOULCHAT_LOG")));
         TRY(fault_init(env_get("SOULCHAT_FAULT")));
-        TRY(trace_open(env_get("SOULCHAT_TRACE")));
+        TRY(open_trace());
         TRY(cfg_create(&cfg, tables, COUNT_OF(tables)));
         const err_t rc = commands[i].run(cfg, argc - 1, argv + 1);
         cfg_close(cfg);

@@ -11,7 +11,6 @@
 /* stdio locks the stream for each fprintf, so the lines of several threads do not mix. */
 static struct {
     FILE *file; /* NULL = off */
-    double time_zero_s;
 } trace;
 
 err_t trace_open(const char *path)
@@ -22,7 +21,6 @@ err_t trace_open(const char *path)
     if (file == NULL) RAISE(IO, "open %s: %s", path, strerror(errno));
     fputs("[\n", file);
     trace.file = file;
-    trace.time_zero_s = time_now_s();
     return ERR_OK;
 }
 
@@ -30,8 +28,10 @@ void trace_close(void)
 {
     if (trace.file == NULL) return;
     /* An event without a comma ends the list; it also names the process in the viewer. */
-    fprintf(trace.file, "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,\"args\":"
-            "{\"name\":\"soulchat\"}}\n]\n", (int)getpid());
+    fprintf(trace.file,
+            "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,\"args\":"
+            "{\"name\":\"soulchat\"}}\n]\n",
+            (int)getpid());
     const int failed = ferror(trace.file);
     if (fclose(trace.file) != 0 || failed) LOG_W("trace", "the trace file is not complete");
     trace.file = NULL;
@@ -43,7 +43,7 @@ static void write_span(long tid, const char *name, double begin_s, double end_s)
 {
     fprintf(trace.file,
             "{\"name\":\"%s\",\"ph\":\"X\",\"ts\":%.3f,\"dur\":%.3f,\"pid\":%d,\"tid\":%ld},\n",
-            name, (begin_s - trace.time_zero_s) * 1e6, (end_s - begin_s) * 1e6, (int)getpid(), tid);
+            name, begin_s * 1e6, (end_s - begin_s) * 1e6, (int)getpid(), tid);
 }
 
 struct trace_span trace_begin(const char *name)

@@ -34,7 +34,8 @@ void trace_end(struct trace_span *span);
 bool trace_is_on(void);
 
 /* Spans of what is no thread of this program, such as the queues of a GPU: `track` is a small
- * positive number, shown under the name given once. Times as time_now_s() counts them. */
+ * positive number, shown under the name given once. Times as time_now_s() counts them, which is
+ * the same for all processes of a machine: the events of several files fit together. */
 void trace_name_track(int track, const char *name);
 void trace_write(int track, const char *name, double begin_s, double end_s);
 

@@ -2,7 +2,8 @@
 # Installs what building and testing needs, on Debian 12 or later and Ubuntu 22.04 or later.
 # Only what is missing is installed; with nothing missing no rights are needed. Needs apt-get, and
 # root or sudo.
-#     scripts/deps.sh [--slim]      --slim: what `cmake --preset slim` needs, no more
+#     scripts/deps.sh [--slim|--mpi]      --slim: what `cmake --preset slim` needs, no more
+#                                         --mpi: Open MPI as well, for CPU ranks on several machines
 set -euo pipefail
 
 packages=(
@@ -12,14 +13,15 @@ packages=(
 )
 case ${1:-} in
   --slim) ;;
-  '') packages+=(
+  '' | --mpi) packages+=(
     libdnnl-dev             # matrix products on the CPU
     libsentencepiece-dev    # tokenizer
     libhdf5-dev libzstd-dev # token shards
     zlib1g-dev              # corpora packed with gzip
   ) ;;
-  *) echo "usage: scripts/deps.sh [--slim]" >&2; exit 2 ;;
+  *) echo "usage: scripts/deps.sh [--slim|--mpi]" >&2; exit 2 ;;
 esac
+if [[ ${1:-} == --mpi ]]; then packages+=(openmpi-bin libopenmpi-dev); fi
 
 if ! command -v dpkg-query > /dev/null; then
   echo "deps.sh: no dpkg here; install the likes of: ${packages[*]}" >&2

@@ -2,7 +2,7 @@
 if(NOT SOULCHAT_WITH_HDF5 OR NOT SOULCHAT_WITH_SENTENCEPIECE)
   return()
 endif()
-foreach(name resume ranks threads errors memory emu generate guard signals kill)
+foreach(name resume ranks launch threads errors memory emu generate guard signals kill)
   add_test(NAME e2e_${name}
            COMMAND bash ${CMAKE_SOURCE_DIR}/tests/e2e/${name}.sh
            WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

@@ -28,7 +28,8 @@ struct cost_settings plan_full(void)
                                    .grad_dtype = DTYPE_F32,
                                    .master = true,
                                    .activations = GLM_KEEP_ALL,
-                                   .lanes = 1 };
+                                   .lanes = 1,
+                                   .ranks = 1 };
 }
 
 struct plan plan_make(struct plan_dev *device, const char *card)

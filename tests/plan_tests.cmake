@@ -8,6 +8,8 @@ endforeach()
 if(NOT TARGET test_train_plan_open) # it needs shards, and so does what follows
   return()
 endif()
+target_link_libraries(test_train_scale PRIVATE soulchat_plan_fixture soulchat_train_fixture
+                                               soulchat_ranks_fixture)
 target_link_libraries(test_train_plan_open PRIVATE soulchat_train_fixture PkgConfig::jansson)
 
 add_test(NAME e2e_plan COMMAND bash ${CMAKE_SOURCE_DIR}/tests/e2e/plan.sh

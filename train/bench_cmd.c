@@ -1,8 +1,9 @@
-/* soulchat bench: the speed of training steps, beside the ceiling measured in the same run; and of
- * a preparation, beside the bare tokenizer. */
+/* soulchat bench: the speed of training steps, beside the ceiling measured in the same run; of what
+ * ranks exchange; and of a preparation, beside the bare tokenizer. */
 #include "train/commands.h"
 
 #include "data/prepare_bench.h"
+#include "train/bench_comm.h"
 #include "train/bench_step.h"
 
 #include <stdio.h>
@@ -17,14 +18,16 @@ static const struct cli_option options[] = {
 static const struct cli_spec spec = {
     .command = "bench",
     .purpose = "Measure training steps (forward, backward, norm, AdamW) of a random model; write "
-               "the micro-batches that they work on; or measure the parts of a preparation.",
+               "the micro-batches that they work on; measure the exchanges of such a step between "
+               "ranks; or the parts of a preparation.",
     .example =
         "soulchat bench step\n"
         "soulchat bench step --device cpu --bench.hidden=1024 --train.threads=2 --json\n"
+        "scripts/launch/node.sh --nproc 2 -- soulchat bench comm\n"
         "soulchat bench packs packs.safetensors --bench.corpus=runs/corpus --bench.steps=4\n"
         "soulchat bench prepare --data.source=smile.jsonl --data.tokenizer=models/chatglm-6b "
         "--data.dir=runs/corpus",
-    .positional = "step | packs FILE | prepare",
+    .positional = "step | comm | packs FILE | prepare",
     .positional_max = 2,
     .options = options,
     .sections = "bench|batch|train|data",
@@ -115,6 +118,53 @@ static err_t run_bench_packs(const struct cfg *cfg, const char *path)
     return rc;
 }
 
+/* ---- exchanges between ranks ---- */
+
+static void print_comm_table(const struct bench_comm *b, const struct bench_comm_result *r)
+{
+    static const char *const says[BENCH_COMM_PARTS] = {
+        [BENCH_COMM_MOVE] = "gradients to their owners, not added up",
+        [BENCH_COMM_TREE] = "and added up there in lanes' order, as in training",
+        [BENCH_COMM_RING] = "a ring's reduce-scatter of the same bytes, in place",
+        [BENCH_COMM_GATHER] = "owners' spans to everyone",
+        [BENCH_COMM_ADD] = "one arena added to another: a lane more on a rank",
+    };
+    printf("ranks        %lld over %s; %.1f MB of gradients, of which each sends %.1f MB\n",
+           (long long)comm_size(b->ranks->comm), comm_kind(b->ranks->comm),
+           (double)r->elements * 4 / 1e6, (double)r->sent_bytes / 1e6);
+    for (int i = 0; i < BENCH_COMM_PARTS; i++)
+        printf("%-12s %.5f s   %s\n", bench_comm_part_name((enum bench_comm_part)i), r->seconds[i],
+               says[i]);
+    printf("ratios       tree / ring %.3f, tree / move %.3f (medians of %lld rounds in turns)\n",
+           r->tree_over_ring, r->tree_over_move, (long long)b->rounds);
+    printf("link         %.2f GB/s of each rank each way: plan.intra or plan.inter\n",
+           r->bytes_per_s / 1e9);
+}
+
+static void print_comm_json(const struct bench_comm *b, const struct bench_comm_result *r)
+{
+    printf("{\"ranks\":%lld,\"kind\":\"%s\",\"elements\":%lld,\"sent_bytes\":%lld,\"seconds\":{",
+           (long long)comm_size(b->ranks->comm), comm_kind(b->ranks->comm), (long long)r->elements,
+           (long long)r->sent_bytes);
+    for (int i = 0; i < BENCH_COMM_PARTS; i++)
+        printf("%s\"%s\":%.6f", i == 0 ? "" : ",", bench_comm_part_name((enum bench_comm_part)i),
+               r->seconds[i]);
+    printf("},\"tree_over_ring\":%.4f,\"tree_over_move\":%.4f,\"gb_per_s\":%.4f}\n",
+           r->tree_over_ring, r->tree_over_move, r->bytes_per_s / 1e9);
+}
+
+/* Every rank measures, the first one speaks. */
+static err_t run_bench_comm(const struct cfg *cfg, bool as_json)
+{
+    struct bench_comm bench;
+    struct bench_comm_result result;
+    err_t rc = bench_comm_open(&bench, cfg);
+    if (rc == ERR_OK) rc = bench_comm_measure(&bench, &result);
+    if (rc == ERR_OK && comm_rank(bench.ranks->comm) == 0)
+        (as_json ? print_comm_json : print_comm_table)(&bench, &result);
+    return bench_comm_close(&bench, rc);
+}
+
 /* ---- preparation ---- */
 
 /* What `part` takes of `whole`, by the clock and by the processors. */
@@ -179,10 +229,14 @@ err_t cmd_bench(struct cfg *cfg, int argc, char **argv)
     if (device != NULL) TRY(cfg_set(cfg, "train.device", device, "--device"));
     if (strcmp(what, "step") == 0 && args.positional_count == 1)
         return run_bench_step(cfg, cli_option(&args, &spec, "json") != NULL);
+    if (strcmp(what, "comm") == 0 && args.positional_count == 1)
+        return run_bench_comm(cfg, cli_option(&args, &spec, "json") != NULL);
     if (strcmp(what, "packs") == 0 && args.positional_count == 2)
         return run_bench_packs(cfg, args.positional[1]);
     if (strcmp(what, "prepare") == 0 && args.positional_count == 1)
         return run_bench_prepare(cfg, cli_option(&args, &spec, "json") != NULL);
-    RAISE(USAGE, "bench measures \"step\" or \"prepare\", or writes \"packs FILE\"; found \"%s\"",
-          what);
+    RAISE(
+        USAGE,
+        "bench measures \"step\", \"comm\" or \"prepare\", or writes \"packs FILE\"; found \"%s\"",
+        what);
 }

@@ -43,7 +43,7 @@ static err_t sizes_from_cfg(struct glm_config *config, const struct cfg *cfg)
     return ERR_OK;
 }
 
-static err_t make_config(struct glm_config *config, const struct cfg *cfg)
+err_t bench_config_from_cfg(struct glm_config *config, const struct cfg *cfg)
 {
     const char *folder = cfg_str(cfg, "bench.model");
     if (folder[0] == '\0') return sizes_from_cfg(config, cfg);
@@ -105,7 +105,7 @@ err_t bench_step_open(struct bench_step *b, const struct cfg *cfg)
     TRY(formats_from_cfg(&formats, cfg));
     if (formats.grad_keep != GLM_GRADS_ALL)
         RAISE(USAGE, "bench measures whole steps: set train.update: step");
-    TRY(make_config(&config, cfg));
+    TRY(bench_config_from_cfg(&config, cfg));
     TRY(open_packs(&b->packs, cfg, config.vocab_size));
     const struct bench_bounds bounds = bench_packs_bounds(&b->packs);
     TRY(open_host_memory(b, bounds.targets));

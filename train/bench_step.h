@@ -47,6 +47,8 @@ MUST_USE err_t bench_step_open(struct bench_step *b, const struct cfg *cfg);
 void bench_step_close(struct bench_step *b); /* safe after a failed open */
 MUST_USE err_t bench_step_measure(struct bench_step *b, struct bench_result *out);
 
+/* The sizes of section `bench`, or of the folder bench.model. */
+MUST_USE err_t bench_config_from_cfg(struct glm_config *config, const struct cfg *cfg);
 /* Random weights, and their master where there is one, quickly: blocks of random numbers over and
  * over, which is good enough for time and not for training. */
 MUST_USE err_t bench_init_weights(struct glm *glm, struct optim *optim);

@@ -28,19 +28,21 @@ static const struct {
     int capability, multiprocessors;
     double gemm_bf16, gemm_f32, attn_fwd, attn_bwd; /* TFLOP/s */
     double copy_tb, pcie_gb;                        /* per second */
+    const char *link;                               /* of forms without a bridge, but for SXM */
 } cards[] = {
-    { "h200", "NVIDIA H200", 149.0, 90, 132, 790, 50, 620, 480, 4.3, 50 },
-    { "h100", "NVIDIA H100", 84.9, 90, 132, 740, 50, 580, 450, 3.0, 50 },
-    { "h800", "NVIDIA H800", 84.9, 90, 132, 740, 50, 580, 450, 3.0, 50 },
-    { "h20", "NVIDIA H20", 102.0, 90, 78, 125, 35, 95, 75, 3.6, 50 },
-    { "a100-80gb", "NVIDIA A100-SXM4-80GB", 84.9, 80, 108, 255, 15, 190, 150, 1.8, 24 },
-    { "a800-80gb", "NVIDIA A800-SXM4-80GB", 84.9, 80, 108, 255, 15, 190, 150, 1.8, 24 },
-    { "a100-40gb", "NVIDIA A100-SXM4-40GB", 42.2, 80, 108, 255, 15, 190, 150, 1.4, 24 },
-    { "l40s", "NVIDIA L40S", 47.69, 89, 142, 240, 60, 170, 130, 0.77, 24 },
-    { "a6000", "NVIDIA RTX A6000", 50.9, 86, 84, 115, 25, 85, 65, 0.69, 24 },
-    { "rtx5090", "NVIDIA GeForce RTX 5090", 33.6, 120, 170, 190, 70, 140, 110, 1.6, 50 },
-    { "rtx4090", "NVIDIA GeForce RTX 4090", 25.38, 89, 128, 150, 60, 110, 85, 0.9, 24 },
-    { "rtx3090", "NVIDIA GeForce RTX 3090", 25.23, 86, 82, 62, 25, 46, 36, 0.84, 24 },
+    { "h200", "NVIDIA H200", 149.0, 90, 132, 790, 50, 620, 480, 4.3, 50, "nvlink4" },
+    { "h100", "NVIDIA H100", 84.9, 90, 132, 740, 50, 580, 450, 3.0, 50, "nvlink4" },
+    { "h800", "NVIDIA H800", 84.9, 90, 132, 740, 50, 580, 450, 3.0, 50, "nvlink-h800" },
+    { "h20", "NVIDIA H20", 102.0, 90, 78, 125, 35, 95, 75, 3.6, 50, "nvlink4" },
+    { "a100-80gb", "NVIDIA A100-SXM4-80GB", 84.9, 80, 108, 255, 15, 190, 150, 1.8, 24, "nvlink3" },
+    { "a800-80gb", "NVIDIA A800-SXM4-80GB", 84.9, 80, 108, 255, 15, 190, 150, 1.8, 24,
+      "nvlink-a800" },
+    { "a100-40gb", "NVIDIA A100-SXM4-40GB", 42.2, 80, 108, 255, 15, 190, 150, 1.4, 24, "nvlink3" },
+    { "l40s", "NVIDIA L40S", 47.69, 89, 142, 240, 60, 170, 130, 0.77, 24, "pcie4" },
+    { "a6000", "NVIDIA RTX A6000", 50.9, 86, 84, 115, 25, 85, 65, 0.69, 24, "pcie4" },
+    { "rtx5090", "NVIDIA GeForce RTX 5090", 33.6, 120, 170, 190, 70, 140, 110, 1.6, 50, "pcie5" },
+    { "rtx4090", "NVIDIA GeForce RTX 4090", 25.38, 89, 128, 150, 60, 110, 85, 0.9, 24, "pcie4" },
+    { "rtx3090", "NVIDIA GeForce RTX 3090", 25.23, 86, 82, 62, 25, 46, 36, 0.84, 24, "pcie4" },
 };
 
 int64_t card_count(void) { return COUNT_OF(cards); }
@@ -52,6 +54,7 @@ void card_at(struct card *out, int64_t index)
         .memory_bytes = llround(cards[index].memory_gb * 1e9),
         .capability = cards[index].capability,
         .multiprocessors = cards[index].multiprocessors,
+        .link = cards[index].link,
         .rates = { .gemm_bf16 = cards[index].gemm_bf16 * 1e12,
                    .gemm_f32 = cards[index].gemm_f32 * 1e12,
                    .gemm_share = GEMM_SHARE,

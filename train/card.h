@@ -34,6 +34,7 @@ struct card {
     char gpu[CARD_NAME_MAX];  /* as the driver calls it, which may say more: "NVIDIA L40S" */
     int64_t memory_bytes;
     int capability;      /* 89 for compute capability 8.9; 0: the processor */
+    const char *link;    /* between cards of a machine: a name of fabric.h; NULL: memory */
     int multiprocessors; /* some scratch is per multiprocessor; 0: the processor */
     struct card_rates rates;
     bool measured; /* the rates, in part at least; otherwise assumed */

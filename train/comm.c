@@ -189,7 +189,9 @@ static err_t start(struct comm *comm, struct comm_request **out, struct comm_req
 {
     for (int64_t i = 0; i < comm->size; i++) {
         ASSERT(request->send[i].bytes >= 0 && request->recv[i].bytes >= 0);
-        if (i != comm->rank) comm->stats.sent_bytes += request->send[i].bytes;
+        if (i == comm->rank) continue;
+        comm->stats.sent_bytes += request->send[i].bytes;
+        comm->stats.received_bytes += request->recv[i].bytes;
     }
     ASSERT(request->send[comm->rank].bytes == request->recv[comm->rank].bytes);
     *out = NULL;

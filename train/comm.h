@@ -137,9 +137,10 @@ MUST_USE err_t comm_check(struct comm *comm);
 void comm_abort(struct comm *comm, const char *cause);
 
 struct comm_stats {
-    int64_t collectives; /* begun */
-    int64_t sent_bytes;  /* to other ranks */
-    double wait_s;       /* of the host, inside comm_end */
+    int64_t collectives;    /* begun */
+    int64_t sent_bytes;     /* to other ranks */
+    int64_t received_bytes; /* from them */
+    double wait_s;          /* of the host, inside comm_end */
 };
 struct comm_stats comm_stats(const struct comm *comm);
 

@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/num.h"
 #include "base/progress.h"
+#include "base/trace.h"
 #include "train/comm_ring.h"
 
 #include <math.h>
@@ -22,6 +23,7 @@
 
 #define CHUNK_BYTES (INT64_C(256) << 10) /* the peer may start on so much */
 #define NAP_S       0.2                  /* between looks at the deadline */
+#define TRACK_LINK  2                    /* of a trace: exchanges, one after the other */
 
 struct header {
     int64_t kind, seq, bytes;
@@ -45,6 +47,8 @@ struct shm {
     struct stream *sending, *receiving; /* [size], the thread's */
     int64_t own_seq;                    /* the thread's: own pieces copied so far */
     int64_t left[COMM_REQUESTS_MAX];    /* pieces to go; set before the request is published */
+    double begun_s[COMM_REQUESTS_MAX];  /* likewise */
+    double link_s;                      /* the thread's: the last exchange was done */
 
     _Atomic int64_t published; /* exchanges begun */
     _Atomic int64_t moved;     /* pieces of data so far, for the deadline */
@@ -62,11 +66,22 @@ static struct comm_request *request_at(struct shm *shm, int64_t seq)
     return &shm->comm->slots[seq % COMM_REQUESTS_MAX];
 }
 
+/* An exchange takes the links from its begin, or from where the one before it left them. */
+static void trace_exchange(struct shm *shm, int64_t slot)
+{
+    if (!trace_is_on()) return;
+    const double now_s = time_now_s();
+    trace_write(TRACK_LINK, comm_exchange_name(shm->comm->slots[slot].exchange.kind),
+                fmax(shm->begun_s[slot], shm->link_s), now_s);
+    shm->link_s = now_s;
+}
+
 static void piece_done(struct shm *shm, int64_t seq)
 {
     const int64_t slot = seq % COMM_REQUESTS_MAX;
     atomic_fetch_add(&shm->moved, 1);
     if (--shm->left[slot] > 0) return;
+    trace_exchange(shm, slot);
     pthread_mutex_lock(&shm->lock);
     shm->done[slot] = true;
     pthread_cond_broadcast(&shm->changed);
@@ -230,6 +245,7 @@ static err_t shm_begin(struct comm *comm, struct comm_request *request)
     shm->done[slot] = false;
     pthread_mutex_unlock(&shm->lock);
     shm->left[slot] = 2 * comm->size - 1;
+    shm->begun_s[slot] = time_now_s();
     atomic_store(&shm->published, request->seq + 1);
     bell_ring(&shm->map, comm->rank);
     return ERR_OK;
@@ -349,6 +365,7 @@ static err_t open_parts(struct shm *shm, const char *path)
     shm->receiving = calloc((size_t)shm->comm->size, sizeof *shm->receiving);
     if (shm->sending == NULL || shm->receiving == NULL)
         RAISE(NOMEM, "communicator shm: tables for %lld ranks", (long long)shm->comm->size);
+    trace_name_track(TRACK_LINK, "exchanges");
     TRY(comm_thread_start(&shm->thread, run, shm, "communicator shm"));
     shm->running = true;
     return ERR_OK;

@@ -6,6 +6,7 @@
 #include "train/cost.h"
 
 #include "base/check.h"
+#include "base/num.h"
 
 #include <math.h>
 
@@ -96,12 +97,16 @@ static double recompute_s(const struct glm_config *c, const struct cost_settings
            L * traffic_s(&traffic_forward, c, w->rows_padded, r);
 }
 
-/* Zeroed once; read and written by each micro-batch; lanes folded two by two; read for the norm. */
+/* Zeroed once; read and written by each micro-batch; lanes folded two by two. Of what is summed
+ * here, those of other ranks are added; and it is read for the norm. */
 static double gradients_s(const struct cost_settings *s, const struct cost_work *w,
                           const struct cost_memory *m, const struct rates *r)
 {
-    const double sweeps = 2.0 + 2.0 * w->micro_batches + 3.0 * (double)(s->lanes - 1);
-    return sweeps * (double)m->elements * r->g / r->copy;
+    const double lanes = (double)div_ceil(s->lanes, s->ranks);
+    const double sweeps = 1.0 + 2.0 * w->micro_batches + 3.0 * (lanes - 1.0);
+    const double sums = 3.0 * (double)m->foreign * (double)m->summed;
+    const double norm = (double)(s->zero == 0 ? m->elements : m->summed);
+    return (sweeps * (double)m->elements + sums + norm) * r->g / r->copy;
 }
 
 /* Bytes that AdamW reads and writes per parameter: ops_optim.h counts the same. */
@@ -109,7 +114,7 @@ static double optimizer_bytes(const struct cost_settings *s, const struct cost_m
                               const struct rates *r)
 {
     const double weight = s->master ? r->b : 2.0 * r->b; /* written only, or read too */
-    return weight + r->g + 2.0 * (double)m->state_bytes / (double)m->parameters;
+    return weight + r->g + 2.0 * (double)m->state_bytes / (double)m->owned;
 }
 
 /*
@@ -128,24 +133,27 @@ void cost_time(struct cost_time *out, const struct glm_config *c, const struct c
     const struct rates r = rates_of(s, card);
     const double L = (double)c->layer_count, C = (double)c->hidden_size, V = (double)c->vocab_size;
     const double attn_bwd_s = 10.0 * L * C * w->pairs / r.attn_bwd; /* scores again: 5/2 of it */
+    const double attn_fwd_s = 4.0 * L * C * w->pairs / r.attn_fwd;
+    const double rows_fwd_s = L * traffic_s(&traffic_forward, c, w->rows_padded, &r);
     const double rows_bwd_s = L * traffic_s(&traffic_backward, c, w->rows_padded, &r);
     struct cost_time t = { .optimizer_bytes = optimizer_bytes(s, m, &r) };
 
     t.seconds[COST_T_PRODUCTS] = products_s(w, m, &r, 3.0);
-    t.seconds[COST_T_ATTENTION] = 4.0 * L * C * w->pairs / r.attn_fwd + attn_bwd_s;
+    t.seconds[COST_T_ATTENTION] = attn_fwd_s + attn_bwd_s;
     t.seconds[COST_T_HEAD] = head_s(c, w, &r);
-    t.seconds[COST_T_ROWS] = L * traffic_s(&traffic_forward, c, w->rows_padded, &r) + rows_bwd_s +
-                             traffic_s(&traffic_ends, c, w->rows_padded, &r);
+    t.seconds[COST_T_ROWS] =
+        rows_fwd_s + rows_bwd_s + traffic_s(&traffic_ends, c, w->rows_padded, &r);
     t.seconds[COST_T_RECOMPUTE] = recompute_s(c, s, w, m, &r);
+    t.forward_s = products_s(w, m, &r, 1.0) + attn_fwd_s + rows_fwd_s;
+    t.backward_s =
+        products_s(w, m, &r, 2.0) + attn_bwd_s + rows_bwd_s + t.seconds[COST_T_RECOMPUTE];
     t.seconds[COST_T_GRADIENTS] = gradients_s(s, w, m, &r);
-    t.seconds[COST_T_OPTIMIZER] = t.optimizer_bytes * (double)m->parameters / r.copy;
+    t.seconds[COST_T_OPTIMIZER] = t.optimizer_bytes * (double)m->owned / r.copy;
     if (s->state_on_host) {
         /* A processor's host memory is its own. */
         t.transfer_s =
             (double)m->state_bytes / (card->rates.pcie > 0.0 ? card->rates.pcie : r.copy);
-        t.seconds[COST_T_TRANSFER] = exposed_s(&t, s,
-                                               products_s(w, m, &r, 2.0) + attn_bwd_s + rows_bwd_s +
-                                                   t.seconds[COST_T_RECOMPUTE]);
+        t.seconds[COST_T_TRANSFER] = exposed_s(&t, s, t.backward_s);
     }
     for (int i = 0; i < COST_PARTS; i++) t.step_s += t.seconds[i];
     t.tokens_per_s = w->rows / t.step_s;
@@ -166,6 +174,7 @@ static const struct {
     [COST_T_GRADIENTS] = { "gradients", "gradients: zero, add, norm" },
     [COST_T_OPTIMIZER] = { "optimizer", "AdamW" },
     [COST_T_TRANSFER] = { "transfer", "states from and to the host" },
+    [COST_T_EXCHANGE] = { "exchange", "waiting for other ranks" },
 };
 
 const char *cost_part_name(enum cost_part part)

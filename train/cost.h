@@ -31,17 +31,18 @@ struct cost_settings {
     dtype_t grad_dtype; /* F32, or BF16 with dtype BF16 */
     bool master;        /* float32 master weights, with dtype BF16 */
     bool moments_8bit;
-    bool state_on_host; /* moments and master */
+    bool state_on_host;      /* moments and master */
     bool update_in_backward; /* each layer's gradient is used up at once: one micro-batch a step */
     bool clip_by_previous;   /* by the norm of the step before; with update_in_backward */
     enum glm_activations activations;
-    int64_t lanes;
+    int64_t lanes; /* at least one for each rank */
+    int64_t ranks;
+    int zero; /* the stage, with several ranks */
 };
-/* From the settings of section `train` and batch.lanes. ERR_USAGE where they exclude each other. */
+/* From the settings of section `train` and batch.lanes, for one rank. ERR_USAGE where they exclude
+ * each other. */
 MUST_USE err_t cost_settings_from_cfg(struct cost_settings *out, const struct cfg *cfg);
 
-/* Buffers that the gradients of so many lanes are folded in (lanes.c). */
-int64_t cost_lane_buffers(int64_t lanes);
 /* "keep", "lean", "recompute". */
 const char *cost_activations_name(enum glm_activations activations);
 
@@ -58,7 +59,8 @@ enum cost_class {
     COST_SCRATCH,
     COST_NORM_SUMS, /* of the gradient's norm */
     COST_STAGING,   /* states on their way from and to the host */
-    COST_LIBRARIES, /* workspaces of cuBLASLt and cuDNN */
+    COST_EXCHANGE,  /* gradients of other ranks on their way */
+    COST_LIBRARIES, /* workspaces of cuBLASLt and cuDNN, buffers of NCCL */
     COST_CONTEXT,   /* what the driver takes for the program itself */
     COST_CLASSES
 };
@@ -70,17 +72,26 @@ struct cost_memory {
     int64_t host_bytes;           /* page-locked memory of the host */
     int64_t parameters, elements; /* of the table; of an arena, with padding */
     int64_t state_bytes;          /* moments and master, wherever they are */
-    double forward_flop_per_row;  /* of the layers' products */
+    int64_t owned;                /* parameters whose state they are: all with one rank */
+    int64_t summed, foreign;      /* elements whose gradients are added up here, from so many sums
+                                     of other ranks */
+    int64_t grad_buffers;
+    int64_t rank;                /* whose memory it is */
+    double forward_flop_per_row; /* of the layers' products */
 };
 
-/* Errors are glm_plan_create's. */
+/* Of the rank that takes most. Errors are glm_plan_create's. */
 MUST_USE err_t cost_memory(struct cost_memory *out, struct dev *dev,
                            const struct glm_config *config, const struct cost_settings *settings,
                            const struct batch_bounds *bounds);
+/* The stage that a run would choose by itself on a card of so much memory. */
+MUST_USE err_t cost_lowest_zero(int *stage, struct dev *dev, const struct glm_config *config,
+                                const struct cost_settings *settings,
+                                const struct batch_bounds *bounds, int64_t card_bytes);
 
 /* ---- time ---- */
 
-/* What one step computes, all micro-batches together. */
+/* What one step computes, all micro-batches together: of all ranks, or of one. */
 struct cost_work {
     double rows;        /* without padding */
     double rows_padded; /* what the matrix products see */
@@ -100,6 +111,7 @@ enum cost_part {
     COST_T_GRADIENTS, /* zeroing, adding up, the norm */
     COST_T_OPTIMIZER,
     COST_T_TRANSFER, /* of states on the host, as far as nothing hides it */
+    COST_T_EXCHANGE, /* between ranks, likewise; 0 from cost_time: see scale.h */
     COST_PARTS
 };
 /* Short ("attention"), and for people. */
@@ -109,11 +121,12 @@ const char *cost_part_label(enum cost_part part);
 struct cost_time {
     double seconds[COST_PARTS];
     double step_s;
-    double tokens_per_s;    /* rows without padding */
-    double transfer_s;      /* of states each way, hidden or not */
-    double flop;            /* of the model: 6 P rows + 6 V C targets + 12 L C pairs */
-    double flop_per_s;      /* of that, in this time */
-    double optimizer_bytes; /* per parameter, read and written */
+    double tokens_per_s;          /* rows without padding */
+    double transfer_s;            /* of states each way, hidden or not */
+    double forward_s, backward_s; /* of that, layers alone */
+    double flop;                  /* of the model: 6 P rows + 6 V C targets + 12 L C pairs */
+    double flop_per_s;            /* of that, in this time */
+    double optimizer_bytes;       /* per parameter, read and written */
 };
 /* Works for any settings; a card that cannot compute in settings->dtype is an ASSERT. */
 void cost_time(struct cost_time *out, const struct glm_config *config,

@@ -4,11 +4,13 @@
 #include "base/check.h"
 #include "base/num.h"
 #include "train/formats.h"
-#include "train/optim_plan.h"
+#include "train/zero.h"
 
 /* What the libraries and the driver take; assumed until a GPU says otherwise. */
 #define CUBLASLT_BYTES (INT64_C(32) << 20)  /* NVIDIA's advice for compute capability 9.0 */
 #define CONTEXT_BYTES  (INT64_C(768) << 20) /* context, kernels, cuBLASLt's and cuDNN's modules */
+#define NCCL_BYTES     (INT64_C(256) << 20) /* channels, and their buffers towards a few neighbours */
+#define NCCL_PEER      (INT64_C(4) << 20)   /* and towards every other rank that slices go to */
 
 err_t cost_settings_from_cfg(struct cost_settings *out, const struct cfg *cfg)
 {
@@ -24,6 +26,7 @@ err_t cost_settings_from_cfg(struct cost_settings *out, const struct cfg *cfg)
         .clip_by_previous = f.clip_by_previous,
         .activations = f.activations,
         .lanes = max_i64(cfg_int(cfg, "batch.lanes"), 1),
+        .ranks = 1,
     };
     return ERR_OK;
 }
@@ -61,78 +64,85 @@ static int64_t cudnn_bytes(const struct glm_config *c, const struct cost_setting
     return rows * (c->hidden_size * (4 + 2 * dtype_bytes(s->dtype)) + c->head_count * 4);
 }
 
-int64_t cost_lane_buffers(int64_t lanes)
-{
-    int64_t buffers = 0;
-    for (; lanes > 0; lanes /= 2) buffers++;
-    return buffers;
-}
+/* What the stage is chosen by, and memory counted from: the same as in a run. */
+struct need {
+    struct glm_options options;
+    struct optim_format state;
+    struct zero_need zero;
+};
 
-/* States, wherever they are, and the sums of the gradient's norm. */
-static err_t count_optimizer(struct cost_memory *m, const struct cost_settings *s,
-                             const struct glm_params *params)
+static void need_of(struct need *n, const struct glm_config *config, const struct cost_settings *s,
+                    const struct batch_bounds *bounds)
 {
-    const struct optim_format format = {
+    n->options = glm_options_of(s, bounds);
+    n->state = (struct optim_format){
         .weights = s->dtype,
         .master = s->master,
         .moments = s->moments_8bit ? OPTIM_MOMENTS_8BIT : OPTIM_MOMENTS_F32,
         .place = s->state_on_host ? OPTIM_ON_HOST : OPTIM_ON_DEVICE,
     };
-    struct optim_plan plan;
-    const err_t rc = optim_plan_create(&plan, params, &format);
-    if (rc == ERR_OK) {
-        m->state_bytes = plan.state_bytes;
-        m->bytes[COST_STAGING] = 2 * plan.staging_bytes;
-        m->bytes[COST_NORM_SUMS] = plan.chunk_count * (int64_t)sizeof(double);
-        m->host_bytes += plan.bytes[OPTIM_ON_HOST];
-        if (!s->state_on_host) { /* what alignment adds goes with the moments */
-            m->bytes[COST_MASTER] = plan.part_bytes[OPTIM_MASTER];
-            m->bytes[COST_MOMENTS] = plan.state_bytes - plan.part_bytes[OPTIM_MASTER];
-        }
-    }
-    optim_plan_clear(&plan);
-    return rc;
+    n->zero = (struct zero_need){ config, &n->options, &n->state, s->lanes };
 }
 
-static err_t fill(struct cost_memory *m, struct dev *dev, const struct glm_config *config,
-                  const struct cost_settings *s, const struct batch_bounds *bounds,
-                  const struct glm_params *params)
+static void fill(struct cost_memory *m, const struct zero_memory *z, const struct cost_settings *s)
 {
-    const struct glm_options options = glm_options_of(s, bounds);
-    struct glm_plan plan;
-    struct glm_layout layout;
-    TRY(glm_plan_create(&plan, dev, config, &options));
-    TRY(glm_layout_create(&layout, params, options.ranks,
-                          glm_vocab_multiple(dev->info.capability)));
-    m->parameters = params->element_count;
-    m->elements = layout.element_count;
-    m->forward_flop_per_row = plan.forward_flop_per_row;
-    m->bytes[COST_WEIGHTS] = plan.class_bytes[GLM_BUF_WEIGHTS];
-    m->bytes[COST_ACTIVATIONS] = plan.class_bytes[GLM_BUF_ACTIVATIONS];
-    m->bytes[COST_BATCH] = plan.class_bytes[GLM_BUF_BATCH];
-    m->bytes[COST_TABLES] = plan.class_bytes[GLM_BUF_TABLES];
-    m->bytes[COST_SCRATCH] = plan.class_bytes[GLM_BUF_SCRATCH];
-    m->bytes[COST_GRADIENTS] = cost_lane_buffers(s->lanes) * plan.grad_bytes;
-    m->host_bytes = plan.host_bytes;
-    glm_layout_clear(&layout);
-    TRY(count_optimizer(m, s, params));
+    *m = (struct cost_memory){
+        .parameters = z->parameters,
+        .elements = z->elements,
+        .state_bytes = z->state_bytes,
+        .owned = z->owned,
+        .summed = z->summed,
+        .foreign = z->foreign,
+        .grad_buffers = z->grad_buffers,
+        .forward_flop_per_row = z->model.forward_flop_per_row,
+        .host_bytes = z->model.host_bytes + z->optim_host_bytes,
+    };
+    m->bytes[COST_WEIGHTS] = z->model.class_bytes[GLM_BUF_WEIGHTS];
+    m->bytes[COST_ACTIVATIONS] = z->model.class_bytes[GLM_BUF_ACTIVATIONS];
+    m->bytes[COST_BATCH] = z->model.class_bytes[GLM_BUF_BATCH];
+    m->bytes[COST_TABLES] = z->model.class_bytes[GLM_BUF_TABLES];
+    m->bytes[COST_SCRATCH] = z->model.class_bytes[GLM_BUF_SCRATCH];
+    m->bytes[COST_GRADIENTS] = z->grad_bytes;
+    m->bytes[COST_STAGING] = z->staging_bytes;
+    m->bytes[COST_NORM_SUMS] = z->sums_bytes;
+    m->bytes[COST_EXCHANGE] = z->exchange_bytes;
+    if (s->state_on_host) return;
+    m->bytes[COST_MASTER] = z->master_bytes;
+    m->bytes[COST_MOMENTS] = z->state_bytes - z->master_bytes; /* and what alignment adds */
+}
+
+/* With several ranks every one sends slices to every other. */
+static int64_t nccl_bytes(int64_t ranks) { return ranks > 1 ? NCCL_BYTES + ranks * NCCL_PEER : 0; }
+
+err_t cost_memory(struct cost_memory *out, struct dev *dev, const struct glm_config *config,
+                  const struct cost_settings *s, const struct batch_bounds *bounds)
+{
+    struct need need;
+    struct zero_memory zero;
+    int64_t rank = 0;
+    need_of(&need, config, s, bounds);
+    if (s->ranks > 1) TRY(zero_widest_rank(&rank, &need.zero, dev, s->ranks));
+    TRY(zero_memory(&zero, &need.zero, dev, s->zero, rank, s->ranks));
+    fill(out, &zero, s);
+    out->rank = rank;
     if (dev->info.capability > 0) {
-        m->bytes[COST_LIBRARIES] = CUBLASLT_BYTES + cudnn_bytes(config, s, bounds->rows);
-        m->bytes[COST_CONTEXT] = CONTEXT_BYTES;
+        out->bytes[COST_LIBRARIES] =
+            CUBLASLT_BYTES + cudnn_bytes(config, s, bounds->rows) + nccl_bytes(s->ranks);
+        out->bytes[COST_CONTEXT] = CONTEXT_BYTES;
     }
-    for (int i = 0; i < COST_CLASSES; i++) m->device_bytes += m->bytes[i];
+    for (int i = 0; i < COST_CLASSES; i++) out->device_bytes += out->bytes[i];
     return ERR_OK;
 }
 
-err_t cost_memory(struct cost_memory *out, struct dev *dev, const struct glm_config *config,
-                  const struct cost_settings *settings, const struct batch_bounds *bounds)
+err_t cost_lowest_zero(int *stage, struct dev *dev, const struct glm_config *config,
+                       const struct cost_settings *s, const struct batch_bounds *bounds,
+                       int64_t card_bytes)
 {
-    struct glm_params params;
-    *out = (struct cost_memory){ 0 };
-    TRY(glm_params_create(&params, config));
-    const err_t rc = fill(out, dev, config, settings, bounds, &params);
-    glm_params_clear(&params);
-    return rc;
+    struct need need;
+    int64_t rank;
+    need_of(&need, config, s, bounds);
+    TRY(zero_widest_rank(&rank, &need.zero, dev, s->ranks));
+    return zero_lowest(stage, &need.zero, dev, rank, s->ranks, card_bytes - CONTEXT_BYTES);
 }
 
 const char *cost_class_name(enum cost_class klass)
@@ -143,7 +153,8 @@ const char *cost_class_name(enum cost_class klass)
         [COST_ACTIVATIONS] = "activations", [COST_BATCH] = "batch",
         [COST_TABLES] = "tables",           [COST_SCRATCH] = "scratch",
         [COST_NORM_SUMS] = "norm_sums",     [COST_STAGING] = "staging",
-        [COST_LIBRARIES] = "libraries",     [COST_CONTEXT] = "context",
+        [COST_EXCHANGE] = "exchange",       [COST_LIBRARIES] = "libraries",
+        [COST_CONTEXT] = "context",
     };
     ASSERT((int)klass >= 0 && klass < COST_CLASSES);
     return names[klass];

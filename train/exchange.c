@@ -7,14 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INBOX_ELEMENTS ((int64_t)1 << 24) /* of one piece, from all nodes */
-#define PIECE_ALIGN    16384
-#define SPREADS        8 /* units under way */
+#define SPREADS 8 /* units under way */
 
 /* ---- sizes ---- */
 
 struct counts {
-    int64_t calls, nodes, foreign;
+    int64_t calls, foreign;
 };
 
 static struct counts count_nodes(int64_t *of_rank, int64_t lane_count, int64_t rank, int64_t size)
@@ -27,27 +25,30 @@ static struct counts count_nodes(int64_t *of_rank, int64_t lane_count, int64_t r
         const int64_t count = lanes_nodes(node, lane_count, its.begin, its.end);
         if (of_rank != NULL) of_rank[r] = count;
         counts.calls = max_i64(counts.calls, count);
-        counts.nodes += count;
         if (r != rank) counts.foreign += count;
     }
     return counts;
 }
 
 /* The same on every rank, as all cut alike. */
-static int64_t piece_elements(const struct exchange_args *args, int64_t nodes)
+int64_t exchange_piece_elements(const struct exchange_args *args)
 {
     int64_t most = 0;
     if (args->piece_elements > 0) return args->piece_elements;
-    for (int64_t u = 0; u < args->owner->unit_count; u++)
+    for (int64_t u = 1; u < args->owner->unit_count - 1; u++)
         most = max_i64(most, owner_span_max(args->owner, u));
-    const int64_t room = INBOX_ELEMENTS / nodes / PIECE_ALIGN * PIECE_ALIGN;
-    return min_i64(max_i64(room, PIECE_ALIGN), most);
+    return most;
+}
+
+int64_t exchange_foreign(int64_t lane_count, int64_t rank, int64_t size)
+{
+    return count_nodes(NULL, lane_count, rank, size).foreign;
 }
 
 int64_t exchange_bytes(const struct exchange_args *args, int64_t rank, int64_t size)
 {
     const struct counts counts = count_nodes(NULL, args->lane_count, rank, size);
-    return EXCHANGE_DEPTH * counts.foreign * piece_elements(args, counts.nodes) *
+    return EXCHANGE_DEPTH * counts.foreign * exchange_piece_elements(args) *
            dtype_bytes(args->dtype);
 }
 
@@ -65,7 +66,7 @@ err_t exchange_open(struct exchange *x, const struct exchange_args *args)
     const struct counts counts = count_nodes(x->node_count, args->lane_count, x->rank, size);
     x->calls = counts.calls;
     x->foreign = counts.foreign;
-    x->args.piece_elements = piece_elements(args, counts.nodes);
+    x->args.piece_elements = exchange_piece_elements(args);
     ASSERT(EXCHANGE_DEPTH * x->calls <= COMM_REQUESTS_MAX);
     const int64_t bytes = exchange_bytes(args, x->rank, size) / EXCHANGE_DEPTH;
     for (int i = 0; i < EXCHANGE_DEPTH && bytes > 0; i++) {

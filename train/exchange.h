@@ -11,8 +11,9 @@
  *     exchange_close(&x);
  *
  * With one node on each rank this moves what a ring's reduce-scatter moves, (n-1)/n of the
- * gradients. A unit goes in pieces, two at a time, so that an inbox takes a fixed amount of memory
- * whatever the size of the embedding is: while one piece is summed, the next is on its way.
+ * gradients. A unit goes in pieces as large as a layer, two at a time: while one is summed, the
+ * next is on its way. A layer in one piece can wait until the next layer's gradients are ready, so
+ * that it travels beside the computation; smaller pieces would be waited for at once.
  */
 #ifndef TRAIN_EXCHANGE_H
 #define TRAIN_EXCHANGE_H
@@ -35,7 +36,7 @@ struct exchange_args {
     const struct glm_layout *layout; /* of gradients: every unit in its own place */
     int64_t lane_count;              /* at least as many as ranks */
     dtype_t dtype;                   /* of gradients: f32, f64 */
-    int64_t piece_elements;          /* of one owner's span, a multiple of 32; 0: 2^24 in all */
+    int64_t piece_elements;          /* of one owner's span, a multiple of 32; 0: a layer's */
 };
 
 /* A piece under way. */
@@ -77,5 +78,9 @@ MUST_USE err_t exchange_spread(struct exchange *x, const struct tensor *arena);
 
 /* Bytes on the device of what exchange_open allocates. */
 int64_t exchange_bytes(const struct exchange_args *args, int64_t rank, int64_t size);
+/* Elements of an owner's span that go at once. */
+int64_t exchange_piece_elements(const struct exchange_args *args);
+/* Nodes of the tree that other ranks send to `rank`. */
+int64_t exchange_foreign(int64_t lane_count, int64_t rank, int64_t size);
 
 #endif

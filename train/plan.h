@@ -11,6 +11,8 @@
 #define TRAIN_PLAN_H
 
 #include "train/cost.h"
+#include "train/fabric.h"
+#include "train/scale.h"
 
 /* What samples are like: means of a corpus, or assumptions. */
 struct plan_text {
@@ -32,18 +34,25 @@ struct plan {
     struct cost_settings settings;
     struct batch_spec batch;
     struct plan_text text;
-    double spare; /* share of the card that must stay free, 0 to 0.5 */
+    double spare;         /* share of the card that must stay free, 0 to 0.5 */
+    bool zero_auto;       /* settings.zero is computed, too: the lowest stage that fits */
+    struct fabric fabric; /* with several ranks */
 
-    /* Computed. */
+    /* Computed. Memory and time are those of the rank that takes most. */
     struct batch_bounds bounds;
-    struct cost_work work;
+    struct cost_work work, rank_work; /* of all ranks; of the one with most samples or packs */
     struct cost_memory memory;
-    struct cost_time time;
+    struct cost_time time; /* tokens_per_s: of all ranks */
+    struct scale scale;    /* what that rank exchanges with others */
     bool fits;
 };
 
 /* ERR_USAGE: settings that contradict each other or the card; else as glm_plan_create. */
 MUST_USE err_t plan_compute(struct plan *plan);
+
+/* The same step on one card that has room for everything: its seconds, over those of `ranks` cards
+ * times `ranks`. `plan` is computed. */
+MUST_USE err_t plan_efficiency(double *out, const struct plan *plan);
 
 /* The step's work and the largest micro-batch alone; plan_compute does it first. */
 void plan_step(struct plan *plan);
@@ -55,6 +64,7 @@ int64_t plan_budget(const struct plan *plan);
  * The smallest change of settings that makes a plan fit. Changes are tried from the mildest to the
  * strongest; one is only made if all milder ones together are not enough:
  *
+ *     train.zero              same bits, more to exchange between ranks
  *     activations lean        same bits, a few percent of the time
  *     smaller micro_tokens    the same sums in another order
  *     precision bf16          half the memory of activations; a float32 master beside weights

@@ -7,6 +7,7 @@
 #include "data/settings_batch.h"
 #include "kernels/probe.h"
 #include "train/validate.h"
+#include "train/zero.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,10 @@
 #define PROBE_S          0.2
 #define PROBE_COPY_BYTES (INT64_C(64) << 20)
 #define PROBE_COPIES     4
+#define NODE_CARDS       8
+/* A byte that goes through shared memory is written into it and read from it, each a copy that
+ * reads and writes. */
+#define SHM_COPIES 4.0
 
 /* ---- the model ---- */
 
@@ -250,15 +255,58 @@ static err_t choose_device(struct cfg *cfg)
     return cfg_set(cfg, "train.device", strcmp(name, "cpu") == 0 ? "cpu" : "cuda", "plan.card");
 }
 
+/* ---- ranks ---- */
+
+/* As a run does: a lane for each rank, unless there are to be more. */
+static err_t settle_lanes(struct cfg *cfg, int64_t ranks)
+{
+    char text[32];
+    if (ranks == 1 || cfg_int(cfg, "batch.lanes") > 0)
+        return zero_check_lanes(max_i64(cfg_int(cfg, "batch.lanes"), 1), ranks);
+    snprintf(text, sizeof text, "%lld", (long long)ranks);
+    return cfg_set(cfg, "batch.lanes", text, "plan.ranks");
+}
+
+static err_t open_links(struct plan_setup *s, const struct cfg *cfg)
+{
+    const char *intra = cfg_str(cfg, "plan.intra");
+    const int64_t wanted = cfg_int(cfg, "plan.ranks_per_node");
+    const int64_t links = cfg_int(cfg, "plan.inter_links");
+    const struct card *card = &s->plan.card;
+    struct fabric *f = &s->plan.fabric;
+    f->ranks_per_node = wanted > 0 ? wanted : card->capability > 0 ? NODE_CARDS : COMM_SIZE_MAX;
+    f->message_s = cfg_float(cfg, "plan.message_us") * 1e-6;
+    const bool automatic = strcmp(intra, "auto") == 0;
+    if (automatic) intra = card->link != NULL ? card->link : "pcie4";
+    if (automatic && card->capability == 0) {
+        f->intra = card->rates.copy / SHM_COPIES;
+        intra = "shared memory";
+    } else {
+        TRY(fabric_link(&f->intra, intra, "plan.intra"));
+    }
+    TRY(fabric_link(&f->inter, cfg_str(cfg, "plan.inter"), "plan.inter"));
+    if (links > 0 && links < f->ranks_per_node)
+        f->inter *= (double)links / (double)f->ranks_per_node;
+    snprintf(s->links_source, sizeof s->links_source, "%.60s inside a machine, %.60s between",
+             intra, cfg_str(cfg, "plan.inter"));
+    return ERR_OK;
+}
+
 err_t plan_setup_open(struct plan_setup *s, struct cfg *cfg)
 {
+    const int64_t ranks = cfg_int(cfg, "plan.ranks");
     memset(s, 0, sizeof *s);
     s->plan.spare = cfg_float(cfg, "plan.spare") / 100.0;
     TRY(choose_device(cfg));
+    TRY(settle_lanes(cfg, ranks));
     TRY(cost_settings_from_cfg(&s->plan.settings, cfg));
+    s->plan.settings.ranks = ranks;
+    s->plan.settings.zero = (int)cfg_enum(cfg, "train.zero") - 1;
+    s->plan.zero_auto = s->plan.settings.zero < 0;
     TRY(open_config(s, cfg));
     TRY(open_text(s, cfg));
-    return open_card(s, cfg);
+    TRY(open_card(s, cfg));
+    return open_links(s, cfg);
 }
 
 void plan_setup_close(struct plan_setup *s) { plan_dev_close(&s->device); }

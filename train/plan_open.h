@@ -15,6 +15,7 @@ struct plan_setup {
     char model_source[PLAN_SOURCE_MAX]; /* "models/chatglm-6b" */
     char text_source[PLAN_SOURCE_MAX];
     char rates_source[PLAN_SOURCE_MAX];
+    char links_source[PLAN_SOURCE_MAX];
 };
 
 /*

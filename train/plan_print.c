@@ -1,6 +1,7 @@
 #include "train/plan_print.h"
 
 #include "base/check.h"
+#include "base/num.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -48,7 +49,11 @@ static void print_head(FILE *out, const struct plan_setup *s)
     fprintf(out, " %s rows\n", grouped(number, p->bounds.rows));
     if (c->lanes > 1)
         fprintf(out, "lanes      %lld: %lld buffers of gradients\n", (long long)c->lanes,
-                (long long)cost_lane_buffers(c->lanes));
+                (long long)p->memory.grad_buffers);
+    if (c->ranks > 1)
+        fprintf(out, "ranks      %lld, %lld a machine (%s); train.zero %d%s\n", (long long)c->ranks,
+                (long long)min_i64(c->ranks, p->fabric.ranks_per_node), s->links_source, c->zero,
+                p->zero_auto ? ", which auto chooses" : "");
     fprintf(out, "samples    %.1f rows, %.1f of them trained (%s)\n", p->text.sample_rows,
             p->text.sample_targets, s->text_source);
 }
@@ -95,6 +100,28 @@ static void print_time(FILE *out, const struct plan_setup *s)
                 t->seconds[COST_T_TRANSFER]);
 }
 
+static void print_exchange(FILE *out, const struct plan_answer *a)
+{
+    const struct plan *p = &a->setup->plan;
+    const struct scale *x = &p->scale;
+    char number[2][NUMBER_MAX];
+    if (p->settings.ranks == 1) return;
+    fprintf(out, "\n%-28s %18s %18s   bytes of one rank and step\n", "exchanged", "sent",
+            "received");
+    for (int k = 0; k < SCALE_KINDS; k++)
+        if (x->sent[k] > 0 || x->received[k] > 0)
+            fprintf(out, "%-28s %18s %18s\n", scale_kind_name((enum scale_kind)k),
+                    grouped(number[0], x->sent[k]), grouped(number[1], x->received[k]));
+    fprintf(out, "%-28s %18s %18s\n", "sum", grouped(number[0], x->sent_bytes),
+            grouped(number[1], x->received_bytes));
+    if (x->inter_bytes > 0)
+        fprintf(out, "%-28s %18s\n", "to other machines", grouped(number[0], x->inter_bytes));
+    fprintf(out, "links at work for %.3f s, %.3f s of it beside the computation\n", x->exchange_s,
+            x->exchange_s - x->exposed_s);
+    fprintf(out, "%.1f %% of %lld times one card with room for everything\n", 100.0 * a->efficiency,
+            (long long)p->settings.ranks);
+}
+
 static void print_verdict(FILE *out, const struct plan_answer *a)
 {
     const struct plan *p = &a->setup->plan;
@@ -126,6 +153,7 @@ void plan_print_table(FILE *out, const struct plan_answer *answer)
     print_head(out, answer->setup);
     print_memory(out, answer->setup);
     print_time(out, answer->setup);
+    print_exchange(out, answer);
     print_verdict(out, answer);
 }
 
@@ -178,6 +206,24 @@ static json_t *time_json(const struct plan *p)
                      p->work.targets, "micro_batches", p->work.micro_batches);
 }
 
+static json_t *ranks_json(const struct plan_answer *a)
+{
+    const struct plan *p = &a->setup->plan;
+    const struct scale *x = &p->scale;
+    json_t *kinds = json_object();
+    for (int k = 0; k < SCALE_KINDS; k++)
+        json_object_set_new(kinds, scale_kind_name((enum scale_kind)k),
+                            json_pack("{s:I, s:I}", "sent", (json_int_t)x->sent[k], "received",
+                                      (json_int_t)x->received[k]));
+    return json_pack("{s:I, s:I, s:i, s:o, s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "count",
+                     (json_int_t)p->settings.ranks, "per_node",
+                     (json_int_t)min_i64(p->settings.ranks, p->fabric.ranks_per_node), "zero",
+                     p->settings.zero, "exchanged", kinds, "sent_bytes", (json_int_t)x->sent_bytes,
+                     "received_bytes", (json_int_t)x->received_bytes, "inter_bytes",
+                     (json_int_t)x->inter_bytes, "messages", (json_int_t)x->messages, "exchange_s",
+                     x->exchange_s, "exposed_s", x->exposed_s, "efficiency", a->efficiency);
+}
+
 /* null where the plan fits, or where nothing does. */
 static json_t *change_json(const struct plan_answer *a)
 {
@@ -195,12 +241,12 @@ err_t plan_print_json(FILE *out, const struct plan_answer *a)
 {
     const struct plan_setup *s = a->setup;
     const struct plan *p = &s->plan;
-    json_t *root =
-        json_pack("{s:s, s:I, s:o, s:o, s:s, s:o, s:s, s:o, s:I, s:o}", "model", s->model_source,
-                  "parameters", (json_int_t)p->memory.parameters, "card", card_json(s), "settings",
-                  settings_json(p), "samples", s->text_source, "memory", memory_json(p),
-                  "scratch_by", s->device.source, "time", time_json(p), "micro_tokens_max",
-                  (json_int_t)a->micro_max, "smallest_change", change_json(a));
+    json_t *root = json_pack(
+        "{s:s, s:I, s:o, s:o, s:s, s:o, s:s, s:o, s:o, s:I, s:o}", "model", s->model_source,
+        "parameters", (json_int_t)p->memory.parameters, "card", card_json(s), "settings",
+        settings_json(p), "samples", s->text_source, "memory", memory_json(p), "scratch_by",
+        s->device.source, "time", time_json(p), "ranks", ranks_json(a), "micro_tokens_max",
+        (json_int_t)a->micro_max, "smallest_change", change_json(a));
     char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     json_decref(root);
     if (text == NULL) RAISE(ARG, "plan: model.dir or data.dir is not UTF-8");

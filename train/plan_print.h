@@ -9,6 +9,7 @@
 /* What `soulchat plan` found out; setup->plan is computed. */
 struct plan_answer {
     const struct plan_setup *setup;
+    double efficiency;  /* plan_efficiency: 1 with one rank */
     int64_t micro_max;  /* the largest micro_tokens that fits; 0: none */
     bool found;         /* where it does not fit: `better` does */
     struct plan better; /* with the smallest change */

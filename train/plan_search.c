@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 enum change {
+    CHANGE_ZERO,
     CHANGE_LEAN,
     CHANGE_MICRO,
     CHANGE_BF16,
@@ -30,6 +31,9 @@ static bool apply_change(struct plan *p, enum change i)
     const struct cost_settings before = *s;
     const bool gpu = p->card.capability > 0;
     switch (i) {
+    case CHANGE_ZERO:
+        p->zero_auto = !p->zero_auto && s->ranks > 1;
+        return p->zero_auto;
     case CHANGE_LEAN:
         if (s->activations == GLM_KEEP_ALL) s->activations = GLM_LEAN;
         return s->activations != before.activations;
@@ -176,14 +180,16 @@ int64_t plan_changes(char out[PLAN_CHANGES_MAX][PLAN_CHANGE_MAX], const struct p
                      const struct plan *to)
 {
     const struct cost_settings *a = &from->settings, *b = &to->settings;
-    char micro[24], size[24];
+    char micro[24], size[24], zero[24];
     int64_t count = 0;
     snprintf(micro, sizeof micro, "%lld", (long long)to->batch.micro_tokens);
     snprintf(size, sizeof size, "%lld", (long long)to->batch.size);
+    snprintf(zero, sizeof zero, "%d", b->zero);
     const struct {
         bool differs;
         const char *key, *value;
     } rows[] = {
+        { !from->zero_auto && a->zero != b->zero, "train.zero", zero },
         { a->activations != b->activations, "train.activations",
           cost_activations_name(b->activations) },
         { from->batch.unit != to->batch.unit, "batch.unit",

@@ -92,7 +92,7 @@ struct ranks {
 };
 
 /* Meets the others, starts the watchdog, opens the communicator. Yours; ranks_leave it. ERR_COMM:
- * rendezvous.h, comm.h. ERR_USAGE: CPU ranks under torchrun, which brings no communicator. */
+ * rendezvous.h, comm.h; CPU ranks of several machines without MPI. */
 MUST_USE err_t ranks_join(struct ranks **out, const struct ranks_args *args);
 /*
  * With ERR_OK, or ERR_INTERRUPTED: this rank's work is done, as all ranks have decided together;

@@ -28,13 +28,10 @@ static err_t choose_kind(const char **out, const struct ranks_args *args)
         *out = "self";
     else if (strcmp(args->dev->ops->name, "cuda") == 0)
         *out = "nccl";
-    else if (strcmp(launcher, "soulchat") == 0)
-        *out = "shm";
-    else if (strcmp(launcher, "torchrun") != 0)
-        *out = "mpi";
+    else if (strcmp(launcher, "soulchat") == 0 || strcmp(launcher, "torchrun") == 0)
+        *out = "shm"; /* neither brings MPI */
     else
-        RAISE(USAGE, "CPU ranks under torchrun have nothing to exchange data with; start them with "
-                     "soulchat train --ranks N, on several machines with mpirun");
+        *out = "mpi";
     return ERR_OK;
 }
 
@@ -44,9 +41,9 @@ static err_t check_hosts(const struct ranks *ranks, const char *kind)
     const char *first = rendezvous_host(ranks->meeting, 0);
     for (int64_t i = 1; i < ranks->place.size && strcmp(kind, "shm") == 0; i++)
         if (strcmp(rendezvous_host(ranks->meeting, i), first) != 0)
-            RAISE(COMM,
-                  "communicator shm: rank %lld is on %s and rank 0 on %s; it is for one "
-                  "machine",
+            RAISE(USAGE,
+                  "communicator shm: rank %lld is on %s and rank 0 on %s; start CPU ranks of "
+                  "several machines with mpirun",
                   (long long)i, rendezvous_host(ranks->meeting, i), first);
     return ERR_OK;
 }

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "data/sample.h"
+#include "train/comm.h"
 
 static const struct cfg_row rows[] = {
     { "plan.card", CFG_STRING, "auto", 0, 0, NULL,
@@ -18,6 +19,19 @@ static const struct cfg_row rows[] = {
       "rows of a mean sample before the target, where data.dir holds no corpus (tokens)" },
     { "plan.target", CFG_INT, "54", 1, SAMPLE_LIMIT_MAX, NULL,
       "trained tokens of a mean sample, where data.dir holds no corpus (tokens)" },
+    { "plan.ranks", CFG_INT, "1", 1, COMM_SIZE_MAX, NULL,
+      "cards to plan for, one of train's ranks on each" },
+    { "plan.ranks_per_node", CFG_INT, "0", 0, COMM_SIZE_MAX, NULL,
+      "ranks of one machine; 0 = up to 8 cards, all of a processor's" },
+    { "plan.intra", CFG_STRING, "auto", 0, 0, NULL,
+      "link between cards of a machine: nvlink4, pcie5, ..., or GB/s of one card each way; auto = "
+      "by the card" },
+    { "plan.inter", CFG_STRING, "ndr", 0, 0, NULL,
+      "link between machines: ndr, hdr, 100gbe, 25gbe, 10gbe, ..., or GB/s each way" },
+    { "plan.inter_links", CFG_INT, "0", 0, 64, NULL,
+      "such links of a machine, which its ranks share; 0 = one for each rank" },
+    { "plan.message_us", CFG_FLOAT, "5", 0, 1e6, NULL,
+      "what a message to one other rank takes beside its bytes, and the sum of it (microseconds)" },
 };
 
 const struct cfg_table plan_settings = { rows, COUNT_OF(rows) };

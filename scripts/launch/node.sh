@@ -3,15 +3,15 @@
 # on every machine, with the same arguments but --node-rank; rank 0 is on machine 0.
 #
 #     scripts/launch/node.sh --nproc 8 --nodes 2 --node-rank 0 --master node0:29400 \
-#         -- soulchat train --config configs/soulchat.yaml
+#         -- soulchat train --config configs/chatglm-6b-8x80gb.yaml
 #
 #     --nproc N       ranks on this machine, one for each GPU
 #     --nodes N       machines (1)
 #     --node-rank N   which of them this is (0)
 #     --master H:P    where rank 0 listens (127.0.0.1:29400)
 #
-# SOULCHAT_JOB=name keeps jobs apart that use one port. It is for GPU ranks: CPU ranks run on one
-# machine with "soulchat train --ranks N", on several with mpirun.sh. When one rank fails, the
+# SOULCHAT_JOB=name keeps jobs apart that use one port. CPU ranks of several machines need
+# mpirun.sh. When one rank fails, the
 # others end by themselves; those that have not after 15 seconds are killed. The exit status is
 # that of the first that failed. Needs bash 5.1.
 set -u

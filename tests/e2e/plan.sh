@@ -19,6 +19,20 @@ done <<'TABLE'
 24gb rtx4090 rtx3090
 TABLE
 
+# Eight cards share what one cannot hold; a stage that does not fit is told from one that does.
+for card in h100 a100-80gb; do
+    plan --config configs/chatglm-6b-8x80gb.yaml --plan.card="$card" --plan.ranks=8
+    grep -q "It fits, with 3.0 % to stay free" "$scratch/log" || fail "8x80gb on $card"
+    echo "ok: 8x80gb on $card: $(grep 'times one card' "$scratch/log")"
+done
+expect 1 "are wanted" "$soulchat" plan --config configs/chatglm-6b-8x80gb.yaml --plan.card=h100 \
+    --plan.ranks=8 --train.zero=0
+grep -q -- "--train.zero=1$" "$scratch/out" || fail "no higher stage was offered"
+plan --config configs/chatglm-6b-8x80gb.yaml --plan.card=h100 --scaling
+[ "$(grep -cE '^ +[0-9]+ +2 ' "$scratch/log")" = 17 ] || fail "scaling: other rows"
+grep -q "128   no sample for each card" "$scratch/log" || fail "scaling: 80 samples on 128 cards"
+echo "ok: 1 to 512 cards"
+
 # What does not fit is exit 1, a line of error, and a change; with it, the same command fits.
 offered() { awk '/The smallest change that fits:/ { getline; print; exit }' "$scratch/out"; }
 for card in h200 h100 a100-40gb l40s rtx5090 rtx4090; do
@@ -56,6 +70,7 @@ for plan in fits, wide:
     time = plan["time"]
     assert abs(sum(time["parts"].values()) - time["step_s"]) < 1e-6 * time["step_s"], time
     assert plan["parameters"] == 6173286400
+    assert plan["ranks"]["count"] == 1 and plan["ranks"]["sent_bytes"] == 0, plan["ranks"]
 assert fits["memory"]["fits"] and fits["smallest_change"] is None
 change = wide["smallest_change"]
 assert not wide["memory"]["fits"] and change["memory"]["fits"] and change["settings"], change
@@ -64,6 +79,15 @@ PYTHON
 fi
 
 # Wrong words.
+expect 2 "the nearest is nvlink4" "$soulchat" plan --plan.card=h200 --plan.intra=nvlnk4
+expect 2 "plan.ranks" "$soulchat" plan --plan.card=h200 --plan.ranks=0
+expect 2 "batch.lanes is 4 and there are 8 ranks" "$soulchat" plan --plan.card=h200 \
+    --plan.ranks=8 --batch.lanes=4
+expect 2 "train.grad_dtype" "$soulchat" plan --plan.card=h200 --plan.ranks=8 \
+    --train.precision=bf16 --train.grad_dtype=bf16
+expect 2 "several ranks add gradients up in float32" "$soulchat" plan --plan.card=l40s --scaling \
+    --config configs/chatglm-6b-1x48gb.yaml
+expect 2 "bench comm measures between ranks" "$soulchat" bench comm
 expect 2 "the nearest is rtx4090" "$soulchat" plan --plan.card=rtx4091
 expect 2 "to plan for a card that is not here" "$soulchat" plan --train.device=cuda:1023
 expect 2 "plan.spare" "$soulchat" plan --plan.card=h200 --plan.spare=51

@@ -1,0 +1,264 @@
+#include "train/scale.h"
+
+#include "base/check.h"
+#include "base/num.h"
+#include "train/exchange.h"
+#include "train/lanes.h"
+#include "train/owner.h"
+
+#include <math.h>
+#include <string.h>
+
+#define SLOTS GLM_GRAD_SLOTS
+
+const char *scale_kind_name(enum scale_kind kind)
+{
+    static const char *const names[SCALE_KINDS] = { "gradients", "spread", "fetched", "scalars" };
+    ASSERT((int)kind >= 0 && kind < SCALE_KINDS);
+    return names[kind];
+}
+
+/* Bytes of an exchange, apart by where the other ranks are. */
+struct bytes {
+    int64_t sent_intra, sent_inter, received_intra, received_inter;
+};
+
+struct walk {
+    const struct scale_args *args;
+    struct glm_params params;
+    struct glm_layout layout;
+    struct owner owner;
+    int64_t near_first, near_end;  /* ranks of this machine */
+    int64_t nodes;                 /* sums over lanes that this rank sends */
+    int64_t near_nodes, far_nodes; /* and that others do, of this machine and not */
+    int64_t calls;                 /* the most that one rank does */
+    int64_t piece_elements;
+    double now_s, links_s; /* computing is at; the links are busy until */
+    double computed_s;
+    double piece_end_s[EXCHANGE_DEPTH];
+    int64_t begun, ended;     /* pieces of gradients */
+    int64_t slot_unit[SLOTS]; /* stage 3: whose weights are there; -1: none */
+    double slot_end_s[SLOTS];
+    struct scale out;
+};
+
+/* ---- the two clocks ---- */
+
+static void compute(struct walk *w, double seconds)
+{
+    w->now_s += seconds;
+    w->computed_s += seconds;
+}
+
+static void wait_until(struct walk *w, double then_s) { w->now_s = fmax(w->now_s, then_s); }
+
+/* An exchange begins now, after those before it; returns when it ends. */
+static double begin(struct walk *w, enum scale_kind kind, const struct bytes *b, int64_t messages)
+{
+    const double intra = (double)max_i64(b->sent_intra, b->received_intra);
+    const double inter = (double)max_i64(b->sent_inter, b->received_inter);
+    const double seconds = fabric_seconds(&w->args->fabric, intra, inter, (double)messages);
+    w->links_s = fmax(w->links_s, w->now_s) + seconds;
+    w->out.exchange_s += seconds;
+    w->out.sent[kind] += b->sent_intra + b->sent_inter;
+    w->out.received[kind] += b->received_intra + b->received_inter;
+    w->out.inter_bytes += b->sent_inter;
+    w->out.messages += messages;
+    return w->links_s;
+}
+
+/* ---- gradients to their owners ---- */
+
+static int64_t span(const struct walk *w, int64_t unit, int64_t rank)
+{
+    const struct owner_share *s = owner_share(&w->owner, unit, rank);
+    return s->end - s->begin;
+}
+
+/* What of a piece, elements from .. of every owner's span, ranks first .. end-1 own. */
+static int64_t piece_of(const struct walk *w, int64_t unit, int64_t rank, int64_t from)
+{
+    return max_i64(min_i64(span(w, unit, rank) - from, w->piece_elements), 0);
+}
+
+static void piece_bytes(struct bytes *b, const struct walk *w, int64_t unit, int64_t from)
+{
+    const int64_t g = dtype_bytes(w->args->grads), me = w->args->rank;
+    const int64_t mine = piece_of(w, unit, me, from);
+    int64_t near = 0, far = 0;
+    for (int64_t r = 0; r < w->args->ranks; r++) {
+        if (r == me) continue;
+        if (r >= w->near_first && r < w->near_end)
+            near += piece_of(w, unit, r, from);
+        else
+            far += piece_of(w, unit, r, from);
+    }
+    *b = (struct bytes){ w->nodes * near * g, w->nodes * far * g, w->near_nodes * mine * g,
+                         w->far_nodes * mine * g };
+}
+
+/* As exchange_unit: a few pieces are under way, and who wants to begin another one waits. */
+static void send_unit(struct walk *w, int64_t unit)
+{
+    const int64_t most = owner_span_max(&w->owner, unit);
+    for (int64_t from = 0; from < most; from += w->piece_elements) {
+        struct bytes bytes;
+        if (w->begun - w->ended == EXCHANGE_DEPTH)
+            wait_until(w, w->piece_end_s[w->ended++ % EXCHANGE_DEPTH]);
+        piece_bytes(&bytes, w, unit, from);
+        w->piece_end_s[w->begun++ % EXCHANGE_DEPTH] =
+            begin(w, SCALE_GRADIENTS, &bytes, w->calls * (w->args->ranks - 1));
+    }
+}
+
+static void send_rest(struct walk *w, int64_t unit)
+{
+    for (; unit >= 0; unit--) send_unit(w, unit);
+    wait_until(w, w->links_s);
+}
+
+/* ---- from owners to all ---- */
+
+/* Everyone's own of `mine` bytes, of which `near` are this machine's, and `all` there are. */
+static double gather(struct walk *w, enum scale_kind kind, int64_t mine, int64_t near, int64_t all)
+{
+    const int64_t neighbours = w->near_end - w->near_first - 1;
+    const struct bytes bytes = { mine * neighbours, mine * (w->args->ranks - 1 - neighbours),
+                                 near - mine, all - near };
+    return begin(w, kind, &bytes, w->args->ranks - 1);
+}
+
+static double spread_unit(struct walk *w, enum scale_kind kind, int64_t unit, dtype_t dtype)
+{
+    const int64_t bytes = dtype_bytes(dtype);
+    const struct owner_share *first = owner_share(&w->owner, unit, w->near_first);
+    const struct owner_share *last = owner_share(&w->owner, unit, w->near_end - 1);
+    const int64_t all = w->layout.unit_offset[unit + 1] - w->layout.unit_offset[unit];
+    return gather(w, kind, span(w, unit, w->args->rank) * bytes, (last->end - first->begin) * bytes,
+                  all * bytes);
+}
+
+static void spread(struct walk *w, dtype_t dtype)
+{
+    const int64_t last = w->owner.unit_count - 1;
+    for (int64_t unit = 0; unit <= last; unit++)
+        if (w->args->stage < 3 || unit == 0 || unit == last)
+            spread_unit(w, SCALE_SPREAD, unit, dtype);
+    wait_until(w, w->links_s);
+}
+
+/* ---- weights of layers, as zero_fetch.c ---- */
+
+static void fetch(struct walk *w, int64_t unit)
+{
+    const int64_t slot = (unit - 1) % SLOTS;
+    if (w->args->stage < 3 || w->slot_unit[slot] == unit) return;
+    w->slot_unit[slot] = unit;
+    w->slot_end_s[slot] = spread_unit(w, SCALE_FETCHED, unit, w->args->weights);
+}
+
+/* A layer is computed while the next one comes. */
+static void layer(struct walk *w, int64_t unit, int64_t next, double seconds)
+{
+    fetch(w, unit);
+    if (w->args->stage == 3) wait_until(w, w->slot_end_s[(unit - 1) % SLOTS]);
+    if (next > 0) fetch(w, next);
+    compute(w, seconds);
+}
+
+/* ---- a step ---- */
+
+static void pass(struct walk *w, bool sends)
+{
+    const struct scale_args *a = w->args;
+    const int64_t last = w->owner.unit_count - 2; /* layers are units 1 .. last */
+    for (int64_t unit = 1; unit <= last; unit++)
+        layer(w, unit, unit < last ? unit + 1 : -1, a->forward_s / (double)last);
+    compute(w, a->head_s);
+    if (sends) send_unit(w, last + 1);
+    for (int64_t unit = last; unit >= 1; unit--) {
+        layer(w, unit, unit - 1, a->backward_s / (double)last);
+        if (sends) send_unit(w, unit);
+    }
+    if (sends) send_unit(w, 0);
+}
+
+/* The norm's sums, from stage 1 on; one float64 a chunk. */
+static void gather_norm(struct walk *w)
+{
+    int64_t mine = 0, near = 0;
+    if (w->args->stage == 0) return;
+    for (int64_t unit = 0; unit < w->owner.unit_count; unit++)
+        for (int64_t r = w->near_first; r < w->near_end; r++) {
+            const struct owner_share *s = owner_share(&w->owner, unit, r);
+            near += s->chunk_end - s->chunk_begin;
+            if (r == w->args->rank) mine += s->chunk_end - s->chunk_begin;
+        }
+    wait_until(w, gather(w, SCALE_SCALARS, mine * 8, near * 8, w->owner.chunk_count * 8));
+}
+
+static void walk_step(struct walk *w)
+{
+    const struct scale_args *a = w->args;
+    const bool overlaps = a->stage >= 2 && a->lanes == a->ranks;
+    const int64_t near = w->near_end - w->near_first, bytes = a->samples * 8;
+    for (int64_t i = 0; i < a->passes; i++) pass(w, overlaps && i == a->passes - 1);
+    send_rest(w, overlaps && a->passes > 0 ? -1 : w->owner.unit_count - 1);
+    if (a->stage == 0) spread(w, a->grads);
+    gather_norm(w);
+    wait_until(w, gather(w, SCALE_SCALARS, bytes, near * bytes, a->ranks * bytes));
+    if (a->stage > 0) spread(w, a->weights);
+}
+
+static void count_nodes(struct walk *w)
+{
+    const struct scale_args *a = w->args;
+    for (int64_t r = 0; r < a->ranks; r++) {
+        struct lanes_node node[LANES_NODES_MAX];
+        const struct lanes_node its = lanes_of_rank(a->lanes, r, a->ranks);
+        const int64_t count = lanes_nodes(node, a->lanes, its.begin, its.end);
+        w->calls = max_i64(w->calls, count);
+        if (r == a->rank)
+            w->nodes = count;
+        else if (r >= w->near_first && r < w->near_end)
+            w->near_nodes += count;
+        else
+            w->far_nodes += count;
+    }
+}
+
+static err_t open_walk(struct walk *w)
+{
+    const struct scale_args *a = w->args;
+    TRY(glm_params_create(&w->params, a->config));
+    TRY(glm_layout_create(&w->layout, &w->params, 1, a->vocab_multiple));
+    TRY(owner_create(&w->owner, &w->params, &w->layout, a->ranks));
+    w->near_first = a->rank - a->rank % a->fabric.ranks_per_node;
+    w->near_end = min_i64(w->near_first + a->fabric.ranks_per_node, a->ranks);
+    w->piece_elements = exchange_piece_elements(&(struct exchange_args){ .owner = &w->owner });
+    for (int i = 0; i < SLOTS; i++) w->slot_unit[i] = -1;
+    count_nodes(w);
+    return ERR_OK;
+}
+
+err_t scale_step(struct scale *out, const struct scale_args *args)
+{
+    struct walk w = { .args = args };
+    *out = w.out;
+    if (args->ranks == 1) return ERR_OK;
+    ASSERT(args->lanes >= args->ranks && args->fabric.ranks_per_node >= 1);
+    const err_t rc = open_walk(&w);
+    if (rc == ERR_OK) {
+        walk_step(&w);
+        for (int k = 0; k < SCALE_KINDS; k++) {
+            w.out.sent_bytes += w.out.sent[k];
+            w.out.received_bytes += w.out.received[k];
+        }
+        w.out.exposed_s = w.now_s - w.computed_s;
+        *out = w.out;
+    }
+    owner_clear(&w.owner);
+    glm_layout_clear(&w.layout);
+    glm_params_clear(&w.params);
+    return rc;
+}
