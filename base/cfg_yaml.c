@@ -271,20 +271,43 @@ static err_t dump_row(struct buf *out, const struct cfg *cfg, int64_t index, boo
     return buf_puts(out, "\n");
 }
 
+/* What a dump has of each row; NULL: every row. */
+struct dump {
+    bool (*keeps)(const char *key);
+    bool comments;
+};
+
+static bool is_in_dump(const struct dump *d, const struct cfg_row *row, const char *section)
+{
+    return cfg_row_in_section(row, section) && (d->keeps == NULL || d->keeps(row->key));
+}
+
 /* A section is written where its first row stands, with all its rows, so it appears once even when
  * two tables add to it. */
-err_t cfg_dump_yaml(const struct cfg *cfg, struct buf *out, bool comments)
+static err_t dump(const struct cfg *cfg, struct buf *out, const struct dump *d)
 {
     for (int64_t i = 0; i < cfg->count; i++) {
         char section[CFG_KEY_MAX];
         section_of(section, cfg->rows[i]);
-        bool is_first = true;
+        bool is_first = is_in_dump(d, cfg->rows[i], section);
         for (int64_t j = 0; j < i; j++)
-            is_first = is_first && !cfg_row_in_section(cfg->rows[j], section);
+            is_first = is_first && !is_in_dump(d, cfg->rows[j], section);
         if (!is_first) continue;
         TRY(buf_printf(out, "%s:\n", section));
         for (int64_t j = i; j < cfg->count; j++)
-            if (cfg_row_in_section(cfg->rows[j], section)) TRY(dump_row(out, cfg, j, comments));
+            if (is_in_dump(d, cfg->rows[j], section)) TRY(dump_row(out, cfg, j, d->comments));
     }
     return ERR_OK;
+}
+
+err_t cfg_dump_yaml(const struct cfg *cfg, struct buf *out, bool comments)
+{
+    const struct dump all = { .comments = comments };
+    return dump(cfg, out, &all);
+}
+
+err_t cfg_dump_yaml_part(const struct cfg *cfg, struct buf *out, bool (*keeps)(const char *key))
+{
+    const struct dump part = { .keeps = keeps };
+    return dump(cfg, out, &part);
 }

@@ -18,6 +18,7 @@ err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root, b
         if (!*found) LOG_I("train", "no checkpoint in %s: starting from the beginning", ckpt_root);
         return ERR_OK;
     }
+    if (ranks != NULL && comm_rank(ranks->comm) != 0) return ERR_OK; /* rank 0's word is all's */
     TRY(ckpt_list(&steps, &count, ckpt_root));
     const int64_t newest = count > 0 ? steps[0] : 0;
     free(steps);
@@ -60,16 +61,16 @@ static bool decides_the_numbers(const char *key)
     return is_in(key, "batch.") || (is_in(key, "model.") && strcmp(key, "model.dir") != 0);
 }
 
-static bool is_about_this_start(const char *key)
+bool resume_is_of_run(const char *key)
 {
-    static const char *const keys[] = {
+    static const char *const others[] = {
         "train.out",        "train.threads",     "train.keep_last",     "train.keep_best",
         "train.log_every",  "train.activations", "train.moments_place", "train.zero",
-        "train.stop_after", "train.check_every",
+        "train.stop_after", "train.check_every", "train.save",
     };
-    for (int64_t i = 0; i < COUNT_OF(keys); i++)
-        if (strcmp(key, keys[i]) == 0) return true;
-    return false;
+    for (int64_t i = 0; i < COUNT_OF(others); i++)
+        if (strcmp(key, others[i]) == 0) return false;
+    return true;
 }
 
 static bool same_value(const struct cfg *a, const struct cfg *b, const struct cfg_row *row)
@@ -94,7 +95,7 @@ static err_t compare_settings(const struct cfg *now, const struct cfg *then, con
                   "%s is %s; the run in %s was started with %s: continue with that, or start "
                   "a new run in another train.out",
                   key, cfg_text(now, key), dir, cfg_text(then, key));
-        if (is_in(key, "train.") && !is_about_this_start(key))
+        if (is_in(key, "train.") && resume_is_of_run(key))
             LOG_W("train", "%s was %s and is now %s", key, cfg_text(then, key), cfg_text(now, key));
     }
     return ERR_OK;
