@@ -249,6 +249,8 @@ err_t loader_take(struct loader *l, const struct loaded **out)
     return rc;
 }
 
+int64_t loader_left(const struct loader *l) { return l->left; }
+
 void loader_give_back(struct loader *l)
 {
     pthread_mutex_lock(&l->lock);

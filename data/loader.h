@@ -62,6 +62,8 @@ MUST_USE err_t loader_plan(struct loader *l, const struct step_plan **out);
 /* The next micro-batch of that step, borrowed until it is given back; errors as above. ASSERTs that
  * the step has one more, and that fewer than `held` are with the caller. */
 MUST_USE err_t loader_take(struct loader *l, const struct loaded **out);
+/* Micro-batches of that step, in these lanes, that were not taken yet. */
+int64_t loader_left(const struct loader *l);
 /* The oldest one that was taken. ASSERTs that there is one. */
 void loader_give_back(struct loader *l);
 

@@ -114,6 +114,7 @@ static int64_t check_run(enum batch_unit unit, int64_t lanes, const struct loade
         assert_ok(batcher_plan(mine, &plan, step));
         assert_ok(loader_plan(l, &got_plan));
         check_plan(got_plan, &plan, lanes);
+        const int64_t expected = loader_left(l);
         for (int64_t lane = spec->lane_first; lane < spec->lane_end; lane++)
             for (int64_t i = 0; i < plan.micro_count[lane]; i++) {
                 if (taken - back == spec->held) {
@@ -129,6 +130,8 @@ static int64_t check_run(enum batch_unit unit, int64_t lanes, const struct loade
                 if (taken - back > 1) /* what was taken before is still as it was */
                     assert_int_not_equal(got[(taken - 2) % 8]->micro.rows, 0);
             }
+        assert_int_equal(taken - before, expected);
+        assert_int_equal(loader_left(l), 0);
         empty += taken == before;
         for (; back < taken; back++) loader_give_back(l);
         check_plan(got_plan, &plan, lanes); /* whatever was filled since */

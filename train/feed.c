@@ -5,12 +5,10 @@
 #include "data/loader.h"
 #include "train/run.h"
 
-/* Micro-batches that are ready: enough to smooth over a slow read, and no more memory than this.
- * One is small beside a model's activations, but for those of a million rows. */
 #define AHEAD_MAX   16
-#define AHEAD_BYTES (INT64_C(64) << 20)
+#define AHEAD_BYTES (INT64_C(64) << 20) /* one is small, but for those of a million rows */
 
-static int64_t ahead(const struct batch_bounds *bounds)
+int64_t feed_ahead(const struct batch_bounds *bounds)
 {
     const int64_t arrays = 6; /* per row; those per target and segment are shorter */
     const int64_t bytes = bounds->rows * arrays * (int64_t)sizeof(int32_t);
@@ -25,7 +23,7 @@ static err_t open_at(struct feed *f, const struct run *run, int64_t step)
                                       .lane_first = run->zero.lane_first,
                                       .lane_end = run->zero.lane_end,
                                       .lane_count = run->batch.lanes,
-                                      .ahead = ahead(&bounds),
+                                      .ahead = feed_ahead(&bounds),
                                       .held = GLM_TICKETS };
     feed_close(f);
     return loader_open(&f->loader, run->batcher, &spec);
@@ -34,7 +32,8 @@ static err_t open_at(struct feed *f, const struct run *run, int64_t step)
 err_t feed_step(struct feed *f, struct step_plan *out, const struct run *run, int64_t step)
 {
     const struct step_plan *plan = NULL;
-    const bool follows = f->loader != NULL && f->step + 1 == step && f->left == 0 && f->held == 0;
+    const bool follows =
+        f->loader != NULL && f->step + 1 == step && f->held == 0 && loader_left(f->loader) == 0;
     if (follows) TRY(loader_plan(f->loader, &plan));
     if (plan == NULL) { /* nothing open, elsewhere, or at its end */
         TRY(open_at(f, run, step));
@@ -43,8 +42,6 @@ err_t feed_step(struct feed *f, struct step_plan *out, const struct run *run, in
     ASSERT(plan != NULL && plan->step == step);
     *out = *plan;
     f->step = step;
-    for (int64_t lane = run->zero.lane_first; lane < run->zero.lane_end; lane++)
-        f->left += plan->micro_count[lane];
     return ERR_OK;
 }
 
@@ -53,7 +50,6 @@ err_t feed_take(struct feed *f, const struct micro_batch **out)
     const struct loaded *loaded;
     TRY(loader_take(f->loader, &loaded));
     *out = &loaded->micro;
-    f->left--;
     f->held++;
     return ERR_OK;
 }

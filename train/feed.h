@@ -27,10 +27,9 @@ struct run;
 /* Zeroed: closed. */
 struct feed {
     struct loader *loader;
-    int64_t step;     /* the one planned last */
-    int64_t left;     /* of its micro-batches of this rank: not taken yet */
-    int64_t held;     /* taken and not given back */
-    double waited_s;  /* by the loaders before this one */
+    int64_t step;    /* the one planned last */
+    int64_t held;    /* taken and not given back */
+    double waited_s; /* by the loaders before this one */
 };
 
 /* The plan of step `step`; its arrays are borrowed until the next call or close. The run's batcher
@@ -48,5 +47,8 @@ void feed_resume(struct feed *f);
 double feed_waited_s(const struct feed *f);
 
 void feed_close(struct feed *f);
+
+/* How many micro-batches of these bounds are made ready: enough to smooth over a slow read. */
+int64_t feed_ahead(const struct batch_bounds *bounds);
 
 #endif
