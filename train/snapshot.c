@@ -174,6 +174,17 @@ static err_t end(struct snapshot *s, err_t rc)
     return rc;
 }
 
+/* The same on all ranks, which have agreed on `rc`: after a failure they go on, and perhaps end
+ * each other, when nothing is left of the save. */
+static err_t end_together(struct snapshot *s, err_t rc)
+{
+    rc = end(s, rc);
+    if (rc == ERR_OK || rc == ERR_COMM) return rc;
+    const struct err_record first = *err_last();
+    TRY(ckpt_agree(s->ranks, ERR_OK, NULL));
+    return err_adopt(&first);
+}
+
 /* Whether all whose work this phase waits for are done with it; the same on every rank. */
 static err_t all_done(bool *out, struct snapshot *s, bool wait)
 {
@@ -202,7 +213,8 @@ static err_t advance(struct snapshot *s, bool wait)
     const bool works = s->phase == WRITING || s->saving.rank == 0;
     s->written = s->saving.written;
     rc = ckpt_agree(s->ranks, works ? join(s) : ERR_OK, s->phase == WRITING ? &s->written : NULL);
-    if (rc != ERR_OK || s->ranks == NULL || s->phase == PUBLISHING) return end(s, rc);
+    if (rc != ERR_OK || s->ranks == NULL || s->phase == PUBLISHING)
+        return end_together(s, rc);
     if (s->saving.rank == 0)
         start(s, PUBLISHING);
     else
@@ -246,7 +258,7 @@ err_t snapshot_save(struct snapshot *s, const char *root, const struct ckpt_stat
     if (!s->background) return save_waiting(s, root, state, keep);
     err_t rc = ckpt_saving_open(&s->saving, root, state, s->optim, keep, s->ranks);
     rc = ckpt_agree(s->ranks, rc, NULL);
-    if (rc != ERR_OK) return end(s, rc);
+    if (rc != ERR_OK) return end_together(s, rc);
     rc = ckpt_agree(s->ranks, reserve(s), NULL);
     if (rc == ERR_NOMEM) {
         LOG_W("ckpt", "training waits while a checkpoint is written: %s", err_last()->text);
@@ -257,7 +269,7 @@ err_t snapshot_save(struct snapshot *s, const char *root, const struct ckpt_stat
         return save_waiting(s, root, state, keep);
     }
     if (rc == ERR_OK) rc = prepare(s);
-    if (rc != ERR_OK) return end(s, rc);
+    if (rc != ERR_OK) return end_together(s, rc);
     start(s, WRITING);
     return ERR_OK;
 }
