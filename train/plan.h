@@ -35,6 +35,7 @@ struct plan {
     struct batch_spec batch;
     struct plan_text text;
     double spare;         /* share of the card that must stay free, 0 to 0.5 */
+    bool copies;          /* train.save: background */
     bool zero_auto;       /* settings.zero is computed, too: the lowest stage that fits */
     struct fabric fabric; /* with several ranks */
 
@@ -42,6 +43,7 @@ struct plan {
     struct batch_bounds bounds;
     struct cost_work work, rank_work; /* of all ranks; of the one with most samples or packs */
     struct cost_memory memory;
+    int64_t copy_bytes;    /* host memory of all ranks, where checkpoints are written from a copy */
     struct cost_time time; /* tokens_per_s: of all ranks */
     struct scale scale;    /* what that rank exchanges with others */
     bool fits;

@@ -297,6 +297,7 @@ err_t plan_setup_open(struct plan_setup *s, struct cfg *cfg)
     const int64_t ranks = cfg_int(cfg, "plan.ranks");
     memset(s, 0, sizeof *s);
     s->plan.spare = cfg_float(cfg, "plan.spare") / 100.0;
+    s->plan.copies = strcmp(cfg_str(cfg, "train.save"), "background") == 0;
     TRY(choose_device(cfg));
     TRY(settle_lanes(cfg, ranks));
     TRY(cost_settings_from_cfg(&s->plan.settings, cfg));

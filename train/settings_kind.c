@@ -10,6 +10,7 @@ static const char *const of_start[] = {
     "train.keep_best",   "train.log_every", "train.save_every",    "train.validate_every",
     "train.activations", "train.zero",      "train.moments_place", "train.stop_after",
     "train.check_every", "train.silence",   "train.join_timeout",  "train.comm_timeout",
+    "train.save",
 };
 
 static bool is_in(const char *key, const char *section)
