@@ -7,6 +7,7 @@
 #include "data/prepare.h"
 #include "data/sample_mix.h"
 #include "model/hf_folder.h"
+#include "train/base_loss.h"
 #include "train/record.h"
 #include "train/resume.h"
 #include "train/validate.h"
@@ -330,7 +331,7 @@ err_t run_open_ranked(struct run *r, struct cfg *cfg, bool resume, const struct 
     bool found = false;
     memset(r, 0, sizeof *r);
     r->metrics.fd = r->lock_fd = -1;
-    r->validation_loss = NAN;
+    r->validation_loss = r->base_loss = NAN;
     r->cfg = cfg;
     TRY(open_checked(r, resume, place->size));
     TRY(advise(open_device(r, place)));
@@ -338,6 +339,7 @@ err_t run_open_ranked(struct run *r, struct cfg *cfg, bool resume, const struct 
     TRY(share(r));
     if (r->zero.rank == 0) TRY(lock_folder(r));
     TRY(resume_find(dir, &found, r->ckpt_root, resume, zero_ckpt(&r->zero)));
+    if (!found) TRY(base_loss_measure(&r->base_loss, r));
     TRY(advise(allocate(r)));
     if (found)
         TRY(resume_from(r, dir));
