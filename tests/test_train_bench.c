@@ -3,9 +3,13 @@
 
 #include "base/check.h"
 #include "base/file.h"
+#include "data/settings.h"
+#include "data/settings_batch.h"
+#include "model/settings.h"
 #include "train/bench_batch.h"
 #include "train/bench_packs.h"
 #include "train/bench_step.h"
+#include "train/settings.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -133,12 +137,79 @@ static void test_flop(void **state)
                 6 * matrices * 5 + 6 * 100.0 * 8 * 2 + 12 * 2 * 8.0 * 18);
 }
 
+/* ---- whole steps ---- */
+
+/* A tiny model in float32 with these settings: key, value, ..., NULL; cfg_close it. */
+static struct cfg *bench_cfg(const char *const *settings)
+{
+    static const char *const tiny[] = {
+        "bench.hidden", "32",  "bench.layers",  "3",   "bench.heads", "2",
+        "bench.vocab",  "640", "bench.rows",    "512", "bench.steps", "3",
+        "bench.probe",  "64",  "train.threads", "1",   NULL
+    };
+    const struct cfg_table tables[] = { data_settings, batch_settings, model_settings,
+                                        train_settings };
+    const char *const *const lists[] = { tiny, settings };
+    struct cfg *cfg;
+    assert_ok(cfg_create(&cfg, tables, COUNT_OF(tables)));
+    for (int64_t l = 0; l < COUNT_OF(lists); l++)
+        for (const char *const *s = lists[l]; s[0] != NULL; s += 2)
+            assert_ok(cfg_set(cfg, s[0], s[1], "test"));
+    return cfg;
+}
+
+static err_t measure(struct bench_step *b, struct bench_result *r, const char *const *settings)
+{
+    struct cfg *cfg = bench_cfg(settings);
+    err_t rc = bench_step_open(b, cfg);
+    if (rc == ERR_OK) rc = bench_step_measure(b, r);
+    cfg_close(cfg);
+    return rc;
+}
+
+/* Updates in the backward pass are the same updates: the losses have the same bits, unclipped. */
+static void test_update_in_backward(void **state)
+{
+    (void)state;
+    struct bench_step whole, released;
+    struct bench_result r;
+    assert_ok(measure(&whole, &r, (const char *const[]){ "train.max_grad_norm", "0", NULL }));
+    assert_true(r.part_s[BENCH_UPDATE] > 0.0);
+    assert_ok(measure(
+        &released, &r,
+        (const char *const[]){ "train.max_grad_norm", "0", "train.update", "backward", NULL }));
+    assert_true(r.part_s[BENCH_MODEL] > 0.0 && r.part_s[BENCH_UPDATE] == 0.0);
+    assert_int_equal(whole.losses_count, released.losses_count);
+    assert_memory_equal(whole.losses, released.losses,
+                        (size_t)whole.losses_count * sizeof *whole.losses);
+    assert_true(whole.losses[4] < whole.losses[0]);
+    assert_true(tensor_count(&released.grads) < tensor_count(&whole.grads));
+    bench_step_close(&whole);
+    bench_step_close(&released);
+}
+
+static void test_update_in_backward_wants_one_micro(void **state)
+{
+    (void)state;
+    struct bench_step b;
+    struct bench_result r;
+    assert_err(measure(&b, &r,
+                       (const char *const[]){ "train.max_grad_norm", "0", "train.update",
+                                              "backward", "bench.micro", "2", NULL }),
+               USAGE, "2 micro-batches");
+    bench_step_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_bounds),     cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_flop),
+        cmocka_unit_test(test_update_in_backward),
+        cmocka_unit_test(test_update_in_backward_wants_one_micro),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
