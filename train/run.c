@@ -12,12 +12,9 @@
 #include "train/resume.h"
 #include "train/validate.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 static err_t open_data(struct run *r)
@@ -236,15 +233,10 @@ static err_t lock_folder(struct run *r)
     const char *dir = cfg_str(r->cfg, "train.out");
     TRY(dir_create(dir));
     TRY(path_join(path, dir, "lock"));
-    r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (r->lock_fd < 0) RAISE(IO, "open %s: %s", path, strerror(errno));
-    if (flock(r->lock_fd, LOCK_EX | LOCK_NB) == 0) return ERR_OK;
-    if (errno == EWOULDBLOCK)
-        RAISE(IO,
-              "%s: another program trains in this folder; wait for it, or choose another "
-              "train.out",
-              dir);
-    RAISE(IO, "lock %s: %s", path, strerror(errno));
+    TRY(file_lock(&r->lock_fd, path, false));
+    if (r->lock_fd >= 0) return ERR_OK;
+    RAISE(IO, "%s: another program trains in this folder; wait for it, or choose another train.out",
+          dir);
 }
 
 /* An empty path would silently mean the folder that one happens to be in. */
@@ -393,6 +385,8 @@ err_t run_save(struct run *r)
     const struct ckpt_keep keep = { .last = cfg_int(r->cfg, "train.keep_last"),
                                     .best = cfg_bool(r->cfg, "train.keep_best"),
                                     .validation_loss = r->validation_loss };
+    buf_reset(&r->state.tuning);
+    TRY(dev_tuning_write(&r->state.tuning, r->dev));
     TRY(ckpt_save(r->ckpt_root, &r->state, r->optim, &keep, zero_ckpt(&r->zero)));
     r->step_saved = r->state.step;
     return ERR_OK;

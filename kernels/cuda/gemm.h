@@ -16,7 +16,7 @@
  * hand and keeps the quickest, in a file for the next run (gemm_tune.h). The choice is made for a
  * product's shape rounded up to a quarter of an octave, so that micro-batches of many lengths share
  * few choices, and does not depend on row strides beyond their alignment. Same choices, same card,
- * same library: same bits; gemm_lib_hash says which choices were used.
+ * same library: same bits; checkpoints hold the choices (dev_tuning_write).
  *
  * Which epilogues, and which not:
  *   bias          added in float32 before the one rounding: what op_linear_fwd promises.
@@ -81,11 +81,12 @@ struct gemm_lib;
  * version than the one this backend was built for; ERR_NOMEM. */
 MUST_USE err_t gemm_lib_open(struct gemm_lib **out, struct dev *dev);
 void gemm_lib_close(struct gemm_lib *lib, struct dev *dev); /* NULL allowed */
-/* A hash of the choices that products have used so far; 0: none. */
-uint64_t gemm_lib_hash(const struct gemm_lib *lib);
 bool gemm_fuses_dgelu(const struct gemm_lib *lib);
 
 struct buf;
+/* dev_tuning_write and dev_tuning_adopt. */
+MUST_USE err_t gemm_lib_write_choices(struct buf *out, struct gemm_lib *lib);
+MUST_USE err_t gemm_lib_adopt_choices(struct gemm_lib *lib, const char *text, int64_t size);
 /* The library and its version, a line: for `soulchat doctor`. */
 MUST_USE err_t gemm_describe(struct buf *out);
 
