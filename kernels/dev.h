@@ -123,6 +123,8 @@ struct dev_info {
     int64_t memory_free_bytes;  /* when it was opened */
     int capability;             /* 90 for compute capability 9.0; 0: not a GPU */
     int multiprocessors;        /* 0: not a GPU */
+    bool planned; /* stands for a device like this, which may not be here: only to be asked for
+                     scratch (train/plan_dev.h) */
 };
 
 /* What a device has done so far; benchmarks and the no-allocation test read it. */

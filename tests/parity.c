@@ -6,7 +6,8 @@
  *
  * DIR holds config.json, weights as Hugging Face files, and golden.safetensors (or golden.h5) with
  * what the reference made of them: hidden states, logits, loss, gradients, weights after AdamW
- * steps, a greedy continuation (layout: tests/golden/README.md). Nothing about the model is assumed but what those files say.
+ * steps, a greedy continuation (layout: tests/golden/README.md). Nothing about the model is assumed
+ * but what those files say.
  *
  * One line per quantity: the largest |ours - reference| over the largest |reference|. Rows of
  * padding do not count. Hidden states are judged layer by layer and gradients tensor by tensor,

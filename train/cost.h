@@ -58,7 +58,7 @@ enum cost_class {
     COST_SCRATCH,
     COST_NORM_SUMS, /* of the gradient's norm */
     COST_STAGING,   /* states on their way from and to the host */
-    COST_LIBRARIES, /* workspaces of cuBLASLt and cuDNN */
+    COST_LIBRARIES, /* what cuDNN wants beyond the scratch it shares with the operators */
     COST_CONTEXT,   /* what the driver takes for the program itself */
     COST_CLASSES
 };

@@ -64,17 +64,17 @@ struct gemm {
     enum gemm_epilogue epilogue;
     const void *bias;         /* [n] of out_dtype */
     struct rows pre;          /* [m, n] of out_dtype, apart from d; ld a multiple of 8 */
-    struct scratch workspace; /* gemm_workspace_bytes(), 16-byte aligned */
+    struct scratch workspace; /* gemm_workspace_bytes(dev), 16-byte aligned */
 };
 
 /* ERR_CUDA: the library's call and status, and the product: "nt bf16>bf16 16384x12288x4096 ...". */
 MUST_USE err_t gemm_run(struct dev *dev, const struct gemm *g);
 
 /* The same for every product: a library may use any part of it. */
-int64_t gemm_workspace_bytes(void);
+int64_t gemm_workspace_bytes(const struct dev *dev);
 /* Operators that keep a matrix in scratch cut it into pieces of about this size. Small in the
  * emulator, so that tests meet pieces. */
-int64_t gemm_piece_bytes(void);
+int64_t gemm_piece_bytes(const struct dev *dev);
 
 struct gemm_lib;
 /* dev->state is a struct dev_cuda whose gpu is open. Yours. ERR_CUDA: the library is another

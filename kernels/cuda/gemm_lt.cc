@@ -12,6 +12,7 @@
 #include "base/num.h"
 #include "kernels/cuda/dev_cuda.h"
 #include "kernels/cuda/gemm_tune.h"
+#include "kernels/cuda_sizes.h"
 
 #include <cublasLt.h>
 #include <math.h>
@@ -19,11 +20,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What NVIDIA recommends for Hopper; smaller cards get by with less, at no gain worth a rule. Tests
- * compile this file with less of both. */
+/* Tests compile this file with less of both. */
 #ifndef WORKSPACE_BYTES
-#define WORKSPACE_BYTES (INT64_C(32) << 20)
-#define PIECE_BYTES     (INT64_C(256) << 20)
+#define WORKSPACE_BYTES CUDA_GEMM_WORKSPACE_BYTES
+#define PIECE_BYTES     CUDA_GEMM_PIECE_BYTES
 #endif
 #define PROPOSALS_MAX 16
 #define TIMED_RUNS    5
@@ -50,8 +50,17 @@ struct gemm_lib {
 
 STATIC_ASSERT(sizeof(cublasLtMatmulAlgo_t) == TUNE_WORDS * sizeof(uint64_t), "opaque algorithm");
 
-int64_t gemm_workspace_bytes(void) { return WORKSPACE_BYTES; }
-int64_t gemm_piece_bytes(void) { return PIECE_BYTES; }
+int64_t gemm_workspace_bytes(const struct dev *dev)
+{
+    (void)dev;
+    return WORKSPACE_BYTES;
+}
+
+int64_t gemm_piece_bytes(const struct dev *dev)
+{
+    (void)dev;
+    return PIECE_BYTES;
+}
 
 /* One line for a failed call of the library; g = NULL: about no product. */
 static err_t check(cublasStatus_t status, const char *site, const char *call, const struct gemm *g)
