@@ -152,17 +152,11 @@ static void expect(struct tune_book *book, const char *key, uint64_t seed)
     assert_true(choice->time_us == 10.5 * (double)seed);
 }
 
-static void in_folder(char path[FILE_PATH_MAX], const char *name)
-{
-    assert_ok(path_join(path, testing_dir(), name));
-}
-
 static void test_file(void **state)
 {
     (void)state;
     struct tune_book book, again, other;
-    char path[FILE_PATH_MAX];
-    in_folder(path, "new/folder/gemm.tune");
+    const char *path = testing_path("new/folder/gemm.tune");
     tune_book_init(&book, path, OWNER);
     assert_ok(tune_book_load(&book)); /* no file yet */
     assert_null(tune_book_find(&book, "a"));
@@ -198,8 +192,7 @@ static void test_shared(void **state)
 {
     (void)state;
     struct tune_book first, second, reader;
-    char path[FILE_PATH_MAX];
-    in_folder(path, "shared.tune");
+    const char *path = testing_path("shared.tune");
     tune_book_init(&first, path, OWNER);
     tune_book_init(&second, path, OWNER);
     add(&first, "a", 1);
@@ -244,8 +237,7 @@ static void test_many_programs(void **state)
 {
     (void)state;
     enum { PROGRAMS = 4, KEYS = 20 };
-    char path[FILE_PATH_MAX];
-    in_folder(path, "programs/gemm.tune");
+    const char *path = testing_path("programs/gemm.tune");
     pid_t child[PROGRAMS];
     for (int i = 0; i < PROGRAMS; i++) {
         child[i] = fork();
@@ -265,8 +257,7 @@ static void test_text(void **state)
     (void)state;
     struct tune_book book, moved, other;
     struct buf text = { 0 }, again = { 0 };
-    char path[FILE_PATH_MAX];
-    in_folder(path, "text.tune");
+    const char *path = testing_path("text.tune");
     tune_book_init(&other, path, "another card");
     add(&other, "a", 9);
     tune_book_init(&book, path, OWNER);
@@ -310,8 +301,7 @@ static void test_damage(void **state)
     (void)state;
     struct tune_book book;
     struct buf text = { 0 };
-    char path[FILE_PATH_MAX];
-    in_folder(path, "damaged.tune");
+    const char *path = testing_path("damaged.tune");
     tune_book_init(&book, path, OWNER);
     add(&book, "nt bf16>bf16 1x2x3", 1);
     add(&book, "nt bf16>f32 1x2x3", 2);
@@ -347,8 +337,7 @@ static void test_unwritable(void **state)
 {
     (void)state;
     struct tune_book book, reader;
-    char path[FILE_PATH_MAX];
-    in_folder(path, "faults.tune");
+    const char *path = testing_path("faults.tune");
     for (int n = 1;; n++) {
         tune_book_init(&book, path, OWNER);
         fault_arm("", 0);

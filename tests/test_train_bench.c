@@ -15,13 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *path_of(const char *name)
-{
-    static char path[1024];
-    snprintf(path, sizeof path, "%s/%s", testing_dir(), name);
-    return path;
-}
-
 /* Not file_replace, which waits for the disk. */
 static void write_plain(const char *path, const void *bytes, int64_t size)
 {
@@ -57,8 +50,8 @@ static void test_round_trip(void **state)
     struct bench_packs made, read;
     assert_ok(bench_packs_formula(&made, 2, 3, 512, 640));
     assert_int_equal(made.micro_count, 6);
-    assert_ok(bench_packs_write(&made, path_of("packs.safetensors")));
-    assert_ok(bench_packs_read(&read, path_of("packs.safetensors")));
+    assert_ok(bench_packs_write(&made, testing_path("packs.safetensors")));
+    assert_ok(bench_packs_read(&read, testing_path("packs.safetensors")));
     assert_int_equal(read.vocab_size, 640);
     assert_int_equal(read.steps, 2);
     assert_same(read.step_first, made.step_first, 3);
@@ -104,21 +97,21 @@ static void test_hostile(void **state)
     struct bench_packs packs;
     struct buf file = { 0 };
     assert_ok(bench_packs_formula(&packs, 1, 1, 128, 64));
-    assert_ok(bench_packs_write(&packs, path_of("whole")));
+    assert_ok(bench_packs_write(&packs, testing_path("whole")));
     bench_packs_clear(&packs);
-    assert_ok(file_read_all(&file, path_of("whole"), 1 << 20));
+    assert_ok(file_read_all(&file, testing_path("whole"), 1 << 20));
     for (int64_t i = 0; i < (int64_t)file.size; i += i < 1200 ? 1 : 37) {
         file.data[i] ^= 0x11;
-        write_plain(path_of("changed"), file.data, (int64_t)file.size);
-        if (bench_packs_read(&packs, path_of("changed")) == ERR_OK) bench_packs_clear(&packs);
+        write_plain(testing_path("changed"), file.data, (int64_t)file.size);
+        if (bench_packs_read(&packs, testing_path("changed")) == ERR_OK) bench_packs_clear(&packs);
         file.data[i] ^= 0x11;
     }
     for (int64_t size = 0; size < (int64_t)file.size; size += 97) {
-        write_plain(path_of("cut"), file.data, size);
-        assert_err(bench_packs_read(&packs, path_of("cut")), FORMAT, "cut");
+        write_plain(testing_path("cut"), file.data, size);
+        assert_err(bench_packs_read(&packs, testing_path("cut")), FORMAT, "cut");
     }
     buf_clear(&file);
-    assert_err(bench_packs_read(&packs, path_of("absent")), NOTFOUND, "absent");
+    assert_err(bench_packs_read(&packs, testing_path("absent")), NOTFOUND, "absent");
 }
 
 /* One segment of context 3 and length 5 sees 9 + 6 + 3 pairs; see bench_step.h. */
