@@ -4,7 +4,7 @@
  *
  *     struct input in;
  *     rc = input_open(&in, "smilechat.jsonl.zst");
- *     while (rc == ERR_OK && (rc = input_read(&in, bytes, sizeof bytes, &got)) == ERR_OK && got > 0)
+ *     while (rc == ERR_OK && (rc = input_read(&in, bytes, sizeof bytes, &got)) == ERR_OK && got)
  *         use(bytes, got);
  *     input_close(&in);
  *
