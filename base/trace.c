@@ -37,8 +37,6 @@ void trace_close(void)
     trace.file = NULL;
 }
 
-bool trace_is_on(void) { return trace.file != NULL; }
-
 static void write_span(long tid, const char *name, double begin_s, double end_s)
 {
     fprintf(trace.file,

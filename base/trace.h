@@ -13,7 +13,6 @@
 
 #include "base/err.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -31,7 +30,6 @@ MUST_USE err_t trace_open(const char *path);
 void trace_close(void);
 struct trace_span trace_begin(const char *name);
 void trace_end(struct trace_span *span);
-bool trace_is_on(void);
 
 /* Spans of what is no thread of this program, such as the queues of a GPU: `track` is a small
  * positive number, shown under the name given once. Times as time_now_s() counts them. */
