@@ -1,7 +1,7 @@
 /*
  * cost.h - what a training step takes: bytes of every class of memory, and seconds of every part.
  * Pure functions of the model, the settings, the card and the step's tokens; nothing is allocated
- * on a device. `soulchat plan` prints them, and searches with them (plan_search.h).
+ * on a device. `soulchat plan` prints them, and searches with them (plan.h).
  *
  *     struct cost_memory memory;
  *     struct cost_time time;
