@@ -53,7 +53,10 @@ static void print_usage(FILE *out)
     for (int64_t i = 0; i < COUNT_OF(commands); i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].purpose);
     fprintf(out, "\nsoulchat COMMAND --help shows a worked example and every setting.\n"
-                 "A first run in two commands: see README.md, or README.zh.md in Chinese.\n");
+                 "A first run in two commands: see README.md, or README.zh.md in Chinese.\n\n"
+                 "Environment, with an example value:\n");
+    for (int64_t i = 0; i < env_row_count(); i++)
+        fprintf(out, "  %-18s %s\n", env_row_at(i)->name, env_row_at(i)->help);
 }
 
 /* Ranks that a launcher started write a file each; contradictions are the command's to tell. */

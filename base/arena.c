@@ -66,21 +66,6 @@ static err_t add_block(struct arena *a, int64_t bytes, int64_t align)
     return ERR_OK;
 }
 
-/* Make the first spare block that has room the head; false when none has. */
-static bool take_spare(struct arena *a, int64_t bytes, int64_t align)
-{
-    int64_t offset;
-    for (struct arena_block **link = &a->spare; *link != NULL; link = &(*link)->next) {
-        struct arena_block *block = *link;
-        if (!fits(&offset, block, bytes, align)) continue;
-        *link = block->next;
-        block->next = a->head;
-        a->head = block;
-        return true;
-    }
-    return false;
-}
-
 err_t arena_push(struct arena *a, void **out, int64_t bytes, int64_t align)
 {
     ASSERT(bytes >= 0);
@@ -88,50 +73,23 @@ err_t arena_push(struct arena *a, void **out, int64_t bytes, int64_t align)
     int64_t offset;
     const bool has_room = a->head && !a->head->is_single && fits(&offset, a->head, bytes, align);
     if (!has_room) {
-        if (!take_spare(a, bytes, align)) TRY(add_block(a, bytes, align));
+        TRY(add_block(a, bytes, align));
         ASSERT(fits(&offset, a->head, bytes, align));
     }
     uint8_t *at = a->head->bytes + offset;
     UNPOISON(at, bytes);
     memset(at, 0, (size_t)bytes);
     a->head->used = min_i64(offset + bytes + RED_ZONE_BYTES, a->head->capacity);
-    a->used_bytes += bytes;
-    a->used_bytes_max = max_i64(a->used_bytes_max, a->used_bytes);
     *out = at;
     return ERR_OK;
 }
 
-static void free_blocks(struct arena_block *block)
+void arena_clear(struct arena *a)
 {
-    while (block != NULL) {
-        struct arena_block *next = block->next;
-        UNPOISON(block->bytes, block->capacity);
-        free(block);
-        block = next;
-    }
-}
-
-void arena_reset(struct arena *a)
-{
-    a->used_bytes = 0;
-    if (a->head != NULL && a->head->is_single) {
-        free_blocks(a->head);
-        a->head = NULL;
-    }
-    /* From the newest to the oldest, so that the oldest is again the first to be filled. */
     while (a->head != NULL) {
         struct arena_block *block = a->head;
         a->head = block->next;
-        block->used = 0;
-        POISON(block->bytes, block->capacity);
-        block->next = a->spare;
-        a->spare = block;
+        UNPOISON(block->bytes, block->capacity);
+        free(block);
     }
-}
-
-void arena_clear(struct arena *a)
-{
-    free_blocks(a->head);
-    free_blocks(a->spare);
-    *a = (struct arena){ .used_bytes_max = a->used_bytes_max };
 }

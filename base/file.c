@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -285,6 +286,23 @@ done:
 }
 
 /* ---- paths and directories ---- */
+
+err_t file_lock(int *fd, const char *path, bool wait)
+{
+    err_t rc = ERR_OK;
+    int locked;
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (*fd < 0) RAISE(IO, "open %s: %s", path, strerror(errno));
+    TRY_DONE(fault_point("file.lock"));
+    do locked = flock(*fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
+    while (locked != 0 && errno == EINTR);
+    if (locked == 0) return ERR_OK;
+    if (errno != EWOULDBLOCK) RAISE_DONE(IO, "lock %s: %s", path, strerror(errno));
+done:
+    close(*fd);
+    *fd = -1;
+    return rc;
+}
 
 bool file_exists(const char *path)
 {

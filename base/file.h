@@ -92,6 +92,13 @@ void file_reader_close(struct file_reader *r);
  * `bytes_max`. After a failure *out is as it was. */
 MUST_USE err_t file_read_all(struct buf *out, const char *path, int64_t bytes_max);
 
+/*
+ * A lock among programs: the file `path`, created if need be, is locked for this process until *fd
+ * is closed or the process ends. `wait`: until whoever has it is done; else *fd = -1 where somebody
+ * has it. ERR_IO, with *fd = -1.
+ */
+MUST_USE err_t file_lock(int *fd, const char *path, bool wait);
+
 bool file_exists(const char *path); /* and is not a directory */
 bool dir_exists(const char *path);
 /* mkdir -p. */

@@ -5,7 +5,8 @@
  *     struct input in;
  *     rc = input_open(&in, "smilechat.jsonl.zst");
  *     while (rc == ERR_OK && (rc = input_read(&in, bytes, sizeof bytes, &got)) == ERR_OK && got)
- * ... input_close(&in);
+ *         use(bytes, got);
+ *     input_close(&in);
  *
  * Several gzip members or zstd frames one after another, also skippable ones, are one stream, as
  * for gunzip and zstd. Checksums are verified where the file has them. Memory is bounded: two

@@ -8,11 +8,9 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #define PLAN_FILE       "plan.bin"
@@ -151,13 +149,8 @@ err_t prepare_work_open(struct prepare_work *w, const struct prepare_options *o)
     TRY(check_folder(w->dir));
     TRY(dir_create(w->dir));
     TRY(path_join(lock, w->dir, LOCK_FILE));
-    const int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) RAISE(IO, "create %s: %s", lock, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        close(fd);
-        RAISE(ARG, "another prepare is at work on %s (it holds %s)", o->out, lock);
-    }
-    w->lock = fd;
+    TRY(file_lock(&w->lock, lock, false));
+    if (w->lock < 0) RAISE(ARG, "another prepare is at work on %s (it holds %s)", o->out, lock);
     return ERR_OK;
 }
 

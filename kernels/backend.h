@@ -34,7 +34,8 @@ struct backend {
     /* Append lines on libraries and devices found, for `soulchat doctor`. Finding none is no
      * error. */
     err_t (*describe)(struct buf *out);
-    uint64_t (*tuning_hash)(const struct dev *dev); /* dev_tuning_hash */
+    err_t (*tuning_write)(struct buf *out, struct dev *dev); /* dev_tuning_write */
+    err_t (*tuning_adopt)(struct dev *dev, const char *text, int64_t size);
     const struct dev_comm_ops *comm; /* dev_comm.h; NULL: its devices do not exchange memory */
     bool host_memory; /* its devices' memory is the host's, and queued work is done when queued */
 };

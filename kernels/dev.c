@@ -78,9 +78,14 @@ void dev_close(struct dev *dev)
     free(dev);
 }
 
-uint64_t dev_tuning_hash(const struct dev *dev)
+err_t dev_tuning_write(struct buf *out, struct dev *dev)
 {
-    return dev->backend == NULL ? 0 : dev->backend->tuning_hash(dev);
+    return dev->backend == NULL ? ERR_OK : dev->backend->tuning_write(out, dev);
+}
+
+err_t dev_tuning_adopt(struct dev *dev, const char *text, int64_t size)
+{
+    return dev->backend == NULL ? ERR_OK : dev->backend->tuning_adopt(dev, text, size);
 }
 
 err_t dev_alloc(struct dev *dev, void **out, int64_t bytes, const char *what)

@@ -60,6 +60,7 @@ extern "C" {
     X(cast)                                                                                     \
     X(add)
 
+struct buf;
 struct dev;
 #define X(op) struct op##_args;
 OPS_LIST(X)
@@ -122,6 +123,8 @@ struct dev_info {
     int64_t memory_free_bytes;  /* when it was opened */
     int capability;             /* 90 for compute capability 9.0; 0: not a GPU */
     int multiprocessors;        /* 0: not a GPU */
+    bool planned; /* stands for a device like this, which may not be here: only to be asked for
+                     scratch (train/plan_dev.h) */
 };
 
 /* What a device has done so far; benchmarks and the no-allocation test read it. */
@@ -154,10 +157,15 @@ struct dev {
 MUST_USE err_t dev_open(struct dev **out, const char *name, int threads);
 void dev_close(struct dev *dev);
 
-/* Which measured choices (algorithms of matrix products) the operators have used so far: results
- * have the same bits where this, the build, the card and its libraries are the same. 0: the backend
- * measures nothing, or nothing yet. */
-uint64_t dev_tuning_hash(const struct dev *dev);
+/*
+ * Which measured choices (algorithms of matrix products) this card and its libraries have, as text,
+ * appended: nothing where the backend measures nothing, or nothing yet. Results have the same bits
+ * where these, the build, the card and its libraries are the same, so checkpoints hold the text.
+ */
+MUST_USE err_t dev_tuning_write(struct buf *out, struct dev *dev);
+/* Use the choices of such a text, where they are of this card and these libraries, before all
+ * others. ERR_FORMAT: it is none. */
+MUST_USE err_t dev_tuning_adopt(struct dev *dev, const char *text, int64_t size);
 
 /* A host device with another table of operators over plain memory: for the tests' reference. */
 void dev_init_host(struct dev *dev, const struct ops_table *ops, int threads);

@@ -70,7 +70,7 @@ enum adamw_state {
  *
  * Positive codes: decade d = 0 .. 6 divides [0.1, 1] * 10^(d-6) into 2^d equal cells (2^(d+1) where
  * there are no negative ones), each with its centre as a code; then 0 and 1, and with signs every
- * centre once more below zero. adamw_code.h has the search.
+ * centre once more below zero. adamw.h has the search.
  */
 #define ADAMW_BLOCK 256
 extern const float adamw_code_signed[256], adamw_code_unsigned[256];

@@ -18,6 +18,8 @@ while (($# > 0)); do
 done
 nvcc=$(command -v nvcc || command -v /usr/local/cuda/bin/nvcc) ||
   { echo "SKIP: no nvcc here"; exit 77; }
+compile=("$nvcc") # what did not change since the last time need not be compiled again
+command -v ccache > /dev/null && compile=(ccache "$nvcc")
 all=()
 ((${#files[@]} > 0)) || { files=(kernels/cuda/*.cu); all=(--all); }
 if [[ -z $out ]]; then
@@ -32,7 +34,7 @@ jobs_running=0
 for arch in $archs; do
   for file in "${files[@]}"; do
     log=$out/$(basename "$file" .cu).sm_$arch
-    ("$nvcc" "${flags[@]}" -gencode "arch=compute_$arch,code=sm_$arch" -o "$log.o" "$file" \
+    ("${compile[@]}" "${flags[@]}" -gencode "arch=compute_$arch,code=sm_$arch" -o "$log.o" "$file" \
       > "$log.log" 2>&1 || echo "nvcc failed" >> "$log.log") &
     ((++jobs_running >= $(nproc))) && { wait -n; jobs_running=$((jobs_running - 1)); }
   done

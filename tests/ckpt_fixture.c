@@ -31,6 +31,7 @@ void ckpt_rig_open_padded(struct ckpt_rig *r, const struct glm_config *config,
     memset(r->state.corpus_sha256, 'c', SHA256_HEX_SIZE - 1);
     strcpy(r->state.tokenizer_dir, "models/chatglm");
     assert_ok(buf_puts(&r->state.settings, "train:\n  steps: 12 # 训练\n"));
+    assert_ok(buf_puts(&r->state.tuning, "soulchat-tune 1\ncrc32c 00000000\n"));
 }
 
 void ckpt_rig_open(struct ckpt_rig *r, const struct glm_config *config)

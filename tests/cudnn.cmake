@@ -59,10 +59,10 @@ target_link_libraries(cudnn_pretend PRIVATE soulchat_options)
 set(attn_cudnn_kernels ${CMAKE_BINARY_DIR}/emu/attn_cudnn_kernels.cc) # by kernels/backends.cmake
 set_source_files_properties(${attn_cudnn_kernels} PROPERTIES GENERATED ON
                             COMPILE_DEFINITIONS SOULCHAT_EMU)
-file(GLOB emu_sources ${CMAKE_SOURCE_DIR}/kernels/emu/emu.cc
+file(GLOB attn_emu_sources ${CMAKE_SOURCE_DIR}/kernels/emu/emu.cc
      ${CMAKE_SOURCE_DIR}/kernels/emu/fiber.cc)
 cudnn_test(cudnn_attn cudnn_attn_test.cc ${cudnn_graph_sources} ${attn_cudnn_kernels}
-           ${CMAKE_SOURCE_DIR}/kernels/cuda/attn_cudnn.cc ${emu_sources})
+           ${CMAKE_SOURCE_DIR}/kernels/cuda/attn_cudnn.cc ${attn_emu_sources})
 add_dependencies(cudnn_attn cudnn_pretend)
 add_test(NAME cudnn_attn COMMAND cudnn_attn $<TARGET_FILE:cudnn_pretend>)
 set_tests_properties(cudnn_attn PROPERTIES TIMEOUT 600)

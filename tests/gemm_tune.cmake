@@ -21,6 +21,7 @@ if(SOULCHAT_CUDA)
   set_target_properties(soulchat_emu_lt PROPERTIES OUTPUT_NAME soulchat_emu
                         LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fake_lt/lib)
   soulchat_test(test_gemm_lt kernels)
+  soulchat_test(test_gemm_lt_train train soulchat_train_fixture)
   foreach(name test_kernels_ops_linear test_kernels_ops_loss)
     add_executable(${name}_lt ${name}.c)
     set_target_properties(${name}_lt PROPERTIES LINKER_LANGUAGE CXX)
@@ -30,6 +31,6 @@ if(SOULCHAT_CUDA)
     set_tests_properties(${name}_lt PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 ENVIRONMENT
       "OMP_WAIT_POLICY=passive;SOULCHAT_FUSE=dgelu;SOULCHAT_TUNE=off")
   endforeach()
-  set_target_properties(test_gemm_lt test_kernels_ops_linear_lt test_kernels_ops_loss_lt PROPERTIES
-    RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fake_lt/tests)
+  set_target_properties(test_gemm_lt test_gemm_lt_train test_kernels_ops_linear_lt
+    test_kernels_ops_loss_lt PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fake_lt/tests)
 endif()

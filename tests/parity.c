@@ -4,9 +4,10 @@
  *     build/tests/parity DIR [--device cpu|emu|cuda[:N]|ref] [--dtype f32|bf16]
  *                        [--grad-dtype f32|bf16] [--threads N] [--verbose]
  *
- * DIR holds config.json, weights as Hugging Face files, and golden.h5 with what the reference made
- * of them: hidden states, logits, loss, gradients, weights after AdamW steps, a greedy continuation
- * (layout: tests/golden/README.md). Nothing about the model is assumed but what those files say.
+ * DIR holds config.json, weights as Hugging Face files, and golden.safetensors (or golden.h5) with
+ * what the reference made of them: hidden states, logits, loss, gradients, weights after AdamW
+ * steps, a greedy continuation (layout: tests/golden/README.md). Nothing about the model is assumed
+ * but what those files say.
  *
  * One line per quantity: the largest |ours - reference| over the largest |reference|. Rows of
  * padding do not count. Hidden states are judged layer by layer and gradients tensor by tensor,
@@ -95,7 +96,7 @@ static err_t compare_rows_of(struct report *r, enum quantity q, const struct par
     TRY(golden_read(&a, p->golden, name, 3));
     if (a.dim[0] != p->B || a.dim[1] != p->S || a.dim[2] != width) {
         golden_array_clear(&a);
-        RAISE(FORMAT, "golden.h5: %s is not %lld x %lld x %lld", name, (long long)p->B,
+        RAISE(FORMAT, "golden numbers: %s is not %lld x %lld x %lld", name, (long long)p->B,
               (long long)p->S, (long long)width);
     }
     for (int64_t i = 0; i < p->batch.rows; i++) {
@@ -152,7 +153,7 @@ static err_t read_group(struct golden_array *out, double *most, const struct par
     int64_t members = 0;
     TRY(golden_group_count(&members, p->golden, group));
     if (members != params->count)
-        RAISE(FORMAT, "golden.h5: %s holds %lld tensors; the model has %lld", group,
+        RAISE(FORMAT, "golden numbers: %s holds %lld tensors; the model has %lld", group,
               (long long)members, (long long)params->count);
     *most = 0.0;
     for (int64_t i = 0; i < params->count; i++) {
@@ -161,7 +162,7 @@ static err_t read_group(struct golden_array *out, double *most, const struct par
         snprintf(name, sizeof name, "%s/%s", group, row->name);
         TRY(golden_read(&out[i], p->golden, name, row->dims));
         if (out[i].dim[0] != row->dim[0] || out[i].count != row->count)
-            RAISE(FORMAT, "golden.h5: %s does not have the model's shape", name);
+            RAISE(FORMAT, "golden numbers: %s does not have the model's shape", name);
         *most = fmax(*most, largest(out[i].value, row->count));
     }
     return ERR_OK;
@@ -316,7 +317,8 @@ static err_t check_training(struct report *r, struct parity *p)
 
     TRY_DONE(golden_read(&losses, p->golden, "adamw/losses", 1));
     TRY_DONE(golden_read(&norms, p->golden, "adamw/grad_norms", 1));
-    if (losses.count != norms.count) RAISE_DONE(FORMAT, "golden.h5: adamw/losses and grad_norms");
+    if (losses.count != norms.count)
+        RAISE_DONE(FORMAT, "golden numbers: adamw/losses and grad_norms");
     TRY_DONE(golden_attribute(&expected, p->golden, "grad", "global_norm"));
     TRY_DONE(adamw_begin(&a, p));
     for (int64_t step = 0; step < losses.count; step++) {

@@ -78,11 +78,11 @@ static err_t read_batch(struct parity *p)
     p->B = ids.dim[0];
     p->S = ids.dim[1];
     if (labels.dim[0] != p->B || labels.dim[1] != p->S || lengths.count != p->B)
-        RAISE_DONE(FORMAT, "golden.h5: labels or lengths do not fit input_ids of %lld x %lld",
+        RAISE_DONE(FORMAT, "golden numbers: labels or lengths do not fit input_ids of %lld x %lld",
                    (long long)p->B, (long long)p->S);
     for (int64_t b = 0; b < p->B; b++) {
         if (!(lengths.value[b] >= 1 && lengths.value[b] <= (double)p->S))
-            RAISE_DONE(FORMAT, "golden.h5: length %lld of sample %lld; expected 1 .. %lld",
+            RAISE_DONE(FORMAT, "golden numbers: length %lld of sample %lld; expected 1 .. %lld",
                        (long long)lengths.value[b], (long long)b, (long long)p->S);
         rows += (int64_t)lengths.value[b];
     }
@@ -90,7 +90,7 @@ static err_t read_batch(struct parity *p)
     for (int64_t b = 0; b < p->B; b++)
         TRY_DONE(add_sample(p, b, (int64_t)lengths.value[b], ids.value + b * p->S,
                             labels.value + b * p->S));
-    if (p->batch.target_count == 0) RAISE_DONE(FORMAT, "golden.h5: no label is trained");
+    if (p->batch.target_count == 0) RAISE_DONE(FORMAT, "golden numbers: no label is trained");
     for (int64_t i = 0; i < p->batch.target_count; i++)
         p->weights[i] = 1.0f / (float)p->batch.target_count;
     for (int64_t r = 0; r < rows; r++) p->order[r] = (int32_t)r;

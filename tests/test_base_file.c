@@ -243,13 +243,37 @@ static void test_paths(void **state)
     assert_true(parent_bytes >= 0);
 }
 
+/* Whoever opens it anew is another holder, in this process too. */
+static void test_lock(void **state)
+{
+    (void)state;
+    int first, second;
+    char path[FILE_PATH_MAX], absent[FILE_PATH_MAX];
+    in_dir(path, "lock");
+    in_dir(absent, "absent/lock");
+    assert_ok(file_lock(&first, path, false));
+    assert_true(first >= 0);
+    assert_ok(file_lock(&second, path, false));
+    assert_int_equal(second, -1);
+    close(first);
+    assert_ok(file_lock(&second, path, true));
+    assert_true(second >= 0);
+    close(second);
+    assert_err(file_lock(&first, absent, true), IO, "absent/lock");
+    assert_int_equal(first, -1);
+    fault_arm("file.lock", 1);
+    assert_err(file_lock(&first, path, true), IO, "file.lock");
+    fault_arm("", 0);
+    assert_int_equal(first, -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replace_faults), cmocka_unit_test(test_writer),
         cmocka_unit_test(test_writer_errors),  cmocka_unit_test(test_reader),
         cmocka_unit_test(test_read_all),       cmocka_unit_test(test_directories),
-        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_paths),          cmocka_unit_test(test_lock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

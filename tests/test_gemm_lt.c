@@ -58,6 +58,14 @@ static void expect_calls(struct layer *l, int calls)
     for (int i = 0; i < N * K; i++) assert_true(dw[i] == (float)(calls * R));
 }
 
+static void expect_choices(struct layer *l, const char *expected)
+{
+    struct buf text = { 0 };
+    assert_ok(dev_tuning_write(&text, l->dev));
+    assert_string_equal(text.size > 0 ? text.data : "", expected);
+    buf_clear(&text);
+}
+
 static void close_layer(struct layer *l)
 {
     dev_free(l->dev, l->scratch.data);
@@ -79,12 +87,11 @@ static void test_choice(void **state)
     char path[FILE_PATH_MAX];
     use_file(path, "choice.tune");
     open_layer(&l);
-    assert_int_equal(dev_tuning_hash(l.dev), 0);
+    expect_choices(&l, "");
     assert_ok(run(&l));
     expect_calls(&l, 1); /* not once more for each time that was taken */
-    const uint64_t hash = dev_tuning_hash(l.dev);
-    assert_true(hash != 0);
     assert_ok(file_read_all(&first, path, 1 << 20));
+    expect_choices(&l, first.data);
     assert_non_null(strstr(first.data, "tn f32>f32 16x8x5 add a16,16,16; "));
     assert_non_null(strstr(first.data, "emulated GPU, cuBLASLt "));
     assert_ok(run(&l));
@@ -94,7 +101,7 @@ static void test_choice(void **state)
     open_layer(&l);
     assert_ok(run(&l));
     expect_calls(&l, 1);
-    assert_true(dev_tuning_hash(l.dev) == hash);
+    expect_choices(&l, first.data);
     assert_ok(file_read_all(&second, path, 1 << 20));
     assert_string_equal(first.data, second.data); /* nothing was timed again */
     close_layer(&l);
@@ -110,7 +117,7 @@ static void test_off(void **state)
     open_layer(&l);
     assert_ok(run(&l));
     expect_calls(&l, 1);
-    assert_int_equal(dev_tuning_hash(l.dev), 0);
+    expect_choices(&l, "");
     close_layer(&l);
 }
 
@@ -135,6 +142,30 @@ static void test_stale(void **state)
     open_layer(&l);
     assert_ok(run(&l));
     expect_calls(&l, 1);
+    close_layer(&l);
+    buf_clear(&text);
+}
+
+/* Choices that come as text, as from a checkpoint, are used without timing. */
+static void test_adopted(void **state)
+{
+    (void)state;
+    struct layer l;
+    struct buf text = { 0 };
+    char path[FILE_PATH_MAX];
+    use_file(path, "adopted.tune");
+    open_layer(&l);
+    assert_ok(run(&l));
+    assert_ok(dev_tuning_write(&text, l.dev));
+    close_layer(&l);
+    use_file(path, "adopted-anew.tune");
+    open_layer(&l);
+    assert_ok(dev_tuning_adopt(l.dev, text.data, (int64_t)text.size));
+    assert_ok(run(&l));
+    expect_calls(&l, 1);
+    expect_choices(&l, text.data);
+    assert_false(file_exists(path)); /* nothing was timed */
+    assert_err(dev_tuning_adopt(l.dev, text.data, (int64_t)text.size - 1), FORMAT, "damaged");
     close_layer(&l);
     buf_clear(&text);
 }
@@ -179,7 +210,7 @@ static void test_no_memory(void **state)
     assert_ok(run(&l));
     fault_arm("", 0);
     expect_calls(&l, 1);
-    assert_int_equal(dev_tuning_hash(l.dev), 0);
+    expect_choices(&l, "");
     assert_false(file_exists(path));
     close_layer(&l);
 }
@@ -203,9 +234,10 @@ static void test_open_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choice),    cmocka_unit_test(test_off),
-        cmocka_unit_test(test_stale),     cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_open_failures),
+        cmocka_unit_test(test_choice),        cmocka_unit_test(test_off),
+        cmocka_unit_test(test_stale),         cmocka_unit_test(test_adopted),
+        cmocka_unit_test(test_failures),      cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_open_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define OWNER "NVIDIA H200, cuBLASLt 130100"
@@ -145,26 +146,20 @@ static void expect(struct tune_book *book, const char *key, uint64_t seed)
 {
     uint64_t words[TUNE_WORDS];
     words_of(words, seed);
-    const struct tune_choice *choice = tune_book_use(book, key);
+    const struct tune_choice *choice = tune_book_find(book, key);
     assert_non_null(choice);
     assert_memory_equal(choice->words, words, sizeof words);
     assert_true(choice->time_us == 10.5 * (double)seed);
-}
-
-static void in_folder(char path[FILE_PATH_MAX], const char *name)
-{
-    assert_ok(path_join(path, testing_dir(), name));
 }
 
 static void test_file(void **state)
 {
     (void)state;
     struct tune_book book, again, other;
-    char path[FILE_PATH_MAX];
-    in_folder(path, "new/folder/gemm.tune");
+    const char *path = testing_path("new/folder/gemm.tune");
     tune_book_init(&book, path, OWNER);
     assert_ok(tune_book_load(&book)); /* no file yet */
-    assert_null(tune_book_use(&book, "a"));
+    assert_null(tune_book_find(&book, "a"));
     for (uint64_t i = 1; i <= 100; i++) {
         char key[32];
         snprintf(key, sizeof key, "nt bf16>bf16 %d", (int)i);
@@ -175,8 +170,7 @@ static void test_file(void **state)
     tune_book_init(&other, path, "NVIDIA; A100\n, cuBLASLt 130100");
     assert_string_equal(other.owner, "NVIDIA, A100,, cuBLASLt 130100");
     assert_ok(tune_book_load(&other));
-    assert_null(tune_book_use(&other, "nt bf16>bf16 7"));
-    assert_true(tune_book_hash(&other) == 0);
+    assert_null(tune_book_find(&other, "nt bf16>bf16 7"));
     add(&other, "nt bf16>bf16 7", 1000);
 
     tune_book_init(&again, path, OWNER);
@@ -187,30 +181,111 @@ static void test_file(void **state)
         snprintf(key, sizeof key, "nt bf16>bf16 %d", (int)i);
         expect(&again, key, i);
     }
-    assert_true(tune_book_hash(&again) == tune_book_hash(&book)); /* in whatever order */
     expect(&other, "nt bf16>bf16 7", 1000);
     tune_book_clear(&book);
     tune_book_clear(&again);
     tune_book_clear(&other);
 }
 
-static void test_hash(void **state)
+/* What a program reads is what others add meanwhile, too; and the first choice for a key stands. */
+static void test_shared(void **state)
 {
     (void)state;
-    struct tune_book book, moved;
-    tune_book_init(&book, NULL, OWNER);
-    tune_book_init(&moved, NULL, OWNER);
-    assert_true(tune_book_hash(&book) == 0);
-    add(&book, "a", 1);
-    const uint64_t one = tune_book_hash(&book);
-    assert_true(one != 0);
+    struct tune_book first, second, reader;
+    const char *path = testing_path("shared.tune");
+    tune_book_init(&first, path, OWNER);
+    tune_book_init(&second, path, OWNER);
+    add(&first, "a", 1);
+    add(&second, "b", 2);
+    add(&second, "a", 3);
+    expect(&second, "a", 1);
+    add(&first, "b", 4);
+    expect(&first, "b", 2);
+    add(&first, "c", 5);
+    assert_ok(tune_book_load(&second));
+    expect(&second, "c", 5);
+    tune_book_init(&reader, path, OWNER);
+    assert_ok(tune_book_load(&reader));
+    assert_int_equal(reader.count, 3);
+    tune_book_clear(&first);
+    tune_book_clear(&second);
+    tune_book_clear(&reader);
+}
+
+/* Programs that add at the same time: each key in the file once, and everybody has that choice. */
+static void add_from_here(const char *path, int program, int keys)
+{
+    struct tune_book book, reader;
+    tune_book_init(&book, path, OWNER);
+    for (int k = 0; k < keys; k++) {
+        char key[32];
+        uint64_t words[TUNE_WORDS];
+        snprintf(key, sizeof key, "key %d", (k + 5 * program) % keys);
+        words_of(words, (uint64_t)(program * keys + k + 1));
+        if (tune_book_add(&book, key, words, 1.0) != ERR_OK) _exit(1);
+    }
+    tune_book_init(&reader, path, OWNER);
+    if (tune_book_load(&reader) != ERR_OK || reader.count != keys || book.count != keys) _exit(2);
+    for (int k = 0; k < keys; k++) {
+        const struct tune_choice *theirs = tune_book_find(&reader, book.choices[k].key);
+        if (theirs == NULL || memcmp(theirs, &book.choices[k], sizeof *theirs) != 0) _exit(3);
+    }
+    _exit(0);
+}
+
+static void test_many_programs(void **state)
+{
+    (void)state;
+    enum { PROGRAMS = 4, KEYS = 20 };
+    const char *path = testing_path("programs/gemm.tune");
+    pid_t child[PROGRAMS];
+    for (int i = 0; i < PROGRAMS; i++) {
+        child[i] = fork();
+        if (child[i] == 0) add_from_here(path, i, KEYS);
+        assert_true(child[i] > 0);
+    }
+    for (int i = 0; i < PROGRAMS; i++) {
+        int status;
+        assert_int_equal(waitpid(child[i], &status, 0), child[i]);
+        assert_int_equal(status, 0);
+    }
+}
+
+/* Choices as text: the owner's alone, the same bytes however they came; and back. */
+static void test_text(void **state)
+{
+    (void)state;
+    struct tune_book book, moved, other;
+    struct buf text = { 0 }, again = { 0 };
+    const char *path = testing_path("text.tune");
+    tune_book_init(&other, path, "another card");
+    add(&other, "a", 9);
+    tune_book_init(&book, path, OWNER);
+    assert_ok(tune_book_write(&text, &book));
+    assert_int_equal(text.size, 0);
     add(&book, "b", 2);
-    assert_true(tune_book_hash(&book) != one);
-    add(&moved, "a", 2); /* the same words and keys, otherwise paired */
-    add(&moved, "b", 1);
-    assert_true(tune_book_hash(&book) != tune_book_hash(&moved));
+    add(&book, "a", 1);
+    assert_ok(tune_book_write(&text, &book));
+    assert_null(strstr(text.data, "another card"));
+
+    tune_book_init(&moved, NULL, OWNER);
+    add(&moved, "b", 7);
+    assert_ok(tune_book_adopt(&moved, text.data, (int64_t)text.size));
+    expect(&moved, "a", 1);
+    expect(&moved, "b", 2);
+    assert_ok(tune_book_write(&again, &moved));
+    assert_string_equal(again.data, text.data);
+    assert_ok(tune_book_adopt(&other, text.data, (int64_t)text.size));
+    assert_null(tune_book_find(&other, "b"));
+    expect(&other, "a", 9);
+    text.data[text.size / 2] ^= 1;
+    assert_err(tune_book_adopt(&moved, text.data, (int64_t)text.size), FORMAT, "damaged");
+    expect(&moved, "a", 1);
     tune_book_clear(&book);
     tune_book_clear(&moved);
+    tune_book_clear(&other);
+    buf_clear(&text);
+    buf_clear(&again);
 }
 
 static void load_bytes(struct tune_book *book, const char *path, const char *bytes, size_t size)
@@ -226,8 +301,7 @@ static void test_damage(void **state)
     (void)state;
     struct tune_book book;
     struct buf text = { 0 };
-    char path[FILE_PATH_MAX];
-    in_folder(path, "damaged.tune");
+    const char *path = testing_path("damaged.tune");
     tune_book_init(&book, path, OWNER);
     add(&book, "nt bf16>bf16 1x2x3", 1);
     add(&book, "nt bf16>f32 1x2x3", 2);
@@ -263,8 +337,7 @@ static void test_unwritable(void **state)
 {
     (void)state;
     struct tune_book book, reader;
-    char path[FILE_PATH_MAX];
-    in_folder(path, "faults.tune");
+    const char *path = testing_path("faults.tune");
     for (int n = 1;; n++) {
         tune_book_init(&book, path, OWNER);
         fault_arm("", 0);
@@ -345,7 +418,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bucket),      cmocka_unit_test(test_alignment),
         cmocka_unit_test(test_key),         cmocka_unit_test(test_file),
-        cmocka_unit_test(test_hash),        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_shared),      cmocka_unit_test(test_many_programs),
+        cmocka_unit_test(test_text),        cmocka_unit_test(test_damage),
         cmocka_unit_test(test_unwritable),  cmocka_unit_test(test_table),
         cmocka_unit_test(test_product_key), cmocka_unit_test(test_settings),
     };

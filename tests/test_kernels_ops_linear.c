@@ -446,7 +446,6 @@ static void test_probe(void **state)
     assert_ok(probe_gemm(&flop_per_s, env->dev, 64, 1e-4));
     assert_true(flop_per_s > 0.0 && isfinite(flop_per_s));
     assert_int_equal(env->dev->stats.alloc_bytes, before);
-    if (env->host) assert_int_equal(dev_tuning_hash(env->dev), 0);
 }
 
 int main(void)

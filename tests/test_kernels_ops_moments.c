@@ -1,6 +1,6 @@
 /* AdamW with 8-bit moments and with stochastic rounding: codes, equality with the reference, random
  * bits, independence of how tensors are cut. */
-#include "kernels/adamw_code.h"
+#include "kernels/adamw.h"
 #include "kernels/ops_optim.h"
 #include "ops_harness.h"
 

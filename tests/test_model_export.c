@@ -25,20 +25,11 @@
 #define LAYER_NORM "transformer.layers.2.input_layernorm.weight"
 #define DENSE_BIAS "transformer.layers.2.attention.dense.bias"
 
-static const char *path_of(const char *name)
-{
-    static char path[8][FILE_PATH_MAX];
-    static int turn;
-    char *out = path[turn++ % 8];
-    snprintf(out, FILE_PATH_MAX, "%s/%s", testing_dir(), name);
-    return out;
-}
-
-static bool exists(const char *name) { return access(path_of(name), F_OK) == 0; }
+static bool exists(const char *name) { return access(testing_path(name), F_OK) == 0; }
 
 static void put(const char *name, const char *text)
 {
-    assert_ok(file_replace(path_of(name), text, (int64_t)strlen(text)));
+    assert_ok(file_replace(testing_path(name), text, (int64_t)strlen(text)));
 }
 
 static struct glm_config golden_config(void)
@@ -59,7 +50,7 @@ static err_t export_golden(const char *dir, struct hf_export options)
 {
     const struct glm_config config = golden_config();
     struct weight_source *source = golden_source();
-    const err_t rc = hf_folder_write(path_of(dir), &config, source, &options);
+    const err_t rc = hf_folder_write(testing_path(dir), &config, source, &options);
     weight_source_close(source);
     return rc;
 }
@@ -87,7 +78,7 @@ static bool ends_with(const char *text, const char *end)
 static void assert_same_model(const char *dir, dtype_t dtype, double error)
 {
     struct weight_source *a = golden_source(), *b = NULL;
-    assert_ok(hf_folder_open(&b, path_of(dir)));
+    assert_ok(hf_folder_open(&b, testing_path(dir)));
     assert_int_equal(weight_source_count(b), weight_source_count(a));
     for (int64_t i = 0; i < weight_source_count(a); i++) {
         const struct weight_info info = weight_source_info(a, i);
@@ -137,11 +128,11 @@ static void test_each_dtype(void **state)
                          1280 * 64 + 3 * (192 * 65 + 64 * 65 + 256 * 65 + 64 * 257 + 256) + 128);
 
         struct glm_config back, config = golden_config();
-        assert_ok(glm_config_read(&back, path_of(cases[i].dir)));
+        assert_ok(glm_config_read(&back, testing_path(cases[i].dir)));
         assert_null(glm_config_difference(&config, &back, text, sizeof text));
         struct buf json = { 0 };
         snprintf(file, sizeof file, "%s/config.json", cases[i].dir);
-        assert_ok(file_read_all(&json, path_of(file), 1 << 20));
+        assert_ok(file_read_all(&json, testing_path(file), 1 << 20));
         assert_non_null(strstr(json.data, cases[i].torch_name));
         buf_clear(&json);
         snprintf(file, sizeof file, "%s.tmp", cases[i].dir);
@@ -160,7 +151,7 @@ static void test_shards(void **state)
     assert_true(report.file_count > 2);
 
     json_error_t error;
-    json_t *index = json_load_file(path_of("shards/model.safetensors.index.json"), 0, &error);
+    json_t *index = json_load_file(testing_path("shards/model.safetensors.index.json"), 0, &error);
     assert_non_null(index);
     const json_t *total = json_object_get(json_object_get(index, "metadata"), "total_size");
     assert_int_equal(json_integer_value(total), report.bytes);
@@ -173,7 +164,7 @@ static void test_shards(void **state)
         struct stat st;
         snprintf(name, sizeof name, "shards/model-%05lld-of-%05lld.safetensors", (long long)k,
                  (long long)report.file_count);
-        assert_int_equal(stat(path_of(name), &st), 0);
+        assert_int_equal(stat(testing_path(name), &st), 0);
         /* Only a tensor that is larger alone (both embeddings) makes a file larger. */
         assert_true(st.st_size < 100000 + 8192 || st.st_size - 1280 * 64 * 2 < 8192);
         file_bytes += st.st_size;
@@ -188,12 +179,12 @@ static void test_untied(void **state)
     struct weight_source *source = golden_source(), *written;
     config.tied = false;
     config.rotary = GLM_ROTARY_FP32_ANGLE;
-    assert_ok(hf_folder_write(path_of("untied"), &config, source,
+    assert_ok(hf_folder_write(testing_path("untied"), &config, source,
                               &(struct hf_export){ .dtype = DTYPE_F16 }));
-    assert_ok(glm_config_read(&back, path_of("untied")));
+    assert_ok(glm_config_read(&back, testing_path("untied")));
     assert_false(back.tied);
     assert_int_equal(back.rotary, GLM_ROTARY_FP32_ANGLE);
-    assert_ok(hf_folder_open(&written, path_of("untied")));
+    assert_ok(hf_folder_open(&written, testing_path("untied")));
     assert_int_equal(weight_source_count(written), 43);
     weight_source_close(written);
     weight_source_close(source);
@@ -202,14 +193,15 @@ static void test_untied(void **state)
 static void test_companions(void **state)
 {
     (void)state;
-    assert_ok(dir_create(path_of("tokenizer")));
+    assert_ok(dir_create(testing_path("tokenizer")));
     put("tokenizer/ice_text.model", "pieces");
     put("tokenizer/modeling_chatglm.py", "code");
     put("tokenizer/README.md", "not copied");
-    const struct hf_export options = { .dtype = DTYPE_F16, .tokenizer_dir = path_of("tokenizer") };
+    const struct hf_export options = { .dtype = DTYPE_F16,
+                                       .tokenizer_dir = testing_path("tokenizer") };
     assert_ok(export_golden("companions", options));
     struct buf text = { 0 };
-    assert_ok(file_read_all(&text, path_of("companions/ice_text.model"), 100));
+    assert_ok(file_read_all(&text, testing_path("companions/ice_text.model"), 100));
     assert_string_equal(text.data, "pieces");
     buf_clear(&text);
     assert_true(exists("companions/modeling_chatglm.py"));
@@ -238,13 +230,13 @@ static void test_existing_folders(void **state)
     assert_false(exists("twice/stale"));
     assert_false(exists("twice.tmp"));
 
-    assert_ok(dir_create(path_of("home")));
+    assert_ok(dir_create(testing_path("home")));
     put("home/thesis", "precious");
     assert_err(export_golden("home", options), ARG, "holds no config.json");
     assert_true(exists("home/thesis"));
     put("a-file", "x");
     assert_err(export_golden("a-file", options), ARG, "is a file");
-    options.tokenizer_dir = path_of("twice");
+    options.tokenizer_dir = testing_path("twice");
     assert_err(export_golden("twice", options), ARG, "its own export");
 }
 
@@ -254,26 +246,26 @@ static void test_options(void **state)
     struct glm_config config = golden_config();
     struct weight_source *source = golden_source();
     struct hf_export options = { .dtype = DTYPE_F64 };
-    assert_err(hf_folder_write(path_of("options"), &config, source, &options), ARG,
+    assert_err(hf_folder_write(testing_path("options"), &config, source, &options), ARG,
                "export as f64");
     options.dtype = DTYPE_F16;
     config.residual_alpha = 2;
-    assert_err(hf_folder_write(path_of("options"), &config, source, &options), ARG,
+    assert_err(hf_folder_write(testing_path("options"), &config, source, &options), ARG,
                "residual_alpha is 2");
     assert_err(hf_folder_write("", &config, source, &options), ARG, "path of 0 bytes");
     options.any_alpha = true;
-    assert_ok(hf_folder_write(path_of("options"), &config, source, &options));
-    assert_ok(glm_config_read(&config, path_of("options")));
+    assert_ok(hf_folder_write(testing_path("options"), &config, source, &options));
+    assert_ok(glm_config_read(&config, testing_path("options")));
     assert_true(config.residual_alpha == 2);
 
     config = golden_config();
     config.layer_count = 4;
     options.replace = true;
-    assert_err(hf_folder_write(path_of("options"), &config, source, &options), FORMAT,
+    assert_err(hf_folder_write(testing_path("options"), &config, source, &options), FORMAT,
                "no tensor transformer.layers.3.input_layernorm.weight");
     config.layer_count = 3;
     config.ffn_size = 128;
-    assert_err(hf_folder_write(path_of("options"), &config, source, &options), FORMAT,
+    assert_err(hf_folder_write(testing_path("options"), &config, source, &options), FORMAT,
                "mlp.dense_h_to_4h.weight is [256, 64]; config.json wants [128, 64]");
     weight_source_close(source);
 }
@@ -337,12 +329,12 @@ static void test_values_that_do_not_fit(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct changed c = { { &ops }, golden_source(), cases[i].name, 7, 0 };
         memcpy(&c.value, &cases[i].bits, 4);
-        const err_t rc = hf_folder_write(path_of("value"), &config, &c.source,
+        const err_t rc = hf_folder_write(testing_path("value"), &config, &c.source,
                                          &(struct hf_export){ .dtype = cases[i].dtype });
         testing_assert_code(rc, cases[i].code, cases[i].part, cases[i].part, __FILE__, __LINE__);
         assert_int_equal(exists("value"), rc == ERR_OK);
         assert_false(exists("value.tmp"));
-        assert_ok(dir_remove(path_of("value")));
+        assert_ok(dir_remove(testing_path("value")));
         weight_source_close(c.golden);
     }
 }
@@ -359,10 +351,10 @@ static void test_failing_steps(void **state)
     for (int n = 1;; n++) {
         struct weight_source *source = golden_source(), *written = NULL;
         fault_arm("", n);
-        const err_t rc = hf_folder_write(path_of("faults"), &config, source, &f16);
+        const err_t rc = hf_folder_write(testing_path("faults"), &config, source, &f16);
         fault_arm("", 0);
         weight_source_close(source);
-        assert_ok(hf_folder_open(&written, path_of("faults")));
+        assert_ok(hf_folder_open(&written, testing_path("faults")));
         assert_int_equal(weight_source_count(written), 43);
         const dtype_t dtype =
             weight_source_info(written, weight_source_find(written, EMBEDDING)).dtype;
@@ -371,7 +363,7 @@ static void test_failing_steps(void **state)
         failures++;
         assert_true(dtype == DTYPE_F32 || dtype == DTYPE_F16);
         if (dtype == DTYPE_F16) { /* published, a later step failed: begin again from the old */
-            assert_ok(dir_remove(path_of("faults.tmp")));
+            assert_ok(dir_remove(testing_path("faults.tmp")));
             assert_ok(export_golden("faults", f32));
         }
         assert_false(exists("faults.tmp"));
@@ -401,7 +393,7 @@ static int64_t write_parameters(const char *dir, const char *file, const char *p
         memcpy(entry[count].dim, info.dim, sizeof info.dim);
         from[count++] = i;
     }
-    snprintf(path, sizeof path, "%s/%s", path_of(dir), file);
+    snprintf(path, sizeof path, "%s/%s", testing_path(dir), file);
     assert_ok(safetensors_writer_open(&w, path, entry, count, NULL));
     const int64_t bytes = w.bytes;
     for (int64_t i = 0; i < count; i++) {
@@ -426,7 +418,7 @@ static int64_t write_double_master(const char *dir, const char *file)
     const struct safetensors_entry optim[] = { { "master." EMBEDDING, DTYPE_F32, 2, { 1280, 64 } },
                                                { "exp_avg." EMBEDDING, DTYPE_F32, 1, { 1 } } };
     assert_non_null(values);
-    snprintf(path, sizeof path, "%s/%s", path_of(dir), file);
+    snprintf(path, sizeof path, "%s/%s", testing_path(dir), file);
     assert_ok(safetensors_writer_open(&w, path, optim, 2, NULL));
     const int64_t bytes = w.bytes;
     assert_ok(weight_source_read_as(golden, values, DTYPE_F32,
@@ -449,8 +441,8 @@ static void write_records(const char *dir, const int64_t bytes[2], bool with_man
     struct buf json = { 0 };
     assert_ok(glm_config_write(&json, &config, "float32"));
     json_t *root = json_pack("{s:s, s:s, s:i}", "model_config", json.data, "tokenizer_dir",
-                             path_of("tokens"), "step", 7);
-    snprintf(path, sizeof path, "%s/state.json", path_of(dir));
+                             testing_path("tokens"), "step", 7);
+    snprintf(path, sizeof path, "%s/state.json", testing_path(dir));
     assert_int_equal(json_dump_file(root, path, 0), 0);
     json_decref(root);
     buf_reset(&json);
@@ -459,7 +451,7 @@ static void write_records(const char *dir, const int64_t bytes[2], bool with_man
                    "{\"version\":1,\"files\":{\"model.0000.safetensors\":{\"bytes\":%lld},"
                    "\"optim.0000.safetensors\":{\"bytes\":%lld},\"state.json\":{\"bytes\":1}}}",
                    (long long)bytes[0], (long long)bytes[1]));
-    snprintf(path, sizeof path, "%s/MANIFEST.json", path_of(dir));
+    snprintf(path, sizeof path, "%s/MANIFEST.json", testing_path(dir));
     if (with_manifest) assert_ok(file_replace(path, json.data, (int64_t)json.size));
     buf_clear(&json);
 }
@@ -468,7 +460,7 @@ static void write_records(const char *dir, const int64_t bytes[2], bool with_man
  */
 static void make_checkpoint(const char *dir, bool with_manifest)
 {
-    assert_ok(dir_create(path_of(dir)));
+    assert_ok(dir_create(testing_path(dir)));
     const int64_t bytes[] = {
         write_parameters(dir, "model.0000.safetensors", "", DTYPE_F32),
         write_double_master(dir, "optim.0000.safetensors"),
@@ -484,16 +476,16 @@ static void test_masters_of_bf16(void **state)
     const struct hf_export options = { .dtype = DTYPE_F16 };
     struct weight_source *s;
     int64_t count, rounded = 0;
-    assert_ok(dir_create(path_of("bf16")));
+    assert_ok(dir_create(testing_path("bf16")));
     const int64_t bytes[] = {
         write_parameters("bf16", "model.0000.safetensors", "", DTYPE_BF16),
         write_parameters("bf16", "optim.0000.safetensors", "master.", DTYPE_F32),
     };
     write_records("bf16", bytes, true);
-    assert_ok(hf_checkpoint_open(&s, path_of("bf16")));
+    assert_ok(hf_checkpoint_open(&s, testing_path("bf16")));
     assert_int_equal(weight_source_count(s), 39);
     assert_int_equal(weight_source_matrix_dtype(s), DTYPE_F32);
-    assert_ok(hf_folder_write(path_of("from-bf16"), &config, s, &options));
+    assert_ok(hf_folder_write(testing_path("from-bf16"), &config, s, &options));
     assert_same_model("from-bf16", DTYPE_F16, 0);
 
     /* It would not be so without: bf16 has fewer digits than the golden f16. */
@@ -512,17 +504,18 @@ static void test_find_checkpoint(void **state)
     make_checkpoint("run/ckpt/step-00000900", true);
     make_checkpoint("run/ckpt/step-00001000", true);
     make_checkpoint("run/ckpt/step-00001100", false); /* killed before its manifest */
-    assert_ok(dir_create(path_of("run/ckpt/step-00001200.tmp")));
-    assert_ok(dir_create(path_of("run/ckpt/step-later")));
-    assert_ok(hf_checkpoint_find(dir, path_of("run")));
-    assert_string_equal(dir, path_of("run/ckpt/step-00001000"));
-    assert_ok(hf_checkpoint_find(dir, path_of("run/ckpt")));
-    assert_string_equal(dir, path_of("run/ckpt/step-00001000"));
-    assert_ok(hf_checkpoint_find(dir, path_of("run/ckpt/step-00000900")));
-    assert_string_equal(dir, path_of("run/ckpt/step-00000900"));
-    assert_err(hf_checkpoint_find(dir, path_of("run/ckpt/step-00001100")), FORMAT, "not finished");
+    assert_ok(dir_create(testing_path("run/ckpt/step-00001200.tmp")));
+    assert_ok(dir_create(testing_path("run/ckpt/step-later")));
+    assert_ok(hf_checkpoint_find(dir, testing_path("run")));
+    assert_string_equal(dir, testing_path("run/ckpt/step-00001000"));
+    assert_ok(hf_checkpoint_find(dir, testing_path("run/ckpt")));
+    assert_string_equal(dir, testing_path("run/ckpt/step-00001000"));
+    assert_ok(hf_checkpoint_find(dir, testing_path("run/ckpt/step-00000900")));
+    assert_string_equal(dir, testing_path("run/ckpt/step-00000900"));
+    assert_err(hf_checkpoint_find(dir, testing_path("run/ckpt/step-00001100")), FORMAT,
+               "not finished");
     assert_err(hf_checkpoint_find(dir, GOLDEN), NOTFOUND, "no finished checkpoint");
-    assert_err(hf_checkpoint_find(dir, path_of("absent")), NOTFOUND, "no finished checkpoint");
+    assert_err(hf_checkpoint_find(dir, testing_path("absent")), NOTFOUND, "no finished checkpoint");
 }
 
 static void test_open_checkpoint(void **state)
@@ -532,10 +525,10 @@ static void test_open_checkpoint(void **state)
     struct weight_source *s, *g = golden_source();
     char tokenizer[FILE_PATH_MAX], text[128];
     make_checkpoint("one", true);
-    assert_ok(hf_checkpoint_config(&config, tokenizer, path_of("one")));
+    assert_ok(hf_checkpoint_config(&config, tokenizer, testing_path("one")));
     assert_null(glm_config_difference(&config, &golden, text, sizeof text));
-    assert_string_equal(tokenizer, path_of("tokens"));
-    assert_ok(hf_checkpoint_open(&s, path_of("one")));
+    assert_string_equal(tokenizer, testing_path("tokens"));
+    assert_ok(hf_checkpoint_open(&s, testing_path("one")));
     assert_int_equal(weight_source_count(s), 39); /* no buffers, no second name, no states */
     int64_t count;
     double *plain = values_of(g, EMBEDDING, &count), *master = values_of(s, EMBEDDING, &count);
@@ -547,18 +540,18 @@ static void test_open_checkpoint(void **state)
 
     put("one/MANIFEST.json",
         "{\"version\":1,\"files\":{\"model.0000.safetensors\":{\"bytes\":12}}}");
-    assert_err(hf_checkpoint_open(&s, path_of("one")), FORMAT, "MANIFEST.json says 12");
+    assert_err(hf_checkpoint_open(&s, testing_path("one")), FORMAT, "MANIFEST.json says 12");
     put("one/MANIFEST.json",
         "{\"version\":1,\"files\":{\"model.0001.safetensors\":{\"bytes\":12}}}");
-    assert_err(hf_checkpoint_open(&s, path_of("one")), NOTFOUND, "model.0001");
+    assert_err(hf_checkpoint_open(&s, testing_path("one")), NOTFOUND, "model.0001");
     put("one/MANIFEST.json", "{\"version\":1,\"files\":{}}");
-    assert_err(hf_checkpoint_open(&s, path_of("one")), FORMAT, "no weights");
+    assert_err(hf_checkpoint_open(&s, testing_path("one")), FORMAT, "no weights");
     put("one/MANIFEST.json", "{\"version\":1}");
-    assert_err(hf_checkpoint_open(&s, path_of("one")), FORMAT, "files is nothing");
+    assert_err(hf_checkpoint_open(&s, testing_path("one")), FORMAT, "files is nothing");
     put("one/MANIFEST.json", "{\"version\":2}");
-    assert_err(hf_checkpoint_open(&s, path_of("one")), UNSUPPORTED, "version 2");
+    assert_err(hf_checkpoint_open(&s, testing_path("one")), UNSUPPORTED, "version 2");
     put("one/state.json", "{\"model_config\":{}}");
-    assert_err(hf_checkpoint_config(&config, tokenizer, path_of("one")), FORMAT,
+    assert_err(hf_checkpoint_config(&config, tokenizer, testing_path("one")), FORMAT,
                "model_config is an object");
 }
 
@@ -570,14 +563,14 @@ static err_t run_command(char *out, size_t out_size, int argc, const char **argv
     assert_ok(cfg_create(&cfg, &model_settings, 1));
     fflush(stdout);
     const int kept = dup(1);
-    assert_true(kept >= 0 && freopen(path_of("stdout"), "w", stdout) != NULL);
+    assert_true(kept >= 0 && freopen(testing_path("stdout"), "w", stdout) != NULL);
     const err_t rc = cmd_export(cfg, argc, (char **)(uintptr_t)argv);
     fflush(stdout);
     assert_true(dup2(kept, 1) == 1);
     close(kept);
     cfg_close(cfg);
     struct buf text = { 0 };
-    if (file_read_all(&text, path_of("stdout"), 1 << 20) == ERR_OK)
+    if (file_read_all(&text, testing_path("stdout"), 1 << 20) == ERR_OK)
         snprintf(out, out_size, "%s", text.data ? text.data : "");
     buf_clear(&text);
     if (rc != ERR_OK) fprintf(stderr, "%s\n", err_last()->text);
@@ -592,7 +585,7 @@ static void test_command(void **state)
 {
     (void)state;
     char out[4096];
-    assert_ok(RUN("export", GOLDEN, path_of("by-command"), "--export.dtype=f32", "--json"));
+    assert_ok(RUN("export", GOLDEN, testing_path("by-command"), "--export.dtype=f32", "--json"));
     assert_same_model("by-command", DTYPE_F32, 0);
     json_error_t error;
     json_t *summary = json_loads(out, 0, &error);
@@ -604,9 +597,10 @@ static void test_command(void **state)
     assert_ok(RUN("export", "--help"));
     assert_non_null(strstr(out, "export.shard_bytes"));
     assert_int_equal(RUN("export", GOLDEN), ERR_USAGE);
-    assert_int_equal(RUN("export", path_of("absent"), path_of("x")), ERR_NOTFOUND);
-    assert_int_equal(RUN("export", GOLDEN, path_of("x"), "--export.dtype=i8"), ERR_USAGE);
-    assert_int_equal(RUN("export", GOLDEN, path_of("x"), "--tokenizer", "/absent"), ERR_NOTFOUND);
+    assert_int_equal(RUN("export", testing_path("absent"), testing_path("x")), ERR_NOTFOUND);
+    assert_int_equal(RUN("export", GOLDEN, testing_path("x"), "--export.dtype=i8"), ERR_USAGE);
+    assert_int_equal(RUN("export", GOLDEN, testing_path("x"), "--tokenizer", "/absent"),
+                     ERR_NOTFOUND);
     assert_false(exists("x"));
 }
 
@@ -615,14 +609,14 @@ static void test_command_on_a_run(void **state)
     (void)state;
     char out[4096];
     make_checkpoint("trained/ckpt/step-00000001", true);
-    assert_ok(dir_create(path_of("tokens")));
+    assert_ok(dir_create(testing_path("tokens")));
     put("tokens/ice_text.model", "pieces");
-    assert_ok(RUN("export", path_of("trained"), path_of("from-run")));
+    assert_ok(RUN("export", testing_path("trained"), testing_path("from-run")));
     assert_non_null(strstr(out, "43 tensors"));
     assert_true(exists("from-run/ice_text.model"));
     struct weight_source *s;
     int64_t row, count;
-    assert_ok(hf_folder_open(&s, path_of("from-run")));
+    assert_ok(hf_folder_open(&s, testing_path("from-run")));
     assert_ok(weight_source_compare(&row, s, weight_source_find(s, EMBEDDING),
                                     weight_source_find(s, "lm_head.weight")));
     assert_int_equal(row, -1); /* written twice from one */

@@ -66,13 +66,12 @@ static void test_golden_folder(void **state)
 
 /* ---- folders made here ---- */
 
+/* file "": the folder itself. */
 static const char *path_of(const char *folder, const char *file)
 {
-    static char path[4][FILE_PATH_MAX];
-    static int turn;
-    char *out = path[turn++ % 4];
-    snprintf(out, FILE_PATH_MAX, "%s/%s%s%s", testing_dir(), folder, file[0] ? "/" : "", file);
-    return out;
+    char name[FILE_PATH_MAX];
+    assert_ok(path_join(name, folder, file));
+    return testing_path(file[0] != '\0' ? name : folder);
 }
 
 static void put(const char *folder, const char *file, const char *text)

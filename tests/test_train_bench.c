@@ -3,20 +3,17 @@
 
 #include "base/check.h"
 #include "base/file.h"
+#include "data/settings.h"
+#include "data/settings_batch.h"
+#include "model/settings.h"
 #include "train/bench_batch.h"
 #include "train/bench_packs.h"
 #include "train/bench_step.h"
+#include "train/settings.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-static const char *path_of(const char *name)
-{
-    static char path[1024];
-    snprintf(path, sizeof path, "%s/%s", testing_dir(), name);
-    return path;
-}
 
 /* Not file_replace, which waits for the disk. */
 static void write_plain(const char *path, const void *bytes, int64_t size)
@@ -53,8 +50,8 @@ static void test_round_trip(void **state)
     struct bench_packs made, read;
     assert_ok(bench_packs_formula(&made, 2, 3, 512, 640));
     assert_int_equal(made.micro_count, 6);
-    assert_ok(bench_packs_write(&made, path_of("packs.safetensors")));
-    assert_ok(bench_packs_read(&read, path_of("packs.safetensors")));
+    assert_ok(bench_packs_write(&made, testing_path("packs.safetensors")));
+    assert_ok(bench_packs_read(&read, testing_path("packs.safetensors")));
     assert_int_equal(read.vocab_size, 640);
     assert_int_equal(read.steps, 2);
     assert_same(read.step_first, made.step_first, 3);
@@ -100,21 +97,21 @@ static void test_hostile(void **state)
     struct bench_packs packs;
     struct buf file = { 0 };
     assert_ok(bench_packs_formula(&packs, 1, 1, 128, 64));
-    assert_ok(bench_packs_write(&packs, path_of("whole")));
+    assert_ok(bench_packs_write(&packs, testing_path("whole")));
     bench_packs_clear(&packs);
-    assert_ok(file_read_all(&file, path_of("whole"), 1 << 20));
+    assert_ok(file_read_all(&file, testing_path("whole"), 1 << 20));
     for (int64_t i = 0; i < (int64_t)file.size; i += i < 1200 ? 1 : 37) {
         file.data[i] ^= 0x11;
-        write_plain(path_of("changed"), file.data, (int64_t)file.size);
-        if (bench_packs_read(&packs, path_of("changed")) == ERR_OK) bench_packs_clear(&packs);
+        write_plain(testing_path("changed"), file.data, (int64_t)file.size);
+        if (bench_packs_read(&packs, testing_path("changed")) == ERR_OK) bench_packs_clear(&packs);
         file.data[i] ^= 0x11;
     }
     for (int64_t size = 0; size < (int64_t)file.size; size += 97) {
-        write_plain(path_of("cut"), file.data, size);
-        assert_err(bench_packs_read(&packs, path_of("cut")), FORMAT, "cut");
+        write_plain(testing_path("cut"), file.data, size);
+        assert_err(bench_packs_read(&packs, testing_path("cut")), FORMAT, "cut");
     }
     buf_clear(&file);
-    assert_err(bench_packs_read(&packs, path_of("absent")), NOTFOUND, "absent");
+    assert_err(bench_packs_read(&packs, testing_path("absent")), NOTFOUND, "absent");
 }
 
 /* One segment of context 3 and length 5 sees 9 + 6 + 3 pairs; see bench_step.h. */
@@ -133,12 +130,79 @@ static void test_flop(void **state)
                 6 * matrices * 5 + 6 * 100.0 * 8 * 2 + 12 * 2 * 8.0 * 18);
 }
 
+/* ---- whole steps ---- */
+
+/* A tiny model in float32 with these settings: key, value, ..., NULL; cfg_close it. */
+static struct cfg *bench_cfg(const char *const *settings)
+{
+    static const char *const tiny[] = {
+        "bench.hidden", "32",  "bench.layers",  "3",   "bench.heads", "2",
+        "bench.vocab",  "640", "bench.rows",    "512", "bench.steps", "3",
+        "bench.probe",  "64",  "train.threads", "1",   NULL
+    };
+    const struct cfg_table tables[] = { data_settings, batch_settings, model_settings,
+                                        train_settings };
+    const char *const *const lists[] = { tiny, settings };
+    struct cfg *cfg;
+    assert_ok(cfg_create(&cfg, tables, COUNT_OF(tables)));
+    for (int64_t l = 0; l < COUNT_OF(lists); l++)
+        for (const char *const *s = lists[l]; s[0] != NULL; s += 2)
+            assert_ok(cfg_set(cfg, s[0], s[1], "test"));
+    return cfg;
+}
+
+static err_t measure(struct bench_step *b, struct bench_result *r, const char *const *settings)
+{
+    struct cfg *cfg = bench_cfg(settings);
+    err_t rc = bench_step_open(b, cfg);
+    if (rc == ERR_OK) rc = bench_step_measure(b, r);
+    cfg_close(cfg);
+    return rc;
+}
+
+/* Updates in the backward pass are the same updates: the losses have the same bits, unclipped. */
+static void test_update_in_backward(void **state)
+{
+    (void)state;
+    struct bench_step whole, released;
+    struct bench_result r;
+    assert_ok(measure(&whole, &r, (const char *const[]){ "train.max_grad_norm", "0", NULL }));
+    assert_true(r.part_s[BENCH_UPDATE] > 0.0);
+    assert_ok(measure(
+        &released, &r,
+        (const char *const[]){ "train.max_grad_norm", "0", "train.update", "backward", NULL }));
+    assert_true(r.part_s[BENCH_MODEL] > 0.0 && r.part_s[BENCH_UPDATE] == 0.0);
+    assert_int_equal(whole.losses_count, released.losses_count);
+    assert_memory_equal(whole.losses, released.losses,
+                        (size_t)whole.losses_count * sizeof *whole.losses);
+    assert_true(whole.losses[4] < whole.losses[0]);
+    assert_true(tensor_count(&released.grads) < tensor_count(&whole.grads));
+    bench_step_close(&whole);
+    bench_step_close(&released);
+}
+
+static void test_update_in_backward_wants_one_micro(void **state)
+{
+    (void)state;
+    struct bench_step b;
+    struct bench_result r;
+    assert_err(measure(&b, &r,
+                       (const char *const[]){ "train.max_grad_norm", "0", "train.update",
+                                              "backward", "bench.micro", "2", NULL }),
+               USAGE, "2 micro-batches");
+    bench_step_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_bounds),     cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_flop),
+        cmocka_unit_test(test_update_in_backward),
+        cmocka_unit_test(test_update_in_backward_wants_one_micro),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

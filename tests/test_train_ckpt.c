@@ -79,6 +79,7 @@ static void test_round_trip(void **state)
     assert_string_equal(back.corpus_sha256, a.state.corpus_sha256);
     assert_string_equal(back.tokenizer_dir, "models/chatglm");
     assert_string_equal(back.settings.data, a.state.settings.data);
+    assert_string_equal(back.tuning.data, a.state.tuning.data);
     assert_null(glm_config_difference(&back.model, &config, text, sizeof text));
     ckpt_state_clear(&back);
 

@@ -27,6 +27,39 @@ static struct cost_memory memory_of(const struct glm_config *config,
     return m;
 }
 
+/* Machines without the backend's host build plan with formulas: never less than it asks for, and
+ * hardly more. */
+static void test_formulas_bound_the_backend(void **state)
+{
+    (void)state;
+    static const int64_t rows[] = { 512, 2048, 16384 }, targets[] = { 1, 300, 4096, 9000 };
+    const struct glm_config config = plan_6b(true);
+    struct plan_dev backend, formulas;
+    struct card card;
+    for (int64_t c = 0; c < card_count(); c++) {
+        card_at(&card, c);
+        assert_ok(plan_dev_open(&backend, &card, 1));
+        if (backend.dev == &backend.own) skip(); /* it is not here */
+        plan_dev_formulas(&formulas, &card);
+        for (int64_t r = 0; r < COUNT_OF(rows) * COUNT_OF(targets); r++) {
+            const struct batch_bounds bounds = { .rows = rows[r % COUNT_OF(rows)],
+                                                 .segments = 64,
+                                                 .targets = targets[r / COUNT_OF(rows)] };
+            const struct cost_settings s = plan_full();
+            struct cost_memory asked, bound;
+            if (bounds.targets > bounds.rows) continue;
+            assert_ok(cost_memory(&asked, backend.dev, &config, &s, &bounds));
+            assert_ok(cost_memory(&bound, formulas.dev, &config, &s, &bounds));
+            const int64_t a = asked.bytes[COST_SCRATCH], b = bound.bytes[COST_SCRATCH];
+            if (a > b || b > a + a / 50)
+                fail_msg("%s, %lld rows, %lld targets: %lld bytes are asked for, by formula %lld",
+                         card.gpu, (long long)bounds.rows, (long long)bounds.targets, (long long)a,
+                         (long long)b);
+        }
+        plan_dev_close(&backend);
+    }
+}
+
 static void test_bytes_of_6b(void **state)
 {
     (void)state;
@@ -360,21 +393,14 @@ static void test_few_rows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes_of_6b),
-        cmocka_unit_test(test_sum),
-        cmocka_unit_test(test_lanes),
-        cmocka_unit_test(test_static_table),
-        cmocka_unit_test(test_activations_per_row),
-        cmocka_unit_test(test_pairs),
-        cmocka_unit_test(test_flop),
-        cmocka_unit_test(test_floor),
-        cmocka_unit_test(test_optimizer),
-        cmocka_unit_test(test_whole_step),
-        cmocka_unit_test(test_recompute),
-        cmocka_unit_test(test_transfer),
-        cmocka_unit_test(test_few_rows),
-        cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_bytes_of_6b),  cmocka_unit_test(test_formulas_bound_the_backend),
+        cmocka_unit_test(test_sum),          cmocka_unit_test(test_lanes),
+        cmocka_unit_test(test_static_table), cmocka_unit_test(test_activations_per_row),
+        cmocka_unit_test(test_pairs),        cmocka_unit_test(test_flop),
+        cmocka_unit_test(test_floor),        cmocka_unit_test(test_optimizer),
+        cmocka_unit_test(test_whole_step),   cmocka_unit_test(test_recompute),
+        cmocka_unit_test(test_transfer),     cmocka_unit_test(test_few_rows),
+        cmocka_unit_test(test_gradients),    cmocka_unit_test(test_rows),
         cmocka_unit_test(test_head),
 
     };

@@ -1,6 +1,7 @@
 #include "testing.h"
 
 #include "base/err.h"
+#include "base/file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +53,15 @@ const char *testing_dir(void)
     }
     atexit(remove_test_dir);
     return test_dir;
+}
+
+const char *testing_path(const char *name)
+{
+    static char path[8][FILE_PATH_MAX];
+    static int turn;
+    char *out = path[turn++ % 8];
+    assert_ok(path_join(out, testing_dir(), name));
+    return out;
 }
 
 const char *testing_shared(const char *relative)

@@ -31,6 +31,8 @@ void testing_assert_code(err_t got, err_t expected, const char *part, const char
 
 /* A fresh directory below $TMPDIR or /tmp, removed when the process ends; borrowed. */
 const char *testing_dir(void);
+/* testing_dir()/name; borrowed, good for eight calls. */
+const char *testing_path(const char *name);
 
 /* The path of shared reference material ("golden/chatglm-tiny"), or NULL when it is not there.
  * Looked for in $SOULCHAT_SHARED, then ../shared from the project's root. Borrowed. */

@@ -13,14 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *micro_path(const char *name)
-{
-    static char path[8][FILE_PATH_MAX];
-    static int turn;
-    char *out = path[turn++ % 8];
-    assert_ok(path_join(out, testing_dir(), name));
-    return out;
-}
+const char *micro_path(const char *name) { return testing_path(name); }
 
 struct glm_config micro_config(void)
 {

@@ -4,6 +4,7 @@
 #include "base/progress.h"
 #include "model/hf_folder.h"
 #include "train/formats.h"
+#include "train/release.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +65,18 @@ static err_t open_packs(struct bench_packs *out, const struct cfg *cfg, int64_t 
           (long long)out->vocab_size - 1, (long long)vocab_size);
 }
 
+/* A gradient that is used at once has nothing to be added to. */
+static err_t check_one_micro(const struct bench_packs *packs)
+{
+    for (int64_t i = 0; i < packs->steps; i++)
+        if (packs->step_first[i + 1] - packs->step_first[i] != 1)
+            RAISE(USAGE,
+                  "train.update is backward, and step %lld of the benchmark has %lld "
+                  "micro-batches: it must be one",
+                  (long long)i + 1, (long long)(packs->step_first[i + 1] - packs->step_first[i]));
+    return ERR_OK;
+}
+
 static err_t put_master(void *context, int64_t index, int64_t first, const float *values,
                         int64_t count)
 {
@@ -103,15 +116,16 @@ err_t bench_step_open(struct bench_step *b, const struct cfg *cfg)
     *b = (struct bench_step){ .steps = cfg_int(cfg, "bench.steps"),
                               .probe_side = cfg_int(cfg, "bench.probe") };
     TRY(formats_from_cfg(&formats, cfg));
-    if (formats.grad_keep != GLM_GRADS_ALL)
-        RAISE(USAGE, "bench measures whole steps: set train.update: step");
+    b->releases = formats.grad_keep == GLM_GRADS_RELEASED;
     TRY(bench_config_from_cfg(&config, cfg));
     TRY(open_packs(&b->packs, cfg, config.vocab_size));
+    if (b->releases) TRY(check_one_micro(&b->packs));
     const struct bench_bounds bounds = bench_packs_bounds(&b->packs);
     TRY(open_host_memory(b, bounds.targets));
     const struct glm_options glm_options = {
         .dtype = formats.precision,
         .grad_dtype = formats.grad_dtype,
+        .grad_keep = formats.grad_keep,
         .train = true,
         .activations = formats.activations,
         .rows_max = bounds.rows,
@@ -160,13 +174,12 @@ static double loss_of(const struct glm_batch *batch, const double *nll)
 
 /* Two micro-batches are in flight: one is queued while the other runs. */
 static err_t run_model(struct bench_step *b, double *loss, const struct glm_batch *micro,
-                       int64_t count)
+                       int64_t count, const struct glm_grads *grads)
 {
-    const struct glm_grads grads = { .arena = b->grads };
     int ticket[GLM_TICKETS];
     *loss = 0.0;
     for (int64_t i = 0; i < count + GLM_TICKETS - 1; i++) {
-        if (i < count) TRY(glm_train_begin(b->glm, &ticket[i % GLM_TICKETS], &micro[i], &grads));
+        if (i < count) TRY(glm_train_begin(b->glm, &ticket[i % GLM_TICKETS], &micro[i], grads));
         const int64_t done = i - (GLM_TICKETS - 1);
         if (done < 0) continue;
         double *nll = b->nll[done % GLM_TICKETS];
@@ -187,21 +200,50 @@ static err_t part_end(double *part_s, struct bench_step *b, enum bench_part part
     return ERR_OK;
 }
 
-/* part_s: NULL, or the parts' times, each waited for. */
-static err_t run_step(struct bench_step *b, double *part_s, double *loss, int64_t step)
+static err_t run_whole(struct bench_step *b, double *part_s, double *loss, int64_t step)
 {
     double norm, begin_s = time_now_s();
     int64_t count;
     const struct glm_batch *micro = micro_of(b, step, &count);
+    const struct glm_grads grads = { .arena = b->grads };
     TRY(optim_prefetch(b->optim));
     TRY(dev_zero(b->dev, b->grads.data, tensor_count(&b->grads) * dtype_bytes(b->grads.dtype)));
     TRY(part_end(part_s, b, BENCH_ZERO, &begin_s));
-    TRY(run_model(b, loss, micro, count));
+    TRY(run_model(b, loss, micro, count, &grads));
     TRY(part_end(part_s, b, BENCH_MODEL, &begin_s));
     TRY(optim_grad_norm(b->optim, &norm, &b->grads));
     TRY(part_end(part_s, b, BENCH_NORM, &begin_s));
     TRY(optim_step(b->optim, &b->grads, LEARNING_RATE, optim_clip_scale(b->optim, norm), step + 1));
-    TRY(part_end(part_s, b, BENCH_UPDATE, &begin_s));
+    return part_end(part_s, b, BENCH_UPDATE, &begin_s);
+}
+
+/* train.update: backward. Only the end of the norm is a part of its own. */
+static err_t run_released(struct bench_step *b, double *part_s, double *loss, int64_t step)
+{
+    double begin_s = time_now_s();
+    int64_t count;
+    const struct glm_batch *micro = micro_of(b, step, &count);
+    struct release release = {
+        .glm = b->glm,
+        .optim = b->optim,
+        .arena = b->grads,
+        .lr = LEARNING_RATE,
+        .grad_scale = b->norm > 0.0 ? optim_clip_scale(b->optim, b->norm) : 1.0,
+        .update = step + 1,
+        .step = step,
+    };
+    const struct glm_grads grads = release_grads(&release);
+    if (part_s != NULL) part_s[BENCH_ZERO] = part_s[BENCH_UPDATE] = 0.0;
+    TRY(run_model(b, loss, micro, count, &grads));
+    TRY(part_end(part_s, b, BENCH_MODEL, &begin_s));
+    TRY(optim_norm(b->optim, &b->norm));
+    return part_end(part_s, b, BENCH_NORM, &begin_s);
+}
+
+/* part_s: NULL, or the parts' times, each waited for. */
+static err_t run_step(struct bench_step *b, double *part_s, double *loss, int64_t step)
+{
+    TRY((b->releases ? run_released : run_whole)(b, part_s, loss, step));
     return dev_sync(b->dev);
 }
 

@@ -14,9 +14,11 @@
 #include "train/bench_packs.h"
 #include "train/optim.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
-/* Where the time of a step goes, each part waited for. */
+/* Where the time of a step goes, each part waited for. With train.update: backward the model's part
+ * has the others inside. */
 enum bench_part { BENCH_ZERO, BENCH_MODEL, BENCH_NORM, BENCH_UPDATE, BENCH_PARTS };
 
 struct bench_step {
@@ -25,6 +27,8 @@ struct bench_step {
     struct optim *optim;
     struct bench_packs packs;
     struct tensor grads;
+    bool releases; /* train.update: backward */
+    double norm;   /* of the step before, which then scales; 0: none */
     double *nll[GLM_TICKETS]; /* [targets of the largest micro-batch] */
     double *step_s;           /* [steps] measured */
     double *losses;           /* [steps + warm-up], in order */

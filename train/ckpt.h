@@ -75,6 +75,7 @@ struct ckpt_state {
     char tokenizer_dir[FILE_PATH_MAX]; /* for export; may be "" */
     struct glm_config model;           /* stored as the text of a config.json */
     struct buf settings;               /* those that are the run's (settings_kind.h), as YAML */
+    struct buf tuning; /* the device's measured choices (dev_tuning_write); may be empty */
 };
 void ckpt_state_clear(struct ckpt_state *state);
 

@@ -11,7 +11,11 @@
 #define STATE_NAME      "state.json"
 #define STATE_BYTES_MAX (16 << 20)
 
-void ckpt_state_clear(struct ckpt_state *s) { buf_clear(&s->settings); }
+void ckpt_state_clear(struct ckpt_state *s)
+{
+    buf_clear(&s->settings);
+    buf_clear(&s->tuning);
+}
 
 static json_t *write_formats(const struct stored_formats *f)
 {
@@ -43,6 +47,9 @@ err_t ckpt_state_write(struct buf *out, const struct ckpt_state *s)
         RAISE_DONE(ARG, STATE_NAME ": model.dir or another setting is not UTF-8");
     if (root != NULL && s->grad_norm > 0.0 &&
         json_object_set_new(root, "grad_norm", json_real(s->grad_norm)) != 0)
+        RAISE_DONE(NOMEM, STATE_NAME ": no memory for its text");
+    if (root != NULL && s->tuning.size > 0 &&
+        json_object_set_new(root, "tuning", json_stringn(s->tuning.data, s->tuning.size)) != 0)
         RAISE_DONE(NOMEM, STATE_NAME ": no memory for its text");
     text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(1));
     if (text == NULL) RAISE_DONE(NOMEM, STATE_NAME ": no memory for its text");
@@ -144,20 +151,20 @@ static err_t parse(struct ckpt_state *s, json_t *root, const char *name)
 {
     json_t *formats = NULL, *grad_norm = NULL, *guard = NULL;
     json_int_t step, updates, samples, stream_index, lanes, seed, sum = 0;
-    const char *program, *corpus, *tokenizer, *rotary, *model, *settings;
+    const char *program, *corpus, *tokenizer, *rotary, *model, *settings, *tuning = "";
     int version, sampler, tied;
     json_error_t error;
     TRY(check_version(root, "version", CKPT_VERSION, name));
     TRY(check_version(root, "sampler_version", CKPT_SAMPLER_VERSION, name));
     if (json_unpack_ex(root, &error, 0,
                        "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s?o, s?o, s:s, "
-                       "s:b, s:s, s:s, s?o, s?I !}",
+                       "s:b, s:s, s:s, s?o, s?I, s?s !}",
                        "version", &version, "program", &program, "step", &step, "updates", &updates,
                        "samples", &samples, "stream_index", &stream_index, "lanes", &lanes, "seed",
                        &seed, "sampler_version", &sampler, "corpus_sha256", &corpus,
                        "tokenizer_dir", &tokenizer, "formats", &formats, "grad_norm", &grad_norm,
                        "rotary", &rotary, "tied", &tied, "model_config", &model, "settings",
-                       &settings, "guard", &guard, "crc32c", &sum) != 0)
+                       &settings, "guard", &guard, "crc32c", &sum, "tuning", &tuning) != 0)
         return json_in_failure(&error, name);
     s->step = step;
     s->updates = updates;
@@ -174,7 +181,8 @@ static err_t parse(struct ckpt_state *s, json_t *root, const char *name)
     TRY(read_grad_norm(&s->grad_norm, grad_norm, name));
     TRY(guard_state_from_json(&s->guard, guard, name));
     TRY(read_model(&s->model, model, rotary, tied, name));
-    return buf_puts(&s->settings, settings);
+    TRY(buf_puts(&s->settings, settings));
+    return buf_puts(&s->tuning, tuning);
 }
 
 err_t ckpt_state_parse(struct ckpt_state *out, const char *text, int64_t size, const char *name)

@@ -1,7 +1,7 @@
 /*
  * cost.h - what a training step takes: bytes of every class of memory, and seconds of every part.
  * Pure functions of the model, the settings, the card and the step's tokens; nothing is allocated
- * on a device. `soulchat plan` prints them, and searches with them (plan_search.h).
+ * on a device. `soulchat plan` prints them, and searches with them (plan.h).
  *
  *     struct cost_memory memory;
  *     struct cost_time time;
@@ -60,7 +60,7 @@ enum cost_class {
     COST_NORM_SUMS, /* of the gradient's norm */
     COST_STAGING,   /* states on their way from and to the host */
     COST_EXCHANGE,  /* gradients of other ranks on their way */
-    COST_LIBRARIES, /* workspaces of cuBLASLt and cuDNN, buffers of NCCL */
+    COST_LIBRARIES, /* what cuDNN wants beyond the shared scratch; buffers of NCCL */
     COST_CONTEXT,   /* what the driver takes for the program itself */
     COST_CLASSES
 };

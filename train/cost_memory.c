@@ -3,14 +3,14 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "kernels/cuda_sizes.h"
 #include "train/formats.h"
 #include "train/zero.h"
 
 /* What the libraries and the driver take; assumed until a GPU says otherwise. */
-#define CUBLASLT_BYTES (INT64_C(32) << 20)  /* NVIDIA's advice for compute capability 9.0 */
-#define CONTEXT_BYTES  (INT64_C(768) << 20) /* context, kernels, cuBLASLt's and cuDNN's modules */
-#define NCCL_BYTES     (INT64_C(256) << 20) /* channels, and their buffers towards a few neighbours */
-#define NCCL_PEER      (INT64_C(4) << 20)   /* and towards every other rank that slices go to */
+#define CONTEXT_BYTES (INT64_C(768) << 20) /* context, kernels, cuBLASLt's and cuDNN's modules */
+#define NCCL_BYTES    (INT64_C(256) << 20) /* channels, and their buffers towards a few neighbours */
+#define NCCL_PEER     (INT64_C(4) << 20)   /* and towards every other rank that slices go to */
 
 err_t cost_settings_from_cfg(struct cost_settings *out, const struct cfg *cfg)
 {
@@ -56,12 +56,17 @@ static struct glm_options glm_options_of(const struct cost_settings *s,
     };
 }
 
-/* cuDNN's backward pass keeps dq in float32 and one sum per row and head, for one layer at a time;
- * contexts and targets go in two calls, so the second one's dk and dv need a place of their own. */
-static int64_t cudnn_bytes(const struct glm_config *c, const struct cost_settings *s, int64_t rows)
+/* What cuDNN's backward attention wants beyond `scratch`, which it shares with the operators: a
+ * bound, since it depends on lengths. It is used on compute capability 9.0 alone. */
+static int64_t cudnn_bytes(const struct glm_config *c, const struct cost_settings *s, int64_t rows,
+                           int capability, int64_t scratch)
 {
-    if (s->dtype != DTYPE_BF16) return 0;
-    return rows * (c->hidden_size * (4 + 2 * dtype_bytes(s->dtype)) + c->head_count * 4);
+    if (s->dtype != DTYPE_BF16 || capability != 90) return 0;
+    const int64_t dkv = min_i64(rows, CUDNN_CONTEXT_ROWS_MAX) * 2 * c->hidden_size * 2;
+    const int64_t sums = rows * c->head_count * (int64_t)sizeof(float);
+    const int64_t bytes = CUDNN_WORKSPACE_BYTES + CUDNN_SCORE_BYTES_MAX + dkv + sums +
+                          rows * CUDNN_BLOCK_BYTES_PER_ROW;
+    return max_i64(bytes - scratch, 0);
 }
 
 /* What the stage is chosen by, and memory counted from: the same as in a run. */
@@ -126,8 +131,9 @@ err_t cost_memory(struct cost_memory *out, struct dev *dev, const struct glm_con
     fill(out, &zero, s);
     out->rank = rank;
     if (dev->info.capability > 0) {
-        out->bytes[COST_LIBRARIES] =
-            CUBLASLT_BYTES + cudnn_bytes(config, s, bounds->rows) + nccl_bytes(s->ranks);
+        out->bytes[COST_LIBRARIES] = cudnn_bytes(config, s, bounds->rows, dev->info.capability,
+                                                 out->bytes[COST_SCRATCH]) +
+                                     nccl_bytes(s->ranks);
         out->bytes[COST_CONTEXT] = CONTEXT_BYTES;
     }
     for (int i = 0; i < COST_CLASSES; i++) out->device_bytes += out->bytes[i];

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/stop.h"
+#include "train/base_loss.h"
 #include "train/drift.h"
 #include "train/guard_run.h"
 #include "train/record.h"
@@ -118,6 +119,7 @@ static err_t validate_now(struct loop *l)
               v.loss, (long long)v.tokens, (long long)v.samples);
     else
         LOG_I("train", "step %lld: validation loss %.4f", (long long)step, v.loss);
+    if (step == 0) note_metrics(l, base_loss_report(run, v.loss));
     return ERR_OK;
 }
 

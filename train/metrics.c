@@ -86,6 +86,12 @@ err_t metrics_validation(struct metrics *m, int64_t step, double loss, int64_t t
                       (long long)step, number(text, loss), (long long)tokens);
 }
 
+err_t metrics_base_loss(struct metrics *m, double loss)
+{
+    char text[32];
+    return write_line(m, "{\"step\":0,\"validation_loss_f32\":%s}\n", number(text, loss));
+}
+
 err_t metrics_weight_change(struct metrics *m, int64_t step, double change, int64_t since)
 {
     char text[32];

@@ -4,6 +4,7 @@
  *
  *     {"step":12,"loss":2.31,"lr":4.9e-05,"grad_norm":1.2,"tokens":15872,...}
  *     {"step":500,"validation_loss":2.10,"validation_tokens":81234}
+ *     {"step":0,"validation_loss_f32":3.07}
  *     {"step":500,"weight_change":1.3e-03,"since_step":0}
  *     {"step":500,"event":"resume","time":1767225600.000}
  *     {"step":600,"event":"save","time":1767225660.000,"seconds":0.2,"useful_seconds":412.5}
@@ -47,6 +48,8 @@ MUST_USE err_t metrics_open(struct metrics *m, const char *path);
 /* ERR_IO: the line is lost, the next may be tried. */
 MUST_USE err_t metrics_step(struct metrics *m, const struct metrics_step *s);
 MUST_USE err_t metrics_validation(struct metrics *m, int64_t step, double loss, int64_t tokens);
+/* base_loss.h */
+MUST_USE err_t metrics_base_loss(struct metrics *m, double loss);
 /* drift.h; since: the step of the sample before. */
 MUST_USE err_t metrics_weight_change(struct metrics *m, int64_t step, double change, int64_t since);
 MUST_USE err_t metrics_event(struct metrics *m, int64_t step, const char *event);

@@ -8,9 +8,13 @@
  *         TRY(optim_stage_out(&stage, slice));
  *
  * Slices take the buffers in turn. Three queues run beside each other, and only this is waited for:
+ *
  *     copy in   the copy out that emptied the buffer, two turns ago; where the slice itself is
- * still on its way out, one turn ago, that too operator  the copy in copy out  the operator Copies
- * out are in one queue, so the wait for the one two turns ago covers all before it.
+ *               still on its way out, one turn ago, that too
+ *     operator  the copy in
+ *     copy out  the operator
+ *
+ * Copies out are in one queue, so the wait for the one two turns ago covers all before it.
  */
 #ifndef TRAIN_OPTIM_STAGE_H
 #define TRAIN_OPTIM_STAGE_H

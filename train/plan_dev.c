@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "kernels/cuda_sizes.h"
 #include "kernels/ops_linear.h"
 #include "kernels/ops_loss.h"
 #include "kernels/ops_norm.h"
@@ -14,38 +15,53 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define HEAD_CHUNK     2048 /* targets whose logits are held at once */
-#define BLOCKS_PER_SM  4    /* that leave partial sums */
-#define SUM_BLOCK_ROWS 128  /* rows of a partial column sum */
+#define NORM_BLOCKS_MAX 264 /* that leave partial sums */
+#define SUM_BLOCK_ROWS  128 /* rows of a partial column sum */
+#define ALIGN_SPARE     (4 * 256)
 
-/* A chunk of logits, the chunk's rows of x and their gradient. */
+/* Logits of a chunk of targets in float32, and the chunk's rows of x, later of dx. */
 static int64_t linear_ce_bytes(const struct dev *dev, const struct linear_ce_args *a)
 {
     (void)dev;
-    const int64_t targets = min_i64(a->rows->dim[0], HEAD_CHUNK), b = dtype_bytes(a->x->dtype);
-    return targets * align_up(a->w->dim[0], 128) * b + 2 * targets * a->x->dim[1] * b;
+    const int64_t logits = align_up(a->vocab_valid, 16) * (int64_t)sizeof(float);
+    const int64_t x = a->x->dim[1] * dtype_bytes(a->x->dtype);
+    const int64_t targets = cuda_logits_targets(a->rows->dim[0], logits, CUDA_GEMM_PIECE_BYTES);
+    return CUDA_GEMM_WORKSPACE_BYTES + targets * (logits + x) + ALIGN_SPARE;
 }
 
-/* Partial sums of dgamma and dbeta, float32, of a grid that fills the GPU. */
+/* Partial sums of dgamma and dbeta, float32. */
 static int64_t residual_norm_bwd_bytes(const struct dev *dev,
                                        const struct residual_norm_bwd_args *a)
 {
-    const int64_t blocks = min_i64(a->h->dim[0], BLOCKS_PER_SM * dev->info.multiprocessors);
+    (void)dev;
+    const int64_t blocks = min_i64(a->h->dim[0], NORM_BLOCKS_MAX);
     return blocks * 2 * a->h->dim[1] * (int64_t)sizeof(float);
 }
 
-/* Partial column sums of dy for the bias, float32. */
+static int64_t linear_fwd_bytes(const struct dev *dev, const struct linear_fwd_args *a)
+{
+    (void)dev;
+    (void)a; /* in one dtype, with pre kept: nothing waits */
+    return CUDA_GEMM_WORKSPACE_BYTES + ALIGN_SPARE;
+}
+
+/* Partial column sums of dy for the bias, float32; then a piece of dy w, until the activation is
+ * undone. */
 static int64_t linear_bwd_bytes(const struct dev *dev, const struct linear_bwd_args *a)
 {
     (void)dev;
-    if (a->db_acc == NULL) return 0;
-    return div_ceil(a->dy->dim[0], SUM_BLOCK_ROWS) * a->dy->dim[1] * (int64_t)sizeof(float);
+    const int64_t row = align_up(a->w->dim[1], 8) * dtype_bytes(a->dy->dtype), R = a->dy->dim[0];
+    const int64_t sums = div_ceil(R, SUM_BLOCK_ROWS) * a->dy->dim[1] * (int64_t)sizeof(float);
+    const int64_t piece =
+        a->x_act == ACT_NONE ? 0 : min_i64(R * row, max_i64(128 * row, CUDA_GEMM_PIECE_BYTES));
+    return CUDA_GEMM_WORKSPACE_BYTES + max_i64(sums, piece) + ALIGN_SPARE;
 }
 
 static const struct ops_table ops_planned = {
     .name = "cuda",
     .linear_ce_scratch = linear_ce_bytes,
     .residual_norm_bwd_scratch = residual_norm_bwd_bytes,
+    .linear_fwd_scratch = linear_fwd_bytes,
     .linear_bwd_scratch = linear_bwd_bytes,
 };
 
@@ -58,6 +74,7 @@ static void describe(struct dev *dev, const struct card *card)
     dev->info.memory_bytes = dev->info.memory_free_bytes = card->memory_bytes;
     dev->info.capability = card->capability;
     dev->info.multiprocessors = card->multiprocessors;
+    dev->info.planned = true;
 }
 
 void plan_dev_formulas(struct plan_dev *out, const struct card *card)

@@ -81,7 +81,7 @@ static void print_memory(FILE *out, const struct plan_setup *s)
         fprintf(out, "%-28s %18s %9.2f   train.save: background\n", "copy for saving, on the host",
                 grouped(number, p->copy_bytes), gb(p->copy_bytes));
     if (p->card.capability > 0)
-        fprintf(out, "scratch by %s; libraries and context assumed\n", s->device.source);
+        fprintf(out, "scratch by %s; context assumed\n", s->device.source);
 }
 
 static void print_time(FILE *out, const struct plan_setup *s)

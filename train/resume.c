@@ -114,12 +114,24 @@ static bool same_formats(const struct stored_formats *a, const struct stored_for
     return a->precision == b->precision && a->master == b->master && a->moments == b->moments;
 }
 
+/* The algorithms that the run began with: timed again, others could win, with other last bits. */
+static err_t adopt_tuning(struct run *r, const struct ckpt_state *state, const char *dir)
+{
+    const struct buf *text = &state->tuning;
+    if (text->size == 0) return ERR_OK;
+    const err_t rc = dev_tuning_adopt(r->dev, text->data, (int64_t)text->size);
+    if (rc != ERR_FORMAT) return rc;
+    const struct err_record why = *err_last();
+    RAISE(FORMAT, "%s: %s", dir, why.text);
+}
+
 static err_t load(struct run *r, const char *dir, bool check)
 {
     err_t rc = ERR_OK;
     struct ckpt_state state;
     TRY_DONE(ckpt_state_read(&state, dir));
     if (check) TRY_DONE(check_state(r, &state, dir));
+    TRY_DONE(adopt_tuning(r, &state, dir));
     TRY_DONE(ckpt_load(dir, &state.formats, r->optim, zero_ckpt_loading(&r->zero)));
     TRY_DONE(zero_spread_weights(&r->zero));
     r->state.step = r->step_saved = state.step;

@@ -2,18 +2,16 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "model/hf_folder.h"
+#include "train/base_loss.h"
 #include "train/record.h"
 #include "train/resume.h"
 #include "train/run_impl.h"
 #include "train/settings_kind.h"
 #include "train/snapshot.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 static struct glm_options model_options(const struct run *r)
@@ -137,15 +135,10 @@ static err_t lock_folder(struct run *r)
     const char *dir = cfg_str(r->cfg, "train.out");
     TRY(dir_create(dir));
     TRY(path_join(path, dir, "lock"));
-    r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (r->lock_fd < 0) RAISE(IO, "open %s: %s", path, strerror(errno));
-    if (flock(r->lock_fd, LOCK_EX | LOCK_NB) == 0) return ERR_OK;
-    if (errno == EWOULDBLOCK)
-        RAISE(IO,
-              "%s: another program trains in this folder; wait for it, or choose another "
-              "train.out",
-              dir);
-    RAISE(IO, "lock %s: %s", path, strerror(errno));
+    TRY(file_lock(&r->lock_fd, path, false));
+    if (r->lock_fd >= 0) return ERR_OK;
+    RAISE(IO, "%s: another program trains in this folder; wait for it, or choose another train.out",
+          dir);
 }
 
 /* An empty path would silently mean the folder that one happens to be in. */
@@ -182,7 +175,7 @@ err_t run_open_ranked(struct run *r, struct cfg *cfg, bool resume, const struct 
     bool found = false;
     memset(r, 0, sizeof *r);
     r->metrics.fd = r->lock_fd = -1;
-    r->validation_loss = NAN;
+    r->validation_loss = r->base_loss = NAN;
     r->cfg = cfg;
     TRY(open_checked(r, resume, place->size));
     TRY(advise(run_open_device(r, place)));
@@ -190,6 +183,7 @@ err_t run_open_ranked(struct run *r, struct cfg *cfg, bool resume, const struct 
     TRY(share(r));
     if (r->zero.rank == 0) TRY(lock_folder(r));
     TRY(resume_find(dir, &found, r->ckpt_root, resume, zero_ckpt(&r->zero)));
+    if (!found) TRY(base_loss_measure(&r->base_loss, r));
     TRY(advise(allocate(r)));
     zero_note(&r->zero, "load");
     if (found)
@@ -234,6 +228,8 @@ err_t run_save(struct run *r)
                                     .best = cfg_bool(r->cfg, "train.keep_best"),
                                     .validation_loss = r->validation_loss };
     zero_note(&r->zero, "save");
+    buf_reset(&r->state.tuning);
+    TRY(dev_tuning_write(&r->state.tuning, r->dev));
     TRY(snapshot_save(r->snapshot, r->ckpt_root, &r->state, &keep));
     r->step_saved = r->state.step;
     return ERR_OK;

@@ -78,6 +78,7 @@ struct run {
     int64_t step_first;      /* where this start begins: 0, or what the checkpoint says */
     int64_t step_saved;      /* of the newest checkpoint loaded, saved or being saved; 0: none */
     double validation_loss;  /* of the present weights; NAN: not measured */
+    double base_loss;        /* of a new run's weights in float32 (base_loss.h); or NAN */
     struct ckpt_state state; /* what the next checkpoint will say; .step steps are done */
 };
 

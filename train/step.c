@@ -4,6 +4,7 @@
 #include "base/progress.h"
 #include "base/stop.h"
 #include "train/guard_run.h"
+#include "train/release.h"
 #include "train/run.h"
 #include "train/validate.h"
 
@@ -106,54 +107,26 @@ static err_t run_whole(struct run *run, struct step_memory *m, struct step_resul
 
 /* ---- gradients that are used at once ---- */
 
-struct release {
-    struct run *run;
-    const struct step_result *result;
-    struct glm_grads grads;
-    int64_t step, units_done;
-};
-
-static err_t unit_begin(void *context, int64_t unit)
-{
-    const struct release *r = context;
-    const struct glm *glm = r->run->glm;
-    const struct tensor *arena = &r->grads.arena;
-    const int64_t *whole = glm_layout(glm)->unit_offset, bytes = dtype_bytes(arena->dtype);
-    char *begin = (char *)arena->data + glm_grad_layout(glm)->unit_offset[unit] * bytes;
-    return dev_zero(r->run->dev, begin, (whole[unit + 1] - whole[unit]) * bytes);
-}
-
-static err_t unit_done(void *context, int64_t unit)
-{
-    struct release *r = context;
-    struct optim *optim = r->run->optim;
-    bool finite = true;
-    TRY(optim_unit_norm(optim, &r->grads.arena, unit));
-    if (r->units_done++ == 0) TRY(optim_unit_is_finite(optim, &finite, unit));
-    if (!finite)
-        RAISE(NUMERIC,
-              "step %lld: loss or gradients are not finite; the weights are as they were before "
-              "this step; a lower train.lr or a longer warm-up may help",
-              (long long)r->step + 1);
-    return optim_unit_step(optim, &r->grads.arena, unit, r->result->lr, r->result->clip_scale,
-                           r->run->state.updates + 1);
-}
-
 /* run.c has looked at the micro-batches of all steps, or of the first million. */
 static err_t run_released(struct run *run, struct step_memory *m, struct step_result *out,
                           int64_t step)
 {
-    struct release release = { .run = run, .result = out, .step = step };
     const double before = run->state.grad_norm;
     if (out->plan.micro_count[0] != 1)
         RAISE(USAGE, "train.update is backward, and step %lld has %lld micro-batches",
               (long long)step + 1, (long long)out->plan.micro_count[0]);
     out->clip_scale = before > 0.0 ? optim_clip_scale(run->optim, before) : 1.0;
-    release.grads = (struct glm_grads){ .arena = run->lanes.buffer[0],
-                                        .unit_begin = unit_begin,
-                                        .unit_done = unit_done,
-                                        .context = &release };
-    TRY(begin_micro(run, m, &release.grads));
+    struct release release = {
+        .glm = run->glm,
+        .optim = run->optim,
+        .arena = run->lanes.buffer[0],
+        .lr = out->lr,
+        .grad_scale = out->clip_scale,
+        .update = run->state.updates + 1,
+        .step = step,
+    };
+    const struct glm_grads grads = release_grads(&release);
+    TRY(begin_micro(run, m, &grads));
     TRY(collect_rest(run, m, out));
     TRY(optim_norm(run->optim, &out->grad_norm));
     return guard_step(run, out, step);

@@ -25,7 +25,7 @@ static const struct cli_spec spec = {
     .purpose = "Fine-tune all parameters of a model on a prepared corpus.",
     .example = "soulchat train --config configs/tiny.yaml\n"
                "soulchat train --config configs/tiny.yaml --resume --train.steps=2000\n"
-               "soulchat train --config configs/chatglm-6b.yaml --ranks 8 --restarts 5",
+               "soulchat train --config configs/chatglm-6b-soulchat.yaml --ranks 8 --restarts 5",
     .options = options,
     .sections = "train|batch|model|data",
 };

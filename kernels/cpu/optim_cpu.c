@@ -2,7 +2,7 @@
 #include "kernels/ops_optim.h"
 
 #include "base/rng.h"
-#include "kernels/adamw_code.h"
+#include "kernels/adamw.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/ops_cpu.h"
 #include "kernels/cpu/vec_math.h"
@@ -62,32 +62,6 @@ err_t sumsq_chunks_cpu(struct dev *dev, const struct sumsq_chunks_args *a)
         }
     }
     return ERR_OK;
-}
-
-/* Scalars of one update, computed in double and rounded once. */
-struct adamw_scalars {
-    float decay;        /* 1 - lr*weight_decay */
-    float beta1, rest1; /* beta1, 1 - beta1 */
-    float beta2, rest2;
-    float step; /* lr / (1 - beta1^t) */
-    float root; /* 1 / sqrt(1 - beta2^t) */
-    float eps, grad_scale;
-};
-
-static struct adamw_scalars adamw_scalars_of(const struct adamw_segments_args *a)
-{
-    const double t = (double)a->update;
-    return (struct adamw_scalars){
-        .decay = (float)(1.0 - a->lr * a->weight_decay),
-        .beta1 = (float)a->beta1,
-        .rest1 = (float)(1.0 - a->beta1),
-        .beta2 = (float)a->beta2,
-        .rest2 = (float)(1.0 - a->beta2),
-        .step = (float)(a->lr / (1.0 - pow(a->beta1, t))),
-        .root = (float)(1.0 / sqrt(1.0 - pow(a->beta2, t))),
-        .eps = (float)a->eps,
-        .grad_scale = (float)a->grad_scale,
-    };
 }
 
 /* `decay` is 1 for segments without decay. vec_fma, because ranks cut tensors in different places,

@@ -3,8 +3,8 @@
  * program is built without it. Private to kernels/cpu/, its tests and its benchmarks.
  *
  *     omp_set_num_threads(1);
- *     if (!sgemm(&(struct sgemm_args){ .m = m, .n = n, .k = k, .alpha = 1, .a = a, .lda = k, ...
- * }))
+ *     ok = sgemm(&(struct sgemm_args){ .m = m, .n = n, .k = k, .alpha = 1, .a = a, .lda = k,
+ *                                      .b = b, .ldb = n, .c = c, .ldc = n });
  */
 #ifndef KERNELS_CPU_SGEMM_H
 #define KERNELS_CPU_SGEMM_H

@@ -3,9 +3,9 @@
  * Multiplication", 2008): panels of a and b are copied into the order in which the innermost loop
  * reads them, and that loop keeps a small tile of c in registers.
  *
- *     for each K_BLOCK of k:            for each ROWS_BLOCK of m:  pack a, stays in the
- * second-level for each TILE_COLS of n:      pack b, stays in the first-level cache for each
- * TILE_ROWS:       tile of c += panel of a times panel of b
+ *     for each K_BLOCK of k, for each ROWS_BLOCK of m:  pack a: stays in the second-level cache
+ *         for each TILE_COLS of n:                      pack b: stays in the first-level cache
+ *             for each TILE_ROWS:                       tile of c += panel of a times panel of b
  */
 #include "kernels/cpu/sgemm.h"
 

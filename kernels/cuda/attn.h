@@ -65,6 +65,20 @@ static inline int64_t attn_stats_bytes(int64_t R, int64_t H)
     return align_up(R * H * (int64_t)sizeof(struct attn_stat), 256);
 }
 
+/* Scratch of a path that lists tiles once forward, twice and statistics backward. */
+static inline int64_t attn_lists_fwd_bytes(const struct dev *dev, const struct attn_fwd_args *a)
+{
+    (void)dev;
+    return attn_tiles_bytes(a->qkv->dim[0]);
+}
+
+static inline int64_t attn_lists_bwd_bytes(const struct dev *dev, const struct attn_bwd_args *a)
+{
+    (void)dev;
+    const int64_t R = a->qkv->dim[0];
+    return 2 * attn_tiles_bytes(R) + attn_stats_bytes(R, a->layout.heads);
+}
+
 /* Queue the listing of all tiles of `size` rows, the longest work first, into a piece of `left` of
  * attn_tiles_bytes(R). */
 MUST_USE err_t attn_list_tiles(struct attn_tile **out, int64_t *count, struct dev *dev,

@@ -6,15 +6,13 @@
 #include "kernels/cuda/cudnn_pack.h"
 #include "kernels/cuda/cudnn_sdpa.h"
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda_sizes.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SCRATCH_ALIGN   256
-#define SCORE_BYTES_MAX ((int64_t)512 << 20)
-/* What plans want beside their scores; 17 KiB in the versions that were measured. */
-#define WORKSPACE_BYTES ((int64_t)1 << 20)
+#define SCRATCH_ALIGN 256
 /* From here on the ragged backward kernels of compute capability 9.0 no longer read workspace that
  * they have not written. */
 #define VERSION_CLEAN 91800
@@ -49,7 +47,8 @@ err_t attn_cudnn_open(struct attn_cudnn **out, const struct attn_cudnn_options *
     struct attn_cudnn *c = (struct attn_cudnn *)calloc(1, sizeof *c);
     if (c == NULL) RAISE(NOMEM, "cuDNN attention: %zu bytes wanted", sizeof *c);
     c->deterministic = !options->nondeterministic;
-    c->score_bytes_max = options->score_bytes_max > 0 ? options->score_bytes_max : SCORE_BYTES_MAX;
+    c->score_bytes_max =
+        options->score_bytes_max > 0 ? options->score_bytes_max : CUDNN_SCORE_BYTES_MAX;
     err_t rc = ERR_OK;
     TRY_DONE(cudnn_lib_open(&c->lib, options->library));
     TRY_DONE(cudnn_target_open(&c->target, &c->lib));
@@ -161,8 +160,8 @@ static struct cudnn_sdpa_shape shape_of(const struct attn_cudnn *c, const struct
 /* What is set aside for the workspace of any group of R rows. */
 static int64_t workspace_bytes_max(int64_t R, const struct cudnn_pack_limits *limits)
 {
-    if (limits->score_bytes_max == 0) return WORKSPACE_BYTES;
-    return WORKSPACE_BYTES + cudnn_pack_score_bytes_max(R, limits);
+    if (limits->score_bytes_max == 0) return CUDNN_WORKSPACE_BYTES;
+    return CUDNN_WORKSPACE_BYTES + cudnn_pack_score_bytes_max(R, limits);
 }
 
 static err_t append_launch(struct attn_cudnn *c, const struct launch *launch)
@@ -305,7 +304,7 @@ static err_t run(const struct attn_cudnn *c, struct dev *dev, const struct launc
 int64_t attn_cudnn_fwd_scratch_bytes(const struct attn_cudnn *c, const struct attn_fwd_args *args)
 {
     (void)c;
-    return carved(cudnn_pack_blocks_bytes_max(args->qkv->dim[0])) + carved(WORKSPACE_BYTES);
+    return carved(cudnn_pack_blocks_bytes_max(args->qkv->dim[0])) + carved(CUDNN_WORKSPACE_BYTES);
 }
 
 err_t attn_cudnn_fwd(struct attn_cudnn *c, struct dev *dev, const struct attn_fwd_args *args)
@@ -320,7 +319,7 @@ err_t attn_cudnn_fwd(struct attn_cudnn *c, struct dev *dev, const struct attn_fw
     TRY(prepare(c, &request));
     TRY(carve_begin(&scratch, &args->scratch, attn_cudnn_fwd_scratch_bytes(c, args)));
     b.blocks = (char *)carve(&scratch, cudnn_pack_blocks_bytes_max(args->qkv->dim[0]));
-    b.workspace = carve(&scratch, WORKSPACE_BYTES);
+    b.workspace = carve(&scratch, CUDNN_WORKSPACE_BYTES);
     bind_qkv(&b, args->qkv, &args->layout, args->out, args->lse);
 
     TRY(zero_padding(dev, args->out, args->segments_host, S));

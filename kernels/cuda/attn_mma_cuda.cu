@@ -396,19 +396,6 @@ static bool takes(const struct dev *dev, const struct tensor *qkv, const struct 
            (l->head_dim == 64 || l->head_dim == 128) && columns % 8 == 0;
 }
 
-static int64_t fwd_scratch(const struct dev *dev, const struct attn_fwd_args *a)
-{
-    (void)dev;
-    return attn_tiles_bytes(a->qkv->dim[0]);
-}
-
-static int64_t bwd_scratch(const struct dev *dev, const struct attn_bwd_args *a)
-{
-    (void)dev;
-    const int64_t R = a->qkv->dim[0];
-    return 2 * attn_tiles_bytes(R) + attn_stats_bytes(R, a->layout.heads);
-}
-
 static struct mma_call call_of(const struct tensor *qkv, const struct qkv_layout *layout,
                                double scale)
 {
@@ -465,6 +452,6 @@ extern const struct attn_path attn_mma = {
     .takes = takes,
     .fwd = fwd,
     .bwd = bwd,
-    .fwd_scratch = fwd_scratch,
-    .bwd_scratch = bwd_scratch,
+    .fwd_scratch = attn_lists_fwd_bytes,
+    .bwd_scratch = attn_lists_bwd_bytes,
 };

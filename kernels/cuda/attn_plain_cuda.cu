@@ -275,19 +275,6 @@ static bool takes(const struct dev *dev, const struct tensor *qkv, const struct 
            layout->head_dim <= HEAD_DIM_MAX;
 }
 
-static int64_t fwd_scratch(const struct dev *dev, const struct attn_fwd_args *a)
-{
-    (void)dev;
-    return attn_tiles_bytes(a->qkv->dim[0]);
-}
-
-static int64_t bwd_scratch(const struct dev *dev, const struct attn_bwd_args *a)
-{
-    (void)dev;
-    const int64_t R = a->qkv->dim[0];
-    return 2 * attn_tiles_bytes(R) + attn_stats_bytes(R, a->layout.heads);
-}
-
 static int64_t shared_bytes(int64_t kept, int64_t passing, int64_t weights, int64_t D)
 {
     return (int64_t)sizeof(float) *
@@ -369,6 +356,6 @@ extern const struct attn_path attn_plain = {
     .takes = takes,
     .fwd = fwd,
     .bwd = bwd,
-    .fwd_scratch = fwd_scratch,
-    .bwd_scratch = bwd_scratch,
+    .fwd_scratch = attn_lists_fwd_bytes,
+    .bwd_scratch = attn_lists_bwd_bytes,
 };

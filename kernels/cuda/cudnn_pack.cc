@@ -171,11 +171,11 @@ void cudnn_pack_fill(void *block, const struct cudnn_group *group,
  * has at most BATCH_BUCKET_MIN times as many places as samples. */
 int64_t cudnn_pack_blocks_bytes_max(int64_t R)
 {
-    const int64_t place =
-        OFFSET_ARRAYS * (int64_t)sizeof(int64_t) + COUNT_ARRAYS * (int64_t)sizeof(int32_t);
-    const int64_t group =
-        OFFSET_ARRAYS * ((int64_t)sizeof(int64_t) + BLOCK_ALIGN) + COUNT_ARRAYS * BLOCK_ALIGN;
-    return R * (BATCH_BUCKET_MIN * place + group);
+    constexpr int64_t offset = sizeof(int64_t), length = sizeof(int32_t);
+    constexpr int64_t place = OFFSET_ARRAYS * offset + COUNT_ARRAYS * length;
+    constexpr int64_t group = OFFSET_ARRAYS * (offset + BLOCK_ALIGN) + COUNT_ARRAYS * BLOCK_ALIGN;
+    STATIC_ASSERT(BATCH_BUCKET_MIN * place + group == CUDNN_BLOCK_BYTES_PER_ROW, "plans know it");
+    return R * CUDNN_BLOCK_BYTES_PER_ROW;
 }
 
 int64_t cudnn_pack_score_bytes_max(int64_t R, const struct cudnn_pack_limits *limits)

@@ -19,6 +19,7 @@
 #ifndef KERNELS_CUDA_CUDNN_PACK_H
 #define KERNELS_CUDA_CUDNN_PACK_H
 
+#include "kernels/cuda_sizes.h"
 #include "kernels/ops_attn.h"
 
 #ifdef __cplusplus
@@ -29,7 +30,7 @@ extern "C" {
 #define CUDNN_PACK_LEN_MAX   4096
 #define CUDNN_PACK_BATCH_MAX 64
 /* Prefix rows of one CONTEXT group of the backward pass: its dk and dv are set aside. */
-#define CUDNN_PACK_ROWS_MAX CUDNN_PACK_LEN_MAX
+#define CUDNN_PACK_ROWS_MAX CUDNN_CONTEXT_ROWS_MAX
 
 enum cudnn_pack_call { CUDNN_PACK_CONTEXT, CUDNN_PACK_TARGET };
 

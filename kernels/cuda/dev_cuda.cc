@@ -227,9 +227,14 @@ static err_t backend_describe(struct buf *out)
     return gemm_describe(out);
 }
 
-static uint64_t backend_tuning_hash(const struct dev *dev)
+static err_t backend_tuning_write(struct buf *out, struct dev *dev)
 {
-    return gemm_lib_hash(dev_cuda_of(dev)->gemm);
+    return gemm_lib_write_choices(out, dev_cuda_of(dev)->gemm);
+}
+
+static err_t backend_tuning_adopt(struct dev *dev, const char *text, int64_t size)
+{
+    return gemm_lib_adopt_choices(dev_cuda_of(dev)->gemm, text, size);
 }
 
 extern "C" const struct backend *soulchat_backend(void)
@@ -241,7 +246,8 @@ extern "C" const struct backend *soulchat_backend(void)
         .open = backend_open,
         .close = backend_close,
         .describe = backend_describe,
-        .tuning_hash = backend_tuning_hash,
+        .tuning_write = backend_tuning_write,
+        .tuning_adopt = backend_tuning_adopt,
         .comm = &comm_nccl_ops,
         .host_memory = gpu_is_host(),
     };

@@ -16,7 +16,7 @@
  * hand and keeps the quickest, in a file for the next run (gemm_tune.h). The choice is made for a
  * product's shape rounded up to a quarter of an octave, so that micro-batches of many lengths share
  * few choices, and does not depend on row strides beyond their alignment. Same choices, same card,
- * same library: same bits; gemm_lib_hash says which choices were used.
+ * same library: same bits; checkpoints hold the choices (dev_tuning_write).
  *
  * Which epilogues, and which not:
  *   bias          added in float32 before the one rounding: what op_linear_fwd promises.
@@ -64,28 +64,29 @@ struct gemm {
     enum gemm_epilogue epilogue;
     const void *bias;         /* [n] of out_dtype */
     struct rows pre;          /* [m, n] of out_dtype, apart from d; ld a multiple of 8 */
-    struct scratch workspace; /* gemm_workspace_bytes(), 16-byte aligned */
+    struct scratch workspace; /* gemm_workspace_bytes(dev), 16-byte aligned */
 };
 
 /* ERR_CUDA: the library's call and status, and the product: "nt bf16>bf16 16384x12288x4096 ...". */
 MUST_USE err_t gemm_run(struct dev *dev, const struct gemm *g);
 
 /* The same for every product: a library may use any part of it. */
-int64_t gemm_workspace_bytes(void);
+int64_t gemm_workspace_bytes(const struct dev *dev);
 /* Operators that keep a matrix in scratch cut it into pieces of about this size. Small in the
  * emulator, so that tests meet pieces. */
-int64_t gemm_piece_bytes(void);
+int64_t gemm_piece_bytes(const struct dev *dev);
 
 struct gemm_lib;
 /* dev->state is a struct dev_cuda whose gpu is open. Yours. ERR_CUDA: the library is another
  * version than the one this backend was built for; ERR_NOMEM. */
 MUST_USE err_t gemm_lib_open(struct gemm_lib **out, struct dev *dev);
 void gemm_lib_close(struct gemm_lib *lib, struct dev *dev); /* NULL allowed */
-/* A hash of the choices that products have used so far; 0: none. */
-uint64_t gemm_lib_hash(const struct gemm_lib *lib);
 bool gemm_fuses_dgelu(const struct gemm_lib *lib);
 
 struct buf;
+/* dev_tuning_write and dev_tuning_adopt. */
+MUST_USE err_t gemm_lib_write_choices(struct buf *out, struct gemm_lib *lib);
+MUST_USE err_t gemm_lib_adopt_choices(struct gemm_lib *lib, const char *text, int64_t size);
 /* The library and its version, a line: for `soulchat doctor`. */
 MUST_USE err_t gemm_describe(struct buf *out);
 

@@ -12,6 +12,7 @@
 #include "base/num.h"
 #include "kernels/cuda/dev_cuda.h"
 #include "kernels/cuda/gemm_tune.h"
+#include "kernels/cuda_sizes.h"
 
 #include <cublasLt.h>
 #include <math.h>
@@ -19,11 +20,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What NVIDIA recommends for Hopper; smaller cards get by with less, at no gain worth a rule. Tests
- * compile this file with less of both. */
+/* Tests compile this file with less of both. */
 #ifndef WORKSPACE_BYTES
-#define WORKSPACE_BYTES (INT64_C(32) << 20)
-#define PIECE_BYTES     (INT64_C(256) << 20)
+#define WORKSPACE_BYTES CUDA_GEMM_WORKSPACE_BYTES
+#define PIECE_BYTES     CUDA_GEMM_PIECE_BYTES
 #endif
 #define PROPOSALS_MAX 16
 #define TIMED_RUNS    5
@@ -50,8 +50,17 @@ struct gemm_lib {
 
 STATIC_ASSERT(sizeof(cublasLtMatmulAlgo_t) == TUNE_WORDS * sizeof(uint64_t), "opaque algorithm");
 
-int64_t gemm_workspace_bytes(void) { return WORKSPACE_BYTES; }
-int64_t gemm_piece_bytes(void) { return PIECE_BYTES; }
+int64_t gemm_workspace_bytes(const struct dev *dev)
+{
+    (void)dev;
+    return WORKSPACE_BYTES;
+}
+
+int64_t gemm_piece_bytes(const struct dev *dev)
+{
+    (void)dev;
+    return PIECE_BYTES;
+}
 
 /* One line for a failed call of the library; g = NULL: about no product. */
 static err_t check(cublasStatus_t status, const char *site, const char *call, const struct gemm *g)
@@ -252,13 +261,11 @@ static err_t tune(struct dev *dev, struct plan *p, const struct gemm *g, const c
     const err_t rc = time_kept(&best, &us, dev, p, g, from);
     if (rc == ERR_NOMEM) {
         LOG_W("gemm", "%s: %s; taking the library's first proposal", key, err_last()->text);
-        p->algo = from->of[0].algo;
         return ERR_OK;
     }
     TRY(rc);
     if (us == HUGE_VAL) return check(CUBLAS_STATUS_NOT_SUPPORTED, "gemm.time", "cublasLtMatmul", g);
-    p->algo = from->of[best].algo;
-    memcpy(words, &p->algo, sizeof words);
+    memcpy(words, &from->of[best].algo, sizeof words);
     LOG_D("gemm", "%s: proposal %d of %d, %.1f us, %.0f TFLOP/s", key, best + 1, from->count, us,
           2e-6 * (double)g->m * (double)g->n * (double)g->k / us);
     return tune_book_add(&lib->book, key, words, us);
@@ -267,27 +274,36 @@ static err_t tune(struct dev *dev, struct plan *p, const struct gemm *g, const c
 /* The book's choice for this bucket, where it can also compute this very shape. */
 static bool choose_from_book(struct gemm_lib *lib, struct plan *p, const char *key)
 {
-    const struct tune_choice *choice = tune_book_use(&lib->book, key);
+    const struct tune_choice *choice = tune_book_find(&lib->book, key);
     cublasLtMatmulHeuristicResult_t result;
+    cublasLtMatmulAlgo_t algo;
     if (choice == NULL) return false;
-    memcpy(&p->algo, choice->words, sizeof p->algo);
-    return cublasLtMatmulAlgoCheck(lib->handle, &p->desc, &p->a, &p->b, &p->d, &p->d, &p->algo,
-                                   &result) == CUBLAS_STATUS_SUCCESS &&
-           result.workspaceSize <= (size_t)WORKSPACE_BYTES;
+    memcpy(&algo, choice->words, sizeof algo);
+    if (cublasLtMatmulAlgoCheck(lib->handle, &p->desc, &p->a, &p->b, &p->d, &p->d, &algo,
+                                &result) != CUBLAS_STATUS_SUCCESS ||
+        result.workspaceSize > (size_t)WORKSPACE_BYTES)
+        return false;
+    p->algo = algo;
+    return true;
 }
 
+/* A choice that fits its bucket but not this shape stays the bucket's: this shape then has the
+ * library's first proposal, in every program. */
 static err_t choose(struct dev *dev, struct plan *p, const struct gemm *g)
 {
     struct gemm_lib *lib = dev_cuda_of(dev)->gemm;
     struct proposals proposals;
     char key[TUNE_KEY_MAX];
     tune_key(key, g);
+    if (!lib->settings.is_off && tune_book_find(&lib->book, key) == NULL)
+        TRY(tune_book_load(&lib->book)); /* somebody else may have timed it by now */
     if (!lib->settings.is_off && choose_from_book(lib, p, key)) return ERR_OK;
     TRY(propose(&proposals, lib, p, g));
     p->algo = proposals.of[0].algo;
-    /* A choice that fits its bucket but not this shape stays the bucket's. */
-    if (lib->settings.is_off || tune_book_use(&lib->book, key) != NULL) return ERR_OK;
-    return tune(dev, p, g, key, &proposals);
+    if (lib->settings.is_off || tune_book_find(&lib->book, key) != NULL) return ERR_OK;
+    TRY(tune(dev, p, g, key, &proposals));
+    (void)choose_from_book(lib, p, key);
+    return ERR_OK;
 }
 
 /* ---- products ---- */
@@ -399,7 +415,20 @@ void gemm_lib_close(struct gemm_lib *lib, struct dev *dev)
     free(lib);
 }
 
-uint64_t gemm_lib_hash(const struct gemm_lib *lib) { return tune_book_hash(&lib->book); }
+err_t gemm_lib_write_choices(struct buf *out, struct gemm_lib *lib)
+{
+    if (lib->settings.is_off) return ERR_OK;
+    TRY(tune_book_load(&lib->book));
+    return tune_book_write(out, &lib->book);
+}
+
+err_t gemm_lib_adopt_choices(struct gemm_lib *lib, const char *text, int64_t size)
+{
+    if (lib->settings.is_off) return ERR_OK;
+    TRY(tune_book_adopt(&lib->book, text, size));
+    forget_plans(lib);
+    return ERR_OK;
+}
 
 bool gemm_fuses_dgelu(const struct gemm_lib *lib) { return lib->settings.fuse_dgelu; }
 

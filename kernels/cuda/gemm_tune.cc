@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAGIC          "soulchat-tune 1\n"
 #define FILE_BYTES_MAX (INT64_C(4) << 20)
@@ -162,52 +163,78 @@ static char *checked_body(struct buf *text)
     return text->data + magic;
 }
 
-static err_t parse(struct tune_book *book, struct buf *text)
-{
-    char *line = checked_body(text);
-    bool is_whole = line != NULL;
-    while (is_whole && *line != '\0') {
-        struct tune_choice choice;
-        char *end = strchr(line, '\n');
-        if (end != NULL) *end = '\0';
-        is_whole = end != NULL && parse_line(&choice, line);
-        if (is_whole) TRY(append(book, &choice));
-        line = end == NULL ? line : end + 1;
-    }
-    if (is_whole) return ERR_OK;
-    LOG_W("gemm", "%s is damaged or of another version; its products will be timed again",
-          book->path);
-    book->count = 0;
-    return ERR_OK;
-}
-
-err_t tune_book_load(struct tune_book *book)
-{
-    err_t rc = ERR_OK;
-    struct buf text = {};
-    if (book->path == NULL) return ERR_OK;
-    const err_t read = file_read_all(&text, book->path, FILE_BYTES_MAX);
-    if (read != ERR_OK && read != ERR_NOTFOUND)
-        LOG_W("gemm", "%s; products will be timed again", err_last()->text);
-    if (read == ERR_OK) TRY_DONE(parse(book, &text));
-done:
-    buf_clear(&text);
-    return rc;
-}
-
-const struct tune_choice *tune_book_use(struct tune_book *book, const char *key)
+static struct tune_choice *find(const struct tune_book *book, const char *owner, const char *key)
 {
     for (int64_t i = 0; i < book->count; i++) {
         struct tune_choice *c = &book->choices[i];
-        if (strcmp(c->key, key) != 0 || strcmp(c->owner, book->owner) != 0) continue;
-        c->is_used = true;
-        return c;
+        if (strcmp(c->key, key) == 0 && strcmp(c->owner, owner) == 0) return c;
     }
     return NULL;
 }
 
+/* Choices of a text, appended; *is_whole = false where it is none of this format. */
+static err_t parse(struct tune_book *book, bool *is_whole, struct buf *text)
+{
+    char *line = checked_body(text);
+    *is_whole = line != NULL;
+    while (*is_whole && *line != '\0') {
+        struct tune_choice choice;
+        char *end = strchr(line, '\n');
+        if (end != NULL) *end = '\0';
+        *is_whole = end != NULL && parse_line(&choice, line);
+        if (*is_whole) TRY(append(book, &choice));
+        line = end == NULL ? line : end + 1;
+    }
+    return ERR_OK;
+}
+
+/* What `from` has and the book has not. */
+static err_t merge(struct tune_book *book, const struct tune_book *from)
+{
+    for (int64_t i = 0; i < from->count; i++) {
+        const struct tune_choice *c = &from->choices[i];
+        if (find(book, c->owner, c->key) == NULL) TRY(append(book, c));
+    }
+    return ERR_OK;
+}
+
+/* *is_readable = false: the file may hold what we have not seen. */
+static err_t load(struct tune_book *book, bool *is_readable)
+{
+    err_t rc = ERR_OK;
+    struct buf text = {};
+    struct tune_book file = {};
+    bool is_whole = true;
+    const err_t read = file_read_all(&text, book->path, FILE_BYTES_MAX);
+    *is_readable = read == ERR_OK || read == ERR_NOTFOUND;
+    if (!*is_readable) LOG_W("gemm", "%s; products will be timed again", err_last()->text);
+    if (read != ERR_OK) goto done;
+    TRY_DONE(parse(&file, &is_whole, &text));
+    if (is_whole)
+        TRY_DONE(merge(book, &file));
+    else
+        LOG_W("gemm", "%s is damaged or of another version; its products will be timed again",
+              book->path);
+done:
+    tune_book_clear(&file);
+    buf_clear(&text);
+    return rc;
+}
+
+err_t tune_book_load(struct tune_book *book)
+{
+    bool is_readable;
+    return book->path == NULL ? ERR_OK : load(book, &is_readable);
+}
+
+const struct tune_choice *tune_book_find(const struct tune_book *book, const char *key)
+{
+    return find(book, book->owner, key);
+}
+
 static err_t write_text(struct buf *out, const struct tune_book *book)
 {
+    const size_t begin = out->size;
     TRY(buf_puts(out, MAGIC));
     for (int64_t i = 0; i < book->count; i++) {
         const struct tune_choice *c = &book->choices[i];
@@ -215,7 +242,8 @@ static err_t write_text(struct buf *out, const struct tune_book *book)
         for (int w = 0; w < TUNE_WORDS; w++) TRY(buf_printf(out, " %016" PRIx64, c->words[w]));
         TRY(buf_puts(out, "\n"));
     }
-    return buf_printf(out, "crc32c %08" PRIx32 "\n", crc32c(0, out->data, out->size));
+    return buf_printf(out, "crc32c %08" PRIx32 "\n",
+                      crc32c(0, out->data + begin, out->size - begin));
 }
 
 static err_t make_folder(const char *path)
@@ -233,11 +261,46 @@ static err_t write_file(const struct tune_book *book)
     err_t rc = ERR_OK;
     struct buf text = {};
     TRY_DONE(write_text(&text, book));
-    TRY_DONE(make_folder(book->path));
     TRY_DONE(file_replace(book->path, text.data, (int64_t)text.size));
 done:
     buf_clear(&text);
     return rc;
+}
+
+static err_t lock_file(int *fd, const struct tune_book *book)
+{
+    char path[FILE_PATH_MAX];
+    *fd = -1;
+    TRY(make_folder(book->path));
+    if (snprintf(path, sizeof path, "%s.lock", book->path) >= (int)sizeof path)
+        RAISE(ARG, "path is too long: %s", book->path);
+    return file_lock(fd, path, true);
+}
+
+/* Under the lock nobody else changes the file. */
+static err_t add_locked(struct tune_book *book, bool *is_written, const struct tune_choice *choice)
+{
+    bool is_readable;
+    *is_written = true;
+    TRY(load(book, &is_readable));
+    if (find(book, choice->owner, choice->key) != NULL) return ERR_OK;
+    TRY(append(book, choice));
+    *is_written = is_readable && write_file(book) == ERR_OK;
+    return ERR_OK;
+}
+
+static err_t add(struct tune_book *book, const struct tune_choice *choice)
+{
+    bool is_written = false;
+    int lock;
+    if (book->path == NULL) return append(book, choice);
+    const bool is_locked = lock_file(&lock, book) == ERR_OK;
+    const err_t rc = is_locked ? add_locked(book, &is_written, choice) : append(book, choice);
+    if (is_locked) close(lock);
+    if (rc != ERR_OK || is_written) return rc;
+    LOG_W("gemm", "%s; the next run will time its products again", err_last()->text);
+    book->path = NULL; /* said once */
+    return ERR_OK;
 }
 
 err_t tune_book_add(struct tune_book *book, const char *key, const uint64_t words[TUNE_WORDS],
@@ -250,13 +313,56 @@ err_t tune_book_add(struct tune_book *book, const char *key, const uint64_t word
     strcpy(choice.key, key);
     memcpy(choice.words, words, sizeof choice.words);
     choice.time_us = time_us;
-    choice.is_used = true;
-    TRY(append(book, &choice));
-    if (book->path == NULL || write_file(book) == ERR_OK) return ERR_OK;
-    LOG_W("gemm", "%s; the next run will time its products again", err_last()->text);
-    book->path = NULL; /* said once */
-    return ERR_OK;
+    return add(book, &choice);
 }
+
+/* ---- choices elsewhere than in the file ---- */
+
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(((const struct tune_choice *)a)->key, ((const struct tune_choice *)b)->key);
+}
+
+err_t tune_book_write(struct buf *out, const struct tune_book *book)
+{
+    err_t rc = ERR_OK;
+    struct tune_book own = {};
+    for (int64_t i = 0; i < book->count; i++)
+        if (strcmp(book->choices[i].owner, book->owner) == 0)
+            TRY_DONE(append(&own, &book->choices[i]));
+    if (own.count == 0) goto done;
+    qsort(own.choices, (size_t)own.count, sizeof *own.choices, by_key);
+    TRY_DONE(write_text(out, &own));
+done:
+    tune_book_clear(&own);
+    return rc;
+}
+
+err_t tune_book_adopt(struct tune_book *book, const char *text, int64_t size)
+{
+    err_t rc = ERR_OK;
+    struct buf copy = {};
+    struct tune_book from = {};
+    bool is_whole = false;
+    TRY_DONE(buf_append(&copy, text, (size_t)size));
+    TRY_DONE(parse(&from, &is_whole, &copy));
+    if (!is_whole) RAISE_DONE(FORMAT, "choices of product algorithms are damaged");
+    for (int64_t i = 0; i < from.count; i++) {
+        const struct tune_choice *c = &from.choices[i];
+        struct tune_choice *own = find(book, book->owner, c->key);
+        if (strcmp(c->owner, book->owner) != 0) continue;
+        if (own != NULL)
+            *own = *c;
+        else
+            TRY_DONE(append(book, c));
+    }
+done:
+    tune_book_clear(&from);
+    buf_clear(&copy);
+    return rc;
+}
+
+/* ---- products seen ---- */
 
 /* The finalizer of splitmix64 (Steele, Lea, Flood 2014) over 64-bit pieces. */
 static uint64_t mix(uint64_t hash, uint64_t value)
@@ -266,28 +372,6 @@ static uint64_t mix(uint64_t hash, uint64_t value)
     x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
     return x ^ (x >> 31);
 }
-
-static uint64_t mix_text(uint64_t hash, const char *text)
-{
-    for (; *text != '\0'; text++) hash = mix(hash, (unsigned char)*text);
-    return mix(hash, 256);
-}
-
-/* A sum does not depend on the order of its terms. */
-uint64_t tune_book_hash(const struct tune_book *book)
-{
-    uint64_t sum = 0;
-    for (int64_t i = 0; i < book->count; i++) {
-        const struct tune_choice *c = &book->choices[i];
-        if (!c->is_used) continue;
-        uint64_t hash = mix_text(mix_text(0, c->owner), c->key);
-        for (int w = 0; w < TUNE_WORDS; w++) hash = mix(hash, c->words[w]);
-        sum += hash;
-    }
-    return sum;
-}
-
-/* ---- products seen ---- */
 
 void product_key(int64_t out[PRODUCT_WORDS], const struct gemm *g)
 {

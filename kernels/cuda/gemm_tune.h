@@ -6,14 +6,18 @@
  *     tune_book_init(&book, path, "NVIDIA H200, cuBLASLt 130100");   // path NULL: no file
  *     tune_book_load(&book);
  *     tune_key(key, &product);
- *     const struct tune_choice *choice = tune_book_use(&book, key);
+ *     const struct tune_choice *choice = tune_book_find(&book, key);
  *     if (choice == NULL) rc = tune_book_add(&book, key, algorithm, microseconds);
+ *     choice = tune_book_find(&book, key);                           // which may be another's
  *     tune_book_clear(&book);
  *
  * The file is text, a line a choice, and ends in a checksum. It holds the choices of any number of
  * cards and library versions ("owners"): each uses its own and keeps the others'. A file that is
- * damaged, or of another format, is a warning, and what it held is tuned again. It is replaced
- * whole (base/file.h); of programs that tune at the same time, the last one's choices stay.
+ * damaged, or of another format, is a warning, and what it held is tuned again.
+ *
+ * Programs share it: an add takes the lock beside it (PATH.lock), reads what others have added, and
+ * replaces the file whole (base/file.h). Who adds a choice first decides for all, so that the ranks
+ * of one run compute with the same algorithms.
  *
  *     soulchat-tune 1
  *     NVIDIA H200, cuBLASLt 130100; nt bf16>bf16 16384x12288x4096 bias a16,16,16; 2290.5 us; <64 B>
@@ -23,6 +27,8 @@
 #define KERNELS_CUDA_GEMM_TUNE_H
 
 #include "kernels/cuda/gemm.h"
+
+#include "base/buf.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -62,7 +68,6 @@ struct tune_choice {
     char key[TUNE_KEY_MAX];
     uint64_t words[TUNE_WORDS];
     double time_us;
-    bool is_used; /* in this run */
 };
 
 struct tune_book {
@@ -75,15 +80,21 @@ struct tune_book {
 /* No semicolons or line ends in `owner`: they become commas. */
 void tune_book_init(struct tune_book *book, const char *path, const char *owner);
 void tune_book_clear(struct tune_book *book);
-/* Read the file, if there is one. What is wrong with it is logged; ERR_NOMEM alone is an error. */
+/* Take in what the file has and the book has not. What is wrong with it is logged; ERR_NOMEM alone
+ * is an error. */
 MUST_USE err_t tune_book_load(struct tune_book *book);
-/* The owner's choice for a key, from now on part of the hash; NULL: none. Valid until an add. */
-const struct tune_choice *tune_book_use(struct tune_book *book, const char *key);
-/* Add a choice, used; write the file. A file that cannot be written is logged; ERR_NOMEM. */
+/* The owner's choice for a key; NULL: none. Valid until the book changes. */
+const struct tune_choice *tune_book_find(const struct tune_book *book, const char *key);
+/* Add a choice to book and file; where somebody else has added one for the key meanwhile, that one
+ * is taken instead. A file that cannot be written is logged; ERR_NOMEM. */
 MUST_USE err_t tune_book_add(struct tune_book *book, const char *key,
                              const uint64_t words[TUNE_WORDS], double time_us);
-/* Of owner, keys and words of all used choices, in whatever order they were used; 0: none. */
-uint64_t tune_book_hash(const struct tune_book *book);
+
+/* The owner's choices as the text of a file, by key, appended; nothing where there are none. */
+MUST_USE err_t tune_book_write(struct buf *out, const struct tune_book *book);
+/* Choices of such a text, the owner's alone, in the place of those that the book has. ERR_FORMAT.
+ */
+MUST_USE err_t tune_book_adopt(struct tune_book *book, const char *text, int64_t size);
 
 /* ---- products seen ---- */
 

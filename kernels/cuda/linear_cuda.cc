@@ -15,15 +15,15 @@
 static int64_t scratch_ld(int64_t cols) { return align_up(cols, 8); }
 
 /* Rows of `row_bytes` that are in scratch at a time; all R where nothing is. */
-static int64_t piece_rows(int64_t R, int64_t row_bytes)
+static int64_t piece_rows(const struct dev *dev, int64_t R, int64_t row_bytes)
 {
     if (row_bytes == 0) return R;
-    return min_i64(R, max_i64(128, gemm_piece_bytes() / row_bytes / 128 * 128));
+    return min_i64(R, max_i64(128, gemm_piece_bytes(dev) / row_bytes / 128 * 128));
 }
 
-static struct scratch take_workspace(struct scratch *left)
+static struct scratch take_workspace(const struct dev *dev, struct scratch *left)
 {
-    const int64_t bytes = gemm_workspace_bytes();
+    const int64_t bytes = gemm_workspace_bytes(dev);
     return { cuda_scratch_take(left, bytes), bytes };
 }
 
@@ -69,10 +69,10 @@ static int64_t fwd_row_bytes(const struct linear_fwd_args *a)
 
 int64_t linear_fwd_scratch_cuda(const struct dev *dev, const struct linear_fwd_args *a)
 {
-    (void)dev;
     const int64_t width = a->w->dim[0], row_bytes = fwd_row_bytes(a);
-    int64_t bytes = taken(gemm_workspace_bytes()) + taken(weight_piece_bytes(a->w, a->x->dtype)) +
-                    taken(piece_rows(a->x->dim[0], row_bytes) * row_bytes) + 256;
+    int64_t bytes = taken(gemm_workspace_bytes(dev)) +
+                    taken(weight_piece_bytes(dev, a->w, a->x->dtype)) +
+                    taken(piece_rows(dev, a->x->dim[0], row_bytes) * row_bytes) + 256;
     if (bias_is_widened(a)) bytes += taken(width * (int64_t)sizeof(float));
     return bytes;
 }
@@ -82,9 +82,9 @@ static err_t fwd_begin(struct fwd *f, struct dev *dev, const struct linear_fwd_a
     struct scratch left = a->scratch;
     const dtype_t T = a->x->dtype;
     const int64_t width = a->w->dim[0], ld = scratch_ld(width);
-    *f = { .a = a, .width = width, .rows = piece_rows(a->x->dim[0], fwd_row_bytes(a)) };
-    f->workspace = take_workspace(&left);
-    f->weights = cuda_scratch_take(&left, weight_piece_bytes(a->w, T));
+    *f = { .a = a, .width = width, .rows = piece_rows(dev, a->x->dim[0], fwd_row_bytes(a)) };
+    f->workspace = take_workspace(dev, &left);
+    f->weights = cuda_scratch_take(&left, weight_piece_bytes(dev, a->w, T));
     if (bias_is_apart(a))
         f->sum = { cuda_scratch_take(&left, f->rows * ld * (int64_t)sizeof(float)), ld };
     if (pre_is_in_scratch(a))
@@ -104,7 +104,7 @@ static err_t fwd_product(struct dev *dev, const struct fwd *f, struct rows d, dt
     const dtype_t T = a->x->dtype;
     const bool adds_bias = a->bias != NULL && !bias_is_apart(a);
     const struct rows x = rows_of(a->x, first);
-    const int64_t piece = weight_piece_rows(a->w, T);
+    const int64_t piece = weight_piece_rows(dev, a->w, T);
     for (int64_t n = 0; n < f->width; n += piece) {
         const int64_t cols = min_i64(piece, f->width - n), at = n * dtype_bytes(out_dtype);
         struct rows w;
@@ -166,12 +166,12 @@ static int64_t bwd_row_bytes(const struct linear_bwd_args *a)
     return a->x_act == ACT_NONE ? 0 : scratch_ld(a->w->dim[1]) * dtype_bytes(a->dy->dtype);
 }
 
-static int64_t dx_bytes(const struct linear_bwd_args *a)
+static int64_t dx_bytes(const struct dev *dev, const struct linear_bwd_args *a)
 {
     if (a->dx == NULL) return 0;
     const int64_t row_bytes = bwd_row_bytes(a);
-    return taken(weight_piece_bytes(a->w, a->dy->dtype)) +
-           taken(piece_rows(a->dy->dim[0], row_bytes) * row_bytes);
+    return taken(weight_piece_bytes(dev, a->w, a->dy->dtype)) +
+           taken(piece_rows(dev, a->dy->dim[0], row_bytes) * row_bytes);
 }
 
 static int64_t db_bytes(const struct linear_bwd_args *a)
@@ -181,8 +181,8 @@ static int64_t db_bytes(const struct linear_bwd_args *a)
 
 int64_t linear_bwd_scratch_cuda(const struct dev *dev, const struct linear_bwd_args *a)
 {
-    (void)dev; /* the sums of db come first and are done with before dx begins */
-    return taken(gemm_workspace_bytes()) + max_i64(dx_bytes(a), db_bytes(a)) + 256;
+    /* The sums of db come first and are done with before dx begins. */
+    return taken(gemm_workspace_bytes(dev)) + max_i64(dx_bytes(dev, a), db_bytes(a)) + 256;
 }
 
 /* Whether the product itself multiplies by gelu'. */
@@ -207,7 +207,7 @@ static err_t bwd_product(struct dev *dev, const struct bwd *f, struct rows d, in
 {
     const struct linear_bwd_args *a = f->a;
     const dtype_t T = a->dy->dtype;
-    const int64_t N = a->dy->dim[1], piece = weight_piece_rows(a->w, T);
+    const int64_t N = a->dy->dim[1], piece = weight_piece_rows(dev, a->w, T);
     const struct rows dy = rows_of(a->dy, first);
     const struct rows pre = f->fused ? rows_of(a->x_pre, first) : (struct rows){};
     for (int64_t n = 0; n < N; n += piece) {
@@ -250,8 +250,8 @@ static err_t input_gradient(struct dev *dev, const struct linear_bwd_args *a,
                             struct scratch workspace, struct scratch left)
 {
     const int64_t R = a->dy->dim[0], row_bytes = bwd_row_bytes(a);
-    struct bwd f = { .a = a, .workspace = workspace, .rows = piece_rows(R, row_bytes) };
-    f.weights = cuda_scratch_take(&left, weight_piece_bytes(a->w, a->dy->dtype));
+    struct bwd f = { .a = a, .workspace = workspace, .rows = piece_rows(dev, R, row_bytes) };
+    f.weights = cuda_scratch_take(&left, weight_piece_bytes(dev, a->w, a->dy->dtype));
     f.g = { cuda_scratch_take(&left, f.rows * row_bytes), scratch_ld(a->w->dim[1]) };
     f.fused = is_fused(dev, a);
     for (int64_t r = 0; r < R; r += f.rows) TRY(bwd_rows(dev, &f, r, min_i64(f.rows, R - r)));
@@ -281,7 +281,7 @@ err_t linear_bwd_cuda(struct dev *dev, const struct linear_bwd_args *a)
 {
     TRY(cuda_require_compute(a->dy));
     struct scratch left = a->scratch;
-    const struct scratch workspace = take_workspace(&left);
+    const struct scratch workspace = take_workspace(dev, &left);
     if (a->db_acc != NULL)
         TRY(rows_sum(dev, a->db_acc, a->dy->dtype, rows_of(a->dy, 0), a->dy->dim[0], a->dy->dim[1],
                      (float *)left.data));

@@ -337,17 +337,17 @@ err_t widen(struct dev *dev, float *out, const void *in, dtype_t dtype, int64_t 
                               : widen_of<bf16>(dev, out, in, count);
 }
 
-int64_t weight_piece_rows(const struct tensor *w, dtype_t T)
+int64_t weight_piece_rows(const struct dev *dev, const struct tensor *w, dtype_t T)
 {
     const int64_t rows = w->dim[0], row_bytes = w->dim[1] * (int64_t)sizeof(float);
     if (w->dtype == T) return max_i64(rows, 1);
-    return min_i64(rows, max_i64(128, gemm_piece_bytes() / row_bytes / 128 * 128));
+    return min_i64(rows, max_i64(128, gemm_piece_bytes(dev) / row_bytes / 128 * 128));
 }
 
-int64_t weight_piece_bytes(const struct tensor *w, dtype_t T)
+int64_t weight_piece_bytes(const struct dev *dev, const struct tensor *w, dtype_t T)
 {
     if (w->dtype == T) return 0;
-    return weight_piece_rows(w, T) * w->dim[1] * (int64_t)sizeof(float);
+    return weight_piece_rows(dev, w, T) * w->dim[1] * (int64_t)sizeof(float);
 }
 
 err_t weight_piece(struct rows *out, struct dev *dev, const struct tensor *w, dtype_t T,

@@ -31,9 +31,10 @@ MUST_USE err_t rows_sum(struct dev *dev, const struct tensor *sum_acc, dtype_t d
 int64_t rows_sum_bytes(int64_t R, int64_t N);
 
 /* Weights in T as products want them: a matrix in another format is widened to f32, a piece of its
- * rows at a time. Pieces have as many rows as fit gemm_piece_bytes(), at least 128. */
-int64_t weight_piece_rows(const struct tensor *w, dtype_t T);
-int64_t weight_piece_bytes(const struct tensor *w, dtype_t T); /* 0: used as they are */
+ * rows at a time. Pieces have as many rows as fit gemm_piece_bytes, at least 128. */
+int64_t weight_piece_rows(const struct dev *dev, const struct tensor *w, dtype_t T);
+/* 0: used as they are */
+int64_t weight_piece_bytes(const struct dev *dev, const struct tensor *w, dtype_t T);
 /* Rows first .. first+count-1 of w in T, contiguous if widened into `buffer`. */
 MUST_USE err_t weight_piece(struct rows *out, struct dev *dev, const struct tensor *w, dtype_t T,
                             int64_t first, int64_t count, void *buffer);

@@ -11,15 +11,10 @@
 #include "kernels/cuda/num.cuh"
 #include "kernels/cuda/ops_cuda.h"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda_sizes.h"
 #include "kernels/ops_loss.h"
 
 #include <math.h>
-
-/* w is read three times per chunk and dw_acc once more, so chunks should be long: 2048 targets of
- * ChatGLM-6B's 130,528 words are 1.07 GB of logits. */
-#define CHUNK_PIECES 4 /* of gemm_piece_bytes() */
-#define CHUNK_MIN    128
-#define CHUNK_MAX    4096
 
 #define COPY_THREADS 256  /* at most, of a row's packs */
 #define CE_WIDTH     8    /* logits of a thread at a time: 32 bytes, 16 as bf16 */
@@ -155,28 +150,27 @@ struct ce {
 /* Rows of whole 64 bytes, so that a thread's last pack is inside. */
 static int64_t logits_ld(const struct linear_ce_args *a) { return align_up(a->vocab_valid, 16); }
 
-static int64_t chunk_targets(const struct linear_ce_args *a)
+static int64_t chunk_targets(const struct dev *dev, const struct linear_ce_args *a)
 {
     const int64_t row_bytes = logits_ld(a) * (int64_t)sizeof(float);
-    const int64_t fit = CHUNK_PIECES * gemm_piece_bytes() / row_bytes / CHUNK_MIN * CHUNK_MIN;
-    return min_i64(a->rows->dim[0], min_i64(CHUNK_MAX, max_i64(CHUNK_MIN, fit)));
+    return cuda_logits_targets(a->rows->dim[0], row_bytes, gemm_piece_bytes(dev));
 }
 
-static int64_t logits_bytes(const struct linear_ce_args *a)
+static int64_t logits_bytes(const struct dev *dev, const struct linear_ce_args *a)
 {
-    return chunk_targets(a) * logits_ld(a) * (int64_t)sizeof(float);
+    return chunk_targets(dev, a) * logits_ld(a) * (int64_t)sizeof(float);
 }
 
-static int64_t x_bytes(const struct linear_ce_args *a)
+static int64_t x_bytes(const struct dev *dev, const struct linear_ce_args *a)
 {
-    return chunk_targets(a) * a->x->dim[1] * dtype_bytes(a->x->dtype);
+    return chunk_targets(dev, a) * a->x->dim[1] * dtype_bytes(a->x->dtype);
 }
 
 int64_t linear_ce_scratch_cuda(const struct dev *dev, const struct linear_ce_args *a)
 {
-    (void)dev;
-    return align_up(gemm_workspace_bytes(), 256) + align_up(logits_bytes(a), 256) +
-           align_up(x_bytes(a), 256) + align_up(weight_piece_bytes(a->w, a->x->dtype), 256);
+    return align_up(gemm_workspace_bytes(dev), 256) + align_up(logits_bytes(dev, a), 256) +
+           align_up(x_bytes(dev, a), 256) +
+           align_up(weight_piece_bytes(dev, a->w, a->x->dtype), 256);
 }
 
 static bool wants_gradient(const struct linear_ce_args *a)
@@ -195,7 +189,7 @@ static err_t logits_product(struct dev *dev, const struct ce *f)
 {
     const struct linear_ce_args *a = f->a;
     const dtype_t T = a->x->dtype;
-    const int64_t C = a->x->dim[1], Vv = a->vocab_valid, piece = weight_piece_rows(a->w, T);
+    const int64_t C = a->x->dim[1], Vv = a->vocab_valid, piece = weight_piece_rows(dev, a->w, T);
     for (int64_t v = 0; v < Vv; v += piece) {
         const int64_t words = min_i64(piece, Vv - v);
         struct rows w;
@@ -252,7 +246,7 @@ static err_t dx_product(struct dev *dev, const struct ce *f)
 {
     const struct linear_ce_args *a = f->a;
     const dtype_t T = a->x->dtype;
-    const int64_t C = a->x->dim[1], Vv = a->vocab_valid, piece = weight_piece_rows(a->w, T);
+    const int64_t C = a->x->dim[1], Vv = a->vocab_valid, piece = weight_piece_rows(dev, a->w, T);
     for (int64_t v = 0; v < Vv; v += piece) {
         const int64_t words = min_i64(piece, Vv - v);
         struct rows w;
@@ -298,11 +292,12 @@ err_t linear_ce_cuda(struct dev *dev, const struct linear_ce_args *a)
     TRY(cuda_require_compute(a->x));
     struct scratch left = a->scratch;
     struct ce f = { .a = a, .ld = logits_ld(a) };
-    const int64_t N = a->rows->dim[0], C = a->x->dim[1], targets = chunk_targets(a);
-    f.workspace = { cuda_scratch_take(&left, gemm_workspace_bytes()), gemm_workspace_bytes() };
-    f.logits = (float *)cuda_scratch_take(&left, logits_bytes(a));
-    f.x = cuda_scratch_take(&left, x_bytes(a));
-    f.weights = cuda_scratch_take(&left, weight_piece_bytes(a->w, a->x->dtype));
+    const int64_t N = a->rows->dim[0], C = a->x->dim[1], targets = chunk_targets(dev, a);
+    f.workspace = { cuda_scratch_take(&left, gemm_workspace_bytes(dev)),
+                    gemm_workspace_bytes(dev) };
+    f.logits = (float *)cuda_scratch_take(&left, logits_bytes(dev, a));
+    f.x = cuda_scratch_take(&left, x_bytes(dev, a));
+    f.weights = cuda_scratch_take(&left, weight_piece_bytes(dev, a->w, a->x->dtype));
 
     if (a->dx != NULL) TRY(dev_zero(dev, a->dx->data, a->x->dim[0] * C * dtype_bytes(a->x->dtype)));
     for (f.first = 0; f.first < N; f.first += targets) {

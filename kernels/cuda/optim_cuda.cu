@@ -5,7 +5,7 @@
  * Which thread takes which elements depends on the element's place in its segment alone: where
  * arenas put a segment changes the accesses, not the bits.
  */
-#include "kernels/adamw_code.h"
+#include "kernels/adamw.h"
 #include "kernels/cuda/elem.cuh"
 #include "kernels/cuda/ops_cuda.h"
 #include "kernels/cuda/reduce.cuh"
@@ -135,16 +135,6 @@ err_t sumsq_chunks_cuda(struct dev *dev, const struct sumsq_chunks_args *a)
 #define ADAMW_SEGMENTS 32 /* of one launch: parameters stay below 4 KiB */
 #define ADAMW_TILE     (OPTIM_THREADS * OPTIM_WIDTH)
 
-/* Scalars of one update, computed in double and rounded once. */
-struct adamw_scalars {
-    float decay;        /* 1 - lr*weight_decay */
-    float beta1, rest1; /* beta1, 1 - beta1 */
-    float beta2, rest2;
-    float step; /* lr / (1 - beta1^t) */
-    float root; /* 1 / sqrt(1 - beta2^t) */
-    float eps, grad_scale;
-};
-
 struct adamw_part {
     int64_t weight, grad, state, count, element, first_block;
     uint32_t tensor;
@@ -240,7 +230,7 @@ struct block8_moments {
     float *absmax[2];
     float code[2][256]; /* signed for exp_avg, unsigned for exp_avg_sq */
 
-    /* The tables of ops_optim.h and the bounds of adamw_code.h, in shared memory. */
+    /* The tables of ops_optim.h and the bounds of adamw.h, in shared memory. */
     struct opened {
         float *code, *bound; /* [2, 256] */
 
@@ -260,7 +250,7 @@ struct block8_moments {
             }
             __syncthreads();
         }
-        /* adamw_code_nearest of adamw_code.h. */
+        /* adamw_code_nearest of adamw.h. */
         __device__ uint8_t nearest(int kind, float x) const
         {
             int found = 0;
@@ -398,19 +388,8 @@ __global__ void __launch_bounds__(OPTIM_THREADS)
 
 static struct adamw_batch batch_of(const struct adamw_segments_args *a)
 {
-    const double t = (double)a->update;
     struct adamw_batch batch = {};
-    batch.k = {
-        .decay = (float)(1.0 - a->lr * a->weight_decay),
-        .beta1 = (float)a->beta1,
-        .rest1 = (float)(1.0 - a->beta1),
-        .beta2 = (float)a->beta2,
-        .rest2 = (float)(1.0 - a->beta2),
-        .step = (float)(a->lr / (1.0 - pow(a->beta1, t))),
-        .root = (float)(1.0 / sqrt(1.0 - pow(a->beta2, t))),
-        .eps = (float)a->eps,
-        .grad_scale = (float)a->grad_scale,
-    };
+    batch.k = adamw_scalars_of(a);
     batch.key[0] = (uint32_t)a->seed;
     batch.key[1] = (uint32_t)(a->seed >> 32);
     batch.update = (uint32_t)a->update;

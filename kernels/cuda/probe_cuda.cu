@@ -65,7 +65,7 @@ static err_t median_s(double *out, struct dev *dev, const struct probe *p, doubl
 /* [n,n] x [n,n]^T in bf16, the shape of a forward product. */
 static err_t prepare(struct probe *p, struct dev *dev, void *memory, int64_t n)
 {
-    const int64_t bytes = gemm_workspace_bytes();
+    const int64_t bytes = gemm_workspace_bytes(dev);
     char *const at = (char *)memory;
     bf16 *const a = (bf16 *)(at + bytes);
     p->product = { .b_transposed = true,
@@ -90,7 +90,7 @@ err_t probe_gemm_cuda(double *flop_per_s, struct dev *dev, int64_t n, double sec
     void *memory = NULL;
     struct probe p = {};
     double product_s;
-    const int64_t bytes = gemm_workspace_bytes() + 3 * n * n * (int64_t)sizeof(bf16);
+    const int64_t bytes = gemm_workspace_bytes(dev) + 3 * n * n * (int64_t)sizeof(bf16);
     TRY(dev_alloc(dev, &memory, bytes, "probe"));
     TRY_DONE(prepare(&p, dev, memory, n));
     TRY_DONE(median_s(&product_s, dev, &p, seconds));

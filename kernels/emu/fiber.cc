@@ -132,12 +132,6 @@ void fiber_make_stack(fiber *f)
     f->stack = static_cast<char *>(memory) + guard;
 }
 
-void fiber_free_stack(fiber *f)
-{
-    const size_t guard = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    munmap(static_cast<char *>(f->stack) - guard, FIBER_STACK_BYTES + guard);
-}
-
 void fiber_reset(fiber *f, void (*function)(void *), void *argument)
 {
     f->function = function;

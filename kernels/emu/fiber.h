@@ -22,9 +22,8 @@ struct fiber {
 
 constexpr size_t FIBER_STACK_BYTES = 256 << 10;
 
-/* One for each fiber; reserved, not touched. Aborts when memory is out. */
+/* One for each fiber, for good; reserved, not touched. Aborts when memory is out. */
 void fiber_make_stack(fiber *f);
-void fiber_free_stack(fiber *f);
 /* Ready to run function(argument) from the start. */
 void fiber_reset(fiber *f, void (*function)(void *), void *argument);
 void fiber_enter(fiber *f);

@@ -12,6 +12,7 @@
 #include "kernels/cuda/dev_cuda.h"
 #include "kernels/cuda/gemm_tune.h"
 #include "kernels/cuda/num.cuh"
+#include "kernels/cuda_sizes.h"
 
 #include <cstring>
 #include <new>
@@ -21,8 +22,15 @@ struct gemm_lib {
     struct tune_settings settings;
 };
 
-int64_t gemm_workspace_bytes(void) { return 256; }
-int64_t gemm_piece_bytes(void) { return 16 << 10; }
+int64_t gemm_workspace_bytes(const struct dev *dev)
+{
+    return dev->info.planned ? CUDA_GEMM_WORKSPACE_BYTES : 256;
+}
+
+int64_t gemm_piece_bytes(const struct dev *dev)
+{
+    return dev->info.planned ? CUDA_GEMM_PIECE_BYTES : 16 << 10;
+}
 
 static float load(const void *data, dtype_t dtype, int64_t i)
 {
@@ -63,13 +71,13 @@ err_t gemm_run(struct dev *dev, const struct gemm *g)
 {
     char name[TUNE_KEY_MAX];
     tune_name(name, g);
-    ASSERT(g->m > 0 && g->n > 0 && g->k > 0 && g->workspace.bytes >= gemm_workspace_bytes());
+    ASSERT(g->m > 0 && g->n > 0 && g->k > 0 && g->workspace.bytes >= gemm_workspace_bytes(dev));
     ASSERT((g->in_dtype == DTYPE_F32 && g->out_dtype == DTYPE_F32) || g->in_dtype == DTYPE_BF16);
     ASSERT(g->epilogue == GEMM_PLAIN || !g->accumulate);
     ASSERT(g->epilogue != GEMM_DGELU || (g->pre.ld % 8 == 0 && g->pre.data != g->d.data));
     if (fault_point("gemm.run") != ERR_OK) RAISE(CUDA, "product %s: %s", name, err_last()->text);
 
-    memset(g->workspace.data, 0xff, static_cast<size_t>(gemm_workspace_bytes())); /* its own */
+    memset(g->workspace.data, 0xff, static_cast<size_t>(gemm_workspace_bytes(dev))); /* its own */
     const std::vector<float> a =
         widened(g->a.data, g->in_dtype, g->a.ld, g->a_transposed, g->m, g->k);
     const std::vector<float> b =
@@ -110,10 +118,19 @@ void gemm_lib_close(struct gemm_lib *lib, struct dev *dev)
     delete lib;
 }
 
-uint64_t gemm_lib_hash(const struct gemm_lib *lib)
+err_t gemm_lib_write_choices(struct buf *out, struct gemm_lib *lib)
+{
+    (void)out;
+    (void)lib;
+    return ERR_OK;
+}
+
+err_t gemm_lib_adopt_choices(struct gemm_lib *lib, const char *text, int64_t size)
 {
     (void)lib;
-    return 0;
+    (void)text;
+    (void)size;
+    return ERR_OK;
 }
 
 bool gemm_fuses_dgelu(const struct gemm_lib *lib) { return lib->settings.fuse_dgelu; }

@@ -6,8 +6,8 @@
  *     struct tensor x = bench_2d(b, b->dtype, R, C, "x");
  *     ...
  *     bench_row(b, &(struct bench_row){ .name = "norm_fwd", .work = run, .context = &args,
- *                                       .bytes = 8.0 * R * C, .shape = bench_shape(b, "%lldx%lld",
- * R, C) });
+ *                                       .bytes = 8.0 * R * C,
+ *                                       .shape = bench_shape(b, "%lldx%lld", R, C) });
  *
  * The floor of an operator is the larger of bytes / copy rate and FLOP / product rate; which rates,
  * see enum bench_ceiling. They are measured in turns with the operator, so that a busy machine or a

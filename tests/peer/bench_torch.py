@@ -11,48 +11,13 @@ The micro-batch is the one of train/bench_batch.h. Needs PyTorch; the program it
 """
 import argparse
 import json
-import math
 import statistics
 import time
 
 import torch
 import torch.nn.functional as F
 
-LENGTHS = [(120, 30), (210, 48), (264, 52), (330, 60), (450, 75), (195, 47)]
-ALPHA = math.sqrt(56.0)
-
-
-def micro_batch(rows, vocab):
-    """ids, pos, block, segments [(start, ctx, len)], target rows, labels; train/bench_batch.h."""
-    ids = [(r * 7919 + 13) % (vocab - 8) for r in range(rows)]
-    pos, block, segments, targets = [0] * rows, [0] * rows, [], []
-    start, i = 0, 0
-    while start < rows:
-        prompt, reply = LENGTHS[i % len(LENGTHS)]
-        length = min(prompt + reply + 3, rows - start)
-        ctx = min(prompt + 1, length)
-        segments.append((start, ctx, length))
-        for j in range(length):
-            pos[start + j] = min(j, ctx - 1)
-            block[start + j] = max(0, j - ctx + 1)
-            if ctx - 1 <= j < length - 1:
-                targets.append(start + j)
-        start, i = start + length, i + 1
-    labels = [ids[r + 1] for r in targets]
-    ids, pos, block, targets, labels = map(torch.tensor, (ids, pos, block, targets, labels))
-    return ids, pos, block, segments, targets, labels
-
-
-def rotary_table(half, positions):
-    inverse = (10000.0 ** (-torch.arange(0, half, 2, dtype=torch.float32) / half)).half().float()
-    angle = torch.outer(torch.arange(positions, dtype=torch.float32), inverse)
-    angle = torch.cat([angle, angle], dim=-1)
-    return angle.cos(), angle.sin()
-
-
-def rotate(x, cos, sin):
-    low, high = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-high, low], dim=-1) * sin
+from glm_torch import ALPHA, packs_from_formula, rotary_table, rotate
 
 
 class Layer(torch.nn.Module):
@@ -138,8 +103,11 @@ def main():
         torch.set_num_threads(args.threads)
     torch.manual_seed(1)
 
-    ids, pos, block, segments, targets, labels = micro_batch(args.rows, args.vocab)
-    cos, sin = rotary_table(args.hidden // args.heads // 2, 2048)
+    micro = packs_from_formula(args.rows, args.vocab, 1)[0][0]
+    ids, pos, block, targets, labels = (
+        micro[name].long() for name in ("ids", "pos", "block", "target_rows", "labels"))
+    segments = [tuple(s) for s in micro["segments"].tolist()]
+    cos, sin = rotary_table(args.hidden // args.heads // 2, 2048, "cpu")
     tables = [(cos[p][:, None], sin[p][:, None]) for p in (pos, block)]
     masks = []
     for _, ctx, n in segments:

@@ -1,5 +1,5 @@
 """ChatGLM-6B for training in PyTorch: the network, its attention in several exact forms, the output
-layer with its loss, and the micro-batches. Used by train_torch.py; needs PyTorch alone.
+layer with its loss, and the micro-batches. Used by the benchmarks beside it; needs PyTorch alone.
 
 Everything is ragged: a micro-batch is one run of rows that holds several samples, no padding.
 The mathematics is that of model/README.md.

@@ -1,8 +1,6 @@
-/*
- * The codes of 8-bit moments, made by the preprocessor from their definition, so that no number is
- * written twice.
- */
-#include "kernels/adamw_code.h"
+/* Scalars of an update; and the codes of 8-bit moments, made by the preprocessor from their
+ * definition, so that no number is written twice. */
+#include "kernels/adamw.h"
 
 #include "base/check.h"
 
@@ -62,4 +60,20 @@ void adamw_bounds_fill(struct adamw_bounds *out)
 {
     fill(out->signed_codes, adamw_code_signed);
     fill(out->unsigned_codes, adamw_code_unsigned);
+}
+
+struct adamw_scalars adamw_scalars_of(const struct adamw_segments_args *a)
+{
+    const double t = (double)a->update;
+    return (struct adamw_scalars){
+        .decay = (float)(1.0 - a->lr * a->weight_decay),
+        .beta1 = (float)a->beta1,
+        .rest1 = (float)(1.0 - a->beta1),
+        .beta2 = (float)a->beta2,
+        .rest2 = (float)(1.0 - a->beta2),
+        .step = (float)(a->lr / (1.0 - pow(a->beta1, t))),
+        .root = (float)(1.0 / sqrt(1.0 - pow(a->beta2, t))),
+        .eps = (float)a->eps,
+        .grad_scale = (float)a->grad_scale,
+    };
 }

@@ -1,15 +1,26 @@
 /*
- * adamw_code.h - from a number in [-1, 1] to the nearest code of a moment. The tables and what they
- * mean are in ops_optim.h.
+ * adamw.h - what the backends of op_adamw_segments compute alike: the scalars of an update, and the
+ * nearest code of a moment. The equations and the tables of codes are in ops_optim.h.
  */
-#ifndef KERNELS_ADAMW_CODE_H
-#define KERNELS_ADAMW_CODE_H
+#ifndef KERNELS_ADAMW_H
+#define KERNELS_ADAMW_H
 
 #include "kernels/ops_optim.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* Of one update, computed in float64 and rounded once. */
+struct adamw_scalars {
+    float decay;        /* 1 - lr*weight_decay */
+    float beta1, rest1; /* beta1, 1 - beta1 */
+    float beta2, rest2;
+    float step; /* lr / (1 - beta1^t) */
+    float root; /* 1 / sqrt(1 - beta2^t) */
+    float eps, grad_scale;
+};
+struct adamw_scalars adamw_scalars_of(const struct adamw_segments_args *args);
 
 /*
  * adamw_bound_*[i] is the largest float that is not above the middle of codes i and i+1, so that
