@@ -4,7 +4,8 @@
  *
  *     parse       the sources read into turns, on one thread; nothing is done with them
  *     tokenize    the bare tokenizer on the strings of those turns that a corpus needs, in memory
- *     stream      parse, tokenize the same strings, write shards: a preparation that trusts its
+ *     library     the SentencePiece library on the same strings, where our own encoder did the
+ * above stream      parse, tokenize the same strings, write shards: a preparation that trusts its
  *                 corpus, in one pass
  *     clean       the cleaning rules on the dialogues, in memory
  *     sign        signatures of the dialogues for the search of duplicates, in memory
@@ -17,6 +18,7 @@
 #ifndef DATA_PREPARE_BENCH_H
 #define DATA_PREPARE_BENCH_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "data/prepare.h"
 
@@ -25,6 +27,7 @@
 enum prepare_bench_part {
     BENCH_PARSE,
     BENCH_TOKENIZE,
+    BENCH_LIBRARY, /* 0 seconds: there is no other tokenizer */
     BENCH_STREAM,
     BENCH_CLEAN,
     BENCH_SIGN,
@@ -40,6 +43,7 @@ struct prepare_bench {
     int64_t text_bytes;            /* of the sources, unpacked */
     int64_t string_bytes, strings; /* given to the tokenizer */
     int64_t tokens;                /* made of them */
+    int64_t other_lines;           /* turns that the library cuts otherwise: none */
     int64_t load_rows;             /* of samples, without padding */
     double load_waited_s;          /* of the loader's caller, who does nothing else */
 };
@@ -50,5 +54,9 @@ struct prepare_bench {
  * prepare_run; ERR_ARG: `o->out`.bench exists.
  */
 MUST_USE err_t prepare_bench_run(struct prepare_bench *out, const struct prepare_options *o);
+
+/* As a table for people, with what each ratio should be; as one line of JSON. */
+MUST_USE err_t prepare_bench_table(struct buf *out, const struct prepare_bench *b);
+MUST_USE err_t prepare_bench_json(struct buf *out, const struct prepare_bench *b);
 
 #endif
