@@ -44,7 +44,9 @@ static const char *role_name(const struct chat_template *t, enum role role)
 static err_t put_line(struct buf *line, const struct chat_template *t, const char *lead,
                       enum role role, const char *text, int64_t size)
 {
-    TRY(buf_printf(line, "%s%s%s", lead, role_name(t, role), t->separator));
+    TRY(buf_puts(line, lead));
+    TRY(buf_puts(line, role_name(t, role)));
+    TRY(buf_puts(line, t->separator));
     return buf_append(line, text, (size_t)size);
 }
 

@@ -128,6 +128,7 @@ static void tidy_form(const struct work *w, struct clean_turn *t)
         rewrite(w, CLEAN_NEWLINES, t, text_newlines);
     if ((traits & TRAIT_COLON) && is_on(w, CLEAN_ROLE_NAME)) remove_own_names(w, t);
     rewrite(w, CLEAN_STRIP, t, text_strip);
+    t->traits = traits; /* may say more than is left in the text, never less */
 }
 
 /* ---- rules for one turn: its content ---- */
@@ -136,6 +137,7 @@ static void find_other_speaker(const struct work *w, struct clean_turn *t)
 {
     const char *const names[2] = { w->rules->name[0], w->rules->name[1] };
     struct speaker s;
+    if (!(t->traits & TRAIT_COLON)) return;
     for (int64_t at = 0; speaker_find(&s, t->text, t->size, t->role, names, &at);)
         if (s.role != t->role || !s.label) {
             find_in_turn(w, CLEAN_ROLE_OTHER, t, s.begin);
@@ -215,11 +217,10 @@ static void find_words(const struct work *w, struct clean_turn *t)
 
 static void look_into(const struct work *w, struct clean_turn *t)
 {
-    const unsigned traits = text_traits(t->text, t->size);
     if (is_on(w, CLEAN_LONG_TURN) && t->size > w->rules->long_turn &&
         text_char_count(t->text, t->size) > w->rules->long_turn)
         find_in_turn(w, CLEAN_LONG_TURN, t, 0);
-    if (traits & TRAIT_PERSONAL) find_personal(w, t);
+    if (t->traits & TRAIT_PERSONAL) find_personal(w, t);
     find_words(w, t);
 }
 
@@ -303,6 +304,7 @@ static void merge_neighbours(const struct work *w)
         memmove(last->text + last->size, t->text, (size_t)t->size);
         last->size += t->size;
         last->flags |= t->flags;
+        last->traits |= t->traits;
     }
     if (w->found != NULL) w->found->count[CLEAN_MERGE] += d->turn_count - kept;
     d->turn_count = kept;
@@ -405,7 +407,9 @@ err_t clean_load(struct clean_dialogue *d, const struct dialogue_text *from)
     d->dropped = false;
     for (int64_t i = 0; i < from->turn_count; i++) {
         const struct turn_text *t = &from->turns[i];
-        d->turns[i] = (struct clean_turn){ t->role, d->text.data + d->text.size, t->size, 0 };
+        d->turns[i] = (struct clean_turn){ .role = t->role,
+                                           .text = d->text.data + d->text.size,
+                                           .size = t->size };
         TRY(buf_append(&d->text, t->text, (size_t)t->size));
         TRY(buf_append(&d->text, "\n", 1));
     }

@@ -4,10 +4,8 @@
 #include "base/num.h"
 #include "base/progress.h"
 #include "data/dedup.h"
-#include "data/loader.h"
 #include "data/pool.h"
 #include "data/prepare_bench_parts.h"
-#include "data/report_stats.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,9 +13,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-const char *const prepare_bench_names[BENCH_PREPARE_PARTS] = { "parse",   "tokenize", "library",
-                                                               "stream",  "clean",    "sign",
-                                                               "prepare", "load" };
+const char *const prepare_bench_names[BENCH_PREPARE_PARTS] = {
+    "parse", "tokenize", "library", "stream", "clean", "sign", "prepare", "first", "random", "load"
+};
 
 /* ---- time ---- */
 
@@ -260,7 +258,7 @@ static void count_strings(struct bench *b)
     }
 }
 
-/* ---- the whole, and what trains on it ---- */
+/* ---- the whole ---- */
 
 static err_t run_prepare(struct bench *b, const char *dir)
 {
@@ -273,54 +271,6 @@ static err_t run_prepare(struct bench *b, const char *dir)
     const err_t rc = prepare_run(counts, &o);
     bench_end(b, BENCH_PREPARE);
     free(counts);
-    return rc;
-}
-
-static err_t take_all(struct bench *b, struct batcher *batcher)
-{
-    err_t rc = ERR_OK;
-    struct loader *loader;
-    const struct loaded *got;
-    const struct loader_spec spec = { .step_end = batcher_steps_per_epoch(batcher),
-                                      .lane_end = 1,
-                                      .ahead = 4 };
-    TRY(loader_open(&loader, batcher, &spec));
-    while (true) {
-        TRY_DONE(loader_take(loader, &got));
-        if (got == NULL) break;
-        for (int64_t i = 0; i < got->micro.segment_count; i++)
-            b->out->load_rows += got->micro.segments[3 * i + 2];
-        loader_give_back(loader);
-    }
-    b->out->load_waited_s = loader_waited_s(loader);
-done:
-    loader_close(loader);
-    return rc;
-}
-
-static err_t run_loader(struct bench *b, const char *dir)
-{
-    err_t rc = ERR_OK;
-    struct shards *shards = NULL;
-    struct sample_set *set = NULL;
-    struct batcher *batcher = NULL;
-    const int64_t pack = REPORT_LIMITS.pack_len;
-    const struct batch_spec spec = { .unit = BATCH_TOKENS,
-                                     .size = 8 * pack,
-                                     .lanes = 1,
-                                     .micro_tokens = 8 * pack,
-                                     .pack_len = pack,
-                                     .seed = 42 };
-    TRY_DONE(shards_open(&shards, dir, false));
-    TRY_DONE(sample_set_open(&set, shards, SPLIT_TRAIN, &REPORT_LIMITS.sample));
-    TRY_DONE(batcher_open(&batcher, set, &spec));
-    bench_begin(b);
-    TRY_DONE(take_all(b, batcher));
-    bench_end(b, BENCH_LOAD);
-done:
-    batcher_close(batcher);
-    sample_set_close(set);
-    shards_close(shards);
     return rc;
 }
 
@@ -363,7 +313,7 @@ static err_t run_parts(struct bench *b)
     b->all_count = 0;
     TRY(bench_run_stream(b));
     TRY(run_prepare(b, dir));
-    return run_loader(b, dir);
+    return bench_run_load(b, dir);
 }
 
 err_t prepare_bench_run(struct prepare_bench *out, const struct prepare_options *o)

@@ -10,6 +10,8 @@
  *     clean       the cleaning rules on the dialogues, in memory
  *     sign        signatures of the dialogues for the search of duplicates, in memory
  *     prepare     all of `soulchat prepare`, with cleaning, duplicates and splits
+ *     first       what was prepared opened, an epoch's packs planned, the first micro-batch filled
+ *     random      samples read in random order
  *     load        an epoch of what was prepared, in packs, by the loader
  *
  * Each has seconds of the clock and of the processors. On a busy machine the latter are what can be
@@ -32,6 +34,8 @@ enum prepare_bench_part {
     BENCH_CLEAN,
     BENCH_SIGN,
     BENCH_PREPARE,
+    BENCH_FIRST,
+    BENCH_RANDOM,
     BENCH_LOAD,
     BENCH_PREPARE_PARTS
 };
@@ -44,8 +48,9 @@ struct prepare_bench {
     int64_t string_bytes, strings; /* given to the tokenizer */
     int64_t tokens;                /* made of them */
     int64_t other_lines;           /* turns that the library cuts otherwise: none */
-    int64_t load_rows;             /* of samples, without padding */
-    double load_waited_s;          /* of the loader's caller, who does nothing else */
+    int64_t random_samples;
+    int64_t load_rows;    /* of samples, without padding */
+    double load_waited_s; /* of the loader's caller, who does nothing else */
 };
 
 /*

@@ -59,4 +59,7 @@ void some_clear(struct some *s);
 /* Parse, tokenize, write: BENCH_STREAM. */
 MUST_USE err_t bench_run_stream(struct bench *b);
 
+/* What trains on the corpus in `dir`: BENCH_FIRST, BENCH_RANDOM, BENCH_LOAD. */
+MUST_USE err_t bench_run_load(struct bench *b, const char *dir);
+
 #endif

@@ -1,6 +1,7 @@
 #include "data/prepare_bench.h"
 
 #include "base/check.h"
+#include "base/num.h"
 
 #include <stdbool.h>
 
@@ -60,6 +61,9 @@ err_t prepare_bench_table(struct buf *out, const struct prepare_bench *b)
         TRY(buf_printf(out, "library      %.1f times our tokenizer's seconds; %lld turns differ\n",
                        b->cpu_s[BENCH_LIBRARY] / b->cpu_s[BENCH_TOKENIZE],
                        (long long)b->other_lines));
+    TRY(buf_printf(out, "random       %.1f us a sample by the processor, of %lld\n",
+                   1e6 * b->cpu_s[BENCH_RANDOM] / (double)max_i64(b->random_samples, 1),
+                   (long long)b->random_samples));
     return buf_printf(out,
                       "loader       %.2fM tokens/s by the clock, %.2fM by the processor "
                       "(should be >= 1M by the clock)\n",

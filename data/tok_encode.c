@@ -21,6 +21,15 @@ static err_t append_spaces(struct buf *out, int64_t run)
     return ERR_OK;
 }
 
+/* None of these eight bytes is a space, a newline, a tab or what lies below. */
+static bool is_free_of_blanks(const char *text)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t word;
+    memcpy(&word, text, sizeof word);
+    return ((word - ones * (' ' + 1)) & ~word & ones * 0x80) == 0;
+}
+
 static err_t rewrite_whitespace(struct buf *out, const char *text, int64_t size)
 {
     TRY(buf_reserve(out, (size_t)size + 1));
@@ -28,6 +37,10 @@ static err_t rewrite_whitespace(struct buf *out, const char *text, int64_t size)
     int64_t at = 0;
     while (at < size) {
         int64_t run = 1;
+        if (size - at >= 8 && is_free_of_blanks(text + at)) {
+            at += 8;
+            continue;
+        }
         if (text[at] == ' ')
             while (at + run < size && text[at + run] == ' ') run++;
         const bool rewritten = text[at] == '\n' || text[at] == '\t' || run > 1;
