@@ -76,10 +76,11 @@ err_t prepare_bench_json(struct buf *out, const struct prepare_bench *b)
     TRY(buf_printf(out,
                    "{\"threads\":%lld,\"dialogues\":%lld,\"turns\":%lld,\"text_bytes\":%lld,"
                    "\"strings\":%lld,\"string_bytes\":%lld,\"tokens\":%lld,"
-                   "\"other_lines\":%lld,\"load_rows\":%lld,\"parts\":{",
+                   "\"other_lines\":%lld,\"random_samples\":%lld,\"load_rows\":%lld,\"parts\":{",
                    (long long)b->threads, (long long)b->dialogues, (long long)b->turns,
                    (long long)b->text_bytes, (long long)b->strings, (long long)b->string_bytes,
-                   (long long)b->tokens, (long long)b->other_lines, (long long)b->load_rows));
+                   (long long)b->tokens, (long long)b->other_lines, (long long)b->random_samples,
+                   (long long)b->load_rows));
     for (int i = 0; i < BENCH_PREPARE_PARTS; i++)
         TRY(buf_printf(out, "%s\"%s\":{\"wall_s\":%.6f,\"cpu_s\":%.6f}", i == 0 ? "" : ",",
                        prepare_bench_names[i], b->wall_s[i], b->cpu_s[i]));
