@@ -68,10 +68,25 @@ static int32_t simple_form(const struct tok_norm *n, int32_t point)
     return length == replaced ? other : SIMPLE_NONE;
 }
 
+/* Whether rules begin with the bytes that the 64 characters from `point` on have in common. */
+static bool has_rules(const struct tok_norm *n, int32_t point)
+{
+    char text[4];
+    const char *replacement;
+    int64_t place;
+    if (n->units == NULL) return false;
+    const int64_t common = utf8_encode(text, point) - 1;
+    return longest_rule(&replacement, &place, n, text, common) > 0 || place >= 0;
+}
+
 static void fill_simple(struct tok_norm *n)
 {
     const struct tok_model *m = n->model;
-    for (int32_t point = 0; point < SIMPLE_COUNT; point++) n->simple[point] = simple_form(n, point);
+    for (int32_t block = 0; block < SIMPLE_COUNT; block += 64) {
+        const bool rules = has_rules(n, block);
+        for (int32_t point = block; point < block + 64; point++)
+            n->simple[point] = rules ? simple_form(n, point) : point;
+    }
     for (int64_t id = 0; id < m->piece_count; id++) {
         int64_t length;
         const int64_t begin = m->name_offset[id], size = m->name_offset[id + 1] - begin;

@@ -169,6 +169,7 @@ static err_t put_ids(struct i32_buf *ids, const struct tok_unigram *u, const str
     int64_t id_count = 0;
     for (int64_t at = count; at > 0; at -= ways[at].length)
         id_count += ways[at].piece == u->model->unknown ? utf8_encode(bytes, points[at - 1]) : 1;
+    if (id_count == 0) return ERR_OK;
     TRY(i32_buf_reserve(ids, id_count));
     ids->count += id_count;
     int32_t *to = ids->data + ids->count;
