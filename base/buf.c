@@ -80,19 +80,24 @@ void buf_clear(struct buf *b)
     *b = (struct buf){ 0 };
 }
 
+err_t i32_buf_reserve(struct i32_buf *b, int64_t extra)
+{
+    ASSERT(extra >= 0);
+    if (extra > INT64_MAX / 4 - b->count)
+        RAISE(NOMEM, "an array of %lld int32 cannot grow by %lld", (long long)b->count,
+              (long long)extra);
+    if (b->count + extra <= b->capacity) return ERR_OK;
+    void *data = b->data;
+    size_t capacity = (size_t)b->capacity;
+    TRY(grow(&data, &capacity, (size_t)(b->count + extra), sizeof *b->data));
+    b->data = data;
+    b->capacity = (int64_t)capacity;
+    return ERR_OK;
+}
+
 err_t i32_buf_append(struct i32_buf *b, const int32_t *values, int64_t count)
 {
-    ASSERT(count >= 0);
-    if (count > INT64_MAX / 4 - b->count)
-        RAISE(NOMEM, "an array of %lld int32 cannot grow by %lld", (long long)b->count,
-              (long long)count);
-    if (b->count + count > b->capacity) {
-        void *data = b->data;
-        size_t capacity = (size_t)b->capacity;
-        TRY(grow(&data, &capacity, (size_t)(b->count + count), sizeof *b->data));
-        b->data = data;
-        b->capacity = (int64_t)capacity;
-    }
+    TRY(i32_buf_reserve(b, count));
     if (count > 0) memcpy(b->data + b->count, values, (size_t)count * sizeof *values);
     b->count += count;
     return ERR_OK;

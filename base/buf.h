@@ -43,6 +43,7 @@ struct i32_buf {
     int64_t capacity;
 };
 
+MUST_USE err_t i32_buf_reserve(struct i32_buf *b, int64_t extra);
 MUST_USE err_t i32_buf_append(struct i32_buf *b, const int32_t *values, int64_t count);
 MUST_USE err_t i32_buf_push(struct i32_buf *b, int32_t value);
 void i32_buf_reset(struct i32_buf *b);

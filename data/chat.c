@@ -40,38 +40,38 @@ static const char *role_name(const struct chat_template *t, enum role role)
 
 /* ---- runs ---- */
 
-/* Append the tokens of "<lead><name><separator><text>". */
-static err_t encode_line(struct i32_buf *ids, const struct tok *tok, const struct chat_template *t,
-                         const char *lead, enum role role, const char *text, int64_t size)
+/* Append "<lead><name><separator><text>". */
+static err_t put_line(struct buf *line, const struct chat_template *t, const char *lead,
+                      enum role role, const char *text, int64_t size)
 {
-    err_t rc = ERR_OK;
-    struct buf line = { 0 };
-    TRY_DONE(buf_printf(&line, "%s%s%s", lead, role_name(t, role), t->separator));
-    TRY_DONE(buf_append(&line, text, (size_t)size));
-    TRY_DONE(tok_encode(tok, ids, line.data, (int64_t)line.size, TOK_PLAIN));
-done:
-    buf_clear(&line);
-    return rc;
+    TRY(buf_puts(line, lead));
+    TRY(buf_puts(line, role_name(t, role)));
+    TRY(buf_puts(line, t->separator));
+    return buf_append(line, text, (size_t)size);
+}
+
+/* ids[at, at + count) go; the two or three runs that end at ends[0..2] and lie behind move up. */
+static void remove_ids(struct i32_buf *ids, int64_t ends[3], int64_t at, int64_t count)
+{
+    int32_t *to = ids->data + at;
+    memmove(to, to + count, (size_t)(ids->count - at - count) * sizeof *to);
+    ids->count -= count;
+    for (int i = 0; i < 3; i++)
+        if (ends[i] > at) ends[i] -= count;
 }
 
 /*
- * Append a turn as a later line. Encoded on its own, "\n..." begins with the space piece that
- * SentencePiece puts before every text; inside a prompt that piece is not there, and nothing merges
- * across the newline piece.
+ * Encoded on its own, "\n..." begins with the space piece that SentencePiece puts before every
+ * text; inside a prompt that piece is not there, and nothing merges across the newline piece.
  */
-static err_t encode_ctx(struct i32_buf *ids, const struct tok *tok, const struct chat_template *t,
-                        enum role role, const char *text, int64_t size)
+static err_t remove_lead(struct i32_buf *ids, int64_t begin, int64_t ends[3], const struct tok *tok)
 {
     const struct tok_specials *s = tok_specials(tok);
-    const int64_t begin = ids->count;
-    TRY(encode_line(ids, tok, t, "\n", role, text, size));
-    const int64_t count = ids->count - begin;
-    int32_t *run = ids->data + begin;
-    if (count < 3 || run[0] != s->space || run[1] != s->newline)
+    const int32_t *run = ids->data + begin;
+    if (ends[0] - begin < 3 || run[0] != s->space || run[1] != s->newline)
         RAISE(UNSUPPORTED, "%s: a line does not begin with the pieces for space and newline",
               tok_path(tok));
-    memmove(run, run + 1, (size_t)(count - 1) * sizeof *run);
-    ids->count--;
+    remove_ids(ids, ends, begin, 1);
     return ERR_OK;
 }
 
@@ -82,33 +82,44 @@ static bool first_follows_rule(const int32_t *first, int64_t first_len, const in
            memcmp(first + 1, ctx + 1, (size_t)(ctx_len - 1) * sizeof *ctx) == 0;
 }
 
+static void set_runs(struct shard_turn *out, struct i32_buf *ids, int64_t begin, int64_t ends[3],
+                     int32_t space)
+{
+    out->ctx_off = begin;
+    out->ctx_len = (int32_t)(ends[0] - begin);
+    if (first_follows_rule(ids->data + ends[0], ends[1] - ends[0], ids->data + begin, out->ctx_len,
+                           space)) {
+        remove_ids(ids, ends, ends[0], ends[1] - ends[0]);
+    } else {
+        out->first_off = ends[0];
+        out->first_len = (int32_t)(ends[1] - ends[0]);
+        out->flags |= TURN_FIRST_STORED;
+    }
+    out->target_len = (int32_t)(ends[2] - ends[1]);
+    if (out->target_len > 0) out->target_off = ends[1]; /* none: characters without a piece */
+}
+
+/* Each run is an end of "\n用户：text": all of it, without the newline, the text alone. */
 err_t chat_turn_encode(struct i32_buf *ids, struct shard_turn *out, const struct tok *tok,
                        const struct chat_template *t, const struct turn_text *turn,
                        bool with_target)
 {
+    err_t rc = ERR_OK;
+    struct buf line = { 0 };
     const int64_t begin = ids->count;
-    *out = (struct shard_turn){ .ctx_off = begin, .first_off = -1, .target_off = -1 };
+    const int from_count = with_target && turn->role == ROLE_COUNSELLOR ? 3 : 2;
+    int64_t ends[3];
+    *out = (struct shard_turn){ .first_off = -1, .target_off = -1 };
     out->role = (uint8_t)turn->role;
-    TRY(encode_ctx(ids, tok, t, turn->role, turn->text, turn->size));
-    const int64_t ctx_end = ids->count;
-    out->ctx_len = (int32_t)(ctx_end - begin);
-
-    TRY(encode_line(ids, tok, t, "", turn->role, turn->text, turn->size));
-    const int64_t first_len = ids->count - ctx_end;
-    if (first_follows_rule(ids->data + ctx_end, first_len, ids->data + begin, out->ctx_len,
-                           tok_specials(tok)->space)) {
-        ids->count = ctx_end;
-    } else {
-        out->first_off = ctx_end;
-        out->first_len = (int32_t)first_len;
-        out->flags |= TURN_FIRST_STORED;
-    }
-    if (!with_target || turn->role != ROLE_COUNSELLOR) return ERR_OK;
-    out->target_off = ids->count;
-    TRY(tok_encode(tok, ids, turn->text, turn->size, TOK_PLAIN));
-    out->target_len = (int32_t)(ids->count - out->target_off);
-    if (out->target_len == 0) out->target_off = -1; /* only characters that have no piece */
-    return ERR_OK;
+    TRY_DONE(put_line(&line, t, "\n", turn->role, turn->text, turn->size));
+    const int64_t from[3] = { 0, 1, (int64_t)line.size - turn->size };
+    TRY_DONE(tok_encode_from(tok, ids, ends, line.data, (int64_t)line.size, from, from_count));
+    if (from_count == 2) ends[2] = ends[1];
+    TRY_DONE(remove_lead(ids, begin, ends, tok));
+    set_runs(out, ids, begin, ends, tok_specials(tok)->space);
+done:
+    buf_clear(&line);
+    return rc;
 }
 
 err_t chat_append_first(struct i32_buf *out, const int32_t *ids, const struct shard_turn *turn,
@@ -141,6 +152,7 @@ err_t chat_shard_info(struct shard_info *info, const struct chat_template *t, co
 {
     err_t rc = ERR_OK;
     struct i32_buf ids = { 0 };
+    struct buf line = { 0 };
     memset(info, 0, sizeof *info); /* whole structs are compared */
     info->family = tok_family(tok);
     memcpy(info->tokenizer_sha256, tok_sha256(tok), SHA256_HEX_SIZE);
@@ -149,13 +161,18 @@ err_t chat_shard_info(struct shard_info *info, const struct chat_template *t, co
     memcpy(info->separator, t->separator, SHARD_NAME_MAX);
     info->specials = *tok_specials(tok);
     info->vocab_size = (int32_t)tok_vocab_size(tok);
-    TRY_DONE(encode_ctx(&ids, tok, t, ROLE_COUNSELLOR, "", 0));
+    TRY_DONE(put_line(&line, t, "\n", ROLE_COUNSELLOR, "", 0));
+    TRY_DONE(tok_encode(tok, &ids, line.data, (int64_t)line.size, TOK_PLAIN));
+    TRY_DONE(remove_lead(&ids, 0, (int64_t[3]){ ids.count }, tok));
     TRY_DONE(copy_ids(info->cue, &info->cue_len, &ids, "data.counsellor_name"));
     i32_buf_reset(&ids);
-    TRY_DONE(encode_line(&ids, tok, t, "", ROLE_CLIENT, "", 0));
+    buf_reset(&line);
+    TRY_DONE(put_line(&line, t, "", ROLE_CLIENT, "", 0));
+    TRY_DONE(tok_encode(tok, &ids, line.data, (int64_t)line.size, TOK_PLAIN));
     TRY_DONE(copy_ids(info->client_head, &info->client_head_len, &ids, "data.client_name"));
 done:
     i32_buf_clear(&ids);
+    buf_clear(&line);
     return rc;
 }
 

@@ -93,7 +93,8 @@ struct clean_turn {
     enum role role;
     char *text; /* in the dialogue's own memory; rules rewrite it in place and never lengthen it */
     int64_t size;
-    uint8_t flags; /* enum clean_turn_flag */
+    uint8_t flags;   /* enum clean_turn_flag */
+    unsigned traits; /* for the rules: what the text may have, enum text_trait */
 };
 
 /* A copy of a dialogue that rules may change. A zeroed struct is empty. */

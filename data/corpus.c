@@ -182,8 +182,12 @@ static err_t parse_json(struct corpus *c, const struct window_slice *slice)
     int64_t at = 0;
     const err_t rc = jdoc_parse(&c->record, slice->text, slice->size, &at);
     if (rc != ERR_FORMAT) return rc;
-    return window_raise(&c->window, line_at(slice, at), slice->byte_offset + at, "%s",
-                        err_last()->text);
+    const char *packing = corpus_packing_name(c);
+    const bool damaged =
+        strcmp(packing, "plain") != 0 && utf8_valid_prefix(slice->text, slice->size) != slice->size;
+    return window_raise(&c->window, line_at(slice, at), slice->byte_offset + at, "%s%s%s%s",
+                        err_last()->text, damaged ? "; or the file is damaged: " : "",
+                        damaged ? packing : "", damaged ? " -t tells" : "");
 }
 
 static err_t raise_no_form(struct corpus *c, const struct jdoc_node *record)
@@ -235,6 +239,17 @@ static err_t set_topic(struct corpus *c, const struct jdoc_node *topic)
                       list ? strcspn(topic->text, ",") : strlen(topic->text));
 }
 
+/* What the form's reader said, and which form the record has if it is another. */
+static err_t raise_other_form(struct corpus *c, const struct jdoc_node *record)
+{
+    const enum corpus_form other = corpus_form_detect(record);
+    if (other == CORPUS_AUTO || other == c->form)
+        return window_raise(&c->window, c->line, c->byte_offset, "%s", err_last()->text);
+    return window_raise(&c->window, c->line, c->byte_offset,
+                        "%s; the record looks like %s, and is read as %s (data.form)",
+                        err_last()->text, corpus_form_name(other), corpus_form_name(c->form));
+}
+
 /* The next dialogue of the record that is parsed. */
 static err_t read_part(struct corpus *c)
 {
@@ -243,8 +258,7 @@ static err_t read_part(struct corpus *c)
     const int64_t part = c->part_next++;
     c->turns.count = 0;
     const err_t rc = form->read(&c->turns, record, part);
-    if (rc == ERR_FORMAT)
-        return window_raise(&c->window, c->line, c->byte_offset, "%s", err_last()->text);
+    if (rc == ERR_FORMAT) return raise_other_form(c, record);
     TRY(rc);
     TRY(set_id(c, jdoc_get(record, form->id_key)));
     const struct jdoc_node *topic = jdoc_get(record, form->topic_key);

@@ -43,9 +43,11 @@ struct corpus_summary {
     struct split_summary split[SPLIT_COUNT];
 };
 
-/* Counts everything by opening each split in turn. Errors: those of sample_set_open, NOMEM. */
+/* Counts everything by opening each split in turn; `mix` is for the training split (NULL: every
+ * source once). Errors: those of sample_set_open, NOMEM. */
 MUST_USE err_t inspect_summarise(struct corpus_summary *out, const char *dir, struct shards *shards,
-                                 const struct sample_limits *limits, const struct batch_spec *spec);
+                                 const struct sample_limits *limits, const struct batch_spec *spec,
+                                 const struct sample_mix *mix);
 MUST_USE err_t inspect_write_summary(struct buf *out, const struct corpus_summary *summary,
                                      enum inspect_form form);
 

@@ -2,6 +2,7 @@
 #include "data/commands.h"
 #include "data/inspect.h"
 #include "data/pack.h"
+#include "data/sample_mix.h"
 #include "data/settings_batch.h"
 
 #include <errno.h>
@@ -187,10 +188,11 @@ done:
     return rc;
 }
 
-static err_t show_summary(struct buf *out, const struct request *r, struct shards *shards)
+static err_t show_summary(struct buf *out, const struct request *r, struct shards *shards,
+                          const struct sample_mix *mix)
 {
     struct corpus_summary summary;
-    TRY(inspect_summarise(&summary, r->dir, shards, &r->limits, &r->batch));
+    TRY(inspect_summarise(&summary, r->dir, shards, &r->limits, &r->batch, mix));
     TRY(inspect_write_summary(out, &summary, r->form));
     return ERR_OK;
 }
@@ -212,6 +214,7 @@ err_t cmd_inspect(struct cfg *cfg, int argc, char **argv)
     bool help_shown = false;
     struct request r;
     struct shards *shards = NULL;
+    struct sample_mix mix;
     struct sample_set *set = NULL;
     struct tok *tok = NULL;
     struct buf out = { 0 };
@@ -221,10 +224,12 @@ err_t cmd_inspect(struct cfg *cfg, int argc, char **argv)
     TRY(read_request(&r, &args, cfg));
     TRY_DONE(shards_open(&shards, r.dir, false));
     TRY_DONE(open_tokenizer(&tok, r.model, shards));
+    TRY_DONE(sample_mix_parse(&mix, cfg_str(cfg, "batch.source_weights"), shards));
     if (r.sample < 0 && r.pack < 0 && r.step < 0) {
-        TRY_DONE(show_summary(&out, &r, shards));
+        TRY_DONE(show_summary(&out, &r, shards, &mix));
     } else {
-        TRY_DONE(sample_set_open(&set, shards, r.split, &r.limits));
+        TRY_DONE(sample_set_open_mixed(&set, shards, r.split, &r.limits,
+                                       r.split == SPLIT_TRAIN ? &mix : NULL));
         TRY_DONE(r.step >= 0 ? show_step(&out, &r, set, tok) : show_rows(&out, &r, set, tok));
     }
     if (fwrite(out.data, 1, out.size, stdout) != out.size || fflush(stdout) != 0)

@@ -94,7 +94,8 @@ done:
 }
 
 static err_t summarise_split(struct split_summary *out, struct shards *shards, enum split split,
-                             const struct sample_limits *limits, const struct batch_spec *spec)
+                             const struct sample_limits *limits, const struct batch_spec *spec,
+                             const struct sample_mix *mix)
 {
     err_t rc = ERR_OK;
     struct sample_set *set = NULL;
@@ -106,7 +107,7 @@ static err_t summarise_split(struct split_summary *out, struct shards *shards, e
         for (int64_t t = 0; t < dialogue->turn_count; t++)
             out->tokens += shards_turn(shards, d, t)->ctx_len;
     }
-    TRY_DONE(sample_set_open(&set, shards, split, limits));
+    TRY_DONE(sample_set_open_mixed(&set, shards, split, limits, mix));
     out->samples = *sample_set_counts(set);
     TRY_DONE(summarise_lengths(out, set));
     TRY_DONE(summarise_packs(out, set, spec->pack_len));
@@ -119,11 +120,13 @@ done:
 }
 
 err_t inspect_summarise(struct corpus_summary *out, const char *dir, struct shards *shards,
-                        const struct sample_limits *limits, const struct batch_spec *spec)
+                        const struct sample_limits *limits, const struct batch_spec *spec,
+                        const struct sample_mix *mix)
 {
     *out = (struct corpus_summary){ .dir = dir, .shards = shards, .spec = *spec };
     for (int split = 0; split < SPLIT_COUNT; split++)
-        TRY(summarise_split(&out->split[split], shards, (enum split)split, limits, spec));
+        TRY(summarise_split(&out->split[split], shards, (enum split)split, limits, spec,
+                            split == SPLIT_TRAIN ? mix : NULL));
     return ERR_OK;
 }
 

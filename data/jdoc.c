@@ -30,7 +30,12 @@ static err_t fail_at(struct parser *p, const char *at, const char *expected)
 
 static err_t fail_utf8(struct parser *p, const char *at)
 {
+    int64_t length;
     p->at = at;
+    if (utf8_decode(&length, at, p->end - at) < 0 && length == p->end - at && length < 4 &&
+        (unsigned char)*at >= 0xC2)
+        RAISE(FORMAT, "byte 0x%02x is not UTF-8: the text ends inside a character, it is cut short",
+              (unsigned char)*at);
     RAISE(FORMAT,
           "byte 0x%02x is not UTF-8; if the file is in another encoding, convert it first: "
           "iconv -f GB18030 -t UTF-8",

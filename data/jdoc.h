@@ -8,7 +8,7 @@
  *     jdoc_clear(&d);
  *
  * A corpus is parsed record by record, and a general library, which allocates each string and
- * hashes each member, takes a quarter of the tokenizer's time for it. This parser keeps its memory
+ * hashes each member, takes about as long for it as the tokenizer. This parser keeps its memory
  * from one text to the next and takes a tenth of that (docs/corpora.md).
  *
  * It is strict: UTF-8 well-formed (no surrogates, escaped or not, except in pairs), no member twice

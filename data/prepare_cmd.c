@@ -20,7 +20,7 @@ static const struct cli_spec SPEC = {
     .example = "soulchat prepare --data.source=data/sample/corpus.json "
                "--data.tokenizer=data/sample/model --data.dir=runs/sample",
     .options = OPTIONS,
-    .sections = "data",
+    .sections = "data|batch",
 };
 
 /* Ctrl-C and termination are blocked and asked for between dialogues, so that there is one way out,
@@ -89,13 +89,15 @@ err_t cmd_prepare(struct cfg *cfg, int argc, char **argv)
     struct cli_args args;
     struct prepare_options options;
     struct prepare_counts counts;
+    struct report_limits limits;
     bool help_shown;
     TRY(cli_parse(&args, &help_shown, &SPEC, cfg, argc, argv));
     if (help_shown) return ERR_OK;
     if (cli_option(&args, &SPEC, "list-rules") != NULL) return list_rules();
     TRY(prepare_options_from_cfg(&options, cfg));
     TRY_DONE(run(&counts, &options));
-    if (report_write(&counts, &options) != ERR_OK) /* the corpus is whole all the same */
+    report_limits_from_cfg(&limits, cfg);
+    if (report_write(&counts, &options, &limits) != ERR_OK) /* the corpus is whole all the same */
         LOG_W("prepare", "%s has no report: %s", options.out, err_last()->text);
     TRY_DONE(print_report(&counts, &options, cli_option(&args, &SPEC, "json") != NULL));
 done:

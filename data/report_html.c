@@ -301,11 +301,11 @@ static err_t put_duplicates(struct buf *out, const json_t *prepare)
 static err_t put_splits(struct buf *out, const json_t *root)
 {
     static const char *const names[] = {
-        "split",         "#dialogues",       "#share", "#samples", "#oldest turns cut",
-        "#question cut", "#replies too long"
+        "split",         "#dialogues",        "#share",      "#samples", "#oldest turns cut",
+        "#question cut", "#replies left out", "#replies cut"
     };
     static const char *const cuts[] = { "prompts_cut_turns", "prompts_cut_question",
-                                        "replies_left_out" };
+                                        "replies_left_out", "replies_cut" };
     const char *name;
     json_t *split;
     const json_t *limits = json_object_get(root, "limits");
@@ -327,7 +327,9 @@ static err_t put_splits(struct buf *out, const json_t *root)
     TRY(table_end(out));
     return buf_printf(out,
                       "<p>Samples whose prompt loses its oldest turns or part of its only question "
-                      "at %lld tokens, and replies beyond %lld, which are left out.</p>\n",
+                      "at %lld tokens (<code>batch.max_input</code>), and replies beyond %lld "
+                      "(<code>batch.max_target</code>), which are left out or cut as "
+                      "<code>batch.over_long_target</code> says.</p>\n",
                       (long long)number_of(limits, "max_input"),
                       (long long)number_of(limits, "max_target"));
 }

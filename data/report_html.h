@@ -2,7 +2,7 @@
  * report_html.h - the report of a preparation: report.json for programs, report.html for people.
  *
  *     TRY(prepare_run(&counts, &options));
- *     TRY(report_write(&counts, &options));     // both files, beside prepared.json
+ *     TRY(report_write(&counts, &options, &REPORT_LIMITS)); // both files, beside prepared.json
  *
  * report.json holds what prepared.json has (member "prepare") and what was seen in the finished
  * shards: lengths, topics, what the limits of a sample cut, packs, speed. report.html is made from
@@ -27,6 +27,7 @@ MUST_USE err_t report_html(struct buf *out, const char *json);
 /* Look at the shards in o->out and write both files there. Errors as report_stats_read,
  * file_replace.
  */
-MUST_USE err_t report_write(const struct prepare_counts *counts, const struct prepare_options *o);
+MUST_USE err_t report_write(const struct prepare_counts *counts, const struct prepare_options *o,
+                            const struct report_limits *limits);
 
 #endif

@@ -36,19 +36,21 @@ static json_t *topics_json(const struct report_stats *s)
 
 static json_t *cut_json(const struct report_stats *s)
 {
+    static const char *const over_long[] = { "drop", "cut_no_end", "cut_as_reference" };
     json_t *splits = json_object();
     for (int i = 0; i < SPLIT_COUNT; i++) {
         const struct sample_counts *c = &s->cut[i];
-        json_object_set_new(splits, split_names[i],
-                            json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "samples",
-                                      (json_int_t)c->samples, "rows", (json_int_t)c->rows,
-                                      "trained_tokens", (json_int_t)c->trained_tokens,
-                                      "prompts_cut_turns", (json_int_t)c->prompts_cut_turns,
-                                      "prompts_cut_question", (json_int_t)c->prompts_cut_question,
-                                      "replies_left_out", (json_int_t)c->targets_dropped));
+        json_object_set_new(
+            splits, split_names[i],
+            json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "samples", (json_int_t)c->samples,
+                      "rows", (json_int_t)c->rows, "trained_tokens", (json_int_t)c->trained_tokens,
+                      "prompts_cut_turns", (json_int_t)c->prompts_cut_turns, "prompts_cut_question",
+                      (json_int_t)c->prompts_cut_question, "replies_left_out",
+                      (json_int_t)c->targets_dropped, "replies_cut", (json_int_t)c->targets_cut));
     }
-    return json_pack("{s:I, s:I, s:o}", "max_input", (json_int_t)s->limits.sample.max_input,
-                     "max_target", (json_int_t)s->limits.sample.max_target, "splits", splits);
+    return json_pack("{s:I, s:I, s:s, s:o}", "max_input", (json_int_t)s->limits.sample.max_input,
+                     "max_target", (json_int_t)s->limits.sample.max_target, "over_long_target",
+                     over_long[s->limits.sample.over_long_target], "splits", splits);
 }
 
 static json_t *packs_json(const struct report_stats *s)
@@ -100,12 +102,13 @@ static err_t write_file(const char *dir, const char *name, const struct buf *tex
     return file_replace(path, text->data, (int64_t)text->size);
 }
 
-err_t report_write(const struct prepare_counts *counts, const struct prepare_options *o)
+err_t report_write(const struct prepare_counts *counts, const struct prepare_options *o,
+                   const struct report_limits *limits)
 {
     err_t rc = ERR_OK;
     struct report_stats stats = { 0 };
     struct buf json = { 0 }, html = { 0 };
-    TRY_DONE(report_stats_read(&stats, o->out, &REPORT_LIMITS));
+    TRY_DONE(report_stats_read(&stats, o->out, limits));
     TRY_DONE(report_json(&json, counts, o, &stats));
     TRY_DONE(report_html(&html, json.data));
     TRY_DONE(write_file(o->out, REPORT_JSON_NAME, &json));

@@ -3,6 +3,7 @@
 #include "base/num.h"
 #include "base/progress.h"
 #include "data/pack.h"
+#include "data/settings_batch.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,13 @@ const struct report_limits REPORT_LIMITS = {
     .sample = { .max_input = 1536, .max_target = 512, .over_long_target = TARGET_DROP },
     .pack_len = 2048,
 };
+
+void report_limits_from_cfg(struct report_limits *out, const struct cfg *cfg)
+{
+    sample_limits_from_cfg(&out->sample, cfg);
+    out->pack_len =
+        max_i64(cfg_int(cfg, "batch.pack_len"), out->sample.max_input + out->sample.max_target);
+}
 
 /* ---- histograms ---- */
 

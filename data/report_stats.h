@@ -10,6 +10,7 @@
 #ifndef DATA_REPORT_STATS_H
 #define DATA_REPORT_STATS_H
 
+#include "base/cfg.h"
 #include "base/err.h"
 #include "data/sample.h"
 #include "data/shard.h"
@@ -40,8 +41,10 @@ struct report_limits {
     struct sample_limits sample;
     int64_t pack_len; /* rows; at least max_input + max_target of `sample` */
 };
-/* The defaults of the settings `batch`. */
+/* The defaults of the settings `batch`; and what is set. A pack too short for the longest sample is
+ * taken to be as long as that. */
 extern const struct report_limits REPORT_LIMITS;
+void report_limits_from_cfg(struct report_limits *out, const struct cfg *cfg);
 
 struct report_stats {
     struct report_limits limits;

@@ -81,18 +81,38 @@ err_t shard_chunks_open(struct shard_chunks *c, hid_t file, const char *path,
 {
     err_t rc = ERR_OK;
     *c = (struct shard_chunks){ .path = path, .row = &shard_columns[column], .dataset = -1 };
-    for (int i = 0; i < SHARD_CHUNK_SLOTS; i++) c->slot[i].chunk = -1;
     c->dataset = H5Dopen2(file, c->row->name, H5P_DEFAULT);
     H5_DONE(c->dataset, FORMAT, path, c->row->name);
     TRY_DONE(check_shape(&c->count, c->dataset, path, column));
+    TRY_DONE(shard_chunks_keep(c, SHARD_CHUNK_SLOTS));
 done:
     if (rc != ERR_OK) shard_chunks_close(c);
     return rc;
 }
 
+static void drop_slots(struct shard_chunks *c)
+{
+    for (int64_t i = 0; i < c->slot_count; i++) free(c->slots[i].items);
+    free(c->slots);
+    c->slots = NULL;
+    c->slot_count = 0;
+}
+
+err_t shard_chunks_keep(struct shard_chunks *c, int64_t slot_count)
+{
+    const int64_t count = min_i64(slot_count, div_ceil(c->count, c->row->chunk_items));
+    drop_slots(c);
+    c->slots = malloc((size_t)max_i64(count, 1) * sizeof *c->slots);
+    if (c->slots == NULL) RAISE(NOMEM, "%lld chunks of %s", (long long)count, c->row->name);
+    c->slot_count = max_i64(count, 1);
+    for (int64_t i = 0; i < c->slot_count; i++)
+        c->slots[i] = (struct shard_chunk_slot){ .chunk = -1 };
+    return ERR_OK;
+}
+
 void shard_chunks_close(struct shard_chunks *c)
 {
-    for (int i = 0; i < SHARD_CHUNK_SLOTS; i++) free(c->slot[i].items);
+    drop_slots(c);
     if (c->dataset >= 0) H5Dclose(c->dataset);
     *c = (struct shard_chunks){ .dataset = -1 };
 }
@@ -164,20 +184,20 @@ static err_t unpack(char *items, const struct shard_chunks *c, int64_t chunk, co
 static err_t chunk_items(const char **items, struct shard_chunks *c, int64_t chunk)
 {
     err_t rc = ERR_OK;
-    const int64_t slot = chunk % SHARD_CHUNK_SLOTS;
+    struct shard_chunk_slot *slot = &c->slots[chunk % c->slot_count];
     char *packed = NULL;
     int64_t packed_bytes = 0;
-    if (c->slot[slot].chunk == chunk) goto done;
+    if (slot->chunk == chunk) goto done;
 
-    c->slot[slot].chunk = -1;
-    if (c->slot[slot].items == NULL) c->slot[slot].items = malloc((size_t)chunk_bytes(c->row));
-    if (c->slot[slot].items == NULL) RAISE_DONE(NOMEM, "a chunk of dataset %s", c->row->name);
+    slot->chunk = -1;
+    if (slot->items == NULL) slot->items = malloc((size_t)chunk_bytes(c->row));
+    if (slot->items == NULL) RAISE_DONE(NOMEM, "a chunk of dataset %s", c->row->name);
     TRY_DONE(fetch(&packed, &packed_bytes, c, chunk));
-    TRY_DONE(unpack(c->slot[slot].items, c, chunk, packed, packed_bytes));
-    c->slot[slot].chunk = chunk;
+    TRY_DONE(unpack(slot->items, c, chunk, packed, packed_bytes));
+    slot->chunk = chunk;
 done:
     free(packed);
-    *items = c->slot[slot].items;
+    *items = slot->items;
     return rc;
 }
 

@@ -15,22 +15,28 @@
 #include <hdf5.h>
 #include <stdint.h>
 
-#define SHARD_CHUNK_SLOTS 64 /* unpacked chunks kept of one dataset: 16 MiB */
+#define SHARD_CHUNK_SLOTS 16 /* unpacked chunks kept of a dataset unless it is asked for more */
+
+/* An unpacked chunk; `chunk` -1: empty. */
+struct shard_chunk_slot {
+    int64_t chunk;
+    char *items;
+};
 
 struct shard_chunks {
     const char *path; /* for messages; borrowed */
     const struct shard_column_row *row;
-    hid_t dataset; /* -1 when not open */
-    int64_t count; /* items */
-    struct {
-        int64_t chunk; /* -1: empty */
-        char *items;
-    } slot[SHARD_CHUNK_SLOTS]; /* chunk n lies in slot n % SHARD_CHUNK_SLOTS */
+    hid_t dataset;                  /* -1 when not open */
+    int64_t count;                  /* items */
+    struct shard_chunk_slot *slots; /* [slot_count] chunk n lies in slot n % slot_count */
+    int64_t slot_count;
 };
 
 /* Open a dataset of `file` and check its type, layout and filters. ERR_FORMAT, ERR_NOMEM. */
 MUST_USE err_t shard_chunks_open(struct shard_chunks *c, hid_t file, const char *path,
                                  enum shard_column column);
+/* Keep so many unpacked chunks from here on, but no more than there are. ERR_NOMEM. */
+MUST_USE err_t shard_chunks_keep(struct shard_chunks *c, int64_t slot_count);
 /* Copy items offset .. offset + count - 1, which lie inside the dataset. ERR_FORMAT: a chunk is
  * missing or damaged. */
 MUST_USE err_t shard_chunks_read(struct shard_chunks *c, void *items, int64_t offset,

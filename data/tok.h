@@ -66,13 +66,27 @@ struct tok;
  * with another model_type).
  */
 MUST_USE err_t tok_open(struct tok **out, const char *path);
+/* The same, with the SentencePiece library doing the work that our own encoder does for ChatGLM-6B:
+ * what that one is compared with. ERR_UNSUPPORTED in a build without the library. */
+MUST_USE err_t tok_open_library(struct tok **out, const char *path);
 void tok_close(struct tok *tok);
 
 /* Append the ids of `size` bytes of text. No special tokens are added around it.
  * Errors: ERR_NOMEM; ERR_ARG when size > TOK_TEXT_BYTES_MAX. */
-#define TOK_TEXT_BYTES_MAX (16 << 20) /* the library takes up to 270 bytes for each of them */
+#define TOK_TEXT_BYTES_MAX (16 << 20) /* it takes up to 270 bytes for each of them */
 MUST_USE err_t tok_encode(const struct tok *tok, struct i32_buf *ids, const char *text,
                           int64_t size, enum tok_mode mode);
+
+/*
+ * The same as `from_count` calls of tok_encode with TOK_PLAIN, one for text[from[i], size), in one:
+ * ids->count after each goes to ends[i]. Where the parts are alike their work is shared, so that a
+ * line with and without what leads to it costs little more than one of them. On errors nothing is
+ * appended.
+ */
+#define TOK_FROM_MAX 3
+MUST_USE err_t tok_encode_from(const struct tok *tok, struct i32_buf *ids, int64_t *ends,
+                               const char *text, int64_t size, const int64_t *from,
+                               int64_t from_count);
 
 /*
  * Append the text of ids[count]. Special ids (pad, masks, sop, eop, ...) vanish, as in the

@@ -7,6 +7,7 @@
 #include "data/tok.h"
 #include "data/tok_model.h"
 #include "data/tok_spm.h"
+#include "data/tok_unigram.h"
 
 /* ChatGLM-6B has one piece for each run of 2 to 80 spaces, "<|blank_2|>" to "<|blank_80|>". */
 #define TOK_BLANK_MIN 2
@@ -18,6 +19,7 @@
 struct tok {
     enum tok_family family;
     struct tok_model model;
+    struct tok_unigram *unigram; /* ChatGLM-6B; borrows the model. NULL: the library encodes */
     struct tok_spm *spm;
     struct tok_specials specials;
     int64_t vocab_size;

@@ -76,10 +76,9 @@ static err_t read_field(struct field *f, struct reader *r)
 
 static struct reader reader_inside(const struct reader *outer, const struct field *f)
 {
-    return (struct reader){ .path = outer->path,
-                            .begin = outer->begin,
-                            .at = f->bytes,
-                            .end = f->bytes + f->size };
+    return (struct reader){
+        .path = outer->path, .begin = outer->begin, .at = f->bytes, .end = f->bytes + f->size
+    };
 }
 
 /* "<0x00>" to "<0xFF>", or -1. */
@@ -122,14 +121,15 @@ static err_t parse_piece(struct tok_model *model, int64_t id, const struct reade
         RAISE(FORMAT, "%s: piece %" PRId64 " has a score that is not finite", r.path, id);
 
     model->kind[id] = (uint8_t)kind;
+    model->score[id] = score;
     model->name_offset[id] = (int64_t)model->names.size;
     TRY(buf_append(&model->names, name, (size_t)name_size));
     model->byte_value[id] = -1;
     if (kind == TOK_PIECE_BYTE) {
         const int byte = byte_of_name(name, name_size);
         if (byte < 0 || model->byte_piece[byte] >= 0)
-            RAISE(FORMAT, "%s: byte piece %" PRId64 " is named twice or not <0x00>..<0xFF>",
-                  r.path, id);
+            RAISE(FORMAT, "%s: byte piece %" PRId64 " is named twice or not <0x00>..<0xFF>", r.path,
+                  id);
         model->byte_value[id] = (int16_t)byte;
         model->byte_piece[byte] = (int32_t)id;
     }
@@ -159,10 +159,13 @@ static err_t check_charsmap(const struct reader *r, const struct field *map)
         map->bytes[map->size - 1] != '\0')
         RAISE(FORMAT, "%s: the normalisation table is cut or damaged", r->path);
     const int64_t unit_count = trie_bytes / 4;
+    const char *strings = (const char *)map->bytes + 4 + trie_bytes;
+    if (utf8_valid_prefix(strings, strings_size) != strings_size)
+        RAISE(FORMAT, "%s: a replacement of the normalisation table is not text", r->path);
     for (int64_t i = 0; i < unit_count; i++) {
         uint32_t unit, target;
         memcpy(&unit, map->bytes + 4 + i * 4, 4);
-        if (unit >> 31) continue;
+        if (unit >> 31 && i > 0) continue; /* the root is followed whatever it says */
         const int64_t base = i ^ (int64_t)((uint64_t)(unit >> 10) << ((unit >> 9 & 1) * 8));
         if ((base | 255) >= unit_count)
             RAISE(FORMAT, "%s: unit %" PRId64 " of the normalisation table points outside", r->path,
@@ -211,7 +214,11 @@ static err_t parse_normalizer(struct tok_model *model, const struct reader *oute
     while (r.at < r.end) {
         struct field f;
         TRY(read_field(&f, &r));
-        if (f.number == 2 && f.wire == WIRE_BYTES) TRY(check_charsmap(&r, &f));
+        if (f.number == 2 && f.wire == WIRE_BYTES) {
+            TRY(check_charsmap(&r, &f));
+            buf_reset(&model->charsmap);
+            TRY(buf_append(&model->charsmap, f.bytes, (size_t)f.size));
+        }
         if (f.wire != WIRE_VARINT) continue;
         if (f.number == 3) dummy_prefix = f.value != 0;
         if (f.number == 4) model->strip_spaces = f.value != 0;
@@ -231,8 +238,9 @@ static err_t count_pieces(int64_t *piece_count, int message_count[6], struct rea
         struct field f;
         TRY(read_field(&f, &r));
         if (f.number > 5 || f.wire != WIRE_BYTES)
-            RAISE(FORMAT, "%s: not a SentencePiece model (field %" PRIu64 " before byte %" PRId64
-                  ")", r.path, f.number, offset_of(&r));
+            RAISE(FORMAT,
+                  "%s: not a SentencePiece model (field %" PRIu64 " before byte %" PRId64 ")",
+                  r.path, f.number, offset_of(&r));
         *piece_count += f.number == 1;
         message_count[f.number]++;
     }
@@ -240,8 +248,10 @@ static err_t count_pieces(int64_t *piece_count, int message_count[6], struct rea
         RAISE(FORMAT, "%s: %" PRId64 " pieces; a SentencePiece model has 1 to %d", r.path,
               *piece_count, TOK_MODEL_PIECES_MAX);
     if (message_count[2] != 1 || message_count[3] != 1)
-        RAISE(FORMAT, "%s: %d training and %d normalisation settings, expected one of each; the "
-              "file is cut short or damaged", r.path, message_count[2], message_count[3]);
+        RAISE(FORMAT,
+              "%s: %d training and %d normalisation settings, expected one of each; the "
+              "file is cut short or damaged",
+              r.path, message_count[2], message_count[3]);
     if (message_count[5] != 0)
         RAISE(UNSUPPORTED, "%s: has a denormalisation table, which no ChatGLM has", r.path);
     return ERR_OK;
@@ -259,8 +269,10 @@ err_t tok_model_parse(struct tok_model *out, const char *path, const void *bytes
     const size_t count = (size_t)out->piece_count;
     out->name_offset = calloc(count + 1, sizeof *out->name_offset);
     out->kind = calloc(count, sizeof *out->kind);
+    out->score = calloc(count, sizeof *out->score);
     out->byte_value = calloc(count, sizeof *out->byte_value);
-    if (out->name_offset == NULL || out->kind == NULL || out->byte_value == NULL)
+    if (out->name_offset == NULL || out->kind == NULL || out->score == NULL ||
+        out->byte_value == NULL)
         RAISE(NOMEM, "%s: tables for %zu pieces", path, count);
 
     int64_t id = 0;
@@ -285,6 +297,8 @@ void tok_model_clear(struct tok_model *model)
     buf_clear(&model->names);
     free(model->name_offset);
     free(model->kind);
+    free(model->score);
+    buf_clear(&model->charsmap);
     free(model->byte_value);
     *model = (struct tok_model){ 0 };
 }

@@ -3,8 +3,8 @@
  *
  * The SentencePiece library trusts its model: a cut or altered file can abort the process or make
  * it read outside its tables. So the whole file is checked here first, and only what passed reaches
- * the library. The same pass gives us names and kinds of all pieces, which is all that decoding
- * needs.
+ * the library. The same pass gives us names, kinds and scores of all pieces and the normalisation
+ * table, which is all that decoding and our own encoder (tok_unigram.h) need.
  *
  * The file is one protobuf message: repeated field 1 = piece { 1 name, 2 score, 3 kind }, field 2 =
  * training settings, field 3 = text normalisation, 4 = self test, 5 = denormalisation.
@@ -41,11 +41,13 @@ struct tok_model {
     struct buf names;        /* of all pieces, one after the other; UTF-8 without NUL */
     int64_t *name_offset;    /* [piece_count + 1] into names */
     uint8_t *kind;           /* [piece_count] enum tok_piece_kind */
+    float *score;            /* [piece_count] log probability (unigram); finite */
     int16_t *byte_value;     /* [piece_count] 0..255 for byte pieces, else -1 */
     int32_t byte_piece[256]; /* id of each byte's piece */
     int32_t unknown;         /* id of the one piece for unknown text */
     int algorithm;           /* enum tok_algorithm */
     bool strip_spaces;       /* leading, trailing and repeated spaces are removed */
+    struct buf charsmap;     /* the normalisation table, checked; its layout is in tok_norm.c */
 };
 
 /*

@@ -36,16 +36,22 @@ struct special_row {
 #define FIELD(name) offsetof(struct tok_specials, name)
 
 static const struct special_row SPECIALS_CHATGLM[] = {
-    { FIELD(unk), "<unk>", TOK_PIECE_UNKNOWN },      { FIELD(pad), "<pad>", TOK_PIECE_CONTROL },
-    { FIELD(mask), "[MASK]", TOK_PIECE_CONTROL },    { FIELD(gmask), "[gMASK]", TOK_PIECE_CONTROL },
-    { FIELD(smask), "[sMASK]", TOK_PIECE_CONTROL },  { FIELD(sop), "<sop>", TOK_PIECE_CONTROL },
-    { FIELD(eop), "<eop>", TOK_PIECE_CONTROL },      { FIELD(eos), "<eop>", TOK_PIECE_CONTROL },
+    { FIELD(unk), "<unk>", TOK_PIECE_UNKNOWN },
+    { FIELD(pad), "<pad>", TOK_PIECE_CONTROL },
+    { FIELD(mask), "[MASK]", TOK_PIECE_CONTROL },
+    { FIELD(gmask), "[gMASK]", TOK_PIECE_CONTROL },
+    { FIELD(smask), "[sMASK]", TOK_PIECE_CONTROL },
+    { FIELD(sop), "<sop>", TOK_PIECE_CONTROL },
+    { FIELD(eop), "<eop>", TOK_PIECE_CONTROL },
+    { FIELD(eos), "<eop>", TOK_PIECE_CONTROL },
     { FIELD(newline), "<n>", TOK_PIECE_USER_DEFINED },
     { FIELD(space), "\xE2\x96\x81", TOK_PIECE_NORMAL },
 };
 static const struct special_row SPECIALS_CHATGLM2[] = {
-    { FIELD(unk), "<unk>", TOK_PIECE_UNKNOWN },  { FIELD(pad), "<unk>", TOK_PIECE_UNKNOWN },
-    { FIELD(eos), "</s>", TOK_PIECE_CONTROL },   { FIELD(newline), "<0x0A>", TOK_PIECE_BYTE },
+    { FIELD(unk), "<unk>", TOK_PIECE_UNKNOWN },
+    { FIELD(pad), "<unk>", TOK_PIECE_UNKNOWN },
+    { FIELD(eos), "</s>", TOK_PIECE_CONTROL },
+    { FIELD(newline), "<0x0A>", TOK_PIECE_BYTE },
     { FIELD(space), "\xE2\x96\x81", TOK_PIECE_NORMAL },
 };
 
@@ -166,7 +172,7 @@ static err_t find_file(char *out, const char *path)
     return refuse_foreign_folder(path);
 }
 
-err_t tok_open(struct tok **out, const char *path)
+static err_t open_tok(struct tok **out, const char *path, bool library)
 {
     err_t rc = ERR_OK;
     struct buf bytes = { 0 };
@@ -179,7 +185,10 @@ err_t tok_open(struct tok **out, const char *path)
     TRY_DONE(refuse_foreign_file(tok->path, &bytes));
     TRY_DONE(tok_model_parse(&tok->model, tok->path, bytes.data, (int64_t)bytes.size));
     TRY_DONE(open_family(tok));
-    TRY_DONE(tok_spm_open(&tok->spm, tok->path, bytes.data, (int64_t)bytes.size));
+    if (tok->family == TOK_CHATGLM && !library)
+        TRY_DONE(tok_unigram_open(&tok->unigram, tok->path, &tok->model));
+    else
+        TRY_DONE(tok_spm_open(&tok->spm, tok->path, bytes.data, (int64_t)bytes.size));
 
     uint8_t digest[SHA256_BYTES];
     sha256_of(digest, bytes.data, bytes.size);
@@ -192,9 +201,14 @@ done:
     return rc;
 }
 
+err_t tok_open(struct tok **out, const char *path) { return open_tok(out, path, false); }
+
+err_t tok_open_library(struct tok **out, const char *path) { return open_tok(out, path, true); }
+
 void tok_close(struct tok *tok)
 {
     if (tok == NULL) return;
+    tok_unigram_close(tok->unigram);
     tok_spm_close(tok->spm);
     tok_model_clear(&tok->model);
     free(tok);

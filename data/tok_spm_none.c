@@ -1,4 +1,4 @@
-/* The tokenizer of a build without the SentencePiece library: opening it says so. */
+/* Of a build without the SentencePiece library: opening a tokenizer that needs it says so. */
 #include "data/tok_spm.h"
 
 #include "base/check.h"
@@ -10,7 +10,7 @@ err_t tok_spm_open(struct tok_spm **out, const char *path, const void *bytes, in
     (void)bytes;
     (void)size;
     *out = NULL;
-    RAISE(UNSUPPORTED, "%s: tokenizers cannot be read; " WITHOUT, path);
+    RAISE(UNSUPPORTED, "%s: only ChatGLM-6B's tokenizer can be used; " WITHOUT, path);
 }
 
 void tok_spm_close(struct tok_spm *spm) { ASSERT(spm == NULL); }

@@ -44,6 +44,17 @@ int32_t utf8_decode(int64_t *length, const char *text, int64_t size)
     return point;
 }
 
+int64_t utf8_encode(char out[4], int32_t point)
+{
+    static const uint8_t lead[] = { 0x00, 0xC0, 0xE0, 0xF0 };
+    const int trail = point < 0x80 ? 0 : point < 0x800 ? 1 : point < 0x10000 ? 2 : 3;
+    ASSERT(point >= 0 && point <= 0x10FFFF);
+    out[0] = (char)(lead[trail] | point >> (6 * trail));
+    for (int i = 1; i <= trail; i++)
+        out[i] = (char)(0x80 | (point >> (6 * (trail - i)) & 0x3F));
+    return trail + 1;
+}
+
 /* ASCII and the three-byte characters that Chinese text consists of take the short ways. */
 int64_t utf8_valid_prefix(const char *text, int64_t size)
 {

@@ -177,6 +177,19 @@ static void test_examples(void **state)
     assert_string_equal(t.found.example[CLEAN_LINE_END][0].before, "d  e");
     assert_int_equal(t.found.count[CLEAN_CRISIS], 4);
     assert_int_equal(t.found.example_count[CLEAN_CRISIS], CLEAN_EXAMPLES_MAX);
+    tidy(&t, "", TURNS("?一", "#说明", "!", "?二\n三", "!四"));
+    assert_string_equal(t.text, "?一\n二\n三|!四");
+    assert_string_equal(t.found.example[CLEAN_SYSTEM_TURN][0].before, "说明");
+    assert_string_equal(t.found.example[CLEAN_SYSTEM_TURN][0].after, "");
+    assert_string_equal(t.found.example[CLEAN_EMPTY_TURN][0].before, "一 | counsellor: | 二 三");
+    assert_string_equal(t.found.example[CLEAN_EMPTY_TURN][0].after, "一 | 二 三");
+    assert_string_equal(t.found.example[CLEAN_MERGE][0].before, "一 | 二 三");
+    assert_string_equal(t.found.example[CLEAN_MERGE][0].after, "一 二 三");
+    tidy(&t, "", TURNS("?", "!四", "?五", "!"));
+    assert_string_equal(t.found.example[CLEAN_EMPTY_TURN][0].before, " | client: | 四");
+    assert_string_equal(t.found.example[CLEAN_EMPTY_TURN][1].before, "五 | counsellor: | ");
+    tidy(&t, "",
+         TURNS("?a 13812345678", "!c", "?自杀", "!f", "?自残", "!f", "?自伤", "!f", "?跳楼", "!f"));
     struct clean_found sum = { .count = { 0 } };
     clean_found_add(&sum, &t.found);
     clean_found_add(&sum, &t.found);

@@ -139,6 +139,8 @@ static void test_records(void **state)
     expect_fail_and_skip("{\"dialogue\":[{\"role\":\"user\",\"content\":[7]}]}",
                          "has type \"\", expected text");
     expect_fail_and_skip("{\"messages\":[]}", "\"dialogue\" is nothing");
+    expect_fail_and_skip("{\"conversations\":[]}",
+                         "the record looks like sharegpt, and is read as smile (data.form)");
     expect_fail_and_skip("\"text\"", "a record that is a string");
     expect_fail_and_skip("01", "found '1', expected nothing after the record");
     expect_fail_and_skip("{\"dialogue\":[],}", "found '}', expected a member's name");

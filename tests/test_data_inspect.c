@@ -109,7 +109,7 @@ static void test_summary(void **state)
     struct corpus_summary summary;
     struct shards *shards = open_corpus();
     struct buf out = { 0 };
-    assert_ok(inspect_summarise(&summary, "corpus", shards, &limits, &batch));
+    assert_ok(inspect_summarise(&summary, "corpus", shards, &limits, &batch, NULL));
     const struct split_summary *train = &summary.split[SPLIT_TRAIN];
     assert_true(train->dialogues == 1 && train->turns == 4 && train->tokens == 17);
     assert_true(train->samples.samples == 2 && train->samples.rows == 33);

@@ -210,6 +210,8 @@ static void test_utf8(void **state)
         expect_error_of(text, n - 1, 4, "is not UTF-8");
     }
     expect_error("\xff", 0, "found byte 0xff, expected a value");
+    expect_error_of("\"你\xe4\xbd", 6, 4, "ends inside a character");
+    expect_error_of("\"你\xe4\xbd\"", 7, 4, "iconv");
 }
 
 static void test_limits(void **state)

@@ -9,6 +9,7 @@
 #include "data/commands.h"
 #include "data/prepare.h"
 #include "data/settings.h"
+#include "data/settings_batch.h"
 #include "data/split.h"
 
 #include <signal.h>
@@ -30,7 +31,8 @@ static void path_of(char path[FILE_PATH_MAX], const char *name)
 static struct cfg *make_cfg(const char *source, const char *out, const char *const *settings)
 {
     struct cfg *cfg;
-    assert_ok(cfg_create(&cfg, &data_settings, 1));
+    const struct cfg_table tables[] = { data_settings, batch_settings };
+    assert_ok(cfg_create(&cfg, tables, 2));
     assert_ok(cfg_set(cfg, "data.source", source, "test"));
     assert_ok(cfg_set(cfg, "data.tokenizer", SAMPLE_MODEL, "test"));
     assert_ok(cfg_set(cfg, "data.dir", out, "test"));

@@ -6,6 +6,7 @@
 #include "data/prepare_bench.h"
 #include "data/settings.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -43,11 +44,22 @@ static void test_sample(void **state)
     assert_ok(bench(&b, "data/sample/corpus.json", out));
     assert_int_equal(b.threads, 2);
     for (int i = 0; i < BENCH_PREPARE_PARTS; i++) {
-        assert_true(b.wall_s[i] > 0.0);
+        assert_true(b.wall_s[i] > 0.0 || i == BENCH_LIBRARY);
         assert_true(b.cpu_s[i] >= 0.0);
     }
+    assert_int_equal(b.other_lines, 0);
     assert_false(dir_exists(work));
     assert_false(dir_exists(out));
+
+    struct buf text = { 0 };
+    assert_ok(prepare_bench_table(&text, &b));
+    assert_non_null(strstr(text.data, "cleaning, duplicates, splits add to these"));
+    buf_reset(&text);
+    assert_ok(prepare_bench_json(&text, &b));
+    json_t *root = json_loads(text.data, 0, NULL);
+    assert_int_equal(json_object_size(json_object_get(root, "parts")), BENCH_PREPARE_PARTS);
+    json_decref(root);
+    buf_clear(&text);
 
     struct cfg *cfg = make_cfg("data/sample/corpus.json", out);
     assert_ok(prepare_options_from_cfg(&o, cfg));

@@ -6,6 +6,7 @@
 #include "data/commands.h"
 #include "data/report_html.h"
 #include "data/settings.h"
+#include "data/settings_batch.h"
 #include "data/svg.h"
 
 #include <jansson.h>
@@ -151,7 +152,8 @@ static void test_histogram(void **state)
 #define EVIL       "<script>alert(1)</script>\\\"'&\\u202e"
 #define TURN(r, s) "{\"role\":\"" r "\",\"content\":\"" s "\"}"
 
-static void run_prepare(const char *source, const char *out)
+/* `more` settings end with NULL. */
+static void run_prepare(const char *source, const char *out, char *const *more)
 {
     struct cfg *cfg;
     char set[3][FILE_PATH_MAX + 32];
@@ -160,9 +162,12 @@ static void run_prepare(const char *source, const char *out)
     snprintf(set[2], sizeof set[2], "--data.replace=true");
     char command[] = "prepare", model[] = "--data.tokenizer=data/sample/model";
     char none[] = "--data.test_permyriad=0", none2[] = "--data.validation_permyriad=0";
-    char *argv[] = { command, set[0], set[1], set[2], model, none, none2, NULL };
-    assert_ok(cfg_create(&cfg, &data_settings, 1));
-    assert_ok(cmd_prepare(cfg, 7, argv));
+    char *argv[16] = { command, set[0], set[1], set[2], model, none, none2 };
+    int argc = 7;
+    for (; more != NULL && *more != NULL; more++) argv[argc++] = *more;
+    const struct cfg_table tables[] = { data_settings, batch_settings };
+    assert_ok(cfg_create(&cfg, tables, 2));
+    assert_ok(cmd_prepare(cfg, argc, argv));
     cfg_close(cfg);
 }
 
@@ -208,7 +213,7 @@ static void test_hostile_corpus(void **state)
          "{\"topic\":\"b\",\"messages\":[" TURN("user", "a") "," TURN("assistant", "c") "]}]";
     /* clang-format on */
     assert_ok(file_replace(source, text, (int64_t)strlen(text)));
-    run_prepare(source, out);
+    run_prepare(source, out, NULL);
     char *html = read_text(out, REPORT_HTML_NAME), *json = read_text(out, REPORT_JSON_NAME);
     check_inert(html);
     assert_non_null(strstr(html, "onerror=alert(1)&gt;.json"));
@@ -225,7 +230,7 @@ static void test_hostile_corpus(void **state)
     json_decref(root);
     free(html);
     free(json);
-    run_prepare(source, out); /* a directory with a report is ours to replace */
+    run_prepare(source, out, NULL); /* a directory with a report is ours to replace */
 }
 
 static void test_sample_corpus(void **state)
@@ -233,7 +238,7 @@ static void test_sample_corpus(void **state)
     (void)state;
     char out[FILE_PATH_MAX];
     path_of(out, "sample");
-    run_prepare("data/sample/corpus.json", out);
+    run_prepare("data/sample/corpus.json", out, NULL);
     char *html = read_text(out, REPORT_HTML_NAME), *json = read_text(out, REPORT_JSON_NAME);
     json_t *root = json_loads(json, 0, NULL);
     const json_t *source =
@@ -256,6 +261,32 @@ static void test_sample_corpus(void **state)
     free(json);
 }
 
+/* What training will cut is what its settings say, not the defaults. */
+static void test_limits_of_training(void **state)
+{
+    (void)state;
+    char out[FILE_PATH_MAX];
+    char input[] = "--batch.max_input=100", target[] = "--batch.max_target=20";
+    char cut[] = "--batch.over_long_target=cut_no_end", pack[] = "--batch.pack_len=256";
+    path_of(out, "limits");
+    run_prepare("data/sample/corpus.json", out, (char *[]){ input, target, cut, pack, NULL });
+    char *json = read_text(out, REPORT_JSON_NAME);
+    json_t *root = json_loads(json, 0, NULL);
+    const json_t *limits = json_object_get(root, "limits");
+    assert_int_equal(json_integer_value(json_object_get(limits, "max_input")), 100);
+    assert_int_equal(json_integer_value(json_object_get(limits, "max_target")), 20);
+    assert_string_equal(json_string_value(json_object_get(limits, "over_long_target")),
+                        "cut_no_end");
+    const json_t *train = json_object_get(json_object_get(limits, "splits"), "train");
+    assert_true(json_integer_value(json_object_get(train, "replies_cut")) > 0);
+    assert_int_equal(json_integer_value(json_object_get(train, "replies_left_out")), 0);
+    assert_int_equal(at(root, "lengths", "replies", "max"), 20);
+    assert_int_equal(
+        json_integer_value(json_object_get(json_object_get(root, "packs"), "pack_len")), 256);
+    json_decref(root);
+    free(json);
+}
+
 static void test_not_a_report(void **state)
 {
     (void)state;
@@ -269,9 +300,13 @@ static void test_not_a_report(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_escaping),       cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_chart),          cmocka_unit_test(test_histogram),
-        cmocka_unit_test(test_hostile_corpus), cmocka_unit_test(test_sample_corpus),
+        cmocka_unit_test(test_escaping),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_chart),
+        cmocka_unit_test(test_histogram),
+        cmocka_unit_test(test_hostile_corpus),
+        cmocka_unit_test(test_sample_corpus),
+        cmocka_unit_test(test_limits_of_training),
         cmocka_unit_test(test_not_a_report),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

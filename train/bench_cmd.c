@@ -169,53 +169,18 @@ static err_t run_bench_comm(const struct cfg *cfg, bool as_json)
 
 /* ---- preparation ---- */
 
-/* What `part` takes of `whole`, by the clock and by the processors. */
-static void print_ratio(const char *label, const struct prepare_bench *r,
-                        enum prepare_bench_part part, enum prepare_bench_part whole, double less)
-{
-    printf("%-44s %6.1f %% %8.1f %%\n", label, 100.0 * (r->wall_s[part] / r->wall_s[whole] - less),
-           100.0 * (r->cpu_s[part] / r->cpu_s[whole] - less));
-}
-
-static void print_prepare_table(const struct prepare_bench *r)
-{
-    printf("corpus       %lld dialogues, %lld turns, %.1f MB of text; %lld threads\n",
-           (long long)r->dialogues, (long long)r->turns, (double)r->text_bytes / 1e6,
-           (long long)r->threads);
-    printf("tokenizer    %lld strings, %.1f MB, %lld tokens\n", (long long)r->strings,
-           (double)r->string_bytes / 1e6, (long long)r->tokens);
-    printf("%-12s %10s %14s\n", "part", "clock (s)", "processor (s)");
-    for (int i = 0; i < BENCH_PREPARE_PARTS; i++)
-        printf("%-12s %10.3f %14.3f\n", prepare_bench_names[i], r->wall_s[i], r->cpu_s[i]);
-    printf("%-44s %8s %10s\n", "ratio", "clock", "processor");
-    print_ratio("bare tokenizer / parse, tokenize, write", r, BENCH_TOKENIZE, BENCH_STREAM, 0.0);
-    print_ratio("cleaning, duplicates, splits add to these", r, BENCH_PREPARE, BENCH_STREAM, 1.0);
-    printf("loader       %.2fM tokens/s by the clock, %.2fM by the processor\n",
-           (double)r->load_rows / 1e6 / r->wall_s[BENCH_LOAD],
-           (double)r->load_rows / 1e6 / r->cpu_s[BENCH_LOAD]);
-}
-
-static void print_prepare_json(const struct prepare_bench *r)
-{
-    printf("{\"threads\":%lld,\"dialogues\":%lld,\"turns\":%lld,\"text_bytes\":%lld,"
-           "\"strings\":%lld,\"string_bytes\":%lld,\"tokens\":%lld,\"load_rows\":%lld,"
-           "\"parts\":{",
-           (long long)r->threads, (long long)r->dialogues, (long long)r->turns,
-           (long long)r->text_bytes, (long long)r->strings, (long long)r->string_bytes,
-           (long long)r->tokens, (long long)r->load_rows);
-    for (int i = 0; i < BENCH_PREPARE_PARTS; i++)
-        printf("%s\"%s\":{\"wall_s\":%.6f,\"cpu_s\":%.6f}", i == 0 ? "" : ",",
-               prepare_bench_names[i], r->wall_s[i], r->cpu_s[i]);
-    printf("}}\n");
-}
-
 static err_t run_bench_prepare(const struct cfg *cfg, bool as_json)
 {
+    err_t rc = ERR_OK;
     struct prepare_options o;
     struct prepare_bench result;
+    struct buf text = { 0 };
     TRY(prepare_options_from_cfg(&o, cfg));
-    const err_t rc = prepare_bench_run(&result, &o);
-    if (rc == ERR_OK) (as_json ? print_prepare_json : print_prepare_table)(&result);
+    TRY_DONE(prepare_bench_run(&result, &o));
+    TRY_DONE((as_json ? prepare_bench_json : prepare_bench_table)(&text, &result));
+    fputs(text.data, stdout);
+done:
+    buf_clear(&text);
     prepare_options_clear(&o);
     return rc;
 }

@@ -6,6 +6,7 @@
 #include "data/tok.h"
 #include "data/tok_model.h"
 #include "data/tok_spm.h"
+#include "data/tok_unigram.h"
 #include "data/utf8.h"
 
 #include <stdlib.h>
@@ -13,13 +14,31 @@
 
 #define STREAM_IDS_MAX 64 /* streaming decodes from the start each time */
 
-static struct tok *toks[2]; /* opened once: a run should cost microseconds */
+static struct tok *toks[2], *library; /* opened once: a run should cost microseconds */
 
 static void open_once(void)
 {
     if (toks[0] != NULL) return;
     ASSERT(tok_open(&toks[0], "data/sample/model") == ERR_OK);
     ASSERT(tok_open(&toks[1], "tests/golden/chatglm2") == ERR_OK);
+    ASSERT(tok_open_library(&library, "data/sample/model") == ERR_OK);
+}
+
+/* Our own encoder takes whatever passes our checks. */
+static void run_unigram(const struct tok_model *model, const char *text, int64_t size)
+{
+    struct tok_unigram *unigram = NULL;
+    struct i32_buf ids = { 0 };
+    int64_t ends[2];
+    const struct tok_part parts[] = { { text, size }, { text + 4, size - 4 } };
+    if (model->algorithm != TOK_ALGORITHM_UNIGRAM || !model->strip_spaces ||
+        tok_unigram_open(&unigram, "fuzz", model) != ERR_OK)
+        return;
+    ASSERT(tok_unigram_encode(unigram, &ids, ends, parts, 2) == ERR_OK);
+    for (int64_t i = 0; i < ids.count; i++)
+        ASSERT(ids.data[i] >= 0 && ids.data[i] < model->piece_count);
+    i32_buf_clear(&ids);
+    tok_unigram_close(unigram);
 }
 
 /* Whatever passes our checks, the library must load or refuse, and then encode. */
@@ -29,8 +48,9 @@ static void run_model(const void *bytes, int64_t size)
     struct tok_model model;
     struct tok_spm *spm = NULL;
     struct i32_buf ids = { 0 };
-    if (tok_model_parse(&model, "fuzz", bytes, size) == ERR_OK &&
-        tok_spm_open(&spm, "fuzz", bytes, size) == ERR_OK &&
+    const err_t parsed = tok_model_parse(&model, "fuzz", bytes, size);
+    if (parsed == ERR_OK) run_unigram(&model, TEXT, sizeof TEXT - 1);
+    if (parsed == ERR_OK && tok_spm_open(&spm, "fuzz", bytes, size) == ERR_OK &&
         tok_spm_encode(spm, &ids, TEXT, sizeof TEXT - 1) == ERR_OK)
         for (int64_t i = 0; i < ids.count; i++)
             ASSERT(ids.data[i] >= 0 && ids.data[i] < model.piece_count);
@@ -56,7 +76,8 @@ static void run_ids(const struct tok *tok, const int32_t *ids, int64_t count)
     buf_clear(&joined);
 }
 
-/* No id that marks a boundary comes from text, and bytes mean what their repaired form means. */
+/* No id that marks a boundary comes from text, bytes mean what their repaired form means, and the
+ * library finds the same ids. */
 static void run_text(const struct tok *tok, const char *text, int64_t size)
 {
     const struct tok_specials *s = tok_specials(tok);
@@ -76,6 +97,10 @@ static void run_text(const struct tok *tok, const char *text, int64_t size)
     ASSERT(again.count == ids.count);
     ASSERT(ids.count == 0 || memcmp(ids.data, again.data, (size_t)ids.count * 4) == 0);
     run_ids(tok, ids.data, ids.count);
+    i32_buf_reset(&again);
+    ASSERT(tok_encode(tok == toks[0] ? library : tok, &again, text, size, TOK_PLAIN) == ERR_OK);
+    ASSERT(again.count == ids.count);
+    ASSERT(ids.count == 0 || memcmp(ids.data, again.data, (size_t)ids.count * 4) == 0);
     buf_clear(&repaired);
     i32_buf_clear(&ids);
     i32_buf_clear(&again);
