@@ -72,5 +72,6 @@ for name, stage in ("many", 1), ("many2", 2):
           f"{statistics.median(ratios):.2f} times as fast measured "
           f"({min(ratios):.2f} to {max(ratios):.2f}), {ranks * plan['efficiency']:.2f} predicted; "
           f"{more:.3f} times the processor time of a step; "
-          f"sent {plan['sent_bytes'] / 1e6:.1f} MB a rank and step; waiting {plan['exposed_s']:.3f} of {plan['step_s']:.3f} s predicted")
+          f"sent {plan['sent_bytes'] / 1e6:.1f} MB a rank and step; "
+          f"waiting {plan['exposed_s']:.3f} of {plan['step_s']:.3f} s predicted")
 PYTHON
