@@ -9,8 +9,8 @@
 
 /* What the libraries and the driver take; assumed until a GPU says otherwise. */
 #define CONTEXT_BYTES (INT64_C(768) << 20) /* context, kernels, cuBLASLt's and cuDNN's modules */
-#define NCCL_BYTES    (INT64_C(256) << 20) /* channels, and their buffers towards a few neighbours */
-#define NCCL_PEER     (INT64_C(4) << 20)   /* and towards every other rank that slices go to */
+#define NCCL_BYTES    (INT64_C(256) << 20) /* channels and their buffers */
+#define NCCL_PEER     (INT64_C(4) << 20)   /* and towards each other rank */
 
 err_t cost_settings_from_cfg(struct cost_settings *out, const struct cfg *cfg)
 {

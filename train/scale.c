@@ -75,7 +75,7 @@ static int64_t span(const struct walk *w, int64_t unit, int64_t rank)
     return s->end - s->begin;
 }
 
-/* What of a piece, elements from .. of every owner's span, ranks first .. end-1 own. */
+/* Elements of a piece that `rank` owns: a piece begins at element `from` of every owner's span. */
 static int64_t piece_of(const struct walk *w, int64_t unit, int64_t rank, int64_t from)
 {
     return max_i64(min_i64(span(w, unit, rank) - from, w->piece_elements), 0);

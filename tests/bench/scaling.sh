@@ -36,7 +36,8 @@ train() { # RANKS OUT STEPS: seconds of steps but for the first, and the process
   { time "$soulchat" train "${settings[@]}" --train.out="$scratch/run" --train.steps="$3" \
     --train.warmup_steps=1 --train.validate_every=0 --train.save_every=0 --ranks "$1" "${@:4}" \
     > "$scratch/log" 2>&1; } 2>> "$2.cpu$3" || { cat "$scratch/log" >&2; exit 1; }
-  grep -o '"seconds":[0-9.]*' "$scratch/run/metrics.jsonl" | cut -d: -f2 | tail -n +2 >> "$2" || true
+  grep -o '"seconds":[0-9.]*' "$scratch/run/metrics.jsonl" | cut -d: -f2 | tail -n +2 \
+    >> "$2" || true
 }
 for ((i = 0; i < rounds; i++)); do
   for steps in 1 7; do # what a start takes of the processors is taken off
@@ -58,7 +59,8 @@ folder, ranks, link = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 numbers = lambda name: [float(line) for line in open(f"{folder}/{name}")]
 cpu = lambda name: [b - a for a, b in zip(numbers(name + ".cpu1"), numbers(name + ".cpu7"))]
 one = numbers("one")
-rows = lambda name: {row["ranks"]: row for row in json.load(open(f"{folder}/{name}.json"))["fixed"]}
+load = lambda name: json.load(open(f"{folder}/{name}.json"))
+rows = lambda name: {row["ranks"]: row for row in load(name)["fixed"]}
 print(f"link {link:.2f} GB/s; one rank: step {statistics.median(one):.3f} s measured, "
       f"{rows('many')[1]['step_s']:.3f} s predicted")
 for name, stage in ("many", 1), ("many2", 2):
@@ -66,8 +68,10 @@ for name, stage in ("many", 1), ("many2", 2):
     # the same samples in the same step: ratios step by step
     ratios = [a / b for a, b in zip(one, numbers(name))]
     more = statistics.median(b / a for a, b in zip(cpu("one"), cpu(name)))
-    print(f"{ranks} ranks, train.zero {stage}: {statistics.median(ratios):.2f} times as fast measured "
+    print(f"{ranks} ranks, train.zero {stage}: "
+          f"{statistics.median(ratios):.2f} times as fast measured "
           f"({min(ratios):.2f} to {max(ratios):.2f}), {ranks * plan['efficiency']:.2f} predicted; "
-          f"{more:.3f} times the processor time of a step; sent {plan['sent_bytes'] / 1e6:.1f} MB a rank and "
-          f"step; waiting {plan['exposed_s']:.3f} of {plan['step_s']:.3f} s predicted")
+          f"{more:.3f} times the processor time of a step; "
+          f"sent {plan['sent_bytes'] / 1e6:.1f} MB a rank and step; "
+          f"waiting {plan['exposed_s']:.3f} of {plan['step_s']:.3f} s predicted")
 PYTHON

@@ -38,7 +38,8 @@ same nodes "ranks: 2 over shm"
 # What ranks exchange, timed alone: every part ran, on both ranks.
 scripts/launch/node.sh --nproc 2 --master 127.0.0.1:$((port + 4)) -- "$soulchat" bench comm --json \
     --bench.hidden=32 --bench.layers=3 --bench.heads=4 --bench.vocab=640 --bench.steps=2 \
-    --train.threads=1 >"$scratch/comm.json" 2>"$scratch/log" || { cat "$scratch/log"; fail "bench comm"; }
+    --train.threads=1 >"$scratch/comm.json" 2>"$scratch/log" ||
+    { cat "$scratch/log" >&2; fail "bench comm"; }
 grep -qE '"ranks":2,"kind":"shm".*"tree":0\.[0-9]+,"ring":0\.[0-9]+' "$scratch/comm.json" ||
     fail "bench comm: $(cat "$scratch/comm.json")"
 echo "ok: bench comm"
@@ -47,9 +48,12 @@ echo "ok: bench comm"
 must "traces" env SOULCHAT_TRACE="$scratch/step.json" "$soulchat" $(args traced) --ranks 2
 same traced "ranks: 2 over shm"
 for rank in 0 1; do
-    grep -q '"args":{"name":"exchanges"}' "$scratch/step.json.rank$rank" || fail "trace $rank: no track"
-    grep -q '"name":"alltoallv".*"tid":2}' "$scratch/step.json.rank$rank" || fail "trace $rank: empty"
-    if command -v python3 >/dev/null; then python3 -m json.tool "$scratch/step.json.rank$rank" >/dev/null; fi
+    trace=$scratch/step.json.rank$rank
+    grep -q '"args":{"name":"exchanges"}' "$trace" || fail "trace $rank: no track"
+    grep -q '"name":"alltoallv".*"tid":2}' "$trace" || fail "trace $rank: empty"
+    if command -v python3 >/dev/null; then
+        python3 -m json.tool "$trace" >/dev/null || fail "trace $rank: no JSON"
+    fi
 done
 echo "ok: a trace of each rank"
 
@@ -98,5 +102,6 @@ as_task 1 >"$scratch/second.log" 2>&1 &
 if as_task 0 >"$scratch/log" 2>&1; then fail "srun without MPI: no error"; fi
 wait $! && fail "srun without MPI: no error of rank 1"
 cat "$scratch/second.log" >>"$scratch/log"
-grep -qE "srun --mpi=pmix|libsoulchat_mpi" "$scratch/log" || { cat "$scratch/log"; fail "no advice"; }
+grep -qE "srun --mpi=pmix|libsoulchat_mpi" "$scratch/log" ||
+    { cat "$scratch/log" >&2; fail "srun without MPI: no advice"; }
 echo "ok: srun without MPI is told what is missing"
