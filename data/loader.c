@@ -11,20 +11,24 @@
 
 struct slot {
     struct loaded loaded;
-    int64_t *micro_count; /* [lanes] what loaded.plan points at */
+    struct step_plan plan; /* of its step */
+    int64_t *micro_count;  /* [lane_count] of the plan */
+    bool is_empty;         /* the step has nothing in these lanes: its plan alone */
 };
 
 /* Slots are used in turn: given_back <= taken <= filled <= given_back + slot_count. */
 struct loader {
     struct batcher *batcher;
     struct loader_spec spec;
-    int64_t lane_count; /* of the batcher, as far as this loader looks: lane_end */
     pthread_t thread;
     bool thread_started;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct slot *slots;
     int64_t slot_count, filled, taken, given_back;
+    struct step_plan plan; /* with the caller */
+    int64_t *micro_count;  /* [lane_count] of it */
+    int64_t left;          /* of its micro-batches in these lanes: not taken yet */
     bool closing, paused, at_work, ended;
     err_t rc; /* of the thread, once it has ended */
     struct err_record error;
@@ -55,16 +59,40 @@ static void end_slot(struct loader *l, bool filled)
     pthread_mutex_unlock(&l->lock);
 }
 
+static void copy_plan(const struct loader *l, struct step_plan *to, int64_t *micro_count,
+                      const struct step_plan *plan)
+{
+    memcpy(micro_count, plan->micro_count, (size_t)l->spec.lane_count * sizeof *micro_count);
+    *to = *plan;
+    to->micro_count = micro_count;
+}
+
 static err_t fill_slot(struct loader *l, struct slot *slot, const struct step_plan *plan,
                        int64_t lane, int64_t index)
 {
-    struct loaded *to = &slot->loaded;
-    memcpy(slot->micro_count, plan->micro_count, (size_t)l->lane_count * sizeof *slot->micro_count);
-    to->plan = *plan;
-    to->plan.micro_count = slot->micro_count;
-    to->lane = lane;
-    to->index = index;
-    return batcher_fill(l->batcher, &to->micro, lane, index);
+    copy_plan(l, &slot->plan, slot->micro_count, plan);
+    slot->loaded.lane = lane;
+    slot->loaded.index = index;
+    slot->is_empty = index < 0;
+    return slot->is_empty ? ERR_OK : batcher_fill(l->batcher, &slot->loaded.micro, lane, index);
+}
+
+/* Hand over what was filled; the next slot, NULL when the loader is being closed. */
+static err_t put(struct loader *l, struct slot **slot, const struct step_plan *plan, int64_t lane,
+                 int64_t index)
+{
+    TRY(fill_slot(l, *slot, plan, lane, index));
+    end_slot(l, true);
+    *slot = begin_slot(l);
+    return ERR_OK;
+}
+
+static int64_t count_own(const struct loader *l, const struct step_plan *plan)
+{
+    int64_t count = 0;
+    for (int64_t lane = l->spec.lane_first; lane < l->spec.lane_end; lane++)
+        count += plan->micro_count[lane];
+    return count;
 }
 
 /* Planning reads what a pause promises to leave alone, so it happens with a slot in hand. */
@@ -72,13 +100,10 @@ static err_t run_step(struct loader *l, int64_t step, struct slot **slot)
 {
     struct step_plan plan;
     TRY(batcher_plan(l->batcher, &plan, step));
+    if (count_own(l, &plan) == 0) return put(l, slot, &plan, l->spec.lane_first, -1);
     for (int64_t lane = l->spec.lane_first; lane < l->spec.lane_end; lane++)
-        for (int64_t i = 0; i < plan.micro_count[lane]; i++) {
-            TRY(fill_slot(l, *slot, &plan, lane, i));
-            end_slot(l, true);
-            *slot = begin_slot(l);
-            if (*slot == NULL) return ERR_OK;
-        }
+        for (int64_t i = 0; i < plan.micro_count[lane] && *slot != NULL; i++)
+            TRY(put(l, slot, &plan, lane, i));
     return ERR_OK;
 }
 
@@ -106,9 +131,10 @@ static void *run_loader(void *arg)
 static err_t check_spec(const struct loader_spec *s)
 {
     if (s->step_first < 0 || s->step_end < s->step_first || s->lane_first < 0 ||
-        s->lane_end <= s->lane_first)
-        RAISE(ARG, "a loader of steps %lld to %lld, lanes %lld to %lld", (long long)s->step_first,
-              (long long)s->step_end, (long long)s->lane_first, (long long)s->lane_end);
+        s->lane_end <= s->lane_first || (s->lane_count != 0 && s->lane_count < s->lane_end))
+        RAISE(ARG, "a loader of steps %lld to %lld, lanes %lld to %lld of %lld",
+              (long long)s->step_first, (long long)s->step_end, (long long)s->lane_first,
+              (long long)s->lane_end, (long long)s->lane_count);
     if (s->ahead < 1 || s->held < 0 || s->ahead > LOADER_SLOTS_MAX ||
         s->held > LOADER_SLOTS_MAX - s->ahead)
         RAISE(ARG, "a loader that is %lld ahead with %lld held; at least 1 ahead, %d in all",
@@ -118,13 +144,15 @@ static err_t check_spec(const struct loader_spec *s)
 
 static err_t allocate(struct loader *l)
 {
+    const size_t lanes = (size_t)l->spec.lane_count;
     l->slots = calloc((size_t)l->slot_count, sizeof *l->slots);
-    if (l->slots == NULL) RAISE(NOMEM, "a loader of %lld slots", (long long)l->slot_count);
+    l->micro_count = calloc(lanes, sizeof *l->micro_count);
+    if (l->slots == NULL || l->micro_count == NULL)
+        RAISE(NOMEM, "a loader of %lld slots", (long long)l->slot_count);
     for (int64_t i = 0; i < l->slot_count; i++) {
         struct slot *slot = &l->slots[i];
-        slot->micro_count = calloc((size_t)l->lane_count, sizeof *slot->micro_count);
-        if (slot->micro_count == NULL)
-            RAISE(NOMEM, "a loader of %lld lanes", (long long)l->lane_count);
+        slot->micro_count = calloc(lanes, sizeof *slot->micro_count);
+        if (slot->micro_count == NULL) RAISE(NOMEM, "a loader of %zu lanes", lanes);
     }
     return ERR_OK;
 }
@@ -150,7 +178,7 @@ err_t loader_open(struct loader **out, struct batcher *batcher, const struct loa
     l->spec = *spec;
     l->spec.held = max_i64(1, spec->held);
     l->slot_count = l->spec.ahead + l->spec.held;
-    l->lane_count = spec->lane_end;
+    if (spec->lane_count == 0) l->spec.lane_count = spec->lane_end;
     const err_t rc = start(l);
     if (rc != ERR_OK) {
         loader_close(l);
@@ -160,25 +188,68 @@ err_t loader_open(struct loader **out, struct batcher *batcher, const struct loa
     return ERR_OK;
 }
 
-err_t loader_take(struct loader *l, const struct loaded **out)
+/* Locked: the slot to take next, waited for; NULL where the thread has ended before it. */
+static const struct slot *wait_slot(struct loader *l)
 {
-    err_t rc = ERR_OK;
-    *out = NULL;
-    ASSERT(l->taken - l->given_back < l->spec.held);
-    pthread_mutex_lock(&l->lock);
     if (l->taken == l->filled && !l->ended) {
         const double begin_s = time_now_s();
         while (l->taken == l->filled && !l->ended) pthread_cond_wait(&l->changed, &l->lock);
         l->waited_s += time_now_s() - begin_s;
     }
-    if (l->taken < l->filled)
-        *out = &l->slots[l->taken++ % l->slot_count].loaded;
-    else
-        rc = l->rc;
-    pthread_cond_broadcast(&l->changed);
-    pthread_mutex_unlock(&l->lock);
-    return rc != ERR_OK ? err_adopt(&l->error) : ERR_OK;
+    return l->taken < l->filled ? &l->slots[l->taken % l->slot_count] : NULL;
 }
+
+/* Locked. */
+static err_t end_of_thread(const struct loader *l)
+{
+    return l->rc != ERR_OK ? err_adopt(&l->error) : ERR_OK;
+}
+
+/* Locked. The plan comes with the first micro-batch of its step. */
+static err_t next_plan(struct loader *l, const struct step_plan **out)
+{
+    const struct slot *slot = wait_slot(l);
+    if (slot == NULL) return end_of_thread(l);
+    copy_plan(l, &l->plan, l->micro_count, &slot->plan);
+    l->left = count_own(l, &l->plan);
+    *out = &l->plan;
+    if (!slot->is_empty) return ERR_OK;
+    l->taken++;
+    l->given_back++;
+    pthread_cond_broadcast(&l->changed);
+    return ERR_OK;
+}
+
+err_t loader_plan(struct loader *l, const struct step_plan **out)
+{
+    *out = NULL;
+    pthread_mutex_lock(&l->lock);
+    ASSERT(l->left == 0 && l->given_back == l->taken);
+    const err_t rc = next_plan(l, out);
+    pthread_mutex_unlock(&l->lock);
+    return rc;
+}
+
+err_t loader_take(struct loader *l, const struct loaded **out)
+{
+    err_t rc = ERR_OK;
+    *out = NULL;
+    pthread_mutex_lock(&l->lock);
+    ASSERT(l->left > 0 && l->taken - l->given_back < l->spec.held);
+    const struct slot *slot = wait_slot(l);
+    if (slot != NULL) {
+        *out = &slot->loaded;
+        l->left--;
+        l->taken++;
+        pthread_cond_broadcast(&l->changed);
+    } else {
+        rc = end_of_thread(l);
+    }
+    pthread_mutex_unlock(&l->lock);
+    return rc;
+}
+
+int64_t loader_left(const struct loader *l) { return l->left; }
 
 void loader_give_back(struct loader *l)
 {
@@ -224,5 +295,6 @@ void loader_close(struct loader *l)
     pthread_cond_destroy(&l->changed);
     pthread_mutex_destroy(&l->lock);
     free(l->slots);
+    free(l->micro_count);
     free(l);
 }

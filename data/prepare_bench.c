@@ -399,17 +399,19 @@ static err_t take_all(struct bench *b, struct batcher *batcher)
 {
     err_t rc = ERR_OK;
     struct loader *loader;
+    const struct step_plan *plan;
     const struct loaded *got;
     const struct loader_spec spec = { .step_end = batcher_steps_per_epoch(batcher),
                                       .lane_end = 1,
                                       .ahead = 4 };
     TRY(loader_open(&loader, batcher, &spec));
-    while (true) {
-        TRY_DONE(loader_take(loader, &got));
-        if (got == NULL) break;
-        for (int64_t i = 0; i < got->micro.segment_count; i++)
-            b->out->load_rows += got->micro.segments[3 * i + 2];
-        loader_give_back(loader);
+    for (int64_t step = 0; step < spec.step_end; step++) {
+        TRY_DONE(loader_plan(loader, &plan));
+        b->out->load_rows += plan->rows;
+        for (int64_t i = 0; i < plan->micro_count[0]; i++) {
+            TRY_DONE(loader_take(loader, &got));
+            loader_give_back(loader);
+        }
     }
     b->out->load_waited_s = loader_waited_s(loader);
 done:

@@ -46,6 +46,7 @@ static void test_lines(void **state)
                                        .grad_norm = 1.0 / 3.0,
                                        .clip_scale = 1,
                                        .seconds = 0.5,
+                                       .waited_s = 0.001,
                                        .samples = 80,
                                        .stream_first = 880,
                                        .tokens = 15872,
@@ -63,7 +64,7 @@ static void test_lines(void **state)
                 "{\"step\":8,\"weight_change\":0.25,\"since_step\":3}\n"
                 "{\"step\":12,\"epoch\":0.25,\"loss\":2.5,\"lr\":5e-05,\"grad_norm\":0.333333333,"
                 "\"clip_scale\":1,\"samples\":80,\"stream_first\":880,\"tokens\":15872,"
-                "\"tokens_padded\":16000,\"trained_tokens\":9000,\"seconds\":0.5}\n"
+                "\"tokens_padded\":16000,\"trained_tokens\":9000,\"seconds\":0.5,\"waited_seconds\":0.001}\n"
                 "{\"step\":12,\"event\":\"stop\"}\n");
 }
 
@@ -77,7 +78,8 @@ static void test_events(void **state)
                                          .limit = 3.5 };
     const struct guard_decision stop = { .action = GUARD_STOP, .cause = GUARD_LOSS_NOT_FINITE };
     const struct goodput_report report = {
-        .wall_s = 8, .useful_s = 6, .share = 0.75, .restarts = 2, .repeated = 3
+        .wall_s = 8, .useful_s = 6, .share = 0.75, .restarts = 2, .repeated = 3,
+        .here = { .saves = 2, .paused_s = 0.25, .waited_s = 0.125 },
     };
     put("");
     assert_ok(metrics_open(&m, metrics_path()));
@@ -85,6 +87,7 @@ static void test_events(void **state)
     assert_ok(metrics_guard(&m, 7, &skip, 2.5, 40));
     assert_ok(metrics_guard(&m, 8, &stop, NAN, INFINITY));
     assert_ok(metrics_save(&m, 9, 1767225601, 0.5, 6));
+    assert_ok(metrics_published(&m, 9, 1767225602.5, 1.75));
     assert_ok(metrics_goodput(&m, 9, &report));
     metrics_close(&m);
     assert_text("{\"step\":0,\"event\":\"start\",\"time\":1767225600.250}\n"
@@ -94,8 +97,11 @@ static void test_events(void **state)
                 "\"loss\":null,\"grad_norm\":null,\"limit\":0}\n"
                 "{\"step\":9,\"event\":\"save\",\"time\":1767225601.000,\"seconds\":0.500000,"
                 "\"useful_seconds\":6.000000}\n"
+                "{\"step\":9,\"event\":\"published\",\"time\":1767225602.500,"
+                "\"seconds\":1.750000}\n"
                 "{\"step\":9,\"event\":\"end\",\"goodput\":0.750000,"
-                "\"useful_seconds\":6.000000,\"wall_seconds\":8.000000,\"restarts\":2,"
+                "\"useful_seconds\":6.000000,\"wall_seconds\":8.000000,"
+                "\"save_seconds\":0.250000,\"waited_seconds\":0.125000,\"restarts\":2,"
                 "\"repeated_steps\":3}\n");
 }
 
@@ -111,6 +117,7 @@ static void test_extremes(void **state)
                                        .grad_norm = -INFINITY,
                                        .clip_scale = -1e-300,
                                        .seconds = DBL_MAX,
+                                       .waited_s = DBL_MAX,
                                        .samples = INT64_MIN,
                                        .stream_first = INT64_MIN,
                                        .tokens = INT64_MIN,

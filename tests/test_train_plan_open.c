@@ -122,6 +122,30 @@ static void test_one_micro(void **state)
     cfg_close(cfg);
 }
 
+/* The host memory of a background save is that of the files; a run that waits takes none. */
+static void test_copy(void **state)
+{
+    (void)state;
+    struct cfg *cfg = plan_cfg("corpus", "none");
+    struct plan_setup setup;
+    micro_set(cfg, "data.dir", "");
+    micro_set(cfg, "model.dir", "");
+    micro_set(cfg, "plan.card", "h200");
+    assert_ok(plan_setup_open(&setup, cfg));
+    assert_ok(plan_compute(&setup.plan));
+    /* Weights and two moments in f32, and less than a page of alignment for each of some tensors.
+     */
+    const int64_t exact = INT64_C(6173286400) * 12;
+    assert_in_range(setup.plan.copy_bytes, exact, exact + 1000 * 64);
+    plan_setup_close(&setup);
+    micro_set(cfg, "train.save", "wait");
+    assert_ok(plan_setup_open(&setup, cfg));
+    assert_ok(plan_compute(&setup.plan));
+    assert_int_equal(setup.plan.copy_bytes, 0);
+    plan_setup_close(&setup);
+    cfg_close(cfg);
+}
+
 /* No corpus, no model: assumptions, which are said. */
 static void test_assumed(void **state)
 {
@@ -225,7 +249,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_of_runs), cmocka_unit_test(test_text),
-        cmocka_unit_test(test_assumed),        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_copy), cmocka_unit_test(test_assumed),        cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_json),           cmocka_unit_test(test_one_micro),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -142,16 +142,19 @@ static double sample_nll(struct run *run, int64_t sample, int64_t *targets)
     return sum;
 }
 
-/* The loss of step `step` with the present weights; counts how often each sample is in it. */
+/* The loss of step `step` with the present weights; counts how often each sample is in it. A batcher
+ * of its own, as the run's is the feed's. */
 static double plain_loss(struct run *run, int64_t step, int64_t *uses)
 {
+    struct batcher *batcher;
     struct step_plan plan;
     struct micro_batch micro = { 0 };
     double sum = 0.0;
     int64_t tokens = 0, samples = 0;
-    assert_ok(batcher_plan(run->batcher, &plan, step));
+    assert_ok(batcher_open(&batcher, run->train_set, &run->batch));
+    assert_ok(batcher_plan(batcher, &plan, step));
     for (int64_t m = 0; m < plan.micro_count[0]; m++) {
-        assert_ok(batcher_fill(run->batcher, &micro, 0, m));
+        assert_ok(batcher_fill(batcher, &micro, 0, m));
         for (int64_t i = 0; i < micro.segment_count; i++) {
             int64_t targets;
             const double nll = sample_nll(run, micro.samples[i], &targets);
@@ -162,6 +165,7 @@ static double plain_loss(struct run *run, int64_t step, int64_t *uses)
         }
     }
     micro_batch_clear(&micro);
+    batcher_close(batcher);
     return sum / (double)(run->batch.loss_mean == LOSS_MEAN_TOKEN ? tokens : samples);
 }
 
@@ -180,7 +184,9 @@ static void check_losses(const char *loss_mean)
     int64_t *uses = calloc((size_t)count, sizeof *uses), consumed = 0;
     assert_true(count % 8 != 0);
     for (int64_t step = 0; consumed < 2 * count + 1; step++, consumed += 8) {
+        feed_pause(&memory.feed);
         const double want = plain_loss(&run, step, uses);
+        feed_resume(&memory.feed);
         assert_ok(step_run(&run, &memory, &result, step));
         run.state.updates++;
         assert_int_equal(result.plan.stream_first, consumed);

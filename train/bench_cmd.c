@@ -3,6 +3,7 @@
 #include "train/commands.h"
 
 #include "data/prepare_bench.h"
+#include "train/bench_load.h"
 #include "train/bench_step.h"
 
 #include <stdio.h>
@@ -17,14 +18,16 @@ static const struct cli_option options[] = {
 static const struct cli_spec spec = {
     .command = "bench",
     .purpose = "Measure training steps (forward, backward, norm, AdamW) of a random model; write "
-               "the micro-batches that they work on; or measure the parts of a preparation.",
+               "the micro-batches that they work on; or measure the parts of a preparation, or "
+               "how fast a prepared corpus is read.",
     .example =
         "soulchat bench step\n"
         "soulchat bench step --device cpu --bench.hidden=1024 --train.threads=2 --json\n"
         "soulchat bench packs packs.safetensors --bench.corpus=runs/corpus --bench.steps=4\n"
         "soulchat bench prepare --data.source=smile.jsonl --data.tokenizer=models/chatglm-6b "
-        "--data.dir=runs/corpus",
-    .positional = "step | packs FILE | prepare",
+        "--data.dir=runs/corpus\n"
+        "soulchat bench load --data.dir=runs/corpus",
+    .positional = "step | packs FILE | prepare | load",
     .positional_max = 2,
     .options = options,
     .sections = "bench|batch|train|data",
@@ -168,6 +171,26 @@ static err_t run_bench_prepare(const struct cfg *cfg, bool as_json)
     return rc;
 }
 
+/* ---- loading ---- */
+
+static err_t run_bench_load(const struct cfg *cfg, bool as_json)
+{
+    struct bench_load r;
+    TRY(bench_load_measure(&r, cfg));
+    const double clock = (double)r.rows / r.wall_s, processor = (double)r.rows / r.cpu_s;
+    if (as_json)
+        printf("{\"steps\":%lld,\"micro_batches\":%lld,\"rows\":%lld,\"open_s\":%.6f,"
+               "\"wall_s\":%.6f,\"cpu_s\":%.6f,\"tokens_per_s\":%.0f}\n",
+               (long long)r.steps, (long long)r.micro_batches, (long long)r.rows, r.open_s,
+               r.wall_s, r.cpu_s, clock);
+    else
+        printf("loader       %lld steps, %lld micro-batches, %.1fM tokens: %.2fM tokens/s by the "
+               "clock, %.2fM by the processor; opened in %.2f s\n",
+               (long long)r.steps, (long long)r.micro_batches, (double)r.rows / 1e6, clock / 1e6,
+               processor / 1e6, r.open_s);
+    return ERR_OK;
+}
+
 err_t cmd_bench(struct cfg *cfg, int argc, char **argv)
 {
     struct cli_args args;
@@ -183,6 +206,8 @@ err_t cmd_bench(struct cfg *cfg, int argc, char **argv)
         return run_bench_packs(cfg, args.positional[1]);
     if (strcmp(what, "prepare") == 0 && args.positional_count == 1)
         return run_bench_prepare(cfg, cli_option(&args, &spec, "json") != NULL);
-    RAISE(USAGE, "bench measures \"step\" or \"prepare\", or writes \"packs FILE\"; found \"%s\"",
+    if (strcmp(what, "load") == 0 && args.positional_count == 1)
+        return run_bench_load(cfg, cli_option(&args, &spec, "json") != NULL);
+    RAISE(USAGE, "bench measures \"step\", \"prepare\" or \"load\", or writes \"packs FILE\"; found \"%s\"",
           what);
 }

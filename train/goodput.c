@@ -124,7 +124,8 @@ struct goodput_report goodput_now(const struct goodput *g)
     struct goodput_report report = { .wall_s = g->before_s + goodput_clock_s() - g->begun_s,
                                      .useful_s = g->useful_s,
                                      .restarts = g->restarts,
-                                     .repeated = g->repeated };
+                                     .repeated = g->repeated,
+                                     .here = g->here };
     report.share = report.wall_s > 0.0 ? report.useful_s / report.wall_s : 0.0;
     return report;
 }

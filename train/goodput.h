@@ -12,6 +12,9 @@
  *
  * Repeated steps are those of the last line before a crash that lie behind the checkpoint: with
  * train.log_every above 1 some may be missed.
+ *
+ * A checkpoint that is written in the background costs the time in which training waits for its
+ * copy ("save" has the seconds); that it is on the disk is a line "published" of its own.
  */
 #ifndef TRAIN_GOODPUT_H
 #define TRAIN_GOODPUT_H
@@ -20,18 +23,26 @@
 
 #include <stdint.h>
 
+/* Of this start alone. */
+struct goodput_here {
+    int64_t saves;
+    double paused_s;            /* training waited for them */
+    double stepped_s, waited_s; /* in steps, and of that for samples */
+};
+
 struct goodput {
     double begun_s;  /* by time(2): when this start opened */
     double before_s; /* wall time of the starts before, from the first's begin to this one's */
     double useful_s; /* in steps that led to the present state */
     double saved_s;  /* the same at the last save of this start or before it */
-    int64_t saves;   /* of this start */
+    struct goodput_here here;
     int64_t restarts, repeated;
 };
 
 struct goodput_report {
     double wall_s, useful_s, share; /* share: useful_s / wall_s */
     int64_t restarts, repeated;
+    struct goodput_here here;
 };
 
 /* From the lines so far, where there are any; a line that is none is passed over. `step`: where

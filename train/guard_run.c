@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "train/resume.h"
 #include "train/run.h"
+#include "train/snapshot.h"
 #include "train/step.h"
 
 #include <math.h>
@@ -66,7 +67,7 @@ bool guard_step_passed_over(const struct run *run, struct step_result *r, int64_
 {
     if (!guard_passes_over(&run->state.guard, step)) return false;
     r->loss = r->grad_norm = NAN;
-    r->clip_scale = r->seconds = 0.0;
+    r->clip_scale = r->seconds = r->waited_s = 0.0;
     r->guard = (struct guard_decision){ .action = GUARD_SKIP, .cause = GUARD_PASSED_OVER };
     return true;
 }
@@ -76,6 +77,7 @@ err_t guard_roll_back(struct run *run, int64_t step)
     char dir[FILE_PATH_MAX];
     bool found;
     const struct guard_state before = run->state.guard;
+    TRY(snapshot_wait(run->snapshot)); /* what is being published is the newest */
     TRY(resume_find(dir, &found, run->ckpt_root, true, zero_ckpt(&run->zero)));
     if (!found)
         RAISE(NUMERIC,

@@ -7,6 +7,7 @@
 #include "train/guard_run.h"
 #include "train/record.h"
 #include "train/run.h"
+#include "train/snapshot.h"
 #include "train/step.h"
 #include "train/validate.h"
 
@@ -61,12 +62,36 @@ static err_t measure_drift(struct loop *l)
     return ERR_OK;
 }
 
+/* Of the save that is on the disk since the last call, where there is one. */
+static void note_published(struct loop *l)
+{
+    struct snapshot_report report;
+    if (snapshot_take_report(l->run->snapshot, &report))
+        note_metrics(l, record_published(l->run, &report));
+}
+
 static err_t save_now(struct loop *l)
 {
     const double begin_s = time_now_s();
     TRY(record_check(l->run));
     TRY(run_save(l->run));
     note_metrics(l, record_save(l->run, time_now_s() - begin_s));
+    note_published(l);
+    return ERR_OK;
+}
+
+/* What is being saved in the background: a failure ends the run, as one while training waits. */
+static err_t look_at_save(struct loop *l)
+{
+    TRY(snapshot_poll(l->run->snapshot));
+    note_published(l);
+    return ERR_OK;
+}
+
+static err_t wait_for_save(struct loop *l)
+{
+    TRY(snapshot_wait(l->run->snapshot));
+    note_published(l);
     return ERR_OK;
 }
 
@@ -75,8 +100,11 @@ static err_t validate_now(struct loop *l)
     struct run *run = l->run;
     const int64_t step = run->state.step;
     struct validation v;
-    TRY(validate(&v, &run->zero, run->glm, run->validation_set,
-                 cfg_int(run->cfg, "train.validate_samples"), &run->bounds));
+    feed_pause(&l->memory.feed);
+    const err_t rc = validate(&v, &run->zero, run->glm, run->validation_set,
+                              cfg_int(run->cfg, "train.validate_samples"), &run->bounds);
+    feed_resume(&l->memory.feed);
+    TRY(rc);
     note_metrics(l, metrics_validation(&run->metrics, step, v.loss, v.tokens));
     if (!isfinite(v.loss))
         RAISE(NUMERIC,
@@ -103,6 +131,7 @@ static void log_step(struct loop *l, const struct step_result *r)
         .grad_norm = r->grad_norm,
         .clip_scale = r->clip_scale,
         .seconds = r->seconds,
+        .waited_s = r->waited_s,
         .samples = r->plan.sample_count,
         .stream_first = r->plan.stream_first,
         .tokens = r->plan.rows,
@@ -176,6 +205,8 @@ static err_t one_step(struct loop *l, struct step_result *r)
     if (r->guard.action == GUARD_ROLLBACK) return roll_back(l);
     advance(run, r);
     run->goodput.useful_s += r->seconds;
+    run->goodput.here.stepped_s += r->seconds;
+    run->goodput.here.waited_s += r->waited_s;
     show_step(l, r);
     return after_step(l, r);
 }
@@ -187,12 +218,13 @@ static err_t run_steps(struct loop *l)
     if (validates(run) && run->state.step == 0) TRY(validate_now(l));
     TRY(measure_drift(l));
     while (run->state.step < run->total_steps) {
+        TRY(look_at_save(l));
         bool stop = stop_requested();
         TRY(zero_any(&run->zero, &stop));
         if (stop) RAISE(INTERRUPTED, "stopped before step %lld", (long long)run->state.step + 1);
         TRY(one_step(l, &result));
     }
-    return ERR_OK;
+    return wait_for_save(l);
 }
 
 /* A stop on request keeps what was done; the state is that of the last finished step. */
@@ -200,9 +232,18 @@ static err_t save_after_stop(struct loop *l)
 {
     struct run *run = l->run;
     if (run->state.step > run->step_saved) TRY(save_now(l));
+    TRY(wait_for_save(l));
     note_metrics(l, record_stop(run));
     RAISE(INTERRUPTED, "stopped after step %lld of %lld; continue with --resume",
           (long long)run->state.step, (long long)run->total_steps);
+}
+
+/* All ranks have given up together, so what was saved before can still be published. */
+static err_t publish_after_failure(struct loop *l)
+{
+    const struct err_record first = *err_last();
+    if (wait_for_save(l) != ERR_OK) LOG_W("train", "not saved: %s", err_last()->text);
+    return err_adopt(&first);
 }
 
 err_t loop_run(struct run *run)
@@ -219,6 +260,7 @@ err_t loop_run(struct run *run)
     step_memory_clear(&l.memory);
     drift_close(l.drift);
     if (rc == ERR_INTERRUPTED) rc = save_after_stop(&l);
+    if (rc == ERR_NUMERIC) rc = publish_after_failure(&l);
     if (rc == ERR_OK) note_metrics(&l, record_end(run));
     return rc;
 }

@@ -66,16 +66,17 @@ err_t metrics_open(struct metrics *m, const char *path)
 
 err_t metrics_step(struct metrics *m, const struct metrics_step *s)
 {
-    char loss[32], lr[32], norm[32], scale[32], epoch[32], seconds[32];
+    char loss[32], lr[32], norm[32], scale[32], epoch[32], seconds[32], waited[32];
     return write_line(
         m,
         "{\"step\":%lld,\"epoch\":%s,\"loss\":%s,\"lr\":%s,\"grad_norm\":%s,\"clip_scale\":%s,"
         "\"samples\":%lld,\"stream_first\":%lld,\"tokens\":%lld,\"tokens_padded\":%lld,"
-        "\"trained_tokens\":%lld,\"seconds\":%s}\n",
+        "\"trained_tokens\":%lld,\"seconds\":%s,\"waited_seconds\":%s}\n",
         (long long)s->step, number(epoch, s->epoch), number(loss, s->loss), number(lr, s->lr),
         number(norm, s->grad_norm), number(scale, s->clip_scale), (long long)s->samples,
         (long long)s->stream_first, (long long)s->tokens, (long long)s->tokens_padded,
-        (long long)s->trained_tokens, number(seconds, s->seconds));
+        (long long)s->trained_tokens, number(seconds, s->seconds),
+        number(waited, s->waited_s));
 }
 
 err_t metrics_validation(struct metrics *m, int64_t step, double loss, int64_t tokens)
@@ -111,14 +112,21 @@ err_t metrics_save(struct metrics *m, int64_t step, double time, double seconds,
                       (long long)step, time, seconds, useful);
 }
 
+err_t metrics_published(struct metrics *m, int64_t step, double time, double seconds)
+{
+    return write_line(m,
+                      "{\"step\":%lld,\"event\":\"published\",\"time\":%.3f,\"seconds\":%.6f}\n",
+                      (long long)step, time, seconds);
+}
+
 err_t metrics_goodput(struct metrics *m, int64_t step, const struct goodput_report *g)
 {
     return write_line(m,
                       "{\"step\":%lld,\"event\":\"end\",\"goodput\":%.6f,"
-                      "\"useful_seconds\":%.6f,\"wall_seconds\":%.6f,\"restarts\":%lld,"
-                      "\"repeated_steps\":%lld}\n",
-                      (long long)step, g->share, g->useful_s, g->wall_s, (long long)g->restarts,
-                      (long long)g->repeated);
+                      "\"useful_seconds\":%.6f,\"wall_seconds\":%.6f,\"save_seconds\":%.6f,"
+                      "\"waited_seconds\":%.6f,\"restarts\":%lld,\"repeated_steps\":%lld}\n",
+                      (long long)step, g->share, g->useful_s, g->wall_s, g->here.paused_s,
+                      g->here.waited_s, (long long)g->restarts, (long long)g->repeated);
 }
 
 err_t metrics_guard(struct metrics *m, int64_t step, const struct guard_decision *d, double loss,

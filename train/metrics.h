@@ -6,7 +6,8 @@
  *     {"step":500,"validation_loss":2.10,"validation_tokens":81234}
  *     {"step":500,"weight_change":1.3e-03,"since_step":0}
  *     {"step":500,"event":"resume","time":1767225600.000}
- *     {"step":600,"event":"save","time":1767225660.000,"seconds":3.1,"useful_seconds":412.5}
+ *     {"step":600,"event":"save","time":1767225660.000,"seconds":0.2,"useful_seconds":412.5}
+ *     {"step":600,"event":"published","time":1767225663.100,"seconds":3.1}
  *     {"step":613,"event":"skip","cause":"spike of the loss","loss":9.1,"grad_norm":2,"limit":3.5}
  *
  * A step's line holds that step's own values, not a mean over the steps since the line before.
@@ -36,7 +37,7 @@ struct metrics {
 struct metrics_step {
     int64_t step;                      /* 1 = after the first update */
     double epoch, loss, lr, grad_norm; /* not finite: written as null, which JSON has */
-    double clip_scale, seconds;
+    double clip_scale, seconds, waited_s; /* waited_s: of the seconds, for samples */
     int64_t samples, stream_first; /* samples of the step, and where they begin in the stream */
     int64_t tokens, tokens_padded, trained_tokens; /* rows without and with padding; targets */
 };
@@ -51,9 +52,11 @@ MUST_USE err_t metrics_weight_change(struct metrics *m, int64_t step, double cha
 MUST_USE err_t metrics_event(struct metrics *m, int64_t step, const char *event);
 /* "start", "resume" or "stop", at `time` by time(2). */
 MUST_USE err_t metrics_clock(struct metrics *m, int64_t step, const char *event, double time);
-/* A checkpoint that took `seconds`; `useful` seconds of steps led to it. */
+/* A checkpoint for which training waited `seconds`; `useful` seconds of steps led to it. */
 MUST_USE err_t metrics_save(struct metrics *m, int64_t step, double time, double seconds,
                             double useful);
+/* It is on the disk, `seconds` after it was begun. */
+MUST_USE err_t metrics_published(struct metrics *m, int64_t step, double time, double seconds);
 MUST_USE err_t metrics_goodput(struct metrics *m, int64_t step, const struct goodput_report *g);
 /* A step that the guard did not simply let pass. */
 MUST_USE err_t metrics_guard(struct metrics *m, int64_t step, const struct guard_decision *decision,

@@ -1,6 +1,7 @@
 #include "train/plan.h"
 
 #include "base/num.h"
+#include "train/snapshot.h"
 
 #include <math.h>
 
@@ -61,9 +62,28 @@ static err_t check_backward(const struct plan *p)
           p->work.rows, (long long)p->batch.micro_tokens);
 }
 
+/* A copy is asked for when the first checkpoint is saved, and training waits where there is none: it
+ * takes no part in what fits. */
+static err_t count_copy(struct plan *p)
+{
+    const struct stored_formats formats = {
+        .precision = p->settings.dtype,
+        .master = p->settings.master,
+        .moments = p->settings.moments_8bit ? OPTIM_MOMENTS_8BIT : OPTIM_MOMENTS_F32,
+    };
+    struct glm_params params;
+    p->copy_bytes = 0;
+    if (!p->copies) return ERR_OK;
+    TRY(glm_params_create(&params, &p->config));
+    const err_t rc = snapshot_bytes(&p->copy_bytes, &params, &formats);
+    glm_params_clear(&params);
+    return rc;
+}
+
 err_t plan_compute(struct plan *p)
 {
     plan_step(p);
+    TRY(count_copy(p));
     TRY(check_backward(p));
     TRY(cost_memory(&p->memory, p->dev, &p->config, &p->settings, &p->bounds));
     cost_time(&p->time, &p->config, &p->settings, &p->work, &p->memory, &p->card);

@@ -32,12 +32,14 @@ struct plan {
     struct cost_settings settings;
     struct batch_spec batch;
     struct plan_text text;
-    double spare; /* share of the card that must stay free, 0 to 0.5 */
+    double spare;   /* share of the card that must stay free, 0 to 0.5 */
+    bool copies;    /* train.save: background */
 
     /* Computed. */
     struct batch_bounds bounds;
     struct cost_work work;
     struct cost_memory memory;
+    int64_t copy_bytes; /* host memory of all ranks, where checkpoints are written from a copy */
     struct cost_time time;
     bool fits;
 };

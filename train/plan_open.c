@@ -254,6 +254,7 @@ err_t plan_setup_open(struct plan_setup *s, struct cfg *cfg)
 {
     memset(s, 0, sizeof *s);
     s->plan.spare = cfg_float(cfg, "plan.spare") / 100.0;
+    s->plan.copies = strcmp(cfg_str(cfg, "train.save"), "background") == 0;
     TRY(choose_device(cfg));
     TRY(cost_settings_from_cfg(&s->plan.settings, cfg));
     TRY(open_config(s, cfg));

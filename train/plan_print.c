@@ -72,6 +72,9 @@ static void print_memory(FILE *out, const struct plan_setup *s)
     if (p->memory.host_bytes > 0)
         fprintf(out, "%-28s %18s %9.2f\n", "page-locked, on the host",
                 grouped(number, p->memory.host_bytes), gb(p->memory.host_bytes));
+    if (p->copy_bytes > 0)
+        fprintf(out, "%-28s %18s %9.2f   train.save: background\n", "copy for saving, on the host",
+                grouped(number, p->copy_bytes), gb(p->copy_bytes));
     if (p->card.capability > 0)
         fprintf(out, "scratch by %s; libraries and context assumed\n", s->device.source);
 }
@@ -161,9 +164,10 @@ static json_t *memory_json(const struct plan *p)
     for (int i = 0; i < COST_CLASSES; i++)
         json_object_set_new(classes, cost_class_name((enum cost_class)i),
                             json_integer((json_int_t)p->memory.bytes[i]));
-    return json_pack("{s:o, s:I, s:I, s:I, s:b}", "classes", classes, "device_bytes",
+    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:b}", "classes", classes, "device_bytes",
                      (json_int_t)p->memory.device_bytes, "budget_bytes", (json_int_t)plan_budget(p),
-                     "host_bytes", (json_int_t)p->memory.host_bytes, "fits", (int)p->fits);
+                     "host_bytes", (json_int_t)p->memory.host_bytes, "save_copy_bytes",
+                     (json_int_t)p->copy_bytes, "fits", (int)p->fits);
 }
 
 static json_t *time_json(const struct plan *p)

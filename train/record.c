@@ -1,9 +1,13 @@
 #include "train/record.h"
 
 #include "base/log.h"
+#include "base/num.h"
 #include "base/progress.h"
 #include "train/checksum.h"
 #include "train/run.h"
+#include "train/snapshot.h"
+
+#include <math.h>
 
 err_t record_start(struct run *r, bool resumed)
 {
@@ -77,13 +81,23 @@ err_t record_verify(struct run *r, const char *dir)
 
 err_t record_save(struct run *r, double seconds)
 {
-    if (r->goodput.saves++ == 0)
-        LOG_I("train",
-              "a checkpoint takes %.1f s; a stop takes that and at most one micro-batch more",
-              seconds);
+    r->goodput.here.saves++;
+    r->goodput.here.paused_s += seconds;
     r->goodput.saved_s = r->goodput.useful_s;
     return metrics_save(&r->metrics, r->state.step, goodput_clock_s(), seconds,
                         r->goodput.useful_s);
+}
+
+err_t record_published(struct run *r, const struct snapshot_report *report)
+{
+    const struct goodput_here *here = &r->goodput.here;
+    if (!r->announced)
+        LOG_I("train",
+              "a checkpoint takes %.1f s, %.1f s of it while training waits; a stop takes twice as "
+              "long at most, and one micro-batch more",
+              report->seconds, here->paused_s / (double)max_i64(here->saves, 1));
+    r->announced = true;
+    return metrics_published(&r->metrics, report->step, goodput_clock_s(), report->seconds);
 }
 
 err_t record_stop(struct run *r)
@@ -96,7 +110,9 @@ err_t record_end(struct run *r)
     const struct goodput_report g = goodput_now(&r->goodput);
     LOG_I("train",
           "goodput %.1f %%: %.1f s in steps that count, of %.1f s; %lld restarts, %lld steps "
-          "repeated",
-          100.0 * g.share, g.useful_s, g.wall_s, (long long)g.restarts, (long long)g.repeated);
+          "repeated; %lld checkpoints held training up for %.1f s, samples for %.2f %% of the steps",
+          100.0 * g.share, g.useful_s, g.wall_s, (long long)g.restarts, (long long)g.repeated,
+          (long long)g.here.saves, g.here.paused_s,
+          100.0 * g.here.waited_s / fmax(g.here.stepped_s, 1e-9));
     return metrics_goodput(&r->metrics, r->state.step, &g);
 }

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 struct run;
+struct snapshot_report;
 
 /* Opens the metrics, with a line on this start. */
 MUST_USE err_t record_start(struct run *run, bool resumed);
@@ -20,8 +21,10 @@ MUST_USE err_t record_check(struct run *run);
 /* Every train.check_every steps: ERR_CHECKSUM where ranks have different copies of weights (below
  * stage 3) or optimizer state (stage 0). */
 MUST_USE err_t record_compare(struct run *run);
-/* After one that took `seconds`: its line. The first also says how long a stop takes. */
+/* After one for which training waited `seconds`: its line. */
 MUST_USE err_t record_save(struct run *run, double seconds);
+/* What was saved is on the disk: its line. The first also says how long a stop takes. */
+MUST_USE err_t record_published(struct run *run, const struct snapshot_report *report);
 /* After a load: ERR_CHECKSUM when the values are not those that were saved. */
 MUST_USE err_t record_verify(struct run *run, const char *dir);
 

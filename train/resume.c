@@ -19,6 +19,7 @@ err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root, b
         if (!*found) LOG_I("train", "no checkpoint in %s: starting from the beginning", ckpt_root);
         return ERR_OK;
     }
+    if (ranks != NULL && comm_rank(ranks->comm) != 0) return ERR_OK; /* rank 0's word is all's */
     TRY(ckpt_list(&steps, &count, ckpt_root));
     const int64_t newest = count > 0 ? steps[0] : 0;
     free(steps);

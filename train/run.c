@@ -1,16 +1,12 @@
-#include "train/run.h"
-
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/log.h"
-#include "base/num.h"
-#include "data/prepare.h"
-#include "data/sample_mix.h"
 #include "model/hf_folder.h"
 #include "train/record.h"
 #include "train/resume.h"
+#include "train/run_impl.h"
 #include "train/settings_kind.h"
-#include "train/validate.h"
+#include "train/snapshot.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,85 +15,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
-
-static err_t open_data(struct run *r)
-{
-    const struct sample_limits limits = {
-        .max_input = cfg_int(r->cfg, "batch.max_input"),
-        .max_target = cfg_int(r->cfg, "batch.max_target"),
-        .over_long_target = (enum over_long_target)cfg_enum(r->cfg, "batch.over_long_target"),
-    };
-    TRY(shards_open(&r->shards, cfg_str(r->cfg, "data.dir"), true));
-    TRY(prepare_check_shards(r->shards, r->cfg));
-    struct sample_mix mix;
-    TRY(sample_mix_parse(&mix, cfg_str(r->cfg, "batch.source_weights"), r->shards));
-    TRY(sample_set_open_mixed(&r->train_set, r->shards, SPLIT_TRAIN, &limits, &mix));
-    if (sample_set_count(r->train_set) == 0)
-        RAISE(USAGE,
-              "%s: no training samples within batch.max_input = %lld and batch.max_target = %lld",
-              cfg_str(r->cfg, "data.dir"), (long long)limits.max_input,
-              (long long)limits.max_target);
-    TRY(sample_set_open(&r->validation_set, r->shards, SPLIT_VALIDATION, &limits));
-    if (sample_set_count(r->validation_set) == 0) {
-        LOG_W("train", "the validation split of %s is empty: no validation loss",
-              cfg_str(r->cfg, "data.dir"));
-        sample_set_close(r->validation_set);
-        r->validation_set = NULL;
-    }
-    TRY(batch_spec_from_cfg(&r->batch, r->cfg));
-    TRY(batcher_open(&r->batcher, r->train_set, &r->batch));
-    r->bounds = batcher_bounds(r->batcher);
-    if (r->validation_set != NULL) validate_bounds(&r->bounds, r->validation_set);
-    return ERR_OK;
-}
-
-/* The corpus was tokenized for a model; its special tokens must be this model's. */
-static err_t check_tokens(const struct run *r, const struct glm_config *config)
-{
-    const struct shard_info *info = shards_info(r->shards);
-    const struct {
-        const char *name;
-        int32_t corpus, model;
-    } ids[] = {
-        { "<sop> (bos_token_id)", info->specials.sop, config->bos_id },
-        { "<eop> (eos_token_id)", info->specials.eop, config->eos_id },
-        { "[gMASK] (gmask_token_id)", info->specials.gmask, config->gmask_id },
-        { "<pad> (pad_token_id)", info->specials.pad, config->pad_id },
-    };
-    for (int64_t i = 0; i < COUNT_OF(ids); i++)
-        if (ids[i].corpus != ids[i].model)
-            RAISE(USAGE,
-                  "%s: %s is %d in the corpus and %d in %s/config.json; prepare the corpus "
-                  "with this model's tokenizer (data.tokenizer)",
-                  cfg_str(r->cfg, "data.dir"), ids[i].name, ids[i].corpus, ids[i].model,
-                  cfg_str(r->cfg, "model.dir"));
-    if (info->vocab_size > config->vocab_size)
-        RAISE(USAGE, "%s: token ids go up to %d; the model of %s has %lld rows",
-              cfg_str(r->cfg, "data.dir"), info->vocab_size - 1, cfg_str(r->cfg, "model.dir"),
-              (long long)config->vocab_size);
-    return ERR_OK;
-}
-
-static bool starts_random(const struct run *r)
-{
-    return strcmp(cfg_str(r->cfg, "model.init"), "random") == 0;
-}
-
-static err_t read_config(struct run *r, struct glm_config *config)
-{
-    TRY(glm_config_read(config, cfg_str(r->cfg, "model.dir")));
-    /* Models initialised here use exact angles; published weights want theirs (glm_config.h). */
-    if (starts_random(r)) config->rotary = GLM_ROTARY_FP32_ANGLE;
-    TRY(glm_config_apply(config, r->cfg));
-    const int64_t longest =
-        cfg_int(r->cfg, "batch.max_input") + cfg_int(r->cfg, "batch.max_target");
-    if (longest > config->position_max)
-        RAISE(USAGE,
-              "batch.max_input + batch.max_target is %lld; the model has %lld positions "
-              "(max_sequence_length)",
-              (long long)longest, (long long)config->position_max);
-    return check_tokens(r, config);
-}
 
 static struct glm_options model_options(const struct run *r)
 {
@@ -114,6 +31,19 @@ static struct glm_options model_options(const struct run *r)
     };
 }
 
+static err_t share(struct run *r)
+{
+    struct comm *comm = r->ranks != NULL ? r->ranks->comm : NULL;
+    const struct glm_options options = model_options(r);
+    const struct zero_need need = { .config = &r->state.model,
+                                    .options = &options,
+                                    .state = &r->formats.state,
+                                    .lane_count = r->batch.lanes };
+    int stage = (int)cfg_enum(r->cfg, "train.zero") - 1;
+    if (stage < 0 && comm != NULL) TRY(zero_choose(&stage, &need, r->dev, comm));
+    return zero_open(&r->zero, comm, comm != NULL ? stage : 0, r->batch.lanes);
+}
+
 static err_t allocate(struct run *r)
 {
     struct glm_options options = model_options(r);
@@ -123,7 +53,10 @@ static err_t allocate(struct run *r)
     TRY(lanes_init_part(&r->lanes, r->dev, r->batch.lanes, r->zero.lane_first, r->zero.lane_end,
                         glm_grad_layout(r->glm)->element_count, glm_grad_dtype(r->glm)));
     TRY(zero_attach(&r->zero, r->glm, &r->lanes, r->batch.lanes));
-    return optim_create_on(&r->optim, &r->zero.target, &optim);
+    TRY(optim_create_on(&r->optim, &r->zero.target, &optim));
+    return snapshot_open(&r->snapshot, r->optim,
+                         strcmp(cfg_str(r->cfg, "train.save"), "background") == 0,
+                         zero_ckpt(&r->zero));
 }
 
 /* What is said of the one buffer that was too large does not tell what to do. */
@@ -149,54 +82,12 @@ static err_t load_weights(struct run *r)
     const struct glm_sink master = { put_master, r };
     const bool exact = r->formats.state.master;
     const uint64_t seed = (uint64_t)cfg_int(r->cfg, "model.init_seed");
-    if (starts_random(r))
+    if (run_starts_random(r))
         return exact ? glm_init_exact(r->glm, seed, &master) : glm_init(r->glm, seed);
     TRY(hf_folder_open(&source, cfg_str(r->cfg, "model.dir")));
     const err_t rc = exact ? glm_load_exact(r->glm, source, &master) : glm_load(r->glm, source);
     weight_source_close(source);
     return rc;
-}
-
-/* Steps that consume `epochs` passes. In samples mode epochs run into each other, so the samples
- * are counted, not the steps of one epoch; in tokens mode an epoch ends with a step of its own. */
-static int64_t steps_of_epochs(const struct run *r, double epochs)
-{
-    if (r->batch.unit == BATCH_SAMPLES) {
-        const int64_t samples = llround(epochs * (double)sample_set_count(r->train_set));
-        return div_ceil(max_i64(samples, 1), r->batch.size);
-    }
-    /* 1.1 * 10 is above 11 in float64; no epoch has as many steps as this tolerance would need. */
-    const double steps = epochs * (double)batcher_steps_per_epoch(r->batcher);
-    return max_i64((int64_t)ceil(steps * (1.0 - 1e-12)), 1);
-}
-
-static err_t plan_steps(struct run *r)
-{
-    const double epochs = cfg_float(r->cfg, "train.epochs");
-    r->total_steps = cfg_int(r->cfg, "train.steps");
-    if (r->total_steps == 0 && epochs == 0.0)
-        RAISE(USAGE, "train.steps and train.epochs are both 0; expected one of them above 0");
-    if (r->total_steps == 0) r->total_steps = steps_of_epochs(r, epochs);
-    return sched_from_cfg(&r->sched, r->cfg, r->total_steps);
-}
-
-/* A gradient that is used at once has nothing to be added to: a step must be one micro-batch. What
- * cannot be looked at in a second or two is found at its step. */
-static err_t check_one_micro(const struct run *r)
-{
-    struct step_plan plan;
-    const int64_t steps = min_i64(r->total_steps, 1000000);
-    for (int64_t step = 0; step < steps && r->formats.grad_keep == GLM_GRADS_RELEASED; step++) {
-        TRY(batcher_plan(r->batcher, &plan, step));
-        if (plan.micro_count[0] > 1)
-            RAISE(USAGE,
-                  "train.update is backward, and step %lld has %lld micro-batches of "
-                  "batch.micro_tokens = %lld rows: it must be one; set a larger "
-                  "batch.micro_tokens, a smaller batch.size, or train.update: step",
-                  (long long)step + 1, (long long)plan.micro_count[0],
-                  (long long)r->batch.micro_tokens);
-    }
-    return ERR_OK;
 }
 
 /* What checkpoints of this run will say, but for what advances and the model (read_config). */
@@ -268,75 +159,6 @@ static err_t check_paths(const struct cfg *cfg)
     return ERR_OK;
 }
 
-/* ---- ranks ---- */
-
-static err_t share(struct run *r)
-{
-    struct comm *comm = r->ranks != NULL ? r->ranks->comm : NULL;
-    const struct glm_options options = model_options(r);
-    const struct zero_need need = { .config = &r->state.model,
-                                    .options = &options,
-                                    .state = &r->formats.state,
-                                    .lane_count = r->batch.lanes };
-    int stage = (int)cfg_enum(r->cfg, "train.zero") - 1;
-    if (stage < 0 && comm != NULL) TRY(zero_choose(&stage, &need, r->dev, comm));
-    return zero_open(&r->zero, comm, comm != NULL ? stage : 0, r->batch.lanes);
-}
-
-/* batch.lanes: 0 becomes a number here: that of the run which is continued, or of the ranks. */
-static err_t settle_lanes(struct run *r, bool resume, int64_t ranks)
-{
-    char text[32];
-    int64_t lanes = cfg_int(r->cfg, "batch.lanes");
-    if (lanes == 0 && resume) TRY(resume_lanes(&lanes, r->ckpt_root));
-    if (lanes == 0) lanes = ranks;
-    TRY(zero_check_lanes(lanes, ranks));
-    snprintf(text, sizeof text, "%lld", (long long)lanes);
-    return cfg_set(r->cfg, "batch.lanes", text, "batch.lanes");
-}
-
-/* "cuda" alone: of several cards the one with the rank's number on its machine. */
-static err_t open_device(struct run *r, const struct ranks_place *place)
-{
-    const char *device = cfg_str(r->cfg, "train.device");
-    char numbered[32];
-    snprintf(numbered, sizeof numbered, "cuda:%lld", (long long)place->local_rank);
-    if (place->size > 1 && strcmp(device, "cuda") == 0) device = numbered;
-    return dev_open(&r->dev, device, (int)cfg_int(r->cfg, "train.threads"));
-}
-
-/* What must be the same on all ranks: each setting, and the corpus. */
-static int64_t list_parts(struct rendezvous_part parts[RENDEZVOUS_PARTS_MAX], const struct run *r)
-{
-    const char *corpus = shards_sha256(r->shards);
-    int64_t count = 0;
-    for (int64_t i = 0; i < cfg_row_count(r->cfg); i++) {
-        const char *key = cfg_row_at(r->cfg, i)->key, *text = cfg_text(r->cfg, key);
-        if (!settings_of_training(key)) continue;
-        ASSERT(count < RENDEZVOUS_PARTS_MAX - 1);
-        struct rendezvous_part *part = &parts[count++];
-        snprintf(part->name, sizeof part->name, "%s", key);
-        sha256_of(part->sha256, text, strlen(text));
-    }
-    parts[count] = (struct rendezvous_part){ .name = "the corpus" };
-    sha256_of(parts[count].sha256, corpus, strlen(corpus));
-    return count + 1;
-}
-
-static err_t join_ranks(struct run *r, const struct ranks_place *place)
-{
-    struct rendezvous_part parts[RENDEZVOUS_PARTS_MAX] = { { .name = "" } };
-    if (place->size == 1) return ERR_OK;
-    const struct ranks_args args = { .place = place,
-                                     .dev = r->dev,
-                                     .parts = parts,
-                                     .part_count = list_parts(parts, r),
-                                     .join_s = cfg_float(r->cfg, "train.join_timeout"),
-                                     .comm_s = cfg_float(r->cfg, "train.comm_timeout"),
-                                     .silence_s = cfg_float(r->cfg, "train.silence") };
-    return ranks_join(&r->ranks, &args);
-}
-
 /* ---- life cycle ---- */
 
 static err_t open_checked(struct run *r, bool resume, int64_t ranks)
@@ -344,13 +166,13 @@ static err_t open_checked(struct run *r, bool resume, int64_t ranks)
     TRY(check_paths(r->cfg));
     TRY(path_join(r->ckpt_root, cfg_str(r->cfg, "train.out"), "ckpt"));
     TRY(path_join(r->metrics_path, cfg_str(r->cfg, "train.out"), "metrics.jsonl"));
-    TRY(settle_lanes(r, resume, ranks));
+    TRY(run_settle_lanes(r, resume, ranks));
     TRY(formats_from_cfg(&r->formats, r->cfg));
     TRY(guard_rules_from_cfg(&r->guard, r->cfg));
-    TRY(open_data(r));
-    TRY(plan_steps(r));
-    TRY(check_one_micro(r));
-    TRY(read_config(r, &r->state.model));
+    TRY(run_open_data(r));
+    TRY(run_plan_steps(r));
+    TRY(run_check_one_micro(r));
+    TRY(run_read_config(r, &r->state.model));
     return describe_state(r);
 }
 
@@ -363,8 +185,8 @@ err_t run_open_ranked(struct run *r, struct cfg *cfg, bool resume, const struct 
     r->validation_loss = NAN;
     r->cfg = cfg;
     TRY(open_checked(r, resume, place->size));
-    TRY(advise(open_device(r, place)));
-    TRY(join_ranks(r, place));
+    TRY(advise(run_open_device(r, place)));
+    TRY(run_join_ranks(r, place));
     TRY(share(r));
     if (r->zero.rank == 0) TRY(lock_folder(r));
     TRY(resume_find(dir, &found, r->ckpt_root, resume, zero_ckpt(&r->zero)));
@@ -386,24 +208,12 @@ err_t run_open(struct run *r, struct cfg *cfg, bool resume)
 
 bool run_is_done(const struct run *r) { return r->step_first >= r->total_steps; }
 
-/* A stop on request, and a loss that is not finite, are what all ranks have agreed on: each ends by
- * itself, and none is lost. */
-err_t run_leave(struct run *r, err_t rc)
-{
-    struct ranks *ranks = r->ranks;
-    zero_note(&r->zero, "end");
-    r->ranks = NULL;
-    if (rc != ERR_INTERRUPTED && rc != ERR_NUMERIC) return ranks_leave(ranks, rc);
-    const struct err_record why = *err_last();
-    TRY(ranks_leave(ranks, ERR_OK));
-    return err_adopt(&why);
-}
-
 void run_close(struct run *r)
 {
     ASSERT(r->ranks == NULL); /* exchanges may use what is freed here */
     const err_t rc = r->dev != NULL ? dev_sync(r->dev) : ERR_OK;
     (void)rc; /* nothing may be freed under queued work; its failure has no one to tell any more */
+    snapshot_close(r->snapshot); /* what is being written is finished first */
     metrics_close(&r->metrics);
     zero_close(&r->zero);
     if (r->dev != NULL) lanes_clear(&r->lanes);
@@ -424,7 +234,7 @@ err_t run_save(struct run *r)
                                     .best = cfg_bool(r->cfg, "train.keep_best"),
                                     .validation_loss = r->validation_loss };
     zero_note(&r->zero, "save");
-    TRY(ckpt_save(r->ckpt_root, &r->state, r->optim, &keep, zero_ckpt(&r->zero)));
+    TRY(snapshot_save(r->snapshot, r->ckpt_root, &r->state, &keep));
     r->step_saved = r->state.step;
     return ERR_OK;
 }

@@ -46,6 +46,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct snapshot;
+
 struct run {
     struct cfg *cfg; /* borrowed */
     int lock_fd;     /* train.out/lock, held while the run is open; -1: not held */
@@ -62,17 +64,19 @@ struct run {
     struct dev *dev;
     struct glm *glm;
     struct optim *optim;
+    struct snapshot *snapshot; /* train.save; ranks save and find checkpoints through zero_ckpt */
     struct lanes lanes;  /* gradients; with GLM_GRADS_RELEASED its one buffer alone */
     struct ranks *ranks; /* NULL: one rank */
     struct zero zero;
     struct metrics metrics;
     struct goodput goodput;
+    bool announced; /* how long a checkpoint takes */
 
     int64_t total_steps;
     struct sched sched;
     struct guard_rules guard;
     int64_t step_first;      /* where this start begins: 0, or what the checkpoint says */
-    int64_t step_saved;      /* of the newest checkpoint saved or loaded; 0: none */
+    int64_t step_saved;      /* of the newest checkpoint loaded, saved or being saved; 0: none */
     double validation_loss;  /* of the present weights; NAN: not measured */
     struct ckpt_state state; /* what the next checkpoint will say; .step steps are done */
 };
@@ -93,10 +97,11 @@ MUST_USE err_t run_open_ranked(struct run *run, struct cfg *cfg, bool resume,
 bool run_is_done(const struct run *run);
 /* Ends the connection to the other ranks: ranks_leave, whose code is returned. */
 MUST_USE err_t run_leave(struct run *run, err_t rc);
-/* Safe after a failed run_open. */
+/* Safe after a failed run_open. One rank's checkpoint that is being written is finished first. */
 void run_close(struct run *run);
 
-/* Save a checkpoint of the present state (run->state.step); called by every rank. */
+/* Save a checkpoint of the present state (run->state.step); called by every rank. With train.save:
+ * background it is in place when snapshot_wait or snapshot_poll says so. */
 MUST_USE err_t run_save(struct run *run);
 
 #endif

@@ -68,6 +68,9 @@ static const struct cfg_row rows[] = {
       "samples of the validation split that are used (samples)" },
     { "train.save_every", CFG_INT, "1000", 0, 1e9, NULL,
       "checkpoint every so many steps and at the end; 0 = at the end only (steps)" },
+    { "train.save", CFG_ENUM, "background", 0, 0, "background|wait",
+      "background = training waits only while its state is copied to host memory, as much as a "
+      "checkpoint takes; wait = until the checkpoint is on the disk; same bytes" },
     { "train.keep_last", CFG_INT, "3", 1, 1e6, NULL, "checkpoints kept, newest first (count)" },
     { "train.keep_best", CFG_BOOL, "false", 0, 0, NULL,
       "keep the checkpoint with the lowest validation loss, too" },

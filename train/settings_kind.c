@@ -10,6 +10,7 @@ static const char *const of_start[] = {
     "train.keep_best",   "train.log_every", "train.save_every",    "train.validate_every",
     "train.activations", "train.zero",      "train.moments_place", "train.stop_after",
     "train.check_every", "train.silence",   "train.join_timeout",  "train.comm_timeout",
+    "train.save",
 };
 
 static bool is_in(const char *key, const char *section)
@@ -36,5 +37,5 @@ static bool is_of_run(const char *key) { return settings_kind(key) != SETTINGS_O
 
 err_t settings_of_run(struct buf *out, const struct cfg *cfg)
 {
-    return cfg_dump_yaml_of(cfg, out, is_of_run);
+    return cfg_dump_yaml_part(cfg, out, is_of_run);
 }

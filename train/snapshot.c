@@ -3,7 +3,9 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "base/progress.h"
 #include "train/ckpt_impl.h"
+#include "train/host_room.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -31,7 +33,10 @@ struct snapshot {
     pthread_t thread;
     bool is_running; /* a thread is to be joined */
     atomic_bool done;
+    double ended_s; /* when the thread was, valid when done */
     struct err_record result; /* of the thread, valid when done */
+    struct snapshot_report report;
+    bool has_report;
 };
 
 /* ---- the copy ---- */
@@ -89,10 +94,12 @@ err_t snapshot_bytes(int64_t *out, const struct glm_params *params,
 /* Memory for the copy; the table and the formats of a run do not change. */
 static err_t reserve(struct snapshot *s)
 {
-    if (s->copy != NULL) return ERR_OK;
+    static const char what[] = "copy for saving";
     struct dev *dev = optim_target(s->optim)->dev;
+    if (s->copy != NULL) return ERR_OK;
     TRY(copy_all(&s->copy_bytes, NULL, NULL, s->ranks, &s->saving.parts));
-    return dev_host_alloc(dev, (void **)&s->copy, max_i64(s->copy_bytes, 1), "copy for saving");
+    TRY(host_room_check(s->copy_bytes, s->ranks != NULL ? s->ranks->comm : NULL, what));
+    return dev_host_alloc(dev, (void **)&s->copy, max_i64(s->copy_bytes, 1), what);
 }
 
 static err_t take_copy(struct snapshot *s)
@@ -120,6 +127,7 @@ static void *run_thread(void *arg)
     struct snapshot *s = arg;
     const err_t rc = work(s);
     if (rc != ERR_OK) s->result = *err_last();
+    s->ended_s = time_now_s();
     atomic_store(&s->done, true);
     return NULL;
 }
@@ -143,12 +151,38 @@ static err_t join(struct snapshot *s)
 
 /* ---- its end ---- */
 
+static void note(struct snapshot *s, int64_t step, double seconds)
+{
+    s->report = (struct snapshot_report){ .step = step, .seconds = seconds };
+    s->has_report = true;
+}
+
+bool snapshot_take_report(struct snapshot *s, struct snapshot_report *out)
+{
+    const bool has = s->has_report;
+    if (has) *out = s->report;
+    s->has_report = false;
+    return has;
+}
+
 static err_t end(struct snapshot *s, err_t rc)
 {
+    if (rc == ERR_OK) note(s, s->saving.step, s->ended_s - s->saving.begin_s);
     if (rc != ERR_OK) ckpt_saving_discard(&s->saving);
     ckpt_saving_close(&s->saving);
     s->phase = IDLE;
     return rc;
+}
+
+/* The same on all ranks, which have agreed on `rc`: after a failure they go on, and perhaps end
+ * each other, when nothing is left of the save. */
+static err_t end_together(struct snapshot *s, err_t rc)
+{
+    rc = end(s, rc);
+    if (rc == ERR_OK || rc == ERR_COMM) return rc;
+    const struct err_record first = *err_last();
+    TRY(ckpt_agree(s->ranks, ERR_OK, NULL));
+    return err_adopt(&first);
 }
 
 /* Whether all whose work this phase waits for are done with it; the same on every rank. */
@@ -179,7 +213,8 @@ static err_t advance(struct snapshot *s, bool wait)
     const bool works = s->phase == WRITING || s->saving.rank == 0;
     s->written = s->saving.written;
     rc = ckpt_agree(s->ranks, works ? join(s) : ERR_OK, s->phase == WRITING ? &s->written : NULL);
-    if (rc != ERR_OK || s->ranks == NULL || s->phase == PUBLISHING) return end(s, rc);
+    if (rc != ERR_OK || s->ranks == NULL || s->phase == PUBLISHING)
+        return end_together(s, rc);
     if (s->saving.rank == 0)
         start(s, PUBLISHING);
     else
@@ -206,23 +241,35 @@ static err_t prepare(struct snapshot *s)
     return ckpt_agree(s->ranks, take_copy(s), NULL);
 }
 
+/* While training waits. */
+static err_t save_waiting(struct snapshot *s, const char *root, const struct ckpt_state *state,
+                          const struct ckpt_keep *keep)
+{
+    const double begin_s = time_now_s();
+    TRY(ckpt_save(root, state, s->optim, keep, s->ranks));
+    note(s, state->step, time_now_s() - begin_s);
+    return ERR_OK;
+}
+
 err_t snapshot_save(struct snapshot *s, const char *root, const struct ckpt_state *state,
                     const struct ckpt_keep *keep)
 {
     TRY(snapshot_wait(s));
-    if (!s->background) return ckpt_save(root, state, s->optim, keep, s->ranks);
+    if (!s->background) return save_waiting(s, root, state, keep);
     err_t rc = ckpt_saving_open(&s->saving, root, state, s->optim, keep, s->ranks);
     rc = ckpt_agree(s->ranks, rc, NULL);
-    if (rc != ERR_OK) return end(s, rc);
+    if (rc != ERR_OK) return end_together(s, rc);
     rc = ckpt_agree(s->ranks, reserve(s), NULL);
     if (rc == ERR_NOMEM) {
         LOG_W("ckpt", "training waits while a checkpoint is written: %s", err_last()->text);
         ckpt_saving_close(&s->saving);
         s->background = false;
-        return ckpt_save(root, state, s->optim, keep, s->ranks);
+        dev_host_free(optim_target(s->optim)->dev, s->copy);
+        s->copy = NULL;
+        return save_waiting(s, root, state, keep);
     }
     if (rc == ERR_OK) rc = prepare(s);
-    if (rc != ERR_OK) return end(s, rc);
+    if (rc != ERR_OK) return end_together(s, rc);
     start(s, WRITING);
     return ERR_OK;
 }

@@ -8,7 +8,7 @@
  *         TRY(snapshot_poll(snapshot));               // its failure, as soon as it is known
  *         if (due) TRY(snapshot_save(snapshot, root, &state, &keep));
  *     }
- *     TRY(snapshot_wait(snapshot));                   // at the end, and before a stop
+ *     TRY(snapshot_wait(snapshot));                   // before a stop, a rollback, and at the end
  *     snapshot_close(snapshot);
  *
  * Files, order of steps and promises are those of ckpt_save; what is newest is what was published
@@ -16,8 +16,8 @@
  * the first call after it, on all ranks; nothing of that save is left then.
  *
  * The copy takes as much page-locked host memory as the files of this rank's part (snapshot_bytes)
- * from the first save on. Where a rank has not as much, all of them save while training waits, and
- * a warning says so.
+ * from the first save on. Where a machine has not as much for its ranks (host_room.h), all of them
+ * save while training waits, and a warning says so.
  */
 #ifndef TRAIN_SNAPSHOT_H
 #define TRAIN_SNAPSHOT_H
@@ -42,6 +42,13 @@ MUST_USE err_t snapshot_save(struct snapshot *s, const char *root, const struct 
 MUST_USE err_t snapshot_poll(struct snapshot *s);
 /* Until what is under way is published. */
 MUST_USE err_t snapshot_wait(struct snapshot *s);
+
+struct snapshot_report {
+    int64_t step;
+    double seconds; /* from the call of snapshot_save until it was in place */
+};
+/* Whether a save was published since the last call, and which. */
+bool snapshot_take_report(struct snapshot *s, struct snapshot_report *out);
 
 /* Host memory of the copy, for `soulchat plan`: of one rank that keeps everything. */
 MUST_USE err_t snapshot_bytes(int64_t *out, const struct glm_params *params,

@@ -12,7 +12,7 @@
 
 void step_memory_clear(struct step_memory *m)
 {
-    for (int i = 0; i < GLM_TICKETS; i++) micro_batch_clear(&m->micro[i]);
+    feed_close(&m->feed);
     free(m->nll);
     free(m->sample_loss);
     memset(m, 0, sizeof *m);
@@ -38,23 +38,24 @@ static err_t reserve(struct step_memory *m, const struct run *run, int64_t sampl
 static err_t collect_oldest(struct run *run, struct step_memory *m)
 {
     const int64_t oldest = m->ended++ % GLM_TICKETS;
-    const struct micro_batch *micro = &m->micro[oldest];
+    const struct micro_batch *micro = m->micro[oldest];
     TRY(glm_train_end(run->glm, m->ticket[oldest], m->nll));
     for (int64_t i = 0; i < micro->target_count; i++)
         m->sample_loss[micro->stream[micro->target_segment[i]]] +=
             (double)micro->weights[i] * m->nll[i];
+    feed_give_back(&m->feed);
     return ERR_OK;
 }
 
-static err_t begin_micro(struct run *run, struct step_memory *m, const struct glm_grads *grads,
-                         int64_t lane, int64_t index)
+/* The next one of this rank: lane after lane, as the feed gives them. */
+static err_t begin_micro(struct run *run, struct step_memory *m, const struct glm_grads *grads)
 {
     const int64_t slot = m->begun % GLM_TICKETS;
     /* Of several ranks, some would already be past this point: they stop between steps. */
     if (run->zero.comm == NULL && stop_requested()) RAISE(INTERRUPTED, "stopped inside a step");
     if (m->begun - m->ended == GLM_TICKETS) TRY(collect_oldest(run, m));
-    TRY(batcher_fill(run->batcher, &m->micro[slot], lane, index));
-    const struct glm_batch batch = glm_batch_from_micro(&m->micro[slot]);
+    TRY(feed_take(&m->feed, &m->micro[slot]));
+    const struct glm_batch batch = glm_batch_from_micro(m->micro[slot]);
     TRY(glm_train_begin(run->glm, &m->ticket[slot], &batch, grads));
     m->begun++;
     return ERR_OK;
@@ -78,7 +79,7 @@ static err_t run_lane(struct run *run, struct step_memory *m, int64_t lane,
     if (lane == run->zero.lane_first) TRY(zero_idle(&run->zero, micro_count));
     for (int64_t i = 0; i < count; i++) {
         if (i == count - 1 && lane == run->zero.lane_end - 1) zero_hooks(&run->zero, &grads);
-        TRY(begin_micro(run, m, &grads, lane, i));
+        TRY(begin_micro(run, m, &grads));
     }
     return lanes_end(&run->lanes);
 }
@@ -152,7 +153,7 @@ static err_t run_released(struct run *run, struct step_memory *m, struct step_re
                                         .unit_begin = unit_begin,
                                         .unit_done = unit_done,
                                         .context = &release };
-    TRY(begin_micro(run, m, &release.grads, 0, 0));
+    TRY(begin_micro(run, m, &release.grads));
     TRY(collect_rest(run, m, out));
     TRY(optim_norm(run->optim, &out->grad_norm));
     return guard_step(run, out, step);
@@ -170,11 +171,11 @@ static err_t give_up(struct run *run, struct step_memory *m)
 
 err_t step_run(struct run *run, struct step_memory *m, struct step_result *out, int64_t step)
 {
-    const double begin_s = time_now_s();
+    const double begin_s = time_now_s(), waited_s = feed_waited_s(&m->feed);
     const bool releases = run->formats.grad_keep == GLM_GRADS_RELEASED;
     out->clip_scale = 0.0;
     out->guard = (struct guard_decision){ .action = GUARD_APPLY };
-    TRY(batcher_plan(run->batcher, &out->plan, step));
+    TRY(feed_step(&m->feed, &out->plan, run, step));
     TRY(reserve(m, run, out->plan.sample_count));
     lanes_reset(&run->lanes);
     m->begun = m->ended = 0;
@@ -185,5 +186,6 @@ err_t step_run(struct run *run, struct step_memory *m, struct step_result *out, 
     if (rc == ERR_NUMERIC && releases) rc = guard_step_lost(run, out, step);
     TRY(rc);
     out->seconds = time_now_s() - begin_s;
+    out->waited_s = feed_waited_s(&m->feed) - waited_s;
     return ERR_OK;
 }

@@ -9,8 +9,8 @@
  * Of several ranks, each runs the lanes that are its own (zero.h), and all decide the same: losses
  * and norm are everyone's.
  *
- * While the device works on one micro-batch the host fills and queues the next. The step waits
- * once, for losses and norm, and then queues the update: a failure of that appears in a later call.
+ * While the device works on one micro-batch the host queues the next, which a thread has filled
+ * (feed.h). The step waits once, for losses and norm, and then queues the update: a failure of that appears in a later call.
  *
  * With train.update: backward each unit of the parameter table is updated as soon as its gradient
  * is ready, and the gradient is gone. What that changes:
@@ -27,6 +27,7 @@
 #include "base/err.h"
 #include "data/batch.h"
 #include "model/glm.h"
+#include "train/feed.h"
 #include "train/guard.h"
 
 #include <stdint.h>
@@ -35,18 +36,21 @@ struct run;
 
 /* What one step computed. */
 struct step_result {
-    struct step_plan plan; /* its arrays are the batcher's: gone with the next plan */
+    struct step_plan plan; /* its arrays are the feed's: gone with the next step */
     double loss;       /* sum of weight * nll over the targets, folded per sample in stream order */
     double grad_norm;  /* before clipping */
     double clip_scale; /* what the gradients were multiplied by; 0: there was no update */
     double lr;
     double seconds;              /* from step to step on a device that works on its own */
+    double waited_s;             /* of them, for samples */
     struct guard_decision guard; /* anything but GUARD_APPLY: there was no update */
 };
 
-/* Working memory of steps; zeroed at first. Allocated by the first step, then it stays. */
+/* Working memory of steps; zeroed at first. Allocated by the first step, then it stays. While it is
+ * not cleared the run's batcher, samples and shards belong to its feed. */
 struct step_memory {
-    struct micro_batch micro[GLM_TICKETS]; /* in flight, in turn */
+    struct feed feed;
+    const struct micro_batch *micro[GLM_TICKETS]; /* in flight, in turn; the feed's */
     int ticket[GLM_TICKETS];
     int64_t begun, ended; /* micro-batches of this step */
     double *nll;          /* [bounds.targets] */

@@ -11,8 +11,12 @@ train() { # OUT STEPS arguments...
 # Loss, rate and norm of each step, and the validation losses; lines of events hold times.
 numbers() { grep -E 'grad_norm|validation_loss' "$scratch/$1/metrics.jsonl" | cut -d, -f2-5; }
 
-must "one rank" train alone 6 --batch.lanes=12
+# Alone, training waits for its checkpoints; the others write them behind their steps.
+must "one rank" train alone 6 --batch.lanes=12 --train.save=wait
 want=$(digest "$scratch/alone/ckpt/step-00000006")
+# The whole folder: manifest and state.json, too.
+folder() { (cd "$scratch/$1/ckpt/step-00000006" && sha256sum -- * | sha256sum | cut -c1-64); }
+files=$(folder alone)
 
 for run in "2 0" "3 1" "4 2" "3 3"; do
     read -r ranks stage <<<"$run"
@@ -22,6 +26,7 @@ for run in "2 0" "3 1" "4 2" "3 3"; do
     got=$(digest "$scratch/$out/ckpt/step-00000006")
     [ "$got" = "$want" ] || fail "$ranks ranks, train.zero $stage: other bits"
     numbers "$out" | cmp - <(numbers alone) || fail "$ranks ranks, train.zero $stage: other metrics"
+    [ "$(folder "$out")" = "$files" ] || fail "$ranks ranks, train.zero $stage: other files"
     echo "ok: $ranks ranks, train.zero $stage: ${got:0:16}"
 done
 

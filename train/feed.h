@@ -1,0 +1,54 @@
+/*
+ * feed.h - the micro-batches of a run's steps, made ready in the background (data/loader.h)
+ * wherever training goes: on, over a step, back.
+ *
+ *     TRY(feed_step(&feed, &plan, run, step));
+ *     for (each lane of this rank, each of its micro-batches) {
+ *         TRY(feed_take(&feed, &micro));
+ *         ...
+ *         feed_give_back(&feed); // the oldest one taken; up to GLM_TICKETS are out at once
+ *     }
+ *     feed_close(&feed);         // before the run's data are closed
+ *
+ * Steps that follow one another, each taken whole, come from one loader. Any other step, such as
+ * the one after a rollback, opens another there; so what is given up may be left as it is.
+ */
+#ifndef TRAIN_FEED_H
+#define TRAIN_FEED_H
+
+#include "base/err.h"
+#include "data/batch.h"
+
+#include <stdint.h>
+
+struct loader;
+struct run;
+
+/* Zeroed: closed. */
+struct feed {
+    struct loader *loader;
+    int64_t step;    /* the one planned last */
+    int64_t held;    /* taken and not given back */
+    double waited_s; /* by the loaders before this one */
+};
+
+/* The plan of step `step`; its arrays are borrowed until the next call or close. The run's batcher
+ * belongs to the feed until feed_close. Errors: of loader_open and of reading samples. */
+MUST_USE err_t feed_step(struct feed *f, struct step_plan *out, const struct run *run,
+                         int64_t step);
+MUST_USE err_t feed_take(struct feed *f, const struct micro_batch **out);
+void feed_give_back(struct feed *f);
+
+/* Around whatever else reads the run's shards. */
+void feed_pause(struct feed *f);
+void feed_resume(struct feed *f);
+
+/* Seconds in which a step had to wait for samples. */
+double feed_waited_s(const struct feed *f);
+
+void feed_close(struct feed *f);
+
+/* How many micro-batches of these bounds are made ready: enough to smooth over a slow read. */
+int64_t feed_ahead(const struct batch_bounds *bounds);
+
+#endif
