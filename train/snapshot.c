@@ -290,11 +290,13 @@ void snapshot_close(struct snapshot *s)
 {
     if (s == NULL) return;
     if (s->phase != IDLE) {
+        const struct err_record first = *err_last(); /* why it is closed now */
         err_t rc = join(s);
         if (rc == ERR_OK && s->saving.is_ours)
             rc = err_raise(ERR_INTERRUPTED, __FILE__, __LINE__, "%s: given up", s->saving.dir);
         if (rc != ERR_OK) LOG_W("ckpt", "not saved: %s", err_last()->text);
         rc = end(s, rc);
+        rc = err_adopt(&first);
         (void)rc; /* said above */
     }
     dev_host_free(optim_target(s->optim)->dev, s->copy);
