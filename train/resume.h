@@ -28,8 +28,8 @@ MUST_USE err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckp
 /* batch.lanes of the run in this folder, all of whose checkpoints have the same; *lanes stays where
  * there is none that can be read. */
 MUST_USE err_t resume_lanes(int64_t *lanes, const char *ckpt_root);
-/* Whether a setting belongs to the run: all but those that say where and how fast this start computes
- * the same. Checkpoints hold these, so that their bytes do not depend on the others. */
+/* Whether a setting belongs to the run: all but those that say where and how fast this start
+ * computes the same. Checkpoints hold these, so that their bytes do not depend on the others. */
 bool resume_is_of_run(const char *key);
 /* Load dir into an opened run; ERR_USAGE names the first setting, model size or corpus that
  * differs. */
