@@ -208,6 +208,8 @@ err_t cmd_bench(struct cfg *cfg, int argc, char **argv)
         return run_bench_prepare(cfg, cli_option(&args, &spec, "json") != NULL);
     if (strcmp(what, "load") == 0 && args.positional_count == 1)
         return run_bench_load(cfg, cli_option(&args, &spec, "json") != NULL);
-    RAISE(USAGE, "bench measures \"step\", \"prepare\" or \"load\", or writes \"packs FILE\"; found \"%s\"",
-          what);
+    RAISE(
+        USAGE,
+        "bench measures \"step\", \"prepare\" or \"load\", or writes \"packs FILE\"; found \"%s\"",
+        what);
 }

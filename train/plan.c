@@ -62,8 +62,8 @@ static err_t check_backward(const struct plan *p)
           p->work.rows, (long long)p->batch.micro_tokens);
 }
 
-/* A copy is asked for when the first checkpoint is saved, and training waits where there is none: it
- * takes no part in what fits. */
+/* A copy is asked for when the first checkpoint is saved, and training waits where there is none:
+ * it takes no part in what fits. */
 static err_t count_copy(struct plan *p)
 {
     const struct stored_formats formats = {

@@ -32,8 +32,8 @@ struct plan {
     struct cost_settings settings;
     struct batch_spec batch;
     struct plan_text text;
-    double spare;   /* share of the card that must stay free, 0 to 0.5 */
-    bool copies;    /* train.save: background */
+    double spare; /* share of the card that must stay free, 0 to 0.5 */
+    bool copies;  /* train.save: background */
 
     /* Computed. */
     struct batch_bounds bounds;

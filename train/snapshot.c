@@ -33,7 +33,7 @@ struct snapshot {
     pthread_t thread;
     bool is_running; /* a thread is to be joined */
     atomic_bool done;
-    double ended_s; /* when the thread was, valid when done */
+    double ended_s;           /* when the thread was, valid when done */
     struct err_record result; /* of the thread, valid when done */
     struct snapshot_report report;
     bool has_report;
@@ -213,8 +213,7 @@ static err_t advance(struct snapshot *s, bool wait)
     const bool works = s->phase == WRITING || s->saving.rank == 0;
     s->written = s->saving.written;
     rc = ckpt_agree(s->ranks, works ? join(s) : ERR_OK, s->phase == WRITING ? &s->written : NULL);
-    if (rc != ERR_OK || s->ranks == NULL || s->phase == PUBLISHING)
-        return end_together(s, rc);
+    if (rc != ERR_OK || s->ranks == NULL || s->phase == PUBLISHING) return end_together(s, rc);
     if (s->saving.rank == 0)
         start(s, PUBLISHING);
     else
