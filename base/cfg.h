@@ -95,9 +95,9 @@ int64_t cfg_enum(const struct cfg *cfg, const char *key);
 /* All settings as YAML, in table order by section, with help as comments when `comments`; parsing
  * it gives the same settings. ERR_NOMEM. */
 MUST_USE err_t cfg_dump_yaml(const struct cfg *cfg, struct buf *out, bool comments);
-/* The same of those settings that are wanted, without comments. */
-MUST_USE err_t cfg_dump_yaml_of(const struct cfg *cfg, struct buf *out,
-                                bool (*wanted)(const char *key));
+/* The same, without comments, of those settings for which `keeps` says yes. */
+MUST_USE err_t cfg_dump_yaml_part(const struct cfg *cfg, struct buf *out,
+                                  bool (*keeps)(const char *key));
 /* The row of a key, or NULL; borrowed. */
 const struct cfg_row *cfg_find(const struct cfg *cfg, const char *key);
 /* What a row accepts, in words ("an integer from 1 to 80"), cut to out[CFG_KEY_MAX * 4]. */

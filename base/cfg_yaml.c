@@ -271,42 +271,43 @@ static err_t dump_row(struct buf *out, const struct cfg *cfg, int64_t index, boo
     return buf_puts(out, "\n");
 }
 
-typedef bool dump_wanted(const char *key);
+/* What a dump has of each row; NULL: every row. */
+struct dump {
+    bool (*keeps)(const char *key);
+    bool comments;
+};
 
-static bool dumps(const struct cfg *cfg, int64_t index, const char *section, dump_wanted *wanted)
+static bool is_in_dump(const struct dump *d, const struct cfg_row *row, const char *section)
 {
-    return cfg_row_in_section(cfg->rows[index], section) && wanted(cfg->rows[index]->key);
+    return cfg_row_in_section(row, section) && (d->keeps == NULL || d->keeps(row->key));
 }
 
 /* A section is written where its first row stands, with all its rows, so it appears once even when
  * two tables add to it. */
-static err_t dump(const struct cfg *cfg, struct buf *out, bool comments, dump_wanted *wanted)
+static err_t dump(const struct cfg *cfg, struct buf *out, const struct dump *d)
 {
     for (int64_t i = 0; i < cfg->count; i++) {
         char section[CFG_KEY_MAX];
         section_of(section, cfg->rows[i]);
-        bool is_first = wanted(cfg->rows[i]->key);
-        for (int64_t j = 0; j < i; j++) is_first = is_first && !dumps(cfg, j, section, wanted);
+        bool is_first = is_in_dump(d, cfg->rows[i], section);
+        for (int64_t j = 0; j < i; j++)
+            is_first = is_first && !is_in_dump(d, cfg->rows[j], section);
         if (!is_first) continue;
         TRY(buf_printf(out, "%s:\n", section));
         for (int64_t j = i; j < cfg->count; j++)
-            if (dumps(cfg, j, section, wanted)) TRY(dump_row(out, cfg, j, comments));
+            if (is_in_dump(d, cfg->rows[j], section)) TRY(dump_row(out, cfg, j, d->comments));
     }
     return ERR_OK;
 }
 
-static bool any_key(const char *key)
-{
-    (void)key;
-    return true;
-}
-
 err_t cfg_dump_yaml(const struct cfg *cfg, struct buf *out, bool comments)
 {
-    return dump(cfg, out, comments, any_key);
+    const struct dump all = { .comments = comments };
+    return dump(cfg, out, &all);
 }
 
-err_t cfg_dump_yaml_of(const struct cfg *cfg, struct buf *out, bool (*wanted)(const char *key))
+err_t cfg_dump_yaml_part(const struct cfg *cfg, struct buf *out, bool (*keeps)(const char *key))
 {
-    return dump(cfg, out, false, wanted);
+    const struct dump part = { .keeps = keeps };
+    return dump(cfg, out, &part);
 }

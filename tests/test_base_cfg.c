@@ -267,7 +267,7 @@ static void test_dump_of(void **state)
     (void)state;
     struct cfg *cfg = create();
     struct buf dump = { 0 };
-    assert_ok(cfg_dump_yaml_of(cfg, &dump, is_wanted));
+    assert_ok(cfg_dump_yaml_part(cfg, &dump, is_wanted));
     assert_string_equal(dump.data, "train:\n  lr: 5e-5\n  note: \"a note\"\n");
     buf_clear(&dump);
     cfg_close(cfg);

@@ -64,7 +64,8 @@ static void test_lines(void **state)
                 "{\"step\":8,\"weight_change\":0.25,\"since_step\":3}\n"
                 "{\"step\":12,\"epoch\":0.25,\"loss\":2.5,\"lr\":5e-05,\"grad_norm\":0.333333333,"
                 "\"clip_scale\":1,\"samples\":80,\"stream_first\":880,\"tokens\":15872,"
-                "\"tokens_padded\":16000,\"trained_tokens\":9000,\"seconds\":0.5,\"waited_seconds\":0.001}\n"
+                "\"tokens_padded\":16000,\"trained_tokens\":9000,\"seconds\":0.5,\"waited_"
+                "seconds\":0.001}\n"
                 "{\"step\":12,\"event\":\"stop\"}\n");
 }
 
@@ -78,7 +79,11 @@ static void test_events(void **state)
                                          .limit = 3.5 };
     const struct guard_decision stop = { .action = GUARD_STOP, .cause = GUARD_LOSS_NOT_FINITE };
     const struct goodput_report report = {
-        .wall_s = 8, .useful_s = 6, .share = 0.75, .restarts = 2, .repeated = 3,
+        .wall_s = 8,
+        .useful_s = 6,
+        .share = 0.75,
+        .restarts = 2,
+        .repeated = 3,
         .here = { .saves = 2, .paused_s = 0.25, .waited_s = 0.125 },
     };
     put("");

@@ -249,8 +249,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_of_runs), cmocka_unit_test(test_text),
-        cmocka_unit_test(test_copy), cmocka_unit_test(test_assumed),        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_json),           cmocka_unit_test(test_one_micro),
+        cmocka_unit_test(test_copy),           cmocka_unit_test(test_assumed),
+        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_json),
+        cmocka_unit_test(test_one_micro),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

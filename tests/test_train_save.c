@@ -86,11 +86,11 @@ static void test_keeping(void **state)
     struct buf best[2] = { { 0 }, { 0 } };
     for (int i = 0; i < 2; i++) {
         int64_t step;
-        assert_ok(runs_train(&step, saves[i], false,
-                             SETTINGS("train.steps", "9", "train.save_every", "1",
-                                      "train.keep_last", "2", "train.keep_best", "true",
-                                      "train.validate_every", "2", "train.lr", "3e-2",
-                                      "train.save", saves[i])));
+        assert_ok(
+            runs_train(&step, saves[i], false,
+                       SETTINGS("train.steps", "9", "train.save_every", "1", "train.keep_last", "2",
+                                "train.keep_best", "true", "train.validate_every", "2", "train.lr",
+                                "3e-2", "train.save", saves[i])));
         char path[64];
         snprintf(path, sizeof path, "%s/ckpt/best.json", saves[i]);
         runs_read(&best[i], path);
@@ -196,8 +196,10 @@ static void test_ends(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_keeping),
-        cmocka_unit_test(test_no_room_for_the_copy), cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_keeping),
+        cmocka_unit_test(test_no_room_for_the_copy),
+        cmocka_unit_test(test_failures),
         cmocka_unit_test(test_ends),
     };
     micro_corpus(RUNS_CORPUS, 10, 4);

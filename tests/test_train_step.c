@@ -142,8 +142,8 @@ static double sample_nll(struct run *run, int64_t sample, int64_t *targets)
     return sum;
 }
 
-/* The loss of step `step` with the present weights; counts how often each sample is in it. A batcher
- * of its own, as the run's is the feed's. */
+/* The loss of step `step` with the present weights; counts how often each sample is in it. A
+ * batcher of its own, as the run's is the feed's. */
 static double plain_loss(struct run *run, int64_t step, int64_t *uses)
 {
     struct batcher *batcher;

@@ -72,11 +72,10 @@ static void body(int64_t rank, int64_t size, void *arg)
     if (rank == plan->victim && plan->signal != 0) pthread_create(&thread, NULL, strike, plan);
     assert_ok(dev_open(&dev, "cpu", 1));
     /* The place says "soulchat" so that shared memory is chosen. */
-    const err_t rc = ranks_join(&ranks, &(struct ranks_args){ .place = &place,
-                                                              .dev = dev,
-                                                              .join_s = 6,
-                                                              .comm_s = 20,
-                                                              .silence_s = plan->silence_s });
+    const err_t rc = ranks_join(
+        &ranks,
+        &(struct ranks_args){
+            .place = &place, .dev = dev, .join_s = 6, .comm_s = 20, .silence_s = plan->silence_s });
     if (rc != ERR_OK) _exit(RANKS_STATUS_LOST); /* the victim went before it came */
     train(plan, ranks, plan->signal != 0 ? 1000000 : 5);
     if (plan->victim_fails && rank == plan->victim) {
@@ -298,8 +297,7 @@ int main(void)
         cmocka_unit_test(test_all_well),        cmocka_unit_test(test_busy_is_alive),
         cmocka_unit_test(test_failure_is_told), cmocka_unit_test(test_killed),
         cmocka_unit_test(test_stopped),         cmocka_unit_test(test_launcher),
-        cmocka_unit_test(test_launcher_losses),
-        cmocka_unit_test(test_launcher_meeting),
+        cmocka_unit_test(test_launcher_losses), cmocka_unit_test(test_launcher_meeting),
     };
     alarm(3 * RANKS_LIMIT_S);
     if (log_init("error") != ERR_OK) return 1;

@@ -241,10 +241,8 @@ static void test_empty_lanes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sixteen_runs),
-        cmocka_unit_test(test_one_lane_each),
-        cmocka_unit_test(test_uneven),
-        cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_sixteen_runs), cmocka_unit_test(test_one_lane_each),
+        cmocka_unit_test(test_uneven),       cmocka_unit_test(test_formats),
         cmocka_unit_test(test_empty_lanes),
     };
     micro_corpus("corpus", 30, 8);

@@ -7,8 +7,9 @@
  *
  * Runs of bf16 weights without a master report how far the weights moved as often (drift.h).
  *
- * Checkpoints are written behind the steps that follow (train.save, snapshot.h); one that fails ends
- * the run at the next step. What was begun is in place when loop_run returns, unless it failed.
+ * Checkpoints are written behind the steps that follow (train.save, snapshot.h); one that fails
+ * ends the run at the next step. What was begun is in place when loop_run returns, unless it
+ * failed.
  *
  * Ctrl-C, SIGTERM or SIGUSR2 gives up the step or validation under way, saves the state of the last
  * finished step unless that is saved already, and returns ERR_INTERRUPTED; a checkpoint being

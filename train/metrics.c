@@ -75,8 +75,7 @@ err_t metrics_step(struct metrics *m, const struct metrics_step *s)
         (long long)s->step, number(epoch, s->epoch), number(loss, s->loss), number(lr, s->lr),
         number(norm, s->grad_norm), number(scale, s->clip_scale), (long long)s->samples,
         (long long)s->stream_first, (long long)s->tokens, (long long)s->tokens_padded,
-        (long long)s->trained_tokens, number(seconds, s->seconds),
-        number(waited, s->waited_s));
+        (long long)s->trained_tokens, number(seconds, s->seconds), number(waited, s->waited_s));
 }
 
 err_t metrics_validation(struct metrics *m, int64_t step, double loss, int64_t tokens)
@@ -120,8 +119,7 @@ err_t metrics_save(struct metrics *m, int64_t step, double time, double seconds,
 
 err_t metrics_published(struct metrics *m, int64_t step, double time, double seconds)
 {
-    return write_line(m,
-                      "{\"step\":%lld,\"event\":\"published\",\"time\":%.3f,\"seconds\":%.6f}\n",
+    return write_line(m, "{\"step\":%lld,\"event\":\"published\",\"time\":%.3f,\"seconds\":%.6f}\n",
                       (long long)step, time, seconds);
 }
 

@@ -36,8 +36,8 @@ struct metrics {
 };
 
 struct metrics_step {
-    int64_t step;                      /* 1 = after the first update */
-    double epoch, loss, lr, grad_norm; /* not finite: written as null, which JSON has */
+    int64_t step;                         /* 1 = after the first update */
+    double epoch, loss, lr, grad_norm;    /* not finite: written as null, which JSON has */
     double clip_scale, seconds, waited_s; /* waited_s: of the seconds, for samples */
     int64_t samples, stream_first; /* samples of the step, and where they begin in the stream */
     int64_t tokens, tokens_padded, trained_tokens; /* rows without and with padding; targets */

@@ -121,8 +121,8 @@ static int64_t bytes_wanted(const struct plan *p)
     return here * (p->memory.device_bytes + p->memory.host_bytes);
 }
 
-/* A copy is asked for when the first checkpoint is saved, and training waits where there is none: it
- * takes no part in what fits. */
+/* A copy is asked for when the first checkpoint is saved, and training waits where there is none:
+ * it takes no part in what fits. */
 static err_t count_copy(struct plan *p)
 {
     const struct stored_formats formats = {

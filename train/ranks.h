@@ -67,8 +67,7 @@ MUST_USE err_t ranks_first_host(char *out, int64_t out_size, const char *list);
  * The calling process has one thread. argv[0] is looked up as /proc/self/exe.
  */
 #define RANKS_GRACE_S 3
-MUST_USE err_t ranks_launch(int *status, int64_t size, char *const *argv,
-                            double silence_s);
+MUST_USE err_t ranks_launch(int *status, int64_t size, char *const *argv, double silence_s);
 
 struct dev;
 struct watchdog;
@@ -80,7 +79,7 @@ struct ranks_args {
     const struct rendezvous_part *parts; /* what must be the same on all ranks */
     int64_t part_count;
     double join_s,
-        comm_s; /* how long to wait for ranks to come, and in an exchange; 0: 300, 1800 */
+        comm_s;       /* how long to wait for ranks to come, and in an exchange; 0: 300, 1800 */
     double silence_s; /* watchdog.h; 0: 5. Each tells that it lives five times in it */
 };
 

@@ -108,11 +108,12 @@ err_t record_stop(struct run *r)
 err_t record_end(struct run *r)
 {
     const struct goodput_report g = goodput_now(&r->goodput);
-    LOG_I("train",
-          "goodput %.1f %%: %.1f s in steps that count, of %.1f s; %lld restarts, %lld steps "
-          "repeated; %lld checkpoints held training up for %.1f s, samples for %.2f %% of the steps",
-          100.0 * g.share, g.useful_s, g.wall_s, (long long)g.restarts, (long long)g.repeated,
-          (long long)g.here.saves, g.here.paused_s,
-          100.0 * g.here.waited_s / fmax(g.here.stepped_s, 1e-9));
+    LOG_I(
+        "train",
+        "goodput %.1f %%: %.1f s in steps that count, of %.1f s; %lld restarts, %lld steps "
+        "repeated; %lld checkpoints held training up for %.1f s, samples for %.2f %% of the steps",
+        100.0 * g.share, g.useful_s, g.wall_s, (long long)g.restarts, (long long)g.repeated,
+        (long long)g.here.saves, g.here.paused_s,
+        100.0 * g.here.waited_s / fmax(g.here.stepped_s, 1e-9));
     return metrics_goodput(&r->metrics, r->state.step, &g);
 }

@@ -24,7 +24,7 @@
 #define LAST_WORD_S  2   /* rank 0 gives up first, and says who did not come */
 #define VERSION_MAX  32
 #define TEXT_MAX     256
-#define NAMED_MAX    3   /* things that differ, by name; of the others their number */
+#define NAMED_MAX    3 /* things that differ, by name; of the others their number */
 
 struct hello {
     uint32_t protocol, rank, size, part_count;

@@ -1,3 +1,5 @@
+#include "train/run.h"
+
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/log.h"

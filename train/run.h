@@ -65,8 +65,8 @@ struct run {
     struct glm *glm;
     struct optim *optim;
     struct snapshot *snapshot; /* train.save; ranks save and find checkpoints through zero_ckpt */
-    struct lanes lanes;  /* gradients; with GLM_GRADS_RELEASED its one buffer alone */
-    struct ranks *ranks; /* NULL: one rank */
+    struct lanes lanes;        /* gradients; with GLM_GRADS_RELEASED its one buffer alone */
+    struct ranks *ranks;       /* NULL: one rank */
     struct zero zero;
     struct metrics metrics;
     struct goodput goodput;

@@ -37,5 +37,5 @@ static bool is_of_run(const char *key) { return settings_kind(key) != SETTINGS_O
 
 err_t settings_of_run(struct buf *out, const struct cfg *cfg)
 {
-    return cfg_dump_yaml_of(cfg, out, is_of_run);
+    return cfg_dump_yaml_part(cfg, out, is_of_run);
 }

@@ -33,7 +33,7 @@ struct snapshot {
     pthread_t thread;
     bool is_running; /* a thread is to be joined */
     atomic_bool done;
-    double ended_s; /* when the thread was, valid when done */
+    double ended_s;           /* when the thread was, valid when done */
     struct err_record result; /* of the thread, valid when done */
     struct snapshot_report report;
     bool has_report;
@@ -213,8 +213,7 @@ static err_t advance(struct snapshot *s, bool wait)
     const bool works = s->phase == WRITING || s->saving.rank == 0;
     s->written = s->saving.written;
     rc = ckpt_agree(s->ranks, works ? join(s) : ERR_OK, s->phase == WRITING ? &s->written : NULL);
-    if (rc != ERR_OK || s->ranks == NULL || s->phase == PUBLISHING)
-        return end_together(s, rc);
+    if (rc != ERR_OK || s->ranks == NULL || s->phase == PUBLISHING) return end_together(s, rc);
     if (s->saving.rank == 0)
         start(s, PUBLISHING);
     else
@@ -290,11 +289,13 @@ void snapshot_close(struct snapshot *s)
 {
     if (s == NULL) return;
     if (s->phase != IDLE) {
+        const struct err_record first = *err_last(); /* why it is closed now */
         err_t rc = join(s);
         if (rc == ERR_OK && s->saving.is_ours)
             rc = err_raise(ERR_INTERRUPTED, __FILE__, __LINE__, "%s: given up", s->saving.dir);
         if (rc != ERR_OK) LOG_W("ckpt", "not saved: %s", err_last()->text);
         rc = end(s, rc);
+        rc = err_adopt(&first);
         (void)rc; /* said above */
     }
     dev_host_free(optim_target(s->optim)->dev, s->copy);

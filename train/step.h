@@ -10,7 +10,8 @@
  * and norm are everyone's.
  *
  * While the device works on one micro-batch the host queues the next, which a thread has filled
- * (feed.h). The step waits once, for losses and norm, and then queues the update: a failure of that appears in a later call.
+ * (feed.h). The step waits once, for losses and norm, and then queues the update: a failure of that
+ * appears in a later call.
  *
  * With train.update: backward each unit of the parameter table is updated as soon as its gradient
  * is ready, and the gradient is gone. What that changes:

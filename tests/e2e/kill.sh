@@ -8,7 +8,8 @@
 # A moment is so many lines of metrics after a start, from none (while it still reads) to those of
 # two checkpoints, and some milliseconds: in reading, steps, saves, and between a save and its line.
 # Every other kill waits until a checkpoint is being written, behind the steps (train.save), and
-# strikes within some milliseconds of that. RANKS=2 trains with --ranks 2 and kills one of the ranks instead.
+# strikes within some milliseconds of that. RANKS=2 trains with --ranks 2 and kills one of the ranks
+# instead.
 . "$(dirname "$0")/common.sh"
 kills=${1:-10} seed=${2:-1} runs=${3:-1} ranks=${RANKS:-1}
 RANDOM=$seed
