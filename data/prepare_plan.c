@@ -1,6 +1,7 @@
-#include "data/planner.h"
+#include "data/prepare_plan.h"
 
 #include "base/num.h"
+#include "data/planner.h"
 #include "data/prepare_batch.h"
 
 #include <stdlib.h>

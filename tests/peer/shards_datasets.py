@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Our shards beside Arrow files of Hugging Face `datasets`, from the same dialogues.
 
-    python3 tests/peer/shards_datasets.py --soulchat build/bin/soulchat --tokenizer models/chatglm-6b
-        --corpus smilechat.jsonl --work /tmp/peer [--threads 2]
+    python3 tests/peer/shards_datasets.py --soulchat build/bin/soulchat --work /tmp/peer
+        --tokenizer models/chatglm-6b --corpus smilechat.jsonl [--threads 2]
 
 Needs `datasets` and `sentencepiece`. SMILECHAT's form, uncompressed. Three ways to hold it:
 
@@ -45,7 +45,7 @@ def encode(path, text):
 
 
 def turns_of(dialogue):
-    """Turns as our rules of form leave them: joined neighbours, single newlines, no blanks around."""
+    """Turns as our rules of form leave them: neighbours joined, single newlines, stripped."""
     turns = []
     for turn in dialogue:
         text = re.sub("\n+", "\n", turn["content"].replace("\r\n", "\n")).strip()
@@ -81,8 +81,10 @@ def map_samples(batch, path):
         runs = runs_of(path, dialogue)
         for index, target in enumerate(runs["target"]):
             first = index
-            while first > 0 and sum(map(len, runs["ctx"][first - 1:index])) <= MAX_INPUT - 1 - len(cue):
+            room = MAX_INPUT - 1 - len(cue)
+            while first > 0 and len(runs["ctx"][first - 1]) <= room:
                 first -= 1
+                room -= len(runs["ctx"][first])
             if not target or first == index or len(target) + 2 > MAX_TARGET:
                 continue
             prompt = sum(runs["ctx"][first:index], []) + cue
@@ -209,10 +211,11 @@ def main():
             rows[kind] = run_arrow(args, kind)
     finally:
         shutil.rmtree(args.work)
-    print(f"{'':8} {'MB':>8} {'prepare, s (cpu)':>18} {'first batch, s (cpu)':>21} {'random, us':>11}")
+    print(f"{'':8} {'MB':>8} {'prepare, s (cpu)':>18} {'first batch, s (cpu)':>21}"
+          f" {'random, us':>11}")
     for name, (size, wall, cpu, first, first_cpu, each) in rows.items():
-        print(f"{name:8} {size / 1e6:8.1f} {wall:9.1f} ({cpu:6.1f}) {first:11.2f} ({first_cpu:7.2f})"
-              f" {each:11.1f}")
+        print(f"{name:8} {size / 1e6:8.1f} {wall:9.1f} ({cpu:6.1f})"
+              f" {first:11.2f} ({first_cpu:7.2f}) {each:11.1f}")
     print(json.dumps(rows))
 
 
