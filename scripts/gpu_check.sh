@@ -121,9 +121,11 @@ find_cuda_libraries() {
     export CPATH="$(dirname "$header")${CPATH:+:$CPATH}"
     cmake_more+=("-DCMAKE_LIBRARY_PATH=$here/$build/cuda-shim")
   fi
-  local cudnn
-  cudnn=$(find "$site" -name 'libcudnn.so.9' 2> /dev/null | head -1)
-  [[ -z $cudnn ]] || export LD_LIBRARY_PATH="$(dirname "$cudnn"):${LD_LIBRARY_PATH:-}"
+  local name
+  for name in libcudnn.so.9 libnccl.so.2; do
+    library=$(find "$site" -name "$name" 2> /dev/null | head -1)
+    [[ -z $library ]] || export LD_LIBRARY_PATH="$(dirname "$library"):${LD_LIBRARY_PATH:-}"
+  done
 }
 
 cmake_more=()
@@ -148,11 +150,11 @@ stage_smoke() {
       --dtype bf16
 }
 
-# Tests of operators and network on the device alone; the host was tested elsewhere.
+# Tests of operators, network and NCCL on the device alone; the host was tested elsewhere.
 stage_tests() {
   local test
   for test in "$build"/tests/test_kernels_{dev,ops}* \
-              "$build"/tests/test_model_{train,pack,decode}; do
+              "$build"/tests/test_model_{train,pack,decode} "$build"/tests/test_train_comm_gpu; do
     [[ -x $test ]] || continue
     run "$(basename "$test")" 90 env SOULCHAT_TEST_DEVICES="${device%%:*}" \
       SOULCHAT_TEST_GPU="$device" "$test"
