@@ -329,8 +329,10 @@ static const struct failing {
     int64_t size;
     int expected[3]; /* how each rank ends */
 } failing[] = {
-    { "mismatch", raw_mismatch, 3, { 0 } }, { "sizes differ", raw_sizes_differ, 2, { 0 } },
-    { "late", raw_late, 3, { 0 } },         { "abort", raw_abort, 3, { 0 } },
+    { "mismatch", raw_mismatch, 3, { 0 } },
+    { "sizes differ", raw_sizes_differ, 2, { 0 } },
+    { "late", raw_late, 3, { 0 } },
+    { "abort", raw_abort, 3, { 0 } },
     { "killed", raw_killed, 3, { 0, 128 + SIGKILL, 0 } },
 };
 

@@ -226,7 +226,7 @@ static const struct program programs[] = {
     { "--ranks 2 --steps 100000 --victim 0 --after-us 50000 --signal 19 --silence-ms 1500",
       RANKS_STATUS_LOST,
       { "rank 0 on ", "has not been heard of for ", "rank 0 ended by signal 9 (Killed)" } },
-    /* Before and while the ranks meet nobody but the launcher misses one that is stopped. */
+/* Before and while the ranks meet nobody but the launcher misses one that is stopped. */
 #define KILLED(victim, site)                                                                       \
     {                                                                                              \
         "--ranks 3 --victim " victim " --fault " site ":1:kill", 128 + SIGKILL,                    \

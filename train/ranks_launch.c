@@ -35,9 +35,9 @@ struct launch {
     char job[33];
     sigset_t before; /* the signals that were blocked before us */
     cpu_set_t cpus;
-    int status;       /* how the first that failed ended */
-    double failed_s;  /* when that was; 0: nobody has failed yet */
-    bool killed;      /* those that were left */
+    int status;      /* how the first that failed ended */
+    double failed_s; /* when that was; 0: nobody has failed yet */
+    bool killed;     /* those that were left */
 };
 
 /* ---- a rank ---- */
