@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "kernels/backend.h"
 #include "kernels/dev.h"
 #include "train/watchdog.h"
 
@@ -18,7 +19,8 @@ STATIC_ASSERT(COMM_BLOB_BYTES <= RENDEZVOUS_GATHER_MAX, "an invitation fits into
 
 static double or_default(double value, double otherwise) { return value > 0 ? value : otherwise; }
 
-/* Which communicator: GPUs have their own; CPU ranks go by who started them. */
+/* Which communicator: GPUs have their own; ranks whose memory is the host's, emulated GPUs too, go
+ * by who started them. */
 static err_t choose_kind(const char **out, const struct ranks_args *args)
 {
     const char *launcher = args->place->launcher;
@@ -26,7 +28,7 @@ static err_t choose_kind(const char **out, const struct ranks_args *args)
     if (args->kind != NULL) return ERR_OK;
     if (args->place->size == 1)
         *out = "self";
-    else if (strcmp(args->dev->ops->name, "cuda") == 0)
+    else if (args->dev->backend != NULL && !args->dev->backend->host_memory)
         *out = "nccl";
     else if (strcmp(launcher, "soulchat") == 0 || strcmp(launcher, "torchrun") == 0)
         *out = "shm"; /* neither brings MPI */
