@@ -2,7 +2,7 @@
 # them can be left out, so that a machine with little but a compiler builds what computes; commands
 # that need one then say so in one line, and tests that need one are not built.
 option(SOULCHAT_WITH_HDF5 "Token shards (HDF5, zstd, zlib): prepare, inspect, train" ON)
-option(SOULCHAT_WITH_SENTENCEPIECE "Tokenizer: prepare, tokenize, generate, chat" ON)
+option(SOULCHAT_WITH_SENTENCEPIECE "ChatGLM2's tokenizer; what ChatGLM-6B's own is compared with" ON)
 option(SOULCHAT_WITH_ONEDNN "Matrix products of the CPU by oneDNN; OFF: our own, slower" ON)
 
 find_package(PkgConfig QUIET)

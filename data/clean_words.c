@@ -85,6 +85,7 @@ void word_set_init(struct word_set *set)
     for (int64_t i = COUNT_OF(words) - 1; i >= 0; i--) {
         uint8_t *head = &set->head[head_of(words[i].text)];
         set->next[i] = *head;
+        set->size[i] = (uint8_t)strlen(words[i].text);
         *head = (uint8_t)(i + 1);
     }
 }
@@ -107,8 +108,9 @@ bool word_find(struct word_hit *out, const struct word_set *set, const char *tex
     int64_t i = *at;
     for (; size - i >= 3; i += text_step((unsigned char)text[i]))
         for (int w = set->head[head_of(text + i)]; w > 0; w = set->next[w - 1]) {
-            const int64_t word_size = (int64_t)strlen(words[w - 1].text), after = i + word_size;
-            if (!begins_with(text + i, size - i, words[w - 1].text)) continue;
+            const int64_t word_size = set->size[w - 1], after = i + word_size;
+            if (after > size || memcmp(text + i, words[w - 1].text, (size_t)word_size) != 0)
+                continue;
             if (words[w - 1].unless != NULL &&
                 begins_with(text + after, size - after, words[w - 1].unless))
                 continue;

@@ -25,6 +25,7 @@ enum word_kind {
 struct word_set {
     uint8_t head[WORD_HEADS]; /* first word of a list + 1, by a hash of its first three bytes */
     uint8_t next[128];        /* the next word of the list + 1 */
+    uint8_t size[128];        /* of a word, in bytes */
 };
 void word_set_init(struct word_set *set);
 

@@ -48,6 +48,17 @@ static err_t check_names(const struct sample_mix *mix, const struct shards *shar
     return ERR_OK;
 }
 
+/* Weights that leave nothing are a slip of the pen, and not a matter of limits. */
+static err_t check_some_left(const struct sample_mix *mix, const struct shards *shards)
+{
+    if (mix->source_count == 0) return ERR_OK;
+    for (int64_t d = 0; d < shards_dialogue_count(shards); d++) {
+        const int64_t source = find_source(mix, shards_source(shards, d));
+        if (source < 0 || mix->source[source].weight > 0) return ERR_OK;
+    }
+    RAISE(USAGE, "batch.source_weights: every source has weight 0");
+}
+
 err_t sample_mix_parse(struct sample_mix *out, const char *text, const struct shards *shards)
 {
     out->source_count = 0;
@@ -59,7 +70,8 @@ err_t sample_mix_parse(struct sample_mix *out, const char *text, const struct sh
         if (size > 0) TRY(parse_source(out, text, size));
         text += whole;
     }
-    return check_names(out, shards);
+    TRY(check_names(out, shards));
+    return check_some_left(out, shards);
 }
 
 int64_t sample_mix_times(const struct sample_mix *mix, const struct shards *shards,

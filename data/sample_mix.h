@@ -31,7 +31,7 @@ struct sample_mix {
 };
 
 /* `text` as above; "" = every source once. ERR_USAGE: not name=weight, a weight that is not within
- * 0 and SAMPLE_MIX_WEIGHT_MAX, a name twice, or one that no dialogue of the corpus has. */
+ * 0 and SAMPLE_MIX_WEIGHT_MAX, a name twice, one that no dialogue of the corpus has, or nothing but zeros. */
 MUST_USE err_t sample_mix_parse(struct sample_mix *out, const char *text,
                                 const struct shards *shards);
 

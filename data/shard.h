@@ -140,9 +140,11 @@ struct shards;
 /*
  * Open a prepared directory: checks every shard's size and whole-file sha256 against prepared.json
  * when `verify`, versions, and that every offset lies inside its dataset. ERR_NOTFOUND, ERR_FORMAT,
- * ERR_CHECKSUM name the file and what differs. Tokens are read when asked for, and up to 1 GiB of
- * them stays in memory.
+ * ERR_CHECKSUM name the file and what differs. Tokens are read when asked for, and unpacked
+ * chunks of them stay in memory, SHARD_CACHE_BYTES at most where there are fewer than a hundred
+ * shards: a sample in random order that does not find its chunk there unpacks it, 256 KiB.
  */
+#define SHARD_CACHE_BYTES (256 << 20)
 MUST_USE err_t shards_open(struct shards **out, const char *dir, bool verify);
 void shards_close(struct shards *s);
 

@@ -14,10 +14,6 @@
 
 #define PREPARED_BYTES_MAX (64 << 20)
 #define READ_BYTES         (1 << 20)
-/* Unpacked chunks of tokens kept in all, where there are not hundreds of shards: 1 GiB, which holds
- * some 250,000 dialogues. Samples are read in random order: a chunk is unpacked for each of them
- * that does not find it here. */
-#define SHARD_CACHE_CHUNKS 4096
 
 struct shards {
     struct shard_file *files;
@@ -192,9 +188,10 @@ static err_t open_all(struct shards *s, const char *dir, const json_t *root, con
         sha256_update(&sum, digest, sizeof digest);
         TRY(open_shard(s, dir, &row, verify));
     }
+    const struct shard_column_row *row = s->files[0].tokens.row;
+    const int64_t chunks = SHARD_CACHE_BYTES / (row->chunk_items * row->item_bytes);
     for (int64_t i = 0; i < count; i++)
-        TRY(shard_chunks_keep(&s->files[i].tokens,
-                              max_i64(SHARD_CACHE_CHUNKS / count, SHARD_CHUNK_SLOTS)));
+        TRY(shard_chunks_keep(&s->files[i].tokens, max_i64(chunks / count, SHARD_CHUNK_SLOTS)));
     sha256_final(&sum, digest);
     sha256_hex(s->sha256, digest);
     if (stated == NULL || strcmp(stated, s->sha256) != 0)

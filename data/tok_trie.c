@@ -30,7 +30,7 @@ static err_t make_table(struct tok_trie *t, const char *path, int64_t node_count
     return ERR_OK;
 }
 
-/* The node behind `node` by a character, made where there is none. */
+/* The node behind `node` by a character, made where there is none: there is room for it. */
 static uint32_t add_step(struct tok_trie *t, uint32_t node, int32_t point, int64_t *node_count)
 {
     uint64_t at = tok_trie_hash(node, point) >> t->shift;
@@ -52,13 +52,16 @@ static bool is_in_texts(const struct tok_model *m, int64_t id)
            m->kind[id] == TOK_PIECE_UNUSED;
 }
 
-static err_t add_name(struct tok_trie *t, int64_t *node_count, const char *path,
+/* *full: the table is half full, and the name is not in it. */
+static err_t add_name(struct tok_trie *t, bool *full, int64_t *node_count, const char *path,
                       const struct tok_model *m, int64_t id)
 {
     uint32_t node = TOK_TRIE_ROOT;
     int64_t depth = 0;
     for (int64_t at = m->name_offset[id], length; at < m->name_offset[id + 1]; at += length) {
         const int64_t left = m->name_offset[id + 1] - at;
+        *full = 2 * *node_count > (int64_t)t->mask;
+        if (*full) return ERR_OK;
         node = add_step(t, node, utf8_decode(&length, m->names.data + at, left), node_count);
         depth++;
     }
@@ -72,35 +75,29 @@ static err_t add_name(struct tok_trie *t, int64_t *node_count, const char *path,
     return ERR_OK;
 }
 
-static err_t add_names(struct tok_trie *t, int64_t *node_count, const char *path,
-                       const struct tok_model *m)
+static err_t add_names(struct tok_trie *t, bool *full, const char *path, const struct tok_model *m)
 {
-    *node_count = 1;
-    for (int64_t id = 0; id < m->piece_count; id++)
-        if (is_in_texts(m, id)) TRY(add_name(t, node_count, path, m, id));
+    int64_t node_count = 1;
+    *full = false;
+    for (int64_t id = 0; id < m->piece_count && !*full; id++)
+        if (is_in_texts(m, id)) TRY(add_name(t, full, &node_count, path, m, id));
     return ERR_OK;
 }
 
-static int64_t count_characters(const struct tok_model *m)
-{
-    int64_t count = 0;
-    for (int64_t id = 0; id < m->piece_count; id++)
-        for (int64_t at = m->name_offset[id]; is_in_texts(m, id) && at < m->name_offset[id + 1];
-             at++)
-            count += ((uint8_t)m->names.data[at] & 0xC0) != 0x80;
-    return count;
-}
-
-/* Twice: how many nodes there are is known when all names are in, and a table of twice as many
- * places keeps what texts need in the caches. */
+/*
+ * The smallest table with twice as many places as nodes: it keeps what texts need in the caches.
+ * Each name has a node of its own; how many more there are is seen when a table has no room left.
+ */
 err_t tok_trie_open(struct tok_trie *out, const char *path, const struct tok_model *model)
 {
-    int64_t node_count;
-    TRY(make_table(out, path, count_characters(model) + 1));
-    TRY(add_names(out, &node_count, path, model));
-    tok_trie_close(out);
-    TRY(make_table(out, path, node_count));
-    TRY(add_names(out, &node_count, path, model));
+    int64_t room = 1;
+    bool full = true;
+    for (int64_t id = 0; id < model->piece_count; id++) room += is_in_texts(model, id);
+    for (; full; room *= 2) {
+        tok_trie_close(out);
+        TRY(make_table(out, path, room));
+        TRY(add_names(out, &full, path, model));
+    }
     out->first = malloc(TOK_TRIE_FIRST_COUNT * sizeof *out->first);
     if (out->first == NULL) RAISE(NOMEM, "%s: a table of first characters", path);
     for (int32_t point = 0; point < TOK_TRIE_FIRST_COUNT; point++)

@@ -104,6 +104,7 @@ static void test_bad_weights(void **state)
         { "corpus.json=nan", "expected 0 to" },
         { "corpus.json=1,corpus.json=2", "twice" },
         { "other.json=1", "no dialogue is from other.json" },
+        { "corpus.json=0,small=1.json=0", "every source has weight 0" },
     };
     assert_ok(shards_open(&s, corpus_dir, true));
     for (int64_t i = 0; i < COUNT_OF(bad); i++)

@@ -1,5 +1,6 @@
 /* sample.h against the definition of a prompt written as concatenation, and at its limits. */
 #include "testing.h"
+#include "tok_fixture.h"
 
 #include "batch_fixture.h"
 
@@ -383,10 +384,10 @@ static void walk_corpus(struct shard_writer *w, struct sample_set *set, const st
 static void test_like_chat(void **state)
 {
     (void)state;
-    static const char *const models[] = { "data/sample/model", "tests/golden/chatglm2" };
+    static const char *const models[] = { TOK_FIXTURE_CHATGLM, TOK_FIXTURE_CHATGLM2 };
     static const int64_t max_input[] = { 4096, 160, 26 };
     const struct chat_template t = { "用户", "心理咨询师", "：" };
-    for (int64_t m = 0; m < COUNT_OF(models); m++) {
+    for (int m = 0; m < (tok_fixture_library() ? 2 : 1); m++) {
         struct tok *tok = NULL;
         struct shard_writer *w = NULL;
         struct shards *shards = NULL;

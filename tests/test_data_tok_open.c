@@ -1,5 +1,6 @@
 /* Files that are not what they should be: each gives one clear error, whatever is wrong with it. */
 #include "testing.h"
+#include "tok_fixture.h"
 
 #include "base/file.h"
 #include "data/tok.h"
@@ -48,8 +49,8 @@ static void test_foreign_folder(void **state)
     static const char LLAMA[] = "{\"model_type\": \"llama\"}";
     struct buf bytes = { 0 };
     struct tok *tok = NULL;
-    assert_ok(file_read_all(&bytes, CHATGLM2_FILE, TOK_MODEL_BYTES_MAX));
-    write_file("tokenizer.model", bytes.data, bytes.size);
+    assert_ok(file_read_all(&bytes, CHATGLM_FILE, TOK_MODEL_BYTES_MAX));
+    write_file("ice_text.model", bytes.data, bytes.size);
     assert_ok(tok_open(&tok, testing_dir()));
     tok_close(tok);
     write_file("config.json", LLAMA, sizeof LLAMA - 1);
@@ -79,6 +80,7 @@ static err_t open_bytes(const struct buf *bytes)
 static void test_truncated(void **state)
 {
     (void)state;
+    if (!tok_fixture_library()) skip();
     static const struct { const char *path; size_t dense, step; } CASES[] = {
         { CHATGLM2_FILE, SIZE_MAX, 1 },
         { CHATGLM_FILE, 2000, 499 },
@@ -102,6 +104,7 @@ static void test_truncated(void **state)
 static void test_flipped(void **state)
 {
     (void)state;
+    if (!tok_fixture_library()) skip();
     static const char *const PATHS[] = { CHATGLM2_FILE, CHATGLM_FILE };
     static const size_t STEPS[] = { 53, 1021 };
     for (int i = 0; i < 2; i++) {
@@ -146,7 +149,8 @@ static void test_wrong_pieces(void **state)
     assert_err(open_changed(CHATGLM2_FILE, "<0x7F>", "<0x7E>", 6), FORMAT, "byte piece");
     assert_err(open_changed(CHATGLM2_FILE, "</s>", "</x>", 4), FORMAT, "no piece \"</s>\"");
     assert_err(open_changed(CHATGLM2_FILE, "你", "\xE4\xBD\0", 3), FORMAT, "not text");
-    assert_err(open_changed(CHATGLM2_FILE, "\n\3你", "\n\3我", 5), FORMAT, "already defined");
+    if (tok_fixture_library())
+        assert_err(open_changed(CHATGLM2_FILE, "\n\3你", "\n\3我", 5), FORMAT, "already defined");
 }
 
 int main(void)

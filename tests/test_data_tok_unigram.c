@@ -239,12 +239,14 @@ static void test_corpus(void **state)
     (void)state;
     char model[4096];
     const char *other = getenv("SOULCHAT_TOK_CORPUS"); /* a whole one takes minutes */
+    const char *named = getenv("SOULCHAT_TOK_MODEL");
     assert_corpus(SMALL, "data/sample/corpus.json", INT64_MAX);
+    if (other != NULL && named != NULL) assert_corpus(named, other, INT64_MAX);
     if (testing_shared("assets/chatglm-6b") == NULL) return;
     snprintf(model, sizeof model, "%s", testing_shared("assets/chatglm-6b"));
     assert_corpus(model, "data/sample/corpus.json", INT64_MAX);
     assert_corpus(model, testing_shared("corpora/cpsycoun/cpsycound.jsonl.zst"), 300);
-    if (other != NULL) assert_corpus(model, other, INT64_MAX);
+    if (other != NULL && named == NULL) assert_corpus(model, other, INT64_MAX);
 }
 
 int main(void)

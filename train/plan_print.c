@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "data/shard.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -80,6 +81,9 @@ static void print_memory(FILE *out, const struct plan_setup *s)
     if (p->copy_bytes > 0)
         fprintf(out, "%-28s %18s %9.2f   train.save: background\n", "copy for saving, on the host",
                 grouped(number, p->copy_bytes), gb(p->copy_bytes));
+    const int64_t tokens_bytes = (int64_t)SHARD_CACHE_BYTES * p->settings.ranks;
+    fprintf(out, "%-28s %18s %9.2f   of all ranks, at most\n", "unpacked tokens, on the host",
+            grouped(number, tokens_bytes), gb(tokens_bytes));
     if (p->card.capability > 0)
         fprintf(out, "scratch by %s; context assumed\n", s->device.source);
 }
@@ -192,10 +196,11 @@ static json_t *memory_json(const struct plan *p)
     for (int i = 0; i < COST_CLASSES; i++)
         json_object_set_new(classes, cost_class_name((enum cost_class)i),
                             json_integer((json_int_t)p->memory.bytes[i]));
-    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:b}", "classes", classes, "device_bytes",
+    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:b}", "classes", classes, "device_bytes",
                      (json_int_t)p->memory.device_bytes, "budget_bytes", (json_int_t)plan_budget(p),
                      "host_bytes", (json_int_t)p->memory.host_bytes, "save_copy_bytes",
-                     (json_int_t)p->copy_bytes, "fits", (int)p->fits);
+                     (json_int_t)p->copy_bytes, "tokens_bytes",
+                     (json_int_t)SHARD_CACHE_BYTES * p->settings.ranks, "fits", (int)p->fits);
 }
 
 static json_t *time_json(const struct plan *p)

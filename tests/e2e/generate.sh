@@ -82,7 +82,7 @@ expect 2 "either a FILE" "$soulchat" generate "${short[@]}"
 expect 2 "512 positions" "$soulchat" generate "${short[@]}" --text 你好 \
     --generate.max_new_tokens=510
 expect 1 "nowhere.json" "$soulchat" generate "${short[@]}" "$scratch/nowhere.json"
-expect 1 "another family" "$soulchat" chat "${short[@]}" \
+expect 1 "chatglm2/tokenizer.model" "$soulchat" chat "${short[@]}" \
     --generate.tokenizer=tests/golden/chatglm2/tokenizer.model
 expect 0 "nothing to do" "$soulchat" generate "${short[@]}" "$corpus" --skip 1000
 program=$(realpath "$soulchat")

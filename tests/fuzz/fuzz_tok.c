@@ -1,73 +1,42 @@
 /* layer: data */
-/* The first byte says what follows: 'm' a model file, 't' a text, 'i' ids of two bytes each. */
+/* The first byte says what follows: 't' a text, else ids of two bytes each, for ChatGLM-6B's
+ * tokenizer; 'T' and 'I' the same for ChatGLM2's. */
 #include "fuzz/fuzz.h"
 
 #include "base/check.h"
+#include "base/num.h"
 #include "data/tok.h"
-#include "data/tok_model.h"
-#include "data/tok_spm.h"
-#include "data/tok_unigram.h"
 #include "data/utf8.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-#define STREAM_IDS_MAX 64 /* streaming decodes from the start each time */
+#define STREAM_IDS_MAX 12 /* streaming decodes from the start each time */
 
-static struct tok *toks[2], *library; /* opened once: a run should cost microseconds */
+/* Opened once: a run should cost microseconds. Those that a build lacks are NULL. */
+static struct tok *toks[2], *library;
 
 static void open_once(void)
 {
     if (toks[0] != NULL) return;
     ASSERT(tok_open(&toks[0], "data/sample/model") == ERR_OK);
-    ASSERT(tok_open(&toks[1], "tests/golden/chatglm2") == ERR_OK);
-    ASSERT(tok_open_library(&library, "data/sample/model") == ERR_OK);
+    const err_t rc = tok_open_library(&library, "data/sample/model");
+    ASSERT(rc == ERR_OK || rc == ERR_UNSUPPORTED);
+    ASSERT(tok_open(&toks[1], "tests/golden/chatglm2") == rc);
 }
 
-/* Our own encoder takes whatever passes our checks. */
-static void run_unigram(const struct tok_model *model, const char *text, int64_t size)
-{
-    struct tok_unigram *unigram = NULL;
-    struct i32_buf ids = { 0 };
-    int64_t ends[2];
-    const struct tok_part parts[] = { { text, size }, { text + 4, size - 4 } };
-    if (model->algorithm != TOK_ALGORITHM_UNIGRAM || !model->strip_spaces ||
-        tok_unigram_open(&unigram, "fuzz", model) != ERR_OK)
-        return;
-    ASSERT(tok_unigram_encode(unigram, &ids, ends, parts, 2) == ERR_OK);
-    for (int64_t i = 0; i < ids.count; i++)
-        ASSERT(ids.data[i] >= 0 && ids.data[i] < model->piece_count);
-    i32_buf_clear(&ids);
-    tok_unigram_close(unigram);
-}
-
-/* Whatever passes our checks, the library must load or refuse, and then encode. */
-static void run_model(const void *bytes, int64_t size)
-{
-    static const char TEXT[] = "我 最近 是不是<n>失眠\xF0\x9F\x91\x8B e\xCC\x81\0z";
-    struct tok_model model;
-    struct tok_spm *spm = NULL;
-    struct i32_buf ids = { 0 };
-    const err_t parsed = tok_model_parse(&model, "fuzz", bytes, size);
-    if (parsed == ERR_OK) run_unigram(&model, TEXT, sizeof TEXT - 1);
-    if (parsed == ERR_OK && tok_spm_open(&spm, "fuzz", bytes, size) == ERR_OK &&
-        tok_spm_encode(spm, &ids, TEXT, sizeof TEXT - 1) == ERR_OK)
-        for (int64_t i = 0; i < ids.count; i++)
-            ASSERT(ids.data[i] >= 0 && ids.data[i] < model.piece_count);
-    i32_buf_clear(&ids);
-    tok_spm_close(spm);
-    tok_model_clear(&model);
-}
-
-/* Valid UTF-8, and the same whether whole or streamed. */
+/* Valid UTF-8; the last ids give the same whether whole or streamed. */
 static void run_ids(const struct tok *tok, const int32_t *ids, int64_t count)
 {
     struct buf whole = { 0 }, joined = { 0 };
+    const int64_t end = min_i64(count, STREAM_IDS_MAX);
+    const int32_t *last = count > end ? ids + count - end : ids;
     int64_t emitted = 0;
     ASSERT(tok_decode(tok, &whole, ids, count) == ERR_OK);
     ASSERT(utf8_valid_prefix(whole.data, (int64_t)whole.size) == (int64_t)whole.size);
-    for (int64_t i = count > STREAM_IDS_MAX ? count - STREAM_IDS_MAX : 0; i <= count; i++) {
-        ASSERT(tok_decode_stream(tok, &joined, &emitted, ids, i, i == count) == ERR_OK);
+    buf_reset(&whole);
+    ASSERT(tok_decode(tok, &whole, last, end) == ERR_OK);
+    for (int64_t i = 0; i <= end; i++) {
+        ASSERT(tok_decode_stream(tok, &joined, &emitted, last, i, i == end) == ERR_OK);
         ASSERT(utf8_valid_prefix(joined.data, (int64_t)joined.size) == (int64_t)joined.size);
     }
     ASSERT(joined.size == whole.size);
@@ -97,29 +66,36 @@ static void run_text(const struct tok *tok, const char *text, int64_t size)
     ASSERT(again.count == ids.count);
     ASSERT(ids.count == 0 || memcmp(ids.data, again.data, (size_t)ids.count * 4) == 0);
     run_ids(tok, ids.data, ids.count);
-    i32_buf_reset(&again);
-    ASSERT(tok_encode(tok == toks[0] ? library : tok, &again, text, size, TOK_PLAIN) == ERR_OK);
-    ASSERT(again.count == ids.count);
-    ASSERT(ids.count == 0 || memcmp(ids.data, again.data, (size_t)ids.count * 4) == 0);
+    if (tok == toks[0] && library != NULL) {
+        i32_buf_reset(&again);
+        ASSERT(tok_encode(library, &again, text, size, TOK_PLAIN) == ERR_OK);
+        ASSERT(again.count == ids.count);
+        ASSERT(ids.count == 0 || memcmp(ids.data, again.data, (size_t)ids.count * 4) == 0);
+    }
     buf_clear(&repaired);
     i32_buf_clear(&ids);
     i32_buf_clear(&again);
 }
 
+static void run_two_byte_ids(const struct tok *tok, const uint8_t *bytes, size_t size)
+{
+    struct i32_buf ids = { 0 };
+    for (size_t at = 0; at + 1 < size; at += 2)
+        ASSERT(i32_buf_push(&ids, (bytes[at] | bytes[at + 1] << 8) % tok_vocab_size(tok)) ==
+               ERR_OK);
+    run_ids(tok, ids.data, ids.count);
+    i32_buf_clear(&ids);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     if (size == 0) return 0;
-    if (bytes[0] == 'm') run_model(bytes + 1, (int64_t)size - 1);
     open_once();
-    for (int i = 0; i < 2; i++) {
-        if (bytes[0] == 't') run_text(toks[i], (const char *)bytes + 1, (int64_t)size - 1);
-        if (bytes[0] != 'i') continue;
-        struct i32_buf ids = { 0 };
-        for (size_t at = 1; at + 1 < size; at += 2)
-            ASSERT(i32_buf_push(&ids, (bytes[at] | bytes[at + 1] << 8) % tok_vocab_size(toks[i])) ==
-                   ERR_OK);
-        run_ids(toks[i], ids.data, ids.count);
-        i32_buf_clear(&ids);
-    }
+    const struct tok *tok = toks[bytes[0] == 'T' || bytes[0] == 'I'];
+    if (tok == NULL) return 0;
+    if (bytes[0] == 't' || bytes[0] == 'T')
+        run_text(tok, (const char *)bytes + 1, (int64_t)size - 1);
+    else
+        run_two_byte_ids(tok, bytes + 1, size - 1);
     return 0;
 }
