@@ -53,7 +53,7 @@ struct dev_comm_args {
     uint8_t id[DEV_COMM_ID_BYTES];
     int64_t rank, size;
     int64_t machine_size; /* so many consecutive ranks share a machine; divides `size` */
-    int64_t slot_count; /* exchanges in flight at once */
+    int64_t slot_count;   /* exchanges in flight at once */
     double timeout_s;
 };
 

@@ -86,7 +86,8 @@ int ncclGetUniqueId(struct nccl_id *id)
     int fd;
     note("GetUniqueId");
     memset(id, 0, sizeof *id);
-    return ring_create(&fd, id->internal, sizeof id->internal, RANKS_MAX) == ERR_OK ? NCCL_SUCCESS : 2;
+    const err_t rc = ring_create(&fd, id->internal, sizeof id->internal, RANKS_MAX);
+    return rc == ERR_OK ? NCCL_SUCCESS : 2;
 }
 
 int ncclCommInitRankConfig(struct nccl_comm **comm, int size, struct nccl_id id, int rank,

@@ -72,8 +72,7 @@ static err_t find_machines(const struct ranks *ranks, int64_t *machine_size, dou
     struct ranks_seat *all = calloc((size_t)size, sizeof *all);
     if (all == NULL) RAISE(NOMEM, "ranks: no memory");
     snprintf(mine.host, sizeof mine.host, "%s", rendezvous_host(ranks->meeting, ranks->place.rank));
-    const err_t rc =
-        rendezvous_gather(ranks->meeting, all, &mine, (int64_t)sizeof mine, timeout_s);
+    const err_t rc = rendezvous_gather(ranks->meeting, all, &mine, (int64_t)sizeof mine, timeout_s);
     for (int64_t i = 0; i < size; i++) all[i].host[sizeof all[i].host - 1] = '\0';
     if (rc == ERR_OK) *machine_size = ranks_machine_size(all, size);
     free(all);
