@@ -284,7 +284,8 @@ err_t scale_step(struct scale *out, const struct scale_args *args)
             w.out.sent_bytes += w.out.sent[k];
             w.out.received_bytes += w.out.received[k];
         }
-        w.out.exposed_s = w.now_s - w.computed_s;
+        /* Who waits, waits for busy links; what is more is rounding. */
+        w.out.exposed_s = fmin(w.now_s - w.computed_s, w.out.exchange_s);
         *out = w.out;
     }
     owner_clear(&w.owner);
