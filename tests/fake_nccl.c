@@ -42,7 +42,6 @@ struct nccl_comm {
 };
 
 /* A group belongs to the thread that opened it. */
-static __thread int group_depth;
 static __thread struct nccl_comm *group_comm;
 static __thread int questions;
 
@@ -142,14 +141,12 @@ int ncclCommGetAsyncError(struct nccl_comm *c, int *error)
 int ncclGroupStart(void)
 {
     note("GroupStart");
-    group_depth++;
     return NCCL_SUCCESS;
 }
 
 int ncclGroupEnd(void)
 {
     note("GroupEnd");
-    group_depth--;
     return group_comm != NULL && group_comm->op_count > 0 ? NCCL_IN_PROGRESS : NCCL_SUCCESS;
 }
 
@@ -158,7 +155,7 @@ static int add(struct nccl_comm *c, void *data, size_t count, int peer, bool is_
     if (c->op_count == OPS_MAX) return 3;
     c->ops[c->op_count++] = (struct op){ data, count, 0, peer, is_send };
     group_comm = c;
-    return group_depth > 0 ? NCCL_SUCCESS : NCCL_IN_PROGRESS;
+    return NCCL_IN_PROGRESS;
 }
 
 int ncclSend(const void *data, size_t count, int type, int peer, struct nccl_comm *c, void *stream)

@@ -142,10 +142,15 @@ struct group {
 
 static struct group group_start(struct dev_comm *c) { return { c, c->api.ncclGroupStart() }; }
 
+static bool group_has_failed(const struct group *g)
+{
+    return g->result != NCCL_SUCCESS && g->result != NCCL_IN_PROGRESS;
+}
+
 static void group_send(struct group *g, const struct dev_piece *piece, int to)
 {
     struct dev_comm *c = g->c;
-    if (piece->bytes > 0 && g->result == NCCL_SUCCESS)
+    if (piece->bytes > 0 && !group_has_failed(g))
         g->result =
             c->api.ncclSend(piece->data, (size_t)piece->bytes, NCCL_UINT8, to, c->nccl, c->stream);
 }
@@ -153,7 +158,7 @@ static void group_send(struct group *g, const struct dev_piece *piece, int to)
 static void group_recv(struct group *g, const struct dev_piece *piece, int from)
 {
     struct dev_comm *c = g->c;
-    if (piece->bytes > 0 && g->result == NCCL_SUCCESS)
+    if (piece->bytes > 0 && !group_has_failed(g))
         g->result = c->api.ncclRecv(piece->data, (size_t)piece->bytes, NCCL_UINT8, from, c->nccl,
                                     c->stream);
 }
@@ -161,8 +166,7 @@ static void group_recv(struct group *g, const struct dev_piece *piece, int from)
 static err_t group_end(const struct group *g)
 {
     const int ended = g->c->api.ncclGroupEnd(); /* also after a failure: it is the thread's */
-    if (g->result != NCCL_SUCCESS && g->result != NCCL_IN_PROGRESS)
-        return settle(g->c, g->result, "ncclSend or ncclRecv");
+    if (group_has_failed(g)) return settle(g->c, g->result, "ncclSend or ncclRecv");
     return settle(g->c, ended, "ncclGroupEnd");
 }
 
