@@ -24,7 +24,7 @@ target_include_directories(fake_nccl PRIVATE
   $<TARGET_PROPERTY:soulchat_kernels,INTERFACE_INCLUDE_DIRECTORIES>
   $<TARGET_PROPERTY:soulchat_base,INTERFACE_INCLUDE_DIRECTORIES>)
 target_link_libraries(fake_nccl PRIVATE soulchat_options)
-foreach(subject comm_nccl comm_gpu)
+foreach(subject comm_nccl comm_gpu scale)
   target_link_libraries(test_train_${subject} PRIVATE soulchat_ranks_fixture)
   target_compile_definitions(test_train_${subject} PRIVATE FAKE_NCCL="$<TARGET_FILE:fake_nccl>")
   add_dependencies(test_train_${subject} fake_nccl)
