@@ -50,10 +50,10 @@ static err_t load_prepared(json_t **root, const char *path)
     int version = 0;
     *root = NULL;
     pthread_once(&once, note_allocations);
-    starved_reset();
     TRY_DONE(file_read_all(&text, path, PREPARED_BYTES_MAX));
-    *root = json_loadb(text.data ? text.data : "", text.size, JSON_REJECT_DUPLICATES, &e);
-    if (starved()) RAISE_DONE(NOMEM, "%s: no memory to read it", path);
+    if (starved_begin((int64_t)text.size))
+        *root = json_loadb(text.data ? text.data : "", text.size, JSON_REJECT_DUPLICATES, &e);
+    if (starved_end()) RAISE_DONE(NOMEM, "%s: no memory to read it", path);
     if (*root == NULL) RAISE_DONE(FORMAT, "%s:%d: %s", path, e.line, e.text);
     if (json_unpack(*root, "{s:s, s:i}", "format", &format, "format_version", &version) != 0 ||
         strcmp(format, PREPARED_FORMAT_NAME) != 0)

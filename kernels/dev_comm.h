@@ -30,8 +30,16 @@ struct dev_piece {
     int64_t bytes;
 };
 
-/* Which call of train/comm.h it is: a backend may use a call of its own for it. Whatever it is,
- * piece send[i] goes to rank i and recv[i] comes from there. */
+/*
+ * Which call of train/comm.h it is: a backend may use a call of its own for it. Whatever it is,
+ * piece send[i] goes to rank i and recv[i] is what comes from there.
+ *
+ * An allgatherv goes in two levels, so that a piece crosses to another machine once, not once for
+ * each rank there: from its owner to the owner's machine and to the ranks of the owner's place on
+ * the other machines; when it has come there, from them to the ranks beside them. It is passed on
+ * from where it lies in `recv`. With one rank on each machine, or one machine, the first level is
+ * all there is.
+ */
 enum dev_exchange_kind { DEV_ALLTOALLV, DEV_ALLGATHERV, DEV_BCAST, DEV_BARRIER };
 
 struct dev_exchange {
@@ -44,7 +52,8 @@ struct dev_exchange {
 struct dev_comm_args {
     uint8_t id[DEV_COMM_ID_BYTES];
     int64_t rank, size;
-    int64_t slot_count; /* exchanges in flight at once */
+    int64_t machine_size; /* so many consecutive ranks share a machine; divides `size` */
+    int64_t slot_count;   /* exchanges in flight at once */
     double timeout_s;
 };
 

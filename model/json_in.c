@@ -24,9 +24,9 @@ err_t json_in_failure(const json_error_t *error, const char *name)
 json_t *json_in_load(json_error_t *error, const char *text, int64_t size)
 {
     pthread_once(&once, note_allocations);
-    starved_reset();
-    json_t *value = json_loadb(text, (size_t)size, JSON_REJECT_DUPLICATES, error);
-    if (!starved()) return value;
+    json_t *value = NULL;
+    if (starved_begin(size)) value = json_loadb(text, (size_t)size, JSON_REJECT_DUPLICATES, error);
+    if (!starved_end()) return value;
     json_decref(value);
     return NULL;
 }

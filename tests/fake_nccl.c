@@ -3,7 +3,7 @@
  * of processes on one machine, for devices whose memory is the host's. Calls answer "in progress",
  * and bytes move when the caller asks how far they are, so that a caller that does not ask hangs.
  *
- * FAKE_NCCL_LOG=file    append a line per call
+ * FAKE_NCCL_LOG=file    append a line per call: "AllGather", "Send 16 to 2"
  * FAKE_NCCL=error:N     the N-th question meets an error of another rank
  * FAKE_NCCL=stuck:N     from the N-th question on nothing moves any more
  * FAKE_NCCL=old         an old version
@@ -18,7 +18,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define OPS_MAX 64
+#define OPS_MAX   64
+#define RANKS_MAX 6 /* that the memory is for, whatever their number */
 
 #define X(type, name, parameters) type name parameters;
 NCCL_FUNCTIONS(X)
@@ -41,19 +42,28 @@ struct nccl_comm {
 };
 
 /* A group belongs to the thread that opened it. */
-static __thread int group_depth;
 static __thread struct nccl_comm *group_comm;
 static __thread int questions;
 
-static void note(const char *name)
+static void note_line(const char *line, int length)
 {
     const char *path = getenv("FAKE_NCCL_LOG");
-    char line[64];
     if (path == NULL) return;
     const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
-    const int length = snprintf(line, sizeof line, "%s\n", name);
     if (write(fd, line, (size_t)length) != length) abort();
     close(fd);
+}
+
+static void note(const char *name)
+{
+    char line[64];
+    note_line(line, snprintf(line, sizeof line, "%s\n", name));
+}
+
+static void note_piece(const char *name, size_t bytes, const char *way, int peer)
+{
+    char line[64];
+    note_line(line, snprintf(line, sizeof line, "%s %zu %s %d\n", name, bytes, way, peer));
 }
 
 static int plan_of(const char *what)
@@ -75,7 +85,8 @@ int ncclGetUniqueId(struct nccl_id *id)
     int fd;
     note("GetUniqueId");
     memset(id, 0, sizeof *id);
-    return ring_create(&fd, id->internal, sizeof id->internal, 4) == ERR_OK ? NCCL_SUCCESS : 2;
+    const err_t rc = ring_create(&fd, id->internal, sizeof id->internal, RANKS_MAX);
+    return rc == ERR_OK ? NCCL_SUCCESS : 2;
 }
 
 int ncclCommInitRankConfig(struct nccl_comm **comm, int size, struct nccl_id id, int rank,
@@ -88,8 +99,7 @@ int ncclCommInitRankConfig(struct nccl_comm **comm, int size, struct nccl_id id,
     *comm = calloc(1, sizeof **comm);
     (*comm)->rank = rank;
     (*comm)->size = size;
-    /* The memory is for 4 ranks, whatever their number. */
-    return ring_open(&(*comm)->map, id.internal, 4) == ERR_OK ? NCCL_IN_PROGRESS : 2;
+    return ring_open(&(*comm)->map, id.internal, RANKS_MAX) == ERR_OK ? NCCL_IN_PROGRESS : 2;
 }
 
 /* As much as there is room for, in order for each peer and direction; whether all is done. */
@@ -131,14 +141,12 @@ int ncclCommGetAsyncError(struct nccl_comm *c, int *error)
 int ncclGroupStart(void)
 {
     note("GroupStart");
-    group_depth++;
     return NCCL_SUCCESS;
 }
 
 int ncclGroupEnd(void)
 {
     note("GroupEnd");
-    group_depth--;
     return group_comm != NULL && group_comm->op_count > 0 ? NCCL_IN_PROGRESS : NCCL_SUCCESS;
 }
 
@@ -147,19 +155,19 @@ static int add(struct nccl_comm *c, void *data, size_t count, int peer, bool is_
     if (c->op_count == OPS_MAX) return 3;
     c->ops[c->op_count++] = (struct op){ data, count, 0, peer, is_send };
     group_comm = c;
-    return group_depth > 0 ? NCCL_SUCCESS : NCCL_IN_PROGRESS;
+    return NCCL_IN_PROGRESS;
 }
 
 int ncclSend(const void *data, size_t count, int type, int peer, struct nccl_comm *c, void *stream)
 {
-    note("Send");
+    note_piece("Send", count, "to", peer);
     (void)stream;
     return type == NCCL_UINT8 ? add(c, (void *)data, count, peer, true) : 4;
 }
 
 int ncclRecv(void *data, size_t count, int type, int peer, struct nccl_comm *c, void *stream)
 {
-    note("Recv");
+    note_piece("Recv", count, "from", peer);
     (void)stream;
     return type == NCCL_UINT8 ? add(c, data, count, peer, false) : 4;
 }

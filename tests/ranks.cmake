@@ -15,13 +15,7 @@ foreach(subject comm rendezvous watchdog)
   target_compile_definitions(test_train_${subject} PRIVATE
                              RANKS_PROGRAM="$<TARGET_FILE:ranks_program>")
   add_dependencies(test_train_${subject} ranks_program)
-  # They tell the dead from the slow by the clock: nothing else may take the cores meanwhile.
-  set_tests_properties(test_train_${subject} PROPERTIES RUN_SERIAL ON)
 endforeach()
-
-if(TARGET test_train_lost)
-  set_tests_properties(test_train_lost PROPERTIES RUN_SERIAL ON)
-endif()
 
 # NCCL without GPUs.
 add_library(fake_nccl MODULE fake_nccl.c ${CMAKE_SOURCE_DIR}/train/comm_ring.c)
@@ -30,7 +24,7 @@ target_include_directories(fake_nccl PRIVATE
   $<TARGET_PROPERTY:soulchat_kernels,INTERFACE_INCLUDE_DIRECTORIES>
   $<TARGET_PROPERTY:soulchat_base,INTERFACE_INCLUDE_DIRECTORIES>)
 target_link_libraries(fake_nccl PRIVATE soulchat_options)
-foreach(subject comm_nccl comm_gpu)
+foreach(subject comm_nccl comm_gpu scale)
   target_link_libraries(test_train_${subject} PRIVATE soulchat_ranks_fixture)
   target_compile_definitions(test_train_${subject} PRIVATE FAKE_NCCL="$<TARGET_FILE:fake_nccl>")
   add_dependencies(test_train_${subject} fake_nccl)

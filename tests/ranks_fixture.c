@@ -96,6 +96,16 @@ static void wait_all(struct child children[], int status[], int64_t size)
     }
 }
 
+static void start_child(struct child *out, ranks_raw_body *body, int64_t rank, int64_t size,
+                        void *arg)
+{
+    *out = (struct child){ .body = body, .rank = rank, .size = size, .arg = arg };
+    out->words = memfd_create("words", MFD_CLOEXEC);
+    out->pid = fork();
+    assert_true(out->pid >= 0 && out->words >= 0);
+    if (out->pid == 0) run_child(out);
+}
+
 void ranks_fork_during(int status[], int64_t size, ranks_raw_body *body, void *arg,
                        ranks_during *during)
 {
@@ -104,11 +114,8 @@ void ranks_fork_during(int status[], int64_t size, ranks_raw_body *body, void *a
     assert_in_range(size, 1, RANKS_MAX);
     fflush(NULL);
     for (int64_t i = 0; i < size; i++) {
-        children[i] = (struct child){ .body = body, .rank = i, .size = size, .arg = arg };
-        children[i].words = memfd_create("words", MFD_CLOEXEC);
-        pids[i] = children[i].pid = fork();
-        assert_true(children[i].pid >= 0 && children[i].words >= 0);
-        if (children[i].pid == 0) run_child(&children[i]);
+        start_child(&children[i], body, i, size, arg);
+        pids[i] = children[i].pid;
     }
     if (during != NULL) during(pids, size, arg);
     wait_all(children, status, size);
@@ -118,6 +125,31 @@ void ranks_fork_during(int status[], int64_t size, ranks_raw_body *body, void *a
 void ranks_fork(int status[], int64_t size, ranks_raw_body *body, void *arg)
 {
     ranks_fork_during(status, size, body, arg, NULL);
+}
+
+void ranks_pool(int64_t count, int64_t at_once, ranks_raw_body *body, void *arg)
+{
+    struct child children[RANKS_MAX] = { 0 };
+    int status[RANKS_MAX] = { 0 };
+    int64_t begun = 0, running = 0, failed = 0;
+    assert_in_range(at_once, 1, RANKS_MAX);
+    fflush(NULL);
+    while (begun < count || running > 0) {
+        running = 0;
+        for (int64_t i = 0; i < at_once; i++) {
+            struct child *child = &children[i];
+            int how = 0;
+            if (child->pid > 0 && waitpid(child->pid, &how, WNOHANG) == child->pid) {
+                note_end(child, &status[i], how);
+                close(child->words);
+                failed += status[i] != 0;
+            }
+            if (child->pid == 0 && begun < count) start_child(child, body, begun++, count, arg);
+            running += child->pid > 0;
+        }
+        usleep(1000);
+    }
+    if (failed > 0) fail_msg("%d of %d ended with a failure", (int)failed, (int)count);
 }
 
 void *ranks_shared(int64_t bytes)

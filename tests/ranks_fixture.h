@@ -32,6 +32,10 @@ typedef void ranks_during(const pid_t pids[], int64_t size, void *arg);
 void ranks_fork_during(int status[], int64_t size, ranks_raw_body *body, void *arg,
                        ranks_during *during);
 
+/* The body once for each number below `count`, as its rank, at most `at_once` at a time; the test
+ * fails when one does not end with 0. For what mostly waits. */
+void ranks_pool(int64_t count, int64_t at_once, ranks_raw_body *body, void *arg);
+
 /* Zeroed memory that ranks share with the test; lives as long as the process. */
 void *ranks_shared(int64_t bytes);
 

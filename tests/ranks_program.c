@@ -3,10 +3,12 @@
  * together, without a model. For tests, and for trying launchers by hand:
  *
  *     ranks_program [--ranks N] [--kind KIND] [--steps N] [--ms MS] [--settings TEXT]
- *                   [--victim RANK --after-us US --signal NUMBER | --victim RANK --fail |
- *                    --victim RANK --fault site:n:kill]
+ *                   [--device NAME] [--silence-ms MS]
+ *                   [--victim RANK --after-us US --signal NUMBER |
+ *                    --victim RANK --fail [--leave-ms MS] | --victim RANK --fault site:n:kill]
  *
- * Each step sends every rank's number to every other and checks what came. Rank 0 prints "done".
+ * Each step sends every rank's number to every other and checks what came. Rank 0 prints "begun"
+ * after the first, when all catch signals, and "done". A victim that fails takes --leave-ms to end.
  */
 #include "base/digest.h"
 #include "base/env.h"
@@ -24,16 +26,18 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SILENCE_S 1.5
+#define SILENCE_MS 10000
 
 struct options {
-    long ranks, steps, ms, victim, after_us, signal, fail;
-    const char *kind, *settings, *fault;
+    long ranks, steps, ms, victim, after_us, signal, fail, leave_ms, silence_ms;
+    const char *kind, *device, *settings, *fault;
 };
 
 static void parse(struct options *o, int argc, char **argv)
 {
     *o = (struct options){ .steps = 10, .ms = 1, .victim = -1, .settings = "same" };
+    o->device = "cpu";
+    o->silence_ms = SILENCE_MS;
     for (int i = 1; i < argc; i++) {
         const char *name = argv[i];
         if (strcmp(name, "--fail") == 0) {
@@ -47,13 +51,16 @@ static void parse(struct options *o, int argc, char **argv)
         if (strcmp(name, "--victim") == 0) o->victim = atol(value);
         if (strcmp(name, "--after-us") == 0) o->after_us = atol(value);
         if (strcmp(name, "--signal") == 0) o->signal = atol(value);
+        if (strcmp(name, "--leave-ms") == 0) o->leave_ms = atol(value);
+        if (strcmp(name, "--silence-ms") == 0) o->silence_ms = atol(value);
         if (strcmp(name, "--kind") == 0) o->kind = value;
+        if (strcmp(name, "--device") == 0) o->device = value;
         if (strcmp(name, "--settings") == 0) o->settings = value;
         if (strcmp(name, "--fault") == 0) o->fault = value;
     }
 }
 
-/* Ends the process at a moment of its own. */
+/* Ends or stops the process at a moment of its own, after its first step. */
 static void *strike(void *arg)
 {
     const struct options *o = arg;
@@ -87,8 +94,11 @@ static err_t work(const struct options *o, struct comm *comm)
 {
     static int64_t numbers[2][64];
     const struct timespec nap = { .tv_sec = o->ms / 1000, .tv_nsec = o->ms % 1000 * 1000000L };
+    pthread_t thread;
     for (int64_t step = 0; step < o->steps; step++) {
         int64_t stop = stop_requested(), all[64];
+        if (step == 1 && o->signal > 0 && comm_rank(comm) == o->victim)
+            pthread_create(&thread, NULL, strike, (void *)o);
         comm_note(comm, step, "compute");
         nanosleep(&nap, NULL);
         comm_note(comm, step, "exchange");
@@ -98,6 +108,10 @@ static err_t work(const struct options *o, struct comm *comm)
         TRY(comm_gather_host(comm, all, &stop, sizeof stop));
         for (int64_t i = 0; i < comm_size(comm); i++)
             if (all[i] != 0) RAISE(INTERRUPTED, "stopped at step %lld", (long long)step);
+        if (step == 0 && comm_rank(comm) == 0) {
+            printf("begun\n");
+            fflush(stdout);
+        }
     }
     return ERR_OK;
 }
@@ -106,13 +120,11 @@ static err_t run(const struct options *o, const struct ranks_place *place)
 {
     struct ranks *ranks = NULL;
     struct dev *dev = NULL;
-    pthread_t thread;
     err_t rc = ERR_OK;
     struct rendezvous_part part = { .name = "settings" };
     sha256_of(part.sha256, o->settings, strlen(o->settings));
-    if (o->signal > 0 && place->rank == o->victim) pthread_create(&thread, NULL, strike, (void *)o);
     if (place->rank == o->victim) TRY_DONE(fault_init(o->fault));
-    TRY_DONE(dev_open(&dev, "cpu", 1));
+    TRY_DONE(dev_open(&dev, o->device, 1));
     TRY_DONE(ranks_join(&ranks, &(struct ranks_args){ .place = place,
                                                       .dev = dev,
                                                       .kind = o->kind,
@@ -120,10 +132,11 @@ static err_t run(const struct options *o, const struct ranks_place *place)
                                                       .part_count = 1,
                                                       .join_s = 20,
                                                       .comm_s = 30,
-                                                      .silence_s = SILENCE_S }));
+                                                      .silence_s = (double)o->silence_ms / 1e3 }));
     rc = work(o, ranks->comm);
     const char *kind = comm_kind(ranks->comm);
     rc = ranks_leave(ranks, rc);
+    if (rc == ERR_IO) usleep((useconds_t)o->leave_ms * 1000);
     if (rc == ERR_OK && place->rank == 0)
         printf("done: %lld ranks by %s over %s\n", (long long)place->size,
                place->launcher != NULL ? place->launcher : "nobody", kind);
@@ -139,7 +152,7 @@ static err_t start(int *status, const struct options *o, char **argv)
     TRY(log_init(env_get("SOULCHAT_LOG")));
     TRY(ranks_find(&place));
     if (o->ranks > 1 && place.launcher == NULL)
-        return ranks_launch(status, o->ranks, argv, SILENCE_S);
+        return ranks_launch(status, o->ranks, argv, (double)o->silence_ms / 1e3);
     stop_catch();
     return run(o, &place);
 }

@@ -2,6 +2,7 @@
  * The communicator of GPUs over the real NCCL: whole numbers summed over ranks, exchanges in the
  * order of the queues, several at once, and an abort. One rank for each GPU, one of them with a
  * single GPU, which still goes through every call; over emulated GPUs and a fake NCCL elsewhere.
+ * Four cards or more are also taken for several machines of two, for gathers in two levels.
  *
  *     SOULCHAT_TEST_GPUS=4 build/tests/test_train_comm_gpu      # four cards of this machine
  */
@@ -21,17 +22,19 @@
 
 /* What ranks share before they have a communicator. */
 struct meeting {
-    const char *device; /* "cuda", "emu" */
+    const char *device;   /* "cuda", "emu" */
+    int64_t machine_size; /* so many ranks take each other for one machine's; 0: all */
     int64_t slice_floats;
     uint8_t blob[COMM_BLOB_BYTES];
     atomic_int invited; /* 1: the blob is there; -1: there will be none */
     char why[512];
 };
 
-static struct meeting *make_meeting(const char *device, int64_t slice_floats)
+static struct meeting *make_meeting(const char *device, int64_t machine_size, int64_t slice_floats)
 {
     struct meeting *m = ranks_shared(sizeof *m);
     m->device = device;
+    m->machine_size = machine_size;
     m->slice_floats = slice_floats;
     return m;
 }
@@ -78,9 +81,12 @@ static void open_rank(struct rank *r, int64_t rank, int64_t size, struct meeting
     }
     while (m->invited == 0) usleep(1000);
     if (m->invited < 0) _exit(STATUS_SKIP);
-    struct comm_args args = {
-        .kind = "nccl", .rank = rank, .size = size, .dev = r->dev, .timeout_s = 30
-    };
+    struct comm_args args = { .kind = "nccl",
+                              .rank = rank,
+                              .size = size,
+                              .machine_size = m->machine_size,
+                              .dev = r->dev,
+                              .timeout_s = 30 };
     memcpy(args.blob, m->blob, sizeof args.blob);
     assert_ok(comm_open(&r->comm, &args));
     assert_int_equal(comm_rank(r->comm), rank);
@@ -226,12 +232,12 @@ static void body_abort(int64_t rank, int64_t size, void *arg)
 /* ---- where ---- */
 
 /* Returns whether it could be tried. */
-static bool run_all(const char *device, int64_t size, int64_t slice_floats)
+static bool run_all(const char *device, int64_t size, int64_t machine_size, int64_t slice_floats)
 {
     ranks_raw_body *const bodies[] = { body_sums, body_order, body_abort };
     for (size_t b = 0; b < sizeof bodies / sizeof *bodies; b++) {
         int status[RANKS_MOST];
-        struct meeting *m = make_meeting(device, slice_floats);
+        struct meeting *m = make_meeting(device, machine_size, slice_floats);
         ranks_fork(status, size, bodies[b], m);
         for (int64_t i = 0; i < size; i++) {
             if (status[i] == STATUS_SKIP) {
@@ -255,15 +261,18 @@ static int64_t gpus(void)
 static void test_real(void **state)
 {
     (void)state;
-    if (!run_all("cuda", gpus(), SLICE_FLOATS)) skip();
-    if (gpus() > 1) assert_true(run_all("cuda", 1, SLICE_FLOATS));
+    if (!run_all("cuda", gpus(), 0, SLICE_FLOATS)) skip();
+    if (gpus() > 1) assert_true(run_all("cuda", 1, 0, SLICE_FLOATS));
+    if (gpus() >= 4 && gpus() % 2 == 0) assert_true(run_all("cuda", gpus(), 2, SLICE_FLOATS));
 }
 
 static void test_fake(void **state)
 {
     (void)state;
     setenv("SOULCHAT_NCCL", FAKE_NCCL, 1);
-    for (int64_t size = 1; size <= 3; size++) assert_true(run_all("emu", size, 1000));
+    for (int64_t size = 1; size <= 3; size++) assert_true(run_all("emu", size, 0, 1000));
+    assert_true(run_all("emu", 4, 2, 1000));
+    assert_true(run_all("emu", 6, 2, 1000));
 }
 
 int main(void)

@@ -6,6 +6,7 @@
 
 #include "base/fault.h"
 #include "kernels/dev.h"
+#include "train/ranks.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -13,7 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SIZE 3
+#define SIZE      3
+#define SIZE_MOST 6
 
 struct nccl_case {
     uint8_t blob[COMM_BLOB_BYTES];
@@ -22,6 +24,10 @@ struct nccl_case {
     double timeout_s;
     int fault_n; /* of rank 1 */
     bool passed_all;
+    int64_t size, machine_size;
+    int64_t ints[SIZE_MOST];                 /* of the ranks' pieces */
+    bool apart;                              /* one's own piece is sent from another buffer */
+    int64_t sent[SIZE_MOST], far[SIZE_MOST]; /* bytes, as the library saw them */
 };
 
 static struct nccl_case *make_case(const char *name, const char *plan, double timeout_s)
@@ -29,6 +35,7 @@ static struct nccl_case *make_case(const char *name, const char *plan, double ti
     struct nccl_case *c = ranks_shared(sizeof *c);
     struct dev *dev;
     c->plan = plan;
+    c->size = SIZE;
     c->timeout_s = timeout_s;
     snprintf(c->log, sizeof c->log, "%s/%s", testing_dir(), name);
     assert_ok(dev_open(&dev, "emu", 1));
@@ -40,8 +47,11 @@ static struct nccl_case *make_case(const char *name, const char *plan, double ti
 static err_t open_rank(struct comm **comm, struct comm_args *args, int64_t rank, int64_t size,
                        const struct nccl_case *c)
 {
-    *args =
-        (struct comm_args){ .kind = "nccl", .rank = rank, .size = size, .timeout_s = c->timeout_s };
+    *args = (struct comm_args){ .kind = "nccl",
+                                .rank = rank,
+                                .size = size,
+                                .machine_size = c->machine_size,
+                                .timeout_s = c->timeout_s };
     memcpy(args->blob, c->blob, sizeof args->blob);
     if (rank == 0) setenv("FAKE_NCCL_LOG", c->log, 1);
     if (rank == 1 && c->plan != NULL) setenv("FAKE_NCCL", c->plan, 1);
@@ -111,9 +121,9 @@ static void body_calls(int64_t rank, int64_t size, void *arg)
 
 static void run(struct nccl_case *c, ranks_raw_body *body)
 {
-    int status[SIZE];
-    ranks_fork(status, SIZE, body, c);
-    for (int i = 0; i < SIZE; i++) assert_int_equal(status[i], 0);
+    int status[SIZE_MOST];
+    ranks_fork(status, c->size, body, c);
+    for (int64_t i = 0; i < c->size; i++) assert_int_equal(status[i], 0);
 }
 
 static void assert_log(const char *path, const char *expected)
@@ -133,15 +143,187 @@ static void test_calls(void **state)
     (void)state;
     run(c, body_calls);
     assert_log(c->log, "CommInitRankConfig\n"
-                       "AllGather\n"                              /* opening's barrier */
-                       "AllGather\n"                              /* equal */
-                       "GroupStart\nSend\nSend\nRecv\nGroupEnd\n" /* uneven */
+                       "AllGather\n" /* opening's barrier */
+                       "AllGather\n" /* equal */
+                       "GroupStart\nSend 16 to 1\nSend 16 to 2\nRecv 16 from 2\nGroupEnd\n"
                        "AlltoAll\n"
-                       "GroupStart\nSend\nRecv\nGroupEnd\n"
+                       "GroupStart\nSend 8 to 1\nRecv 8 from 2\nGroupEnd\n"
                        "Broadcast\n"
                        "AllGather\n" /* barrier */
                        "AllGather\n" /* of host data */
                        "CommFinalize\nCommDestroy\n");
+}
+
+/* ---- machines ---- */
+
+static void rank_log(char path[600], const struct nccl_case *c, int64_t rank)
+{
+    snprintf(path, 600, "%s.%lld", c->log, (long long)rank);
+}
+
+/* What the library was told to send to other ranks. */
+static void add_up_log(struct nccl_case *c, int64_t rank)
+{
+    char path[600], line[64];
+    rank_log(path, c, rank);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f) != NULL) {
+        long long bytes, to;
+        if (sscanf(line, "Send %lld to %lld", &bytes, &to) != 2 || to == rank) continue;
+        c->sent[rank] += bytes;
+        if (to / c->machine_size != rank / c->machine_size) c->far[rank] += bytes;
+    }
+    fclose(f);
+}
+
+/* Spans with gaps between them, that nobody writes to. */
+static int64_t place_pieces(struct comm_span spans[], const struct nccl_case *c)
+{
+    int64_t at = 1;
+    for (int64_t i = 0; i < c->size; i++) {
+        spans[i] = (struct comm_span){ at * 8, c->ints[i] * 8 };
+        at += c->ints[i] + 1;
+    }
+    return at;
+}
+
+static void body_machines(int64_t rank, int64_t size, void *arg)
+{
+    struct nccl_case *c = arg;
+    struct comm *comm;
+    struct comm_args args;
+    struct comm_span spans[SIZE_MOST];
+    char log[600];
+    int64_t expected[64];
+    void *data = NULL, *own = NULL;
+    const int64_t count = place_pieces(spans, c);
+    assert_in_range(count, 1, 64);
+    assert_ok(open_rank(&comm, &args, rank, size, c));
+    assert_ok(dev_alloc(args.dev, &data, count * 8, "test"));
+    assert_ok(dev_alloc(args.dev, &own, (c->ints[rank] + 1) * 8, "test"));
+    for (int64_t i = 0; i < count; i++) expected[i] = ((int64_t *)data)[i] = -1;
+    for (int64_t r = 0; r < size; r++)
+        for (int64_t i = 0; i < c->ints[r]; i++) expected[spans[r].offset / 8 + i] = r * 100 + i;
+    int64_t *mine = c->apart ? own : (int64_t *)data + spans[rank].offset / 8;
+    for (int64_t i = 0; i < c->ints[rank]; i++) mine[i] = rank * 100 + i;
+    rank_log(log, c, rank);
+    setenv("FAKE_NCCL_LOG", log, 1);
+    const struct comm_stats before = comm_stats(comm);
+    assert_ok(
+        comm_allgatherv(comm, &(struct comm_allgatherv_args){
+                                  .data = data, .spans = spans, .send = c->apart ? own : NULL }));
+    unsetenv("FAKE_NCCL_LOG");
+    const struct comm_stats after = comm_stats(comm);
+    assert_memory_equal(data, expected, (size_t)count * 8);
+    add_up_log(c, rank);
+    assert_int_equal(after.sent_bytes - before.sent_bytes, c->sent[rank]);
+    assert_int_equal(after.far_bytes - before.far_bytes, c->far[rank]);
+    dev_free(args.dev, data);
+    dev_free(args.dev, own);
+    comm_close(comm);
+    dev_close(args.dev);
+}
+
+static struct nccl_case *gather_over(const char *name, int64_t size, int64_t machine_size,
+                                     const int64_t *ints, bool apart)
+{
+    struct nccl_case *c = make_case(name, NULL, 20);
+    c->size = size;
+    c->machine_size = machine_size;
+    c->apart = apart;
+    memcpy(c->ints, ints, (size_t)size * sizeof *ints);
+    run(c, body_machines);
+    return c;
+}
+
+static void assert_calls(const struct nccl_case *c, const char *const expected[])
+{
+    char path[600];
+    for (int64_t r = 0; r < c->size; r++) {
+        rank_log(path, c, r);
+        assert_log(path, expected[r]);
+    }
+}
+
+/* Two machines of two. Rank 1 has nothing. */
+static void test_two_levels(void **state)
+{
+    (void)state;
+    assert_calls(
+        gather_over("levels", 4, 2, (const int64_t[]){ 3, 0, 5, 1 }, false),
+        (const char *const[]){
+            "GroupStart\nSend 24 to 1\nSend 24 to 2\nRecv 40 from 2\nGroupEnd\n"
+            "GroupStart\nSend 40 to 1\nRecv 8 from 1\nGroupEnd\n",
+            "GroupStart\nRecv 24 from 0\nRecv 8 from 3\nGroupEnd\n"
+            "GroupStart\nSend 8 to 0\nRecv 40 from 0\nGroupEnd\n",
+            "GroupStart\nSend 40 to 0\nRecv 24 from 0\nSend 40 to 3\nRecv 8 from 3\nGroupEnd\n"
+            "GroupStart\nSend 24 to 3\nGroupEnd\n",
+            "GroupStart\nSend 8 to 1\nSend 8 to 2\nRecv 40 from 2\nGroupEnd\n"
+            "GroupStart\nRecv 24 from 2\nGroupEnd\n",
+        });
+    assert_calls(gather_over("apart", 4, 2, (const int64_t[]){ 0, 2, 0, 0 }, true),
+                 (const char *const[]){
+                     "GroupStart\nRecv 16 from 1\nGroupEnd\nGroupStart\nGroupEnd\n",
+                     "GroupStart\nSend 16 to 0\nSend 16 to 1\nRecv 16 from 1\nSend 16 to 3\n"
+                     "GroupEnd\nGroupStart\nGroupEnd\n",
+                     "GroupStart\nGroupEnd\nGroupStart\nRecv 16 from 3\nGroupEnd\n",
+                     "GroupStart\nRecv 16 from 1\nGroupEnd\n"
+                     "GroupStart\nSend 16 to 2\nGroupEnd\n",
+                 });
+}
+
+/* However the ranks lie, every piece comes to each rank once and to each other machine once. */
+static void test_every_machine_once(void **state)
+{
+    (void)state;
+    static const int64_t layouts[][2] = { { 4, 1 }, { 4, 4 }, { 6, 2 }, { 6, 3 } };
+    static const int64_t ints[][SIZE_MOST] = { { 1, 2, 3, 4, 5, 6 }, { 0, 7, 0, 2, 2, 0 } };
+    for (int l = 0; l < 4; l++)
+        for (int k = 0; k < 2; k++) {
+            const int64_t size = layouts[l][0], machine_size = layouts[l][1];
+            char name[32];
+            snprintf(name, sizeof name, "once%d%d", l, k);
+            const struct nccl_case *c = gather_over(name, size, machine_size, ints[k], k == 1);
+            int64_t all = 0, sent = 0, far = 0;
+            for (int64_t r = 0; r < size; r++) {
+                all += ints[k][r] * 8;
+                sent += c->sent[r];
+                far += c->far[r];
+            }
+            assert_int_equal(sent, all * (size - 1));
+            assert_int_equal(far, all * (machine_size == 1 ? size - 1 : size / machine_size - 1));
+        }
+}
+
+static int64_t machines_of(const char *hosts, const int64_t *local_ranks)
+{
+    struct ranks_seat seats[8];
+    const int64_t size = (int64_t)strlen(hosts);
+    for (int64_t i = 0; i < size; i++) {
+        snprintf(seats[i].host, sizeof seats[i].host, "gpu%c", hosts[i]);
+        seats[i].local_rank = local_ranks[i];
+    }
+    return ranks_machine_size(seats, size);
+}
+
+static void test_machines(void **state)
+{
+    (void)state;
+    static const int64_t twos[] = { 0, 1, 0, 1, 0, 1, 0, 1 }, fours[] = { 0, 1, 2, 3, 0, 1, 2, 3 },
+                         zeros[8] = { 0 }, rising[] = { 0, 1, 2, 3, 4, 5, 6, 7 };
+    assert_int_equal(machines_of("aabbccdd", twos), 2);
+    assert_int_equal(machines_of("aaaabbbb", fours), 4);
+    assert_int_equal(machines_of("abc", zeros), 1);
+    assert_int_equal(machines_of("aaaa", fours), 0);   /* one machine */
+    assert_int_equal(machines_of("a", zeros), 0);      /* one rank */
+    assert_int_equal(machines_of("aaabb", rising), 0); /* unequal */
+    assert_int_equal(machines_of("aabbbc", twos), 0);
+    assert_int_equal(machines_of("aabaab", twos), 0);
+    assert_int_equal(machines_of("abab", (const int64_t[]){ 0, 0, 1, 1 }), 0); /* in turns */
+    assert_int_equal(machines_of("aabb", rising), 0); /* nobody counted on each */
+    assert_int_equal(machines_of("aabb", (const int64_t[]){ 0, 1, 1, 0 }), 0);
+    assert_int_equal(machines_of("aaaaaaaa", fours), 0); /* two of one name */
 }
 
 /* ---- answers ---- */
@@ -277,9 +459,15 @@ static void test_library(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_calls),  cmocka_unit_test(test_async_error),
-        cmocka_unit_test(test_stuck),  cmocka_unit_test(test_abort),
-        cmocka_unit_test(test_faults), cmocka_unit_test(test_library),
+        cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_two_levels),
+        cmocka_unit_test(test_every_machine_once),
+        cmocka_unit_test(test_machines),
+        cmocka_unit_test(test_async_error),
+        cmocka_unit_test(test_stuck),
+        cmocka_unit_test(test_abort),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_library),
     };
     alarm(2 * RANKS_LIMIT_S);
     setenv("SOULCHAT_NCCL", FAKE_NCCL, 1);

@@ -52,9 +52,10 @@ static void rig_open(struct rig *r, struct comm *comm, const struct job *job)
     assert_ok(glm_params_create(&r->params, &config));
     assert_ok(glm_layout_create(&r->layout, &r->params, 1, 0));
     assert_ok(owner_create(&r->owner, &r->params, &r->layout, comm_size(comm)));
-    assert_ok(lanes_init_part(&r->lanes, r->dev, job->lanes, mine.begin, mine.end,
-                              r->layout.element_count, DTYPE_F32));
-    assert_ok(lanes_init(&r->all, r->dev, job->lanes, r->layout.element_count, DTYPE_F32));
+    assert_ok(lanes_init(&r->lanes, r->dev, job->lanes, mine.begin, mine.end,
+                         r->layout.element_count, DTYPE_F32));
+    assert_ok(
+        lanes_init(&r->all, r->dev, job->lanes, 0, job->lanes, r->layout.element_count, DTYPE_F32));
     run_lanes(&r->lanes, job, mine.begin, mine.end);
     run_lanes(&r->all, job, 0, job->lanes);
     assert_int_equal(r->lanes.done, r->lanes.node_count);

@@ -60,7 +60,7 @@ static void test_tree(void **state)
         float got[COUNT], again[COUNT];
         int64_t log2_count = 0;
         while ((2 << log2_count) <= count) log2_count++;
-        assert_ok(lanes_init(&lanes, dev, count, COUNT, DTYPE_F32));
+        assert_ok(lanes_init(&lanes, dev, count, 0, count, COUNT, DTYPE_F32));
         assert_int_equal(lanes.buffer_count, log2_count + 1);
         run_lanes(got, &lanes, count);
         run_lanes(again, &lanes, count);
@@ -86,7 +86,7 @@ static void test_reset(void **state)
     struct tensor grads;
     float got[COUNT];
     assert_ok(dev_open(&dev, "cpu", 1));
-    assert_ok(lanes_init(&lanes, dev, 5, COUNT, DTYPE_F32));
+    assert_ok(lanes_init(&lanes, dev, 5, 0, 5, COUNT, DTYPE_F32));
     for (int lane = 0; lane < 3; lane++) {
         assert_ok(lanes_begin(&lanes, &grads));
         memset(grads.data, 0x7f, COUNT * sizeof(float));

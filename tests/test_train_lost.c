@@ -11,6 +11,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/num.h"
 #include "base/rng.h"
 
 #include <signal.h>
@@ -19,8 +20,8 @@
 #include <string.h>
 
 #define SIZE    3
-#define SOME    8 /* failures of each kind and rank */
-#define AT_ONCE 6 /* runs, because each that loses a stopped rank takes the time of silence */
+#define SOME    8  /* failures of each kind and rank */
+#define AT_ONCE 12 /* runs: each that loses a stopped rank sleeps for the time of silence */
 
 /* The n-th time that the victim comes there. */
 static const struct place {
@@ -103,13 +104,13 @@ static void lose(const struct loss *loss, int64_t turn)
 
 #define LOSSES (COUNT_OF(places) * SIZE * 2)
 
-static void lose_by_number(int64_t index, int64_t count, void *arg)
+static void lose_by_number(int64_t turn, int64_t count, void *arg)
 {
-    const int64_t turn = *(const int64_t *)arg + index;
     const struct place *place = &places[turn / 2 % COUNT_OF(places)];
     const int64_t victim = turn / 2 / COUNT_OF(places);
     (void)count;
-    if (turn >= LOSSES || (victim != 0 && !place->all)) return;
+    (void)arg;
+    if (victim != 0 && !place->all) return;
     lose(&(struct loss){ .site = place->site,
                          .n = place->n,
                          .signal_number = turn % 2 == 0 ? SIGKILL : SIGSTOP,
@@ -121,19 +122,21 @@ static void lose_by_number(int64_t index, int64_t count, void *arg)
 static void test_every_phase(void **state)
 {
     (void)state;
-    for (int64_t first = 0; first < LOSSES; first += AT_ONCE) {
-        int status[AT_ONCE];
-        ranks_fork(status, AT_ONCE, lose_by_number, &first);
-        for (int i = 0; i < AT_ONCE; i++) assert_int_equal(status[i], 0);
-    }
+    ranks_pool(LOSSES, AT_ONCE, lose_by_number, NULL);
 }
 
 /* ---- calls that fail ---- */
 
+static const char *const sites[] = { "comm.", "wire.", "file." };
+
+#define KINDS (COUNT_OF(sites) * SIZE)
+
+/* Calls of a site on a rank; kind = site * SIZE + rank. */
 struct failures {
-    const char *site;
-    int64_t victim, total, first, stride;
-    int64_t hits[AT_ONCE], ended[AT_ONCE];
+    struct failures_kind {
+        int64_t total, stride; /* calls of a run in which none fails; every stride-th is to fail */
+        _Atomic int64_t ended; /* how often that ended the run of that rank */
+    } kinds[KINDS];
 };
 
 static bool is_error(int status) { return status == 2 || status == RANKS_STATUS_LOST; }
@@ -161,54 +164,61 @@ static void check_failure(const struct ranked_run *run, const struct loss *loss)
     fail_msg("%s:%d on rank %d of %d", loss->site, loss->n, (int)loss->victim, SIZE);
 }
 
+/* The n-th call fails; returns how many there were up to the end. */
+static int64_t fail_call(struct failures *f, int64_t kind, int64_t n)
+{
+    int64_t *hits = ranks_shared(sizeof *hits);
+    const struct loss loss = { .site = sites[kind / SIZE],
+                               .n = (int)n,
+                               .stage = (int)(n % 4),
+                               .victim = kind % SIZE,
+                               .hits = hits };
+    struct ranked_run run;
+    char out[32];
+    snprintf(out, sizeof out, "failed-%lld-%lld", (long long)kind, (long long)n);
+    run_with(&run, &loss, out);
+    check_failure(&run, &loss);
+    f->kinds[kind].ended += run.status[loss.victim] != 0;
+    assert_ok(dir_remove(micro_path(out)));
+    return *hits;
+}
+
+static void count_by_number(int64_t kind, int64_t count, void *arg)
+{
+    struct failures *f = arg;
+    (void)count;
+    f->kinds[kind].total = fail_call(f, kind, INT32_MAX); /* none fails */
+    assert_int_equal(f->kinds[kind].ended, 0);
+    assert_true(f->kinds[kind].total > 3);
+}
+
 static void fail_by_number(int64_t index, int64_t count, void *arg)
 {
     struct failures *f = arg;
-    const int64_t n = f->first + index * f->stride;
-    const struct loss loss = { .site = f->site,
-                               .n = (int)n,
-                               .stage = (int)(n % 4),
-                               .victim = f->victim,
-                               .hits = &f->hits[index] };
-    struct ranked_run run;
-    char out[32];
+    const int64_t kind = index % KINDS, n = 1 + index / KINDS * f->kinds[kind].stride;
     (void)count;
-    if (n > f->total) return;
-    snprintf(out, sizeof out, "failed-%lld", (long long)index);
-    assert_ok(dir_remove(micro_path(out)));
-    run_with(&run, &loss, out);
-    check_failure(&run, &loss);
-    f->ended[index] += run.status[f->victim] != 0;
+    if (n <= f->kinds[kind].total) fail_call(f, kind, n);
 }
 
-/* The n-th call of rank `victim`, for every n or some. */
-static void fail_calls(const char *site, int64_t victim, bool every)
-{
-    int64_t ended = 0;
-    struct failures *f = ranks_shared(sizeof *f);
-    *f = (struct failures){ .site = site, .victim = victim, .total = INT32_MAX };
-    f->first = INT32_MAX;
-    fail_by_number(0, 1, f); /* none fails */
-    assert_int_equal(f->ended[0], 0);
-    f->total = f->hits[0];
-    assert_true(f->total > 3);
-    f->stride = every ? 1 : f->total / SOME + 1;
-    for (f->first = 1; f->first <= f->total; f->first += AT_ONCE * f->stride) {
-        int status[AT_ONCE];
-        ranks_fork(status, AT_ONCE, fail_by_number, f);
-        for (int i = 0; i < AT_ONCE; i++) assert_int_equal(status[i], 0);
-    }
-    for (int i = 0; i < AT_ONCE; i++) ended += f->ended[i];
-    print_message("%s of rank %d: %d calls, every %d-th failed, %d times it ended the run\n", site,
-                  (int)victim, (int)f->total, (int)f->stride, (int)ended);
-    assert_true(ended > 0);
-}
-
+/* Every call, or some, of each kind. */
 static void fail_all(bool every)
 {
-    static const char *const sites[] = { "comm.", "wire.", "file." };
-    for (int i = 0; i < COUNT_OF(sites); i++)
-        for (int64_t victim = 0; victim < SIZE; victim++) fail_calls(sites[i], victim, every);
+    struct failures *f = ranks_shared(sizeof *f);
+    int64_t most = 0;
+    ranks_pool(KINDS, AT_ONCE, count_by_number, f);
+    for (int64_t i = 0; i < KINDS; i++) {
+        struct failures_kind *kind = &f->kinds[i];
+        kind->stride = every ? 1 : kind->total / SOME + 1;
+        most = max_i64(most, (kind->total + kind->stride - 1) / kind->stride);
+    }
+    ranks_pool(KINDS * most, AT_ONCE, fail_by_number, f);
+    for (int64_t i = 0; i < KINDS; i++) {
+        const struct failures_kind *kind = &f->kinds[i];
+        print_message("%s of rank %d: %d calls, every %d-th failed, %d times it ended the run\n",
+                      sites[i / SIZE], (int)(i % SIZE), (int)kind->total, (int)kind->stride,
+                      (int)kind->ended);
+        assert_true(kind->ended > 0);
+    }
 }
 
 static void test_calls_that_fail(void **state)
@@ -222,13 +232,17 @@ static void test_calls_that_fail(void **state)
 /* Any fault point, phase or message, as far as a run has so many: else it must end well. */
 static void lose_at_random(int64_t index, int64_t count, void *arg)
 {
-    static const char *const sites[] = { "", "comm.", "comm.end", "file.", "wire." };
-    static const int most[] = { 700, 250, 120, 60, 12 };
+    static const struct {
+        const char *name;
+        uint64_t most;
+    } prefixes[] = {
+        { "", 700 }, { "comm.", 250 }, { "comm.end", 120 }, { "file.", 60 }, { "wire.", 12 }
+    };
     const uint64_t seed = *(const uint64_t *)arg + (uint64_t)index;
-    const int site = (int)(rng_u64(4, RNG_TEST, 4 * seed) % COUNT_OF(sites));
+    const int prefix = (int)(rng_u64(4, RNG_TEST, 4 * seed) % COUNT_OF(prefixes));
     const struct loss loss = {
-        .site = sites[site],
-        .n = 1 + (int)(rng_u64(4, RNG_TEST, 4 * seed + 1) % (uint64_t)most[site]),
+        .site = prefixes[prefix].name,
+        .n = 1 + (int)(rng_u64(4, RNG_TEST, 4 * seed + 1) % prefixes[prefix].most),
         .signal_number = rng_u64(4, RNG_TEST, 4 * seed + 2) % 2 == 0 ? SIGKILL : SIGSTOP,
         .stage = (int)(seed % 4),
         .victim = (int64_t)(rng_u64(4, RNG_TEST, 4 * seed + 3) % SIZE),
@@ -252,19 +266,6 @@ static void lose_at_random(int64_t index, int64_t count, void *arg)
            (int)loss.victim, run.status[0], run.status[1], run.status[2]);
 }
 
-static void campaign(int64_t count, uint64_t seed)
-{
-    int64_t failed = 0;
-    for (int64_t done = 0; done < count; done += AT_ONCE) {
-        int status[AT_ONCE];
-        const uint64_t first = seed + (uint64_t)done;
-        ranks_fork(status, AT_ONCE, lose_at_random, (void *)&first);
-        for (int i = 0; i < AT_ONCE; i++) failed += status[i] != 0;
-    }
-    print_message("%lld runs of %d ranks: %lld wrong\n", (long long)count, SIZE, (long long)failed);
-    assert_int_equal(failed, 0);
-}
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_every_phase),
@@ -277,7 +278,8 @@ int main(int argc, char **argv)
         return 0;
     }
     if (argc > 1) {
-        campaign(strtoll(argv[1], NULL, 10), argc > 2 ? strtoull(argv[2], NULL, 10) : 1);
+        uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+        ranks_pool(strtoll(argv[1], NULL, 10), AT_ONCE, lose_at_random, &seed);
         return 0;
     }
     return cmocka_run_group_tests(tests, NULL, NULL);

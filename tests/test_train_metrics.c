@@ -57,7 +57,7 @@ static void test_lines(void **state)
     assert_ok(metrics_validation(&m, 0, 7.5, 100));
     assert_ok(metrics_weight_change(&m, 8, 0.25, 3));
     assert_ok(metrics_step(&m, &step));
-    assert_ok(metrics_event(&m, 12, "stop"));
+    assert_ok(metrics_clock(&m, 12, "stop", 0));
     metrics_close(&m);
     assert_int_equal(m.fd, -1);
     assert_text("{\"step\":0,\"validation_loss\":7.5,\"validation_tokens\":100}\n"
@@ -66,7 +66,7 @@ static void test_lines(void **state)
                 "\"clip_scale\":1,\"samples\":80,\"stream_first\":880,\"tokens\":15872,"
                 "\"tokens_padded\":16000,\"trained_tokens\":9000,\"seconds\":0.5,\"waited_"
                 "seconds\":0.001}\n"
-                "{\"step\":12,\"event\":\"stop\"}\n");
+                "{\"step\":12,\"event\":\"stop\",\"time\":0.000}\n");
 }
 
 /* Events, and what the guard did; the clock is kept to the millisecond. */
@@ -149,11 +149,11 @@ static void test_cut_line(void **state)
     struct metrics m;
     put("{\"step\":1}\n{\"step\":2,\"lo");
     assert_ok(metrics_open(&m, metrics_path()));
-    assert_ok(metrics_event(&m, 1, "resume"));
-    assert_ok(metrics_event(&m, 2, "stop"));
+    assert_ok(metrics_clock(&m, 1, "resume", 0));
+    assert_ok(metrics_clock(&m, 2, "stop", 0));
     metrics_close(&m);
-    assert_text("{\"step\":1}\n{\"step\":2,\"lo\n{\"step\":1,\"event\":\"resume\"}\n"
-                "{\"step\":2,\"event\":\"stop\"}\n");
+    assert_text("{\"step\":1}\n{\"step\":2,\"lo\n{\"step\":1,\"event\":\"resume\",\"time\":0.000}\n"
+                "{\"step\":2,\"event\":\"stop\",\"time\":0.000}\n");
 }
 
 /* The size limit of a process stands for a full disk: the first write is cut, the next one fails.
@@ -165,20 +165,21 @@ static void test_full_disk(void **state)
     struct rlimit before, tight;
     put("");
     assert_ok(metrics_open(&m, metrics_path()));
-    assert_ok(metrics_event(&m, 1, "a"));
+    assert_ok(metrics_clock(&m, 1, "a", 0));
     getrlimit(RLIMIT_FSIZE, &before);
     tight = before;
-    tight.rlim_cur = 30; /* 23 bytes are there */
+    tight.rlim_cur = 43; /* 36 bytes are there */
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &tight);
-    const err_t rc = metrics_event(&m, 2, "b");
-    const err_t again = metrics_event(&m, 3, "c");
+    const err_t rc = metrics_clock(&m, 2, "b", 0);
+    const err_t again = metrics_clock(&m, 3, "c", 0);
     setrlimit(RLIMIT_FSIZE, &before);
     assert_err(rc, IO, "");
     assert_err(again, IO, "metrics.jsonl");
-    assert_ok(metrics_event(&m, 4, "d"));
+    assert_ok(metrics_clock(&m, 4, "d", 0));
     metrics_close(&m);
-    assert_text("{\"step\":1,\"event\":\"a\"}\n{\"step\"\n{\"step\":4,\"event\":\"d\"}\n");
+    assert_text("{\"step\":1,\"event\":\"a\",\"time\":0.000}\n{\"step\"\n{\"step\":4,\"event\":"
+                "\"d\",\"time\":0.000}\n");
 }
 
 static void test_errors(void **state)
@@ -191,11 +192,11 @@ static void test_errors(void **state)
     put("");
     assert_ok(metrics_open(&m, metrics_path()));
     fault_arm("metrics.write", 1);
-    assert_err(metrics_event(&m, 1, "a"), IO, "injected fault");
+    assert_err(metrics_clock(&m, 1, "a", 0), IO, "injected fault");
     fault_arm("", 0);
-    assert_ok(metrics_event(&m, 2, "b"));
+    assert_ok(metrics_clock(&m, 2, "b", 0));
     metrics_close(&m);
-    assert_text("{\"step\":2,\"event\":\"b\"}\n");
+    assert_text("{\"step\":2,\"event\":\"b\",\"time\":0.000}\n");
 }
 
 int main(void)

@@ -5,13 +5,16 @@
 #include "train_fixture.h"
 
 #include "base/num.h"
+#include "kernels/dev.h"
 #include "train/scale.h"
 #include "train/step.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define STEPS 3
+#define STEPS      3
+#define RANKS_MOST 6
 
 /* ---- bytes, against what is sent ---- */
 
@@ -24,7 +27,9 @@ struct job {
 struct errand {
     const struct job *job;
     struct cfg *cfg;
-    struct scale *scale; /* [ranks] of the last step, shared */
+    int64_t machine_size; /* of emulated GPUs; 0: CPU ranks, which gather in one level */
+    struct scale *scale;  /* [ranks] of the last step, shared */
+    uint8_t blob[COMM_BLOB_BYTES];
 };
 
 static int64_t passes_of(const struct run *run, const int64_t *micro_count)
@@ -45,6 +50,9 @@ static void train(struct comm *comm, void *arg)
     struct step_memory memory = { 0 };
     struct run run;
     struct glm_config config = micro_config();
+    const int64_t machine_size = errand->machine_size;
+    /* Of 3 and 1 CPU ranks, the model lets gathers go straight. */
+    const struct fabric fabric = { machine_size > 0 ? machine_size : 3, 1, 1, 0 };
     config.layer_count = errand->job->layers;
     micro_run_open_ranked(&run, errand->cfg, "cpu", &config, comm);
     for (int64_t step = 0; step < STEPS; step++) {
@@ -65,21 +73,54 @@ static void train(struct comm *comm, void *arg)
                                         .grads = DTYPE_F32,
                                         .passes = passes_of(&run, result.plan.micro_count),
                                         .samples = result.plan.sample_count,
-                                        .fabric = { .ranks_per_node = 2, .intra = 1, .inter = 1 },
+                                        .fabric = fabric,
                                     }));
         assert_int_equal(after.sent_bytes - before.sent_bytes, scale->sent_bytes);
         assert_int_equal(after.received_bytes - before.received_bytes, scale->received_bytes);
+        if (machine_size > 0)
+            assert_int_equal(after.far_bytes - before.far_bytes, scale->inter_bytes);
     }
     assert_ok(comm_barrier(comm));
     step_memory_clear(&memory);
     micro_run_close(&run);
 }
 
+/* Emulated GPUs exchange, over a fake NCCL; the memory is the host's, so processors compute. */
+static void train_over_nccl(int64_t rank, int64_t size, void *arg)
+{
+    struct errand *errand = arg;
+    struct comm *comm;
+    struct comm_args args = { .kind = "nccl",
+                              .rank = rank,
+                              .size = size,
+                              .machine_size = errand->machine_size,
+                              .timeout_s = RANKS_LIMIT_S / 2 };
+    memcpy(args.blob, errand->blob, sizeof args.blob);
+    assert_ok(dev_open(&args.dev, "emu", 1));
+    assert_ok(comm_open(&comm, &args));
+    train(comm, errand);
+    comm_close(comm);
+    dev_close(args.dev);
+}
+
+static void run_over_nccl(int64_t ranks, struct errand *errand)
+{
+    int status[RANKS_MOST];
+    struct dev *dev;
+    assert_in_range(ranks, 1, RANKS_MOST);
+    assert_ok(dev_open(&dev, "emu", 1));
+    assert_ok(comm_invite(errand->blob, "nccl", ranks, dev));
+    dev_close(dev);
+    ranks_fork(status, ranks, train_over_nccl, errand);
+    for (int64_t r = 0; r < ranks; r++) assert_int_equal(status[r], 0);
+}
+
 /* Every rank's bytes are checked where it runs; between them, none is lost. */
-static void check_bytes(const struct job *job, int64_t ranks)
+static void check_bytes(const struct job *job, int64_t ranks, int64_t machine_size)
 {
     struct errand errand = { .job = job,
                              .cfg = micro_cfg("corpus", "run"),
+                             .machine_size = machine_size,
                              .scale = ranks_shared(ranks * (int64_t)sizeof *errand.scale) };
     int64_t sent[SCALE_KINDS] = { 0 }, received[SCALE_KINDS] = { 0 };
     micro_set(errand.cfg, "batch.size", "24");
@@ -88,7 +129,10 @@ static void check_bytes(const struct job *job, int64_t ranks)
     micro_set(errand.cfg, "train.zero", job->zero);
     for (int i = 0; i < COUNT_OF(job->more) && job->more[i] != NULL; i += 2)
         micro_set(errand.cfg, job->more[i], job->more[i + 1]);
-    ranks_run(ranks == 1 ? "self" : "shm", ranks, train, &errand);
+    if (machine_size > 0)
+        run_over_nccl(ranks, &errand);
+    else
+        ranks_run(ranks == 1 ? "self" : "shm", ranks, train, &errand);
     for (int64_t r = 0; r < ranks; r++)
         for (int k = 0; k < SCALE_KINDS; k++) {
             sent[k] += errand.scale[r].sent[k];
@@ -107,8 +151,8 @@ static void test_bytes_are_counted(void **state)
     static const char *const each[] = { "1", "2", "3", "4" };
     for (int64_t ranks = 1; ranks <= 4; ranks++)
         for (int s = 0; s < 4; s++) {
-            check_bytes(&(struct job){ stages[s], "12", 5, { NULL } }, ranks);
-            check_bytes(&(struct job){ stages[s], each[ranks - 1], 5, { NULL } }, ranks);
+            check_bytes(&(struct job){ stages[s], "12", 5, { NULL } }, ranks, 0);
+            check_bytes(&(struct job){ stages[s], each[ranks - 1], 5, { NULL } }, ranks, 0);
         }
 }
 
@@ -117,15 +161,26 @@ static void test_bytes_are_counted(void **state)
 static void test_bytes_of_odd_runs(void **state)
 {
     (void)state;
-    check_bytes(&(struct job){ "3", "2", 1, { NULL } }, 2);
-    check_bytes(&(struct job){ "1", "7", 2, { NULL } }, 3);
-    check_bytes(&(struct job){ "3", "5", 5, { NULL } }, 4);
-    check_bytes(&(struct job){ "3", "2", 2, { NULL } }, 2);
-    check_bytes(&(struct job){ "3", "4", 3, { "train.activations", "recompute" } }, 4);
+    check_bytes(&(struct job){ "3", "2", 1, { NULL } }, 2, 0);
+    check_bytes(&(struct job){ "1", "7", 2, { NULL } }, 3, 0);
+    check_bytes(&(struct job){ "3", "5", 5, { NULL } }, 4, 0);
+    check_bytes(&(struct job){ "3", "2", 2, { NULL } }, 2, 0);
+    check_bytes(&(struct job){ "3", "4", 3, { "train.activations", "recompute" } }, 4, 0);
     check_bytes(
         &(struct job){
             "3", "3", 5, { "batch.unit", "tokens", "batch.size", "512", "batch.pack_len", "128" } },
-        3);
+        3, 0);
+}
+
+/* Machines of two and three; with more lanes than ranks; where no machine has two. */
+static void test_bytes_between_machines(void **state)
+{
+    (void)state;
+    static const char *const stages[] = { "0", "1", "2", "3" };
+    for (int s = 0; s < 4; s++) check_bytes(&(struct job){ stages[s], "4", 5, { NULL } }, 4, 2);
+    check_bytes(&(struct job){ "3", "6", 3, { NULL } }, 6, 2);
+    check_bytes(&(struct job){ "2", "12", 2, { NULL } }, 6, 3);
+    check_bytes(&(struct job){ "2", "3", 2, { NULL } }, 3, 1);
 }
 
 /* ---- against sums by hand ---- */
@@ -140,7 +195,8 @@ static void test_bytes_of_odd_runs(void **state)
 #define HEAD    0.1
 #define BACK    2.8
 
-static struct scale of_6b(int stage, int64_t ranks, int64_t lanes, int64_t passes, double link)
+static struct scale of_fabric(int stage, int64_t ranks, int64_t lanes, int64_t passes,
+                              struct fabric fabric)
 {
     const struct glm_config config = plan_6b(true);
     struct scale scale;
@@ -154,11 +210,16 @@ static struct scale of_6b(int stage, int64_t ranks, int64_t lanes, int64_t passe
                                                        .grads = DTYPE_F32,
                                                        .passes = passes,
                                                        .samples = 0,
-                                                       .fabric = { 1, link, link, 0 },
+                                                       .fabric = fabric,
                                                        .forward_s = FORWARD,
                                                        .head_s = HEAD,
                                                        .backward_s = BACK }));
     return scale;
+}
+
+static struct scale of_6b(int stage, int64_t ranks, int64_t lanes, int64_t passes, double link)
+{
+    return of_fabric(stage, ranks, lanes, passes, (struct fabric){ 1, link, link, 0 });
 }
 
 static void expect_near(double got, double want, double part)
@@ -224,6 +285,28 @@ static void test_waiting(void **state)
                 1e-3);
 }
 
+/* Of machines of eight each card sends its part of the weights to the others of its place, and then
+ * passes on what came from there. Machines of unequal numbers: straight to everyone. */
+static void test_two_levels(void **state)
+{
+    (void)state;
+    const double inter = 10e9, intra = 90e9, weights = 2.0 * N, grads = 4.0 * N;
+    for (int64_t n = 8; n <= 512; n *= 2) {
+        const double part = 1.0 / (double)n, machines = (double)(n / 8);
+        const struct scale s = of_fabric(1, n, n, 1, (struct fabric){ 8, intra, inter, 0 });
+        const double gradients = grads * part * (double)(n - 8);
+        expect_within(s.received[SCALE_SPREAD], weights * part * (double)(n - 1), 10);
+        expect_within(s.inter_bytes, gradients + weights * part * (machines - 1), 10 * machines);
+        const double far_s = (gradients + weights * part * (machines - 1)) / inter;
+        const double passed_s = weights * part * (machines - 1) * 7 / intra;
+        if (n > 8 && n <= 64) expect_near(s.exposed_s, far_s + passed_s, 0.01);
+    }
+    struct scale s = of_fabric(1, 12, 12, 1, (struct fabric){ 8, intra, inter, 0 });
+    expect_within(s.inter_bytes, (weights + grads) / 12 * 8, 10 * 8);
+    s = of_fabric(1, 12, 12, 1, (struct fabric){ 4, intra, inter, 0 });
+    expect_within(s.inter_bytes, grads / 12 * 8 + weights / 12 * 2, 10 * 8);
+}
+
 static void test_messages(void **state)
 {
     (void)state;
@@ -233,6 +316,9 @@ static void test_messages(void **state)
     /* A layer goes in one piece, the embedding in three; norm and losses are two gathers more. */
     const struct scale s = of_6b(2, 8, 8, 1, LINK);
     assert_int_equal(s.messages, 7 * (28 + 1 + 3 + 30 + 2));
+    /* Two levels have as many: every piece comes once. */
+    assert_int_equal(of_fabric(2, 8, 8, 1, (struct fabric){ 4, LINK, LINK, 0 }).messages,
+                     s.messages);
 }
 
 static void test_alone(void **state)
@@ -373,8 +459,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_are_counted),
         cmocka_unit_test(test_bytes_of_odd_runs),
+        cmocka_unit_test(test_bytes_between_machines),
         cmocka_unit_test(test_volume_of_6b),
         cmocka_unit_test(test_waiting),
+        cmocka_unit_test(test_two_levels),
         cmocka_unit_test(test_messages),
         cmocka_unit_test(test_alone),
         cmocka_unit_test(test_links),
@@ -384,5 +472,6 @@ int main(void)
         cmocka_unit_test(test_higher_stage),
     };
     micro_corpus("corpus", 30, 8);
+    setenv("SOULCHAT_NCCL", FAKE_NCCL, 1);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,10 @@
 /* Ranks that are lost: the others end with status 75, soon, whatever they were doing. */
 #include "ranks_fixture.h"
 
+#include "base/buf.h"
+#include "base/file.h"
 #include "base/log.h"
+#include "base/num.h"
 #include "base/rng.h"
 #include "kernels/dev.h"
 #include "train/ranks.h"
@@ -75,7 +78,7 @@ static void body(int64_t rank, int64_t size, void *arg)
     const err_t rc = ranks_join(
         &ranks,
         &(struct ranks_args){
-            .place = &place, .dev = dev, .join_s = 6, .comm_s = 20, .silence_s = plan->silence_s });
+            .place = &place, .dev = dev, .join_s = 3, .comm_s = 20, .silence_s = plan->silence_s });
     if (rc != ERR_OK) _exit(RANKS_STATUS_LOST); /* the victim went before it came */
     train(plan, ranks, plan->signal != 0 ? 1000000 : 5);
     if (plan->victim_fails && rank == plan->victim) {
@@ -164,38 +167,92 @@ static void lose_one(int signal_number, uint64_t turn)
     }
 }
 
+/* Jobs side by side, because those that lose a stopped rank take the time of silence. */
+enum { TURNS = 20, AT_ONCE = 20 };
+
+static void kill_by_number(int64_t turn, int64_t count, void *arg)
+{
+    (void)count;
+    (void)arg;
+    lose_one(SIGKILL, (uint64_t)turn);
+}
+
+static void stop_by_number(int64_t turn, int64_t count, void *arg)
+{
+    (void)count;
+    (void)arg;
+    lose_one(SIGSTOP, 100 + (uint64_t)turn);
+}
+
 static void test_killed(void **state)
 {
     (void)state;
-    for (uint64_t turn = 0; turn < 20; turn++) lose_one(SIGKILL, turn);
-}
-
-/* Jobs side by side, because each takes the second of silence. */
-static void body_stop_one(int64_t turn, int64_t count, void *arg)
-{
-    (void)count;
-    lose_one(SIGSTOP, 100 + (uint64_t)(*(const int64_t *)arg + turn));
+    ranks_pool(TURNS, AT_ONCE, kill_by_number, NULL);
 }
 
 static void test_stopped(void **state)
 {
-    enum { AT_ONCE = 10, TURNS = 20 };
     (void)state;
-    for (int64_t first = 0; first < TURNS; first += AT_ONCE) {
-        int status[AT_ONCE];
-        ranks_fork(status, AT_ONCE, body_stop_one, &first);
-        for (int i = 0; i < AT_ONCE; i++) assert_int_equal(status[i], 0);
-    }
+    ranks_pool(TURNS, AT_ONCE, stop_by_number, NULL);
 }
 
 /* ---- the launcher, with a program of its own ---- */
 
+#define PRINTED_MAX 4
+
+struct program {
+    const char *arguments;
+    int status;
+    const char *printed[PRINTED_MAX];
+};
+
+static const struct program programs[] = {
+    { "--ranks 3", 0, { "done: 3 ranks by soulchat over shm" } },
+    { "--steps 3", 0, { "done: 1 ranks by nobody over self" } },
+    { "--ranks 3 --victim 2 --fail",
+      1,
+      { "ranks_program: the disk of this test is full",
+        "the disk of this test is full; last heard of at ", "rank 2 ended with status 1" } },
+    /* Those that missed it end at once; it, whose failure it was, after all of them. */
+    { "--ranks 3 --victim 2 --fail --leave-ms 4000",
+      1,
+      { "rank 0 ended with status 75", "rank 1 ended with status 75",
+        "rank 2 ended with status 1" } },
+    { "--ranks 3 --steps 100000 --victim 1 --after-us 50000 --signal 9",
+      128 + SIGKILL,
+      { "rank 1 ended by signal 9 (Killed)", "rank 0 ended with status 75",
+        "closed the connection; last heard of at " } },
+    /* The stopped rank never ends by itself. */
+    { "--ranks 2 --steps 100000 --victim 0 --after-us 50000 --signal 19 --silence-ms 1500",
+      RANKS_STATUS_LOST,
+      { "rank 0 on ", "has not been heard of for ", "rank 0 ended by signal 9 (Killed)" } },
+/* Before and while the ranks meet nobody but the launcher misses one that is stopped. */
+#define KILLED(victim, site)                                                                       \
+    {                                                                                              \
+        "--ranks 3 --victim " victim " --fault " site ":1:kill", 128 + SIGKILL,                    \
+        {                                                                                          \
+            "ended by signal 9 (Killed)"                                                           \
+        }                                                                                          \
+    }
+#define MEETING(victim)                                                                            \
+    KILLED(victim, "wire.send"), KILLED(victim, "wire.receive"), KILLED(victim, "comm.barrier"),   \
+    {                                                                                              \
+        "--ranks 3 --victim " victim " --fault wire.:1:stop --silence-ms 1500", RANKS_STATUS_LOST, \
+        {                                                                                          \
+            "rank " victim " has been stopped for ", "all 3 ranks are killed"                      \
+        }                                                                                          \
+    }
+    MEETING("0"),
+    MEETING("1"),
+    MEETING("2"),
+};
+
 /* The shell makes way for the program: the pid is the launcher's. */
-static pid_t start_program(const char *arguments)
+static pid_t start_program(const char *arguments, const char *out)
 {
     char command[1024];
-    snprintf(command, sizeof command, "SOULCHAT_LOG=info exec " RANKS_PROGRAM " %s > %s/out 2>&1",
-             arguments, testing_dir());
+    snprintf(command, sizeof command, "SOULCHAT_LOG=info exec " RANKS_PROGRAM " %s > %s 2>&1",
+             arguments, out);
     fflush(NULL);
     const pid_t pid = fork();
     assert_true(pid >= 0);
@@ -206,89 +263,75 @@ static pid_t start_program(const char *arguments)
     return pid;
 }
 
-static int end_program(pid_t pid)
+static void end_program(pid_t pid, const struct program *program, const char *out)
 {
+    struct buf found = { 0 };
     int how;
     assert_int_equal(waitpid(pid, &how, 0), pid);
-    return WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how);
+    const int status = WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how);
+    assert_ok(file_read_all(&found, out, 1 << 20));
+    bool printed = true;
+    for (int i = 0; i < PRINTED_MAX && program->printed[i] != NULL; i++)
+        if (strstr(found.data, program->printed[i]) == NULL) {
+            print_message("not printed: \"%s\"\n", program->printed[i]);
+            printed = false;
+        }
+    if (!printed || status != program->status)
+        fail_msg("%s: status %d, expected %d:\n%s", program->arguments, status, program->status,
+                 found.data);
+    buf_clear(&found);
 }
 
-static int run_program(const char *arguments) { return end_program(start_program(arguments)); }
-
-static void assert_printed(const char *text)
+static void run_by_number(int64_t index, int64_t count, void *arg)
 {
-    char path[512], found[16384];
-    snprintf(path, sizeof path, "%s/out", testing_dir());
-    FILE *f = fopen(path, "r");
-    assert_non_null(f);
-    const size_t n = fread(found, 1, sizeof found - 1, f);
-    fclose(f);
-    found[n] = '\0';
-    if (strstr(found, text) == NULL) {
-        fprintf(stderr, "not printed: \"%s\", but:\n%s", text, found);
-        fail();
-    }
+    char name[32];
+    (void)count;
+    (void)arg;
+    snprintf(name, sizeof name, "out-%lld", (long long)index);
+    const char *out = testing_path(name);
+    end_program(start_program(programs[index].arguments, out), &programs[index], out);
 }
 
 static void test_launcher(void **state)
 {
     (void)state;
-    assert_int_equal(run_program("--ranks 3"), 0);
-    assert_printed("done: 3 ranks by soulchat over shm");
-    assert_int_equal(run_program("--steps 3"), 0);
-    assert_printed("done: 1 ranks by nobody over self");
-    assert_int_equal(run_program("--ranks 3 --victim 2 --fail"), 1);
-    assert_printed("ranks_program: the disk of this test is full");
-    assert_printed("rank 2 on ");
-    assert_printed("failed: the disk of this test is full");
-    assert_printed("rank 2 ended with status 1");
+    ranks_pool(COUNT_OF(programs), AT_ONCE, run_by_number, NULL);
 }
 
-static void test_launcher_losses(void **state)
+/* Emulated GPUs have the host's memory, and need no NCCL. */
+static void test_launcher_emu(void **state)
 {
+    static const struct program emulated = { "--ranks 2 --device emu",
+                                             0,
+                                             { "done: 2 ranks by soulchat over shm" } };
+    struct dev *dev;
     (void)state;
-    assert_int_equal(
-        run_program("--ranks 3 --steps 100000 --victim 1 --after-us 600000 --signal 9"),
-        128 + SIGKILL);
-    assert_printed("rank 1 ended by signal 9 (Killed)");
-    assert_printed("rank 0 ended with status 75");
-    assert_printed("closed the connection; last heard of at ");
-    /* The stopped rank never ends by itself. */
-    assert_int_equal(
-        run_program("--ranks 2 --steps 100000 --victim 0 --after-us 200000 --signal 19"),
-        RANKS_STATUS_LOST);
-    assert_printed("rank 0 on ");
-    assert_printed("has not been heard of for ");
-    assert_printed("rank 0 ended by signal 9 (Killed)");
-    /* Passed on, and answered by all ranks together. */
-    const pid_t pid = start_program("--ranks 2 --steps 100000");
-    usleep(500000);
+    if (dev_open(&dev, "emu", 1) != ERR_OK) skip();
+    dev_close(dev);
+    const char *out = testing_path("out-emu");
+    end_program(start_program(emulated.arguments, out), &emulated, out);
+}
+
+/* Passed on, and answered by all ranks together. */
+static void test_launcher_signal(void **state)
+{
+    static const struct program answered = {
+        "--ranks 2 --steps 100000",
+        130,
+        { "rank 0 ended with status 130", "rank 1 ended with status 130" },
+    };
+    (void)state;
+    const char *out = testing_path("out");
+    const pid_t pid = start_program(answered.arguments, out);
+    struct buf found = { 0 };
+    do { /* until all ranks catch signals */
+        usleep(10000);
+        buf_reset(&found);
+        if (file_exists(out)) assert_ok(file_read_all(&found, out, 1 << 20));
+    } while (found.size == 0 || strstr(found.data, "begun") == NULL);
+    buf_clear(&found);
     assert_int_equal(kill(pid, SIGTERM), 0);
-    assert_int_equal(end_program(pid), 130);
-    assert_printed("rank 0 ended with status 130");
-    assert_printed("rank 1 ended with status 130");
-}
-
-/* Before and while the ranks meet nobody but the launcher misses one that is stopped. */
-static void test_launcher_meeting(void **state)
-{
-    (void)state;
-    static const char *const sites[] = { "wire.send:1", "wire.receive:1", "comm.barrier:1" };
-    for (int victim = 0; victim < 3; victim++) {
-        for (int i = 0; i < COUNT_OF(sites); i++) {
-            char arguments[128];
-            snprintf(arguments, sizeof arguments, "--ranks 3 --victim %d --fault %s:kill", victim,
-                     sites[i]);
-            assert_int_equal(run_program(arguments), 128 + SIGKILL);
-            assert_printed("ended by signal 9 (Killed)");
-        }
-        char arguments[128], expected[64];
-        snprintf(arguments, sizeof arguments, "--ranks 3 --victim %d --fault wire.:1:stop", victim);
-        snprintf(expected, sizeof expected, "rank %d has been stopped for ", victim);
-        assert_int_equal(run_program(arguments), RANKS_STATUS_LOST);
-        assert_printed(expected);
-        assert_printed("all 3 ranks are killed");
-    }
+    end_program(pid, &answered, out);
 }
 
 int main(void)
@@ -297,8 +340,9 @@ int main(void)
         cmocka_unit_test(test_all_well),        cmocka_unit_test(test_busy_is_alive),
         cmocka_unit_test(test_failure_is_told), cmocka_unit_test(test_killed),
         cmocka_unit_test(test_stopped),         cmocka_unit_test(test_launcher),
-        cmocka_unit_test(test_launcher_losses), cmocka_unit_test(test_launcher_meeting),
+        cmocka_unit_test(test_launcher_emu),    cmocka_unit_test(test_launcher_signal),
     };
+    testing_dir(); /* one for all */
     alarm(3 * RANKS_LIMIT_S);
     if (log_init("error") != ERR_OK) return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);

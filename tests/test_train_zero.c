@@ -55,8 +55,7 @@ static int64_t put_part(char *to, struct run *run, enum optim_part part, int64_t
     const int64_t size = dtype_bytes(optim_part_dtype(&plan->format, part));
     const bool per_block = part == OPTIM_EXP_AVG_ABSMAX || part == OPTIM_EXP_AVG_SQ_ABSMAX;
     const int64_t per = per_block ? ADAMW_BLOCK : 1;
-    int64_t first, count;
-    optim_owned(run->optim, row, &first, &count);
+    const int64_t first = plan->owned[row].first, count = plan->owned[row].count;
     if (all > 0 && count > 0)
         assert_ok(optim_read_state(run->optim, to + first / per * size, part, row, first / per,
                                    div_ceil(count, per)));
@@ -68,13 +67,12 @@ static void put_state(struct outcome *out, struct run *run)
     const struct optim_target *target = optim_target(run->optim);
     int64_t end = 0;
     for (int64_t row = 0; row < target->params->count; row++) {
-        int64_t first, count;
+        const int64_t first = optim_plan_of(run->optim)->owned[row].first;
         for (int part = 0; part < OPTIM_PARTS; part++)
             end += put_part(out->state + end, run, (enum optim_part)part, row);
-        optim_owned(run->optim, row, &first, &count);
         const float *from = target->weights.data; /* the device is the host */
         memcpy(out->state + end + first * 4, from + target->layout->offset[row] + first,
-               (size_t)count * 4);
+               (size_t)optim_plan_of(run->optim)->owned[row].count * 4);
         end += target->params->row[row].count * 4;
         assert_true(end <= (int64_t)sizeof out->state);
     }

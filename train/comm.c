@@ -120,6 +120,8 @@ err_t comm_open(struct comm **out, const struct comm_args *args)
     const struct comm_ops *ops;
     ASSERT(args->size >= 1 && args->size <= COMM_SIZE_MAX && args->dev != NULL);
     ASSERT(args->rank >= 0 && args->rank < args->size && args->timeout_s > 0);
+    ASSERT(args->machine_size == 0 ||
+           (args->machine_size > 0 && args->size % args->machine_size == 0));
     *out = NULL;
     TRY(find_backend(&ops, args->kind));
     struct comm *comm = calloc(1, sizeof *comm);
@@ -128,6 +130,7 @@ err_t comm_open(struct comm **out, const struct comm_args *args)
     comm->dev = args->dev;
     comm->rank = args->rank;
     comm->size = args->size;
+    comm->machine_size = args->machine_size > 0 ? args->machine_size : args->size;
     comm->timeout_s = args->timeout_s;
     atomic_store(&comm->step, -1);
     atomic_store(&comm->waiting_seq, -1);
@@ -185,15 +188,49 @@ static err_t try_start(struct comm *comm, struct comm_request *request)
     return comm->ops->begin(comm, request);
 }
 
-static err_t start(struct comm *comm, struct comm_request **out, struct comm_request *request)
+/* Pieces that go from their owner to their end. */
+static void count_straight(struct comm_stats *stats, const struct comm *comm,
+                           const struct comm_request *request)
 {
+    const int64_t machine = comm->rank / comm->machine_size;
+    for (int64_t i = 0; i < comm->size; i++) {
+        if (i == comm->rank) continue;
+        stats->sent_bytes += request->send[i].bytes;
+        if (i / comm->machine_size != machine) stats->far_bytes += request->send[i].bytes;
+    }
+}
+
+/* What ranks of this one's place own, of which it is one, goes from here to the ranks beside it;
+ * its own goes to the others of its place as well. NCCL's gather of equal pieces may take another
+ * way, of the same bytes in all. */
+static void count_two_levels(struct comm_stats *stats, const struct comm *comm,
+                             const struct comm_request *request)
+{
+    const int64_t near = comm->machine_size, machines = comm->size / near;
+    const int64_t far_bytes = request->recv[comm->rank].bytes * (machines - 1);
+    for (int64_t i = comm->rank % near; i < comm->size; i += near)
+        stats->sent_bytes += request->recv[i].bytes * (near - 1);
+    stats->sent_bytes += far_bytes;
+    stats->far_bytes += far_bytes;
+}
+
+static void count(struct comm *comm, const struct comm_request *request)
+{
+    struct comm_stats *stats = &comm->stats;
     for (int64_t i = 0; i < comm->size; i++) {
         ASSERT(request->send[i].bytes >= 0 && request->recv[i].bytes >= 0);
-        if (i == comm->rank) continue;
-        comm->stats.sent_bytes += request->send[i].bytes;
-        comm->stats.received_bytes += request->recv[i].bytes;
+        if (i != comm->rank) stats->received_bytes += request->recv[i].bytes;
     }
     ASSERT(request->send[comm->rank].bytes == request->recv[comm->rank].bytes);
+    if (request->exchange.kind == DEV_ALLGATHERV && comm->ops->two_levels)
+        count_two_levels(stats, comm, request);
+    else
+        count_straight(stats, comm, request);
+}
+
+static err_t start(struct comm *comm, struct comm_request **out, struct comm_request *request)
+{
+    count(comm, request);
     *out = NULL;
     if (try_start(comm, request) != ERR_OK) return fail(comm, request->exchange.kind);
     request->in_use = true;

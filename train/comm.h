@@ -43,6 +43,10 @@ struct comm_request; /* the communicator's; no call allocates */
 struct comm_args {
     const char *kind; /* "self", "shm", "mpi", "nccl" */
     int64_t rank, size;
+    /* So many consecutive ranks share a machine, the same number on every one: divides `size`, and
+     * is the same on all ranks. Gathers between GPUs then send a piece to every other machine once
+     * (kernels/dev_comm.h). 0: unknown, as though all were on one. */
+    int64_t machine_size;
     struct dev *dev; /* outlives the communicator */
     /* How long an exchange may wait without any progress; > 0. Liveness is another matter
      * (watchdog.h), so this may be generous: a rank may be minutes behind for good reasons. */
@@ -138,8 +142,9 @@ void comm_abort(struct comm *comm, const char *cause);
 
 struct comm_stats {
     int64_t collectives;    /* begun */
-    int64_t sent_bytes;     /* to other ranks */
+    int64_t sent_bytes;     /* to other ranks, passed on ones included */
     int64_t received_bytes; /* from them */
+    int64_t far_bytes;      /* of those sent: to other machines */
     double wait_s;          /* of the host, inside comm_end */
 };
 struct comm_stats comm_stats(const struct comm *comm);

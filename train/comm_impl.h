@@ -23,6 +23,7 @@ struct comm_request {
 /* A backend. Errors it raises say the cause only; comm.c puts the rest in front. */
 struct comm_ops {
     const char *kind;
+    bool two_levels; /* of gathers, as kernels/dev_comm.h has them */
     /* NULL: rank 0 has nothing to tell */
     err_t (*invite)(uint8_t blob[COMM_BLOB_BYTES], int64_t size, struct dev *dev);
     /* Fills comm->state. comm_open makes the first exchange, a barrier. */
@@ -40,6 +41,7 @@ struct comm {
     void *state;
     struct dev *dev;
     int64_t rank, size;
+    int64_t machine_size; /* `size` where the caller knows of no machines */
     double timeout_s;
 
     struct comm_request slots[COMM_REQUESTS_MAX];

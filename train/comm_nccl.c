@@ -39,6 +39,7 @@ static err_t nccl_open(struct comm *comm, const struct comm_args *args)
     struct dev_comm_args dev_args = {
         .rank = args->rank,
         .size = args->size,
+        .machine_size = comm->machine_size,
         .slot_count = COMM_REQUESTS_MAX,
         .timeout_s = args->timeout_s,
     };
@@ -68,6 +69,7 @@ static void nccl_close(struct comm *comm) { ops_of(comm)->close(comm->state); }
 
 const struct comm_ops comm_nccl = {
     .kind = "nccl",
+    .two_levels = true,
     .invite = nccl_invite,
     .open = nccl_open,
     .begin = nccl_begin,

@@ -60,8 +60,8 @@ int64_t lanes_buffers(int64_t lane_count, int64_t first, int64_t end)
     return count_buffers(node, lanes_nodes(node, lane_count, first, end));
 }
 
-err_t lanes_init_part(struct lanes *l, struct dev *dev, int64_t lane_count, int64_t first,
-                      int64_t end, int64_t element_count, dtype_t dtype)
+err_t lanes_init(struct lanes *l, struct dev *dev, int64_t lane_count, int64_t first, int64_t end,
+                 int64_t element_count, dtype_t dtype)
 {
     memset(l, 0, sizeof *l);
     l->dev = dev;
@@ -74,12 +74,6 @@ err_t lanes_init_part(struct lanes *l, struct dev *dev, int64_t lane_count, int6
         l->buffer[l->buffer_count] = tensor_1d(data, dtype, element_count, "gradients");
     }
     return ERR_OK;
-}
-
-err_t lanes_init(struct lanes *l, struct dev *dev, int64_t lane_count, int64_t element_count,
-                 dtype_t dtype)
-{
-    return lanes_init_part(l, dev, lane_count, 0, lane_count, element_count, dtype);
 }
 
 void lanes_clear(struct lanes *l)

@@ -52,11 +52,8 @@ struct lanes {
 
 /* Buffers of `element_count` elements of `dtype` on the device, for lanes first .. end-1 of
  * lane_count. ERR_NOMEM. Clear also after a failure; clearing a zeroed struct does nothing. */
-MUST_USE err_t lanes_init_part(struct lanes *lanes, struct dev *dev, int64_t lane_count,
-                               int64_t first, int64_t end, int64_t element_count, dtype_t dtype);
-/* All lanes. */
-MUST_USE err_t lanes_init(struct lanes *lanes, struct dev *dev, int64_t lane_count,
-                          int64_t element_count, dtype_t dtype);
+MUST_USE err_t lanes_init(struct lanes *lanes, struct dev *dev, int64_t lane_count, int64_t first,
+                          int64_t end, int64_t element_count, dtype_t dtype);
 void lanes_clear(struct lanes *lanes);
 MUST_USE err_t lanes_begin(struct lanes *lanes, struct tensor *grads);
 MUST_USE err_t lanes_end(struct lanes *lanes);
@@ -65,7 +62,7 @@ MUST_USE err_t lanes_sum(struct lanes *lanes, struct tensor *grads);
 /* Forget what is on the stack: a step is over, or was given up. */
 void lanes_reset(struct lanes *lanes);
 
-/* Buffers that lanes_init_part would take. */
+/* Buffers that lanes_init would take. */
 int64_t lanes_buffers(int64_t lane_count, int64_t first, int64_t end);
 
 #endif

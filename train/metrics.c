@@ -98,11 +98,6 @@ err_t metrics_weight_change(struct metrics *m, int64_t step, double change, int6
                       (long long)step, number(text, change), (long long)since);
 }
 
-err_t metrics_event(struct metrics *m, int64_t step, const char *event)
-{
-    return write_line(m, "{\"step\":%lld,\"event\":\"%s\"}\n", (long long)step, event);
-}
-
 err_t metrics_clock(struct metrics *m, int64_t step, const char *event, double time)
 {
     return write_line(m, "{\"step\":%lld,\"event\":\"%s\",\"time\":%.3f}\n", (long long)step, event,

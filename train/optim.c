@@ -413,12 +413,6 @@ static struct run_of_state find_run(const struct optim *o, enum optim_part part,
                                   (from - first) * unit, max_i64(to - from, 0) * unit };
 }
 
-void optim_owned(const struct optim *o, int64_t row, int64_t *first, int64_t *count)
-{
-    *first = o->plan.owned[row].first;
-    *count = o->plan.owned[row].count;
-}
-
 static void check_state_range(const struct optim *o, enum optim_part part, int64_t row,
                               int64_t first, int64_t count)
 {

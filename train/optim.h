@@ -97,9 +97,6 @@ MUST_USE err_t optim_unit_step(struct optim *optim, const struct tensor *grads, 
 
 const struct optim_target *optim_target(const struct optim *optim);
 const struct optim_plan *optim_plan_of(const struct optim *optim);
-/* The elements of a row whose state is kept here: all, or what this rank owns, from a multiple of
- * ADAMW_BLOCK on; count = 0: none. */
-void optim_owned(const struct optim *optim, int64_t row, int64_t *first, int64_t *count);
 /* Elements first .. first+count-1 of a row's state (optim_part_count), to host memory or from it,
  * whatever the layout. Both wait for the device. What is not owned is left as it is. */
 MUST_USE err_t optim_read_state(struct optim *optim, void *out, enum optim_part part, int64_t row,

@@ -58,16 +58,28 @@ MUST_USE err_t ranks_first_host(char *out, int64_t out_size, const char *list);
  * Run this program `size` times on this machine with the same arguments, each process with the
  * variables of its rank and, where there are enough, CPUs of its own; wait for all. SIGINT,
  * SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 are passed on to all. One line in the log for each rank that
- * fails; after the first, the others get RANKS_GRACE_S and are then killed, stopped ones too. When
- * the launcher itself is killed, so are they. A rank that is stopped (SIGSTOP) for silence_s and a
- * second, while the others have not missed it, ends all: ranks that have not met yet would wait.
- * *status: 0, or how the first that failed ended, its
+ * fails; after the first, the others get RANKS_GRACE_S and are then killed, stopped ones too. As
+ * long as only ranks that missed another have ended, they get RANKS_CAUSE_S, for the one whose
+ * failure it was to end and say why. When the launcher itself is killed, so are they. A rank that
+ * is stopped (SIGSTOP) for silence_s and a second, while the others have not missed it, ends all:
+ * ranks that have not met yet would wait. *status: 0, or how the first that failed ended, its
  * status or 128 + the signal; RANKS_STATUS_LOST only when no rank ended in another way.
  *
  * The calling process has one thread. argv[0] is looked up as /proc/self/exe.
  */
 #define RANKS_GRACE_S 3
+#define RANKS_CAUSE_S 15
 MUST_USE err_t ranks_launch(int *status, int64_t size, char *const *argv, double silence_s);
+
+/* Where a rank runs, as ranks tell one another. */
+struct ranks_seat {
+    char host[RENDEZVOUS_HOST_MAX];
+    int64_t local_rank;
+};
+
+/* How many consecutive ranks share a machine where every machine has as many, counted from 0 on
+ * each; 0: it is not so, or one machine has all. Whoever judges the same seats finds the same. */
+int64_t ranks_machine_size(const struct ranks_seat seats[], int64_t size);
 
 struct dev;
 struct watchdog;

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "kernels/backend.h"
 #include "kernels/dev.h"
 #include "train/watchdog.h"
 
@@ -15,10 +16,12 @@
 #define BEATS  5 /* in the time of silence after which a rank is lost */
 
 STATIC_ASSERT(COMM_BLOB_BYTES <= RENDEZVOUS_GATHER_MAX, "an invitation fits into a gather");
+STATIC_ASSERT(sizeof(struct ranks_seat) <= RENDEZVOUS_GATHER_MAX, "a seat fits into a gather");
 
 static double or_default(double value, double otherwise) { return value > 0 ? value : otherwise; }
 
-/* Which communicator: GPUs have their own; CPU ranks go by who started them. */
+/* Which communicator: GPUs have their own; ranks whose memory is the host's, emulated GPUs too, go
+ * by who started them. */
 static err_t choose_kind(const char **out, const struct ranks_args *args)
 {
     const char *launcher = args->place->launcher;
@@ -26,7 +29,7 @@ static err_t choose_kind(const char **out, const struct ranks_args *args)
     if (args->kind != NULL) return ERR_OK;
     if (args->place->size == 1)
         *out = "self";
-    else if (strcmp(args->dev->ops->name, "cuda") == 0)
+    else if (args->dev->backend != NULL && !args->dev->backend->host_memory)
         *out = "nccl";
     else if (strcmp(launcher, "soulchat") == 0 || strcmp(launcher, "torchrun") == 0)
         *out = "shm"; /* neither brings MPI */
@@ -46,6 +49,36 @@ static err_t check_hosts(const struct ranks *ranks, const char *kind)
                   "several machines with mpirun",
                   (long long)i, rendezvous_host(ranks->meeting, i), first);
     return ERR_OK;
+}
+
+/* Names alone would not do: containers on two machines may have the same. */
+int64_t ranks_machine_size(const struct ranks_seat seats[], int64_t size)
+{
+    int64_t near = 1;
+    while (near < size && strcmp(seats[near].host, seats[0].host) == 0) near++;
+    if (near == size || size % near != 0) return 0;
+    for (int64_t i = 0; i < size; i++) {
+        if (seats[i].local_rank != i % near) return 0;
+        if (strcmp(seats[i].host, seats[i - i % near].host) != 0) return 0;
+    }
+    for (int64_t i = near; i < size; i += near)
+        if (strcmp(seats[i].host, seats[i - near].host) == 0) return 0;
+    return near;
+}
+
+/* All ranks judge the same bytes: an exchange that they queue differently would never end. */
+static err_t find_machines(const struct ranks *ranks, int64_t *machine_size, double timeout_s)
+{
+    const int64_t size = ranks->place.size;
+    struct ranks_seat mine = { .local_rank = ranks->place.local_rank };
+    struct ranks_seat *all = calloc((size_t)size, sizeof *all);
+    if (all == NULL) RAISE(NOMEM, "ranks: no memory");
+    snprintf(mine.host, sizeof mine.host, "%s", rendezvous_host(ranks->meeting, ranks->place.rank));
+    const err_t rc = rendezvous_gather(ranks->meeting, all, &mine, (int64_t)sizeof mine, timeout_s);
+    for (int64_t i = 0; i < size; i++) all[i].host[sizeof all[i].host - 1] = '\0';
+    if (rc == ERR_OK) *machine_size = ranks_machine_size(all, size);
+    free(all);
+    return rc;
 }
 
 /* Rank 0's invitation, on every rank. */
@@ -80,6 +113,7 @@ static err_t meet(struct ranks *ranks, const struct ranks_args *args, struct com
                                              .timeout_s = join_s,
                                          }));
     TRY(check_hosts(ranks, comm_args->kind));
+    TRY(find_machines(ranks, &comm_args->machine_size, join_s));
     TRY(share_invitation(ranks, comm_args, join_s));
     return watchdog_start(&ranks->watchdog, &(struct watchdog_args){
                                                 .meeting = ranks->meeting,
@@ -104,9 +138,11 @@ static err_t open_all(struct ranks *ranks, const struct ranks_args *args)
         TRY(comm_invite(comm_args.blob, comm_args.kind, 1, args->dev));
     TRY(comm_open(&ranks->comm, &comm_args));
     if (ranks->watchdog != NULL) watchdog_watch(ranks->watchdog, ranks->comm);
-    LOG_D("ranks", "rank %lld of %lld, local %lld, by %s over %s", (long long)ranks->place.rank,
-          (long long)ranks->place.size, (long long)ranks->place.local_rank,
-          ranks->place.launcher != NULL ? ranks->place.launcher : "nobody", comm_args.kind);
+    LOG_D("ranks", "rank %lld of %lld, local %lld, by %s over %s; machines of %lld",
+          (long long)ranks->place.rank, (long long)ranks->place.size,
+          (long long)ranks->place.local_rank,
+          ranks->place.launcher != NULL ? ranks->place.launcher : "nobody", comm_args.kind,
+          (long long)comm_args.machine_size);
     return ERR_OK;
 }
 

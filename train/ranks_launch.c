@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -36,8 +35,9 @@ struct launch {
     char job[33];
     sigset_t before; /* the signals that were blocked before us */
     cpu_set_t cpus;
-    int status;       /* how the first that failed ended */
-    double kill_at_s; /* 0: nobody has failed yet; infinite: they have been killed */
+    int status;      /* how the first that failed ended */
+    double failed_s; /* when that was; 0: nobody has failed yet */
+    bool killed;     /* those that were left */
 };
 
 /* ---- a rank ---- */
@@ -130,9 +130,8 @@ static void note_end(struct launch *l, int64_t rank, int how)
     else
         LOG_E("ranks", "rank %lld ended with status %d", (long long)rank, status);
     /* Those that ended because another did, by themselves or by us, are not the failure. */
-    if (l->kill_at_s != INFINITY && (l->status == 0 || l->status == RANKS_STATUS_LOST))
-        l->status = status;
-    if (l->kill_at_s == 0) l->kill_at_s = time_now_s() + RANKS_GRACE_S;
+    if (!l->killed && (l->status == 0 || l->status == RANKS_STATUS_LOST)) l->status = status;
+    if (l->failed_s == 0) l->failed_s = time_now_s();
 }
 
 static void reap(struct launch *l)
@@ -150,13 +149,33 @@ static void reap(struct launch *l)
 static void kill_all(struct launch *l)
 {
     signal_all(l, SIGKILL);
-    l->kill_at_s = INFINITY;
+    l->killed = true;
+}
+
+/* How long the ranks that are left may take. Those that missed another end within moments; when
+ * none but them has ended, the one whose failure it was is still at it, unless it is stopped. */
+static double grace_s(const struct launch *l)
+{
+    if (l->status != RANKS_STATUS_LOST) return RANKS_GRACE_S;
+    for (int64_t i = 0; i < l->size; i++)
+        if (l->pids[i] > 0 && l->stopped_at_s[i] == 0) return RANKS_CAUSE_S;
+    return RANKS_GRACE_S;
+}
+
+static void judge_late(struct launch *l)
+{
+    const double grace = grace_s(l);
+    if (l->failed_s == 0 || l->running == 0 || l->killed) return;
+    if (time_now_s() <= l->failed_s + grace) return;
+    LOG_E("ranks", "%lld ranks did not end within %g s after that: killed", (long long)l->running,
+          grace);
+    kill_all(l);
 }
 
 /* A rank that is stopped before the ranks have met is missed by nobody else. */
 static void judge_stopped(struct launch *l)
 {
-    for (int64_t i = 0; i < l->size && l->kill_at_s == 0; i++) {
+    for (int64_t i = 0; i < l->size && l->failed_s == 0 && !l->killed; i++) {
         if (l->pids[i] == 0 || l->stopped_at_s[i] == 0) continue;
         if (time_now_s() - l->stopped_at_s[i] <= l->stopped_max_s) continue;
         LOG_E("ranks", "rank %lld has been stopped for %.1f s: all %lld ranks are killed",
@@ -176,11 +195,7 @@ static void wait_all(struct launch *l, const sigset_t *signals)
             signal_all(l, came);
         }
         reap(l);
-        if (l->kill_at_s > 0 && l->running > 0 && time_now_s() > l->kill_at_s) {
-            LOG_E("ranks", "%lld ranks did not end within %d s after that: killed",
-                  (long long)l->running, RANKS_GRACE_S);
-            kill_all(l);
-        }
+        judge_late(l);
         judge_stopped(l);
     }
 }

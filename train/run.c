@@ -50,8 +50,8 @@ static err_t allocate(struct run *r)
     const struct optim_options optim = optim_options_from_cfg(r->cfg);
     TRY(zero_share_model(&r->zero, &options, r->dev, &r->state.model));
     TRY(glm_create(&r->glm, r->dev, &r->state.model, &options));
-    TRY(lanes_init_part(&r->lanes, r->dev, r->batch.lanes, r->zero.lane_first, r->zero.lane_end,
-                        glm_grad_layout(r->glm)->element_count, glm_grad_dtype(r->glm)));
+    TRY(lanes_init(&r->lanes, r->dev, r->batch.lanes, r->zero.lane_first, r->zero.lane_end,
+                   glm_grad_layout(r->glm)->element_count, glm_grad_dtype(r->glm)));
     TRY(zero_attach(&r->zero, r->glm, &r->lanes, r->batch.lanes));
     TRY(optim_create_on(&r->optim, &r->zero.target, &optim));
     return snapshot_open(&r->snapshot, r->optim,

@@ -20,6 +20,11 @@
  * arXiv:1910.02054, section 7: stages 0 to 2 move what plain data parallelism does, stage 3 half as
  * much again).
  *
+ * Gathers (all but the gradients) go in two levels over m machines of equally many ranks, as GPUs
+ * do it (kernels/dev_comm.h): a rank receives the bytes above, (m-1)/n of N from other machines,
+ * and sends as many but for the differences between slices. CPU ranks gather in one level: give
+ * them one machine.
+ *
  * Seconds are an estimate. A card reaches neighbours and other machines at once, each at the link's
  * rate, and every other rank costs a message. What the model leaves out: links that several cards
  * share on their way, and that copying takes processors and memory from computing.

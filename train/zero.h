@@ -4,7 +4,7 @@
  *
  *     TRY(zero_open(&z, comm, stage, lane_count));   // one rank: all that follows does nothing
  *     TRY(zero_share_model(&z, &options, dev, &config));
- *     ... glm_create, lanes_init_part ...
+ *     ... glm_create, lanes_init ...
  *     TRY(zero_attach(&z, glm, &lanes, lane_count)); // and optim_create_on z.target
  *     for each step:
  *     zero_begin(&z, step);

@@ -8,7 +8,8 @@
  * Exchanges run on a stream of their own. An event orders each after what was queued for computing
  * at its begin, another orders what is queued after its end. Equal, adjoining pieces, as the slices
  * of a padded arena are, go through ncclAllGather and ncclAlltoAll, for which NCCL has rings,
- * switches and copy engines; others through grouped sends and receives.
+ * switches and copy engines; others through grouped sends and receives, gathers of them in two
+ * levels: a group for each, which the stream's order keeps apart without anyone waiting.
  */
 #include "kernels/cuda/comm_nccl.h"
 
@@ -42,7 +43,7 @@ struct dev_comm {
     struct gpu *gpu;
     struct nccl_api api;
     struct nccl_comm *nccl; /* NULL: aborted */
-    int rank, size;
+    int rank, size, machine_size;
     double timeout_s;
     void *stream;
     void *barrier; /* a byte of the device for each rank */
@@ -133,24 +134,73 @@ static bool adjoin(const struct dev_piece *pieces, int size)
     return bytes > 0;
 }
 
-/* Grouped calls answer as one, at the group's end. */
+/* Grouped calls answer as one, at the group's end; the first that fails is the last made. */
+struct group {
+    struct dev_comm *c;
+    int result;
+};
+
+static struct group group_start(struct dev_comm *c) { return { c, c->api.ncclGroupStart() }; }
+
+static bool group_has_failed(const struct group *g)
+{
+    return g->result != NCCL_SUCCESS && g->result != NCCL_IN_PROGRESS;
+}
+
+static void group_send(struct group *g, const struct dev_piece *piece, int to)
+{
+    struct dev_comm *c = g->c;
+    if (piece->bytes > 0 && !group_has_failed(g))
+        g->result =
+            c->api.ncclSend(piece->data, (size_t)piece->bytes, NCCL_UINT8, to, c->nccl, c->stream);
+}
+
+static void group_recv(struct group *g, const struct dev_piece *piece, int from)
+{
+    struct dev_comm *c = g->c;
+    if (piece->bytes > 0 && !group_has_failed(g))
+        g->result = c->api.ncclRecv(piece->data, (size_t)piece->bytes, NCCL_UINT8, from, c->nccl,
+                                    c->stream);
+}
+
+static err_t group_end(const struct group *g)
+{
+    const int ended = g->c->api.ncclGroupEnd(); /* also after a failure: it is the thread's */
+    if (group_has_failed(g)) return settle(g->c, g->result, "ncclSend or ncclRecv");
+    return settle(g->c, ended, "ncclGroupEnd");
+}
+
+/* Pieces that go from their owner to their end; of a gather, the first level. */
 static err_t queue_pieces(struct dev_comm *c, const struct dev_exchange *x)
 {
-    int result = c->api.ncclGroupStart();
-    for (int i = 0; i < c->size && result == NCCL_SUCCESS; i++) {
+    const int near = c->machine_size;
+    struct group g = group_start(c);
+    for (int i = 0; i < c->size; i++) {
         const struct dev_piece *send = &x->send[i], *recv = &x->recv[i];
         if (i == c->rank && send->data == recv->data) continue;
-        if (send->bytes > 0)
-            result =
-                c->api.ncclSend(send->data, (size_t)send->bytes, NCCL_UINT8, i, c->nccl, c->stream);
-        if (recv->bytes > 0 && result == NCCL_SUCCESS)
-            result =
-                c->api.ncclRecv(recv->data, (size_t)recv->bytes, NCCL_UINT8, i, c->nccl, c->stream);
+        if (x->kind == DEV_ALLGATHERV && i / near != c->rank / near && i % near != c->rank % near)
+            continue;
+        group_send(&g, send, i);
+        group_recv(&g, recv, i);
     }
-    const int ended = c->api.ncclGroupEnd(); /* also after a failure: the group is the thread's */
-    if (result != NCCL_SUCCESS && result != NCCL_IN_PROGRESS)
-        return settle(c, result, "ncclSend or ncclRecv");
-    return settle(c, ended, "ncclGroupEnd");
+    return group_end(&g);
+}
+
+/* The second level of a gather: what came from another machine to the ranks beside this one, and
+ * the other way round. */
+static err_t queue_passing_on(struct dev_comm *c, const struct dev_exchange *x)
+{
+    const int near = c->machine_size, first = c->rank - c->rank % near;
+    struct group g = group_start(c);
+    for (int machine = 0; machine < c->size; machine += near) {
+        if (machine == first) continue;
+        for (int i = 0; i < near; i++) {
+            if (first + i == c->rank) continue;
+            group_send(&g, &x->recv[machine + c->rank - first], first + i);
+            group_recv(&g, &x->recv[machine + i], first + i);
+        }
+    }
+    return group_end(&g);
 }
 
 static err_t queue_exchange(struct dev_comm *c, const struct dev_exchange *x)
@@ -181,7 +231,10 @@ static err_t queue_exchange(struct dev_comm *c, const struct dev_exchange *x)
                       api->ncclAlltoAll(x->send[0].data, x->recv[0].data, (size_t)own->bytes,
                                         NCCL_UINT8, c->nccl, c->stream),
                       "ncclAlltoAll");
-    return queue_pieces(c, x);
+    TRY(queue_pieces(c, x));
+    if (x->kind != DEV_ALLGATHERV || c->machine_size == 1 || c->machine_size == c->size)
+        return ERR_OK;
+    return queue_passing_on(c, x);
 }
 
 static err_t nccl_begin(struct dev_comm *c, int64_t index, const struct dev_exchange *x)
@@ -302,12 +355,14 @@ static err_t open_parts(struct dev_comm *c, const struct dev_comm_args *args)
 static err_t nccl_open(struct dev *dev, struct dev_comm **out, const struct dev_comm_args *args)
 {
     ASSERT(args->slot_count >= 1 && args->slot_count <= SLOTS_MAX);
+    ASSERT(args->machine_size >= 1 && args->size % args->machine_size == 0);
     *out = NULL;
     struct dev_comm *c = new (std::nothrow) dev_comm();
     if (c == NULL) RAISE(NOMEM, "communicator nccl: no memory");
     c->gpu = gpu_of(dev);
     c->rank = (int)args->rank;
     c->size = (int)args->size;
+    c->machine_size = (int)args->machine_size;
     c->timeout_s = args->timeout_s;
     c->slot_count = args->slot_count;
     const err_t rc = open_parts(c, args);

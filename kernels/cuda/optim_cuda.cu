@@ -236,10 +236,10 @@ struct block8_moments {
 
         __device__ opened(const block8_moments &a)
         {
-            SHARED_ARRAY(float, codes, 2 * 256);
-            SHARED_ARRAY(float, bounds, 2 * 256);
-            code = codes;
-            bound = bounds;
+            SHARED_ARRAY(float, code_table, 2 * 256);
+            SHARED_ARRAY(float, bound_table, 2 * 256);
+            code = code_table;
+            bound = bound_table;
             for (int i = threadIdx.x; i < 2 * 256; i += OPTIM_THREADS) {
                 const int kind = i / 256, c = i % 256, after = c < 255 ? c + 1 : c;
                 code[i] = a.code[kind][c];
