@@ -141,20 +141,27 @@ struct failures {
 
 static bool is_error(int status) { return status == 2 || status == RANKS_STATUS_LOST; }
 
-/* All end well, or all with an error that tells of the failure, or of the rank that it made silent;
- * before they have met, of who did not come. */
+/* Whether a rank says what made it end: the failure, the rank that it made silent, or, before they
+ * have met, who did not come or was gone already. */
+static bool tells(const char *words, const struct loss *loss)
+{
+    char victim[32];
+    snprintf(victim, sizeof victim, "rank %lld", (long long)loss->victim);
+    const char *const causes[] = { victim, "injected fault at ", "ranks did not come", "rank 0 at ",
+                                   "rank 0 was not to be found" };
+    for (int64_t i = 0; i < COUNT_OF(causes); i++)
+        if (strstr(words, causes[i]) != NULL) return true;
+    return false;
+}
+
+/* All end well, or all with an error that tells of the failure. */
 static void check_failure(const struct ranked_run *run, const struct loss *loss)
 {
     int64_t well = 0, told = 0;
-    char who[32];
-    snprintf(who, sizeof who, "rank %lld", (long long)loss->victim);
     for (int64_t i = 0; i < SIZE; i++) {
-        const char *words = ranked_words(run, i);
         well += run->status[i] == 0;
-        told += is_error(run->status[i]) && (i == loss->victim || strstr(words, who) != NULL ||
-                                             strstr(words, "injected fault at ") != NULL ||
-                                             strstr(words, "ranks did not come") != NULL ||
-                                             strstr(words, "rank 0 at ") != NULL);
+        told +=
+            is_error(run->status[i]) && (i == loss->victim || tells(ranked_words(run, i), loss));
     }
     /* A message of the watchdog that is not sent, such as a goodbye, may be missed by one alone. */
     const bool by_message = strcmp(loss->site, "wire.") == 0;
