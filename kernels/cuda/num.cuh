@@ -73,9 +73,9 @@ template <int W, class T> __device__ __forceinline__ void store_pack(T *p, const
 /* Elements of T in 16 bytes: the widest access. */
 template <class T> constexpr int pack_width = 16 / (int)sizeof(T);
 
-template <class T> constexpr dtype_t dtype_of = DTYPE_COUNT;
-template <> constexpr dtype_t dtype_of<float> = DTYPE_F32;
-template <> constexpr dtype_t dtype_of<bf16> = DTYPE_BF16;
-template <> constexpr dtype_t dtype_of<f16> = DTYPE_F16;
+template <class T> inline constexpr dtype_t dtype_of = DTYPE_COUNT;
+template <> inline constexpr dtype_t dtype_of<float> = DTYPE_F32;
+template <> inline constexpr dtype_t dtype_of<bf16> = DTYPE_BF16;
+template <> inline constexpr dtype_t dtype_of<f16> = DTYPE_F16;
 
 #endif
