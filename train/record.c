@@ -93,8 +93,8 @@ err_t record_published(struct run *r, const struct snapshot_report *report)
     const struct goodput_here *here = &r->goodput.here;
     if (!r->announced)
         LOG_I("train",
-              "a checkpoint takes %.1f s, %.1f s of it while training waits; a stop takes twice as "
-              "long at most, and one micro-batch more",
+              "a checkpoint is written in %.1f s and holds training up for %.1f s; a stop takes "
+              "twice both at most, and one micro-batch more",
               report->seconds, here->paused_s / (double)max_i64(here->saves, 1));
     r->announced = true;
     return metrics_published(&r->metrics, report->step, goodput_clock_s(), report->seconds);

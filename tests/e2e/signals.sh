@@ -38,7 +38,7 @@ kill -USR2 $pid
 kill -USR2 $pid
 kill -TERM $pid
 ends 79 $pid "SIGUSR2, SIGUSR2, SIGTERM"
-grep -q "a checkpoint takes" "$scratch/log" || fail "no word on how long a stop takes"
+grep -q "a checkpoint is written in" "$scratch/log" || fail "no word on how long a stop takes"
 step=$(grep '"event":"stop"' "$scratch/now/metrics.jsonl" | grep -o '"step":[0-9]*' | cut -d: -f2)
 must "resume after SIGUSR2" train now $((step + 2)) --resume
 must "undisturbed run" train whole $((step + 2))
