@@ -23,6 +23,7 @@ void *starved_malloc(size_t size)
     void *data = malloc(size);
     if (data != NULL) return data;
     noted = true;
+    if (aside == NULL) return NULL;
     give_back();
     return malloc(size);
 }

@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A failed allocation is noted, and tried again with the memory set aside. */
+/* A failed allocation is noted and, where memory was set aside, tried again with that. */
 void *starved_malloc(size_t size);
 /* Sets memory aside, plenty for a JSON text of so many bytes and of no use to others; false: not
  * even that is there. A call of starved_end follows in any case. */
