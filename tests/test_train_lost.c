@@ -29,11 +29,14 @@ static const struct place {
     int n;
     bool all; /* all ranks come there; else only rank 0 */
 } places[] = {
-    { "comm.barrier", 1, true }, { "load", 1, true },           { "validate", 1, true },
-    { "compute", 2, true },      { "comm.alltoallv", 9, true }, { "exchange", 2, true },
-    { "comm.end", 30, true },    { "spread weights", 2, true }, { "comm.allgatherv", 25, true },
-    { "save", 1, true },         { "file.write", 1, true },     { "file.sync", 1, true },
-    { "ckpt.rename", 1, false }, { "save", 2, true },           { "end", 1, true },
+    { "comm.open", 1, true },      { "comm.barrier", 1, true },
+    { "load", 1, true },           { "validate", 1, true },
+    { "compute", 2, true },        { "comm.alltoallv", 9, true },
+    { "exchange", 2, true },       { "comm.end", 30, true },
+    { "spread weights", 2, true }, { "comm.allgatherv", 25, true },
+    { "save", 1, true },           { "file.write", 1, true },
+    { "file.sync", 1, true },      { "ckpt.rename", 1, false },
+    { "save", 2, true },           { "end", 1, true },
 };
 
 struct loss {

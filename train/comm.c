@@ -137,7 +137,8 @@ err_t comm_open(struct comm **out, const struct comm_args *args)
     atomic_store(&comm->phase, "start");
     atomic_store(&comm->waiting_for, "none");
 
-    err_t rc = allocate(comm);
+    err_t rc = fault_point("comm.open");
+    if (rc == ERR_OK) rc = allocate(comm);
     if (rc == ERR_OK) rc = ops->open(comm, args);
     if (rc != ERR_OK) {
         release(comm);

@@ -165,6 +165,7 @@ err_t ranks_leave(struct ranks *ranks, err_t rc)
     const bool together = rc == ERR_OK || rc == ERR_INTERRUPTED;
     char cause[ERR_TEXT_MAX];
     snprintf(cause, sizeof cause, "%s%.480s", rc == ERR_NOMEM ? "out of memory: " : "", why.text);
+    if (rc == ERR_COMM) watchdog_settle(ranks->watchdog);
     if (ranks->watchdog != NULL) watchdog_watch(ranks->watchdog, NULL);
     /* The watchdog first: who fails then says more than those do whom the abort makes fail. */
     if (!together && ranks->watchdog == NULL && ranks->meeting != NULL)

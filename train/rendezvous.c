@@ -316,10 +316,11 @@ static err_t host_meeting(struct rendezvous *meeting, const struct rendezvous_ar
     char text[ERR_TEXT_MAX];
     if (meeting->listen_fd < 0)
         TRY(wire_listen(&meeting->listen_fd, &port, args->host, args->port));
-    meeting->guest_count = args->size + GUESTS_EXTRA;
-    meeting->guests = calloc((size_t)meeting->guest_count, sizeof *meeting->guests);
+    const int64_t guests_max = args->size + GUESTS_EXTRA;
+    meeting->guests = calloc((size_t)guests_max, sizeof *meeting->guests);
     if (meeting->guests == NULL) RAISE(NOMEM, "rendezvous: no memory");
-    for (int64_t i = 0; i < meeting->guest_count; i++) meeting->guests[i].fd = -1;
+    meeting->guest_count = guests_max;
+    for (int64_t i = 0; i < guests_max; i++) meeting->guests[i].fd = -1;
     memcpy(meeting->hosts[0], meeting->mine.host, RENDEZVOUS_HOST_MAX);
     const err_t rc = gather_ranks(meeting, args->timeout_s);
     snprintf(text, sizeof text, "%s", err_last()->text);
@@ -404,15 +405,18 @@ err_t rendezvous_join(struct rendezvous **out, const struct rendezvous_args *arg
     ASSERT(args->size * RENDEZVOUS_GATHER_MAX <= WIRE_PAYLOAD_MAX);
     *out = NULL;
     struct rendezvous *meeting = calloc(1, sizeof *meeting);
-    if (meeting == NULL) RAISE(NOMEM, "rendezvous: no memory");
+    if (meeting == NULL) {
+        if (args->rank == 0 && args->listen_fd >= 0) close(args->listen_fd);
+        RAISE(NOMEM, "rendezvous: no memory");
+    }
     meeting->rank = args->rank;
     meeting->size = args->size;
     meeting->listen_fd = args->rank == 0 ? args->listen_fd : -1;
     meeting->fds = malloc((size_t)args->size * sizeof *meeting->fds);
     meeting->hosts = calloc((size_t)args->size, sizeof *meeting->hosts);
     err_t rc = ERR_OK;
+    for (int64_t i = 0; i < args->size && meeting->fds != NULL; i++) meeting->fds[i] = -1;
     if (meeting->fds == NULL || meeting->hosts == NULL) RAISE_DONE(NOMEM, "rendezvous: no memory");
-    for (int64_t i = 0; i < args->size; i++) meeting->fds[i] = -1;
     fill_hello(&meeting->mine, args);
     TRY_DONE(args->rank == 0 ? host_meeting(meeting, args) : visit_meeting(meeting, args));
     close_doors(meeting);

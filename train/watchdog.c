@@ -22,6 +22,7 @@
 #define SILENCE_S 5.0
 #define FINISH_S  1800.0
 #define ABORT_S   1.0 /* for the communicator to let go of its devices */
+#define SETTLE_S  1.0 /* for the loss to show that a failure of the communicator comes from */
 #define TEXT_MAX  400 /* bytes of a line about a loss */
 #define PLACE_MAX 128
 
@@ -57,6 +58,7 @@ struct watchdog {
     pthread_mutex_t comm_lock; /* held while the thread uses the communicator */
     struct comm *comm;
     struct comm_activity activity; /* the last one seen of it */
+    double broken_s;               /* since when it reports an error; 0: it does not */
     atomic_bool finishing, failing;
     bool said_bye;               /* the thread's */
     _Atomic int64_t waiting_for; /* a rank that has not finished; -1: all have */
@@ -212,7 +214,9 @@ static void judge_comm(struct watchdog *w)
     const bool broken =
         w->comm != NULL && comm_check(w->comm) != ERR_OK && !atomic_load(&w->comm->aborted);
     pthread_mutex_unlock(&w->comm_lock);
-    if (!broken) return;
+    const double now_s = time_now_s();
+    if (!broken || w->broken_s == 0) w->broken_s = broken ? now_s : 0;
+    if (!broken || now_s - w->broken_s < SETTLE_S) return;
     snprintf(text, sizeof text, "communicator: %.300s", err_last()->text);
     tell_all(w, WIRE_FAILED, text, (int64_t)strlen(text) + 1);
     leave(w, text);
@@ -348,6 +352,11 @@ void watchdog_watch(struct watchdog *w, struct comm *comm)
     w->comm = comm;
     pthread_mutex_unlock(&w->comm_lock);
     wake(w); /* to tell at once that this rank is under way */
+}
+
+void watchdog_settle(const struct watchdog *w)
+{
+    if (w != NULL) nanosleep(&(struct timespec){ .tv_sec = (time_t)SETTLE_S }, NULL);
 }
 
 void watchdog_fail(struct watchdog *w, const char *cause)

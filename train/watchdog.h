@@ -47,6 +47,10 @@ void watchdog_watch(struct watchdog *watchdog, struct comm *comm);
  * all within finish_s. Ends the watchdog either way; NULL allowed. */
 MUST_USE err_t watchdog_finish(struct watchdog *watchdog);
 
+/* The communicator failed on this rank. That another was lost may be why, of which the thread hears
+ * within a second, and then ends the process; returns when it was not so. NULL allowed. */
+void watchdog_settle(const struct watchdog *watchdog);
+
 /* This rank leaves with an error: the others are told its text, and end. NULL allowed. */
 void watchdog_fail(struct watchdog *watchdog, const char *cause);
 
