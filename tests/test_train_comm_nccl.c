@@ -298,7 +298,7 @@ static void test_every_machine_once(void **state)
 
 static int64_t machines_of(const char *hosts, const int64_t *local_ranks)
 {
-    struct ranks_seat seats[8];
+    struct rendezvous_seat seats[8];
     const int64_t size = (int64_t)strlen(hosts);
     for (int64_t i = 0; i < size; i++) {
         snprintf(seats[i].host, sizeof seats[i].host, "gpu%c", hosts[i]);

@@ -9,6 +9,7 @@
 #include "train/rendezvous_wire.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,17 +170,38 @@ static void test_first_host(void **state)
 
 /* ---- meeting ---- */
 
+#define LATE_MS 600 /* after the others, which have met rank 0 by then */
+
 /* What each rank says; in shared memory. */
 struct meeting_plan {
     struct rendezvous_args args[8];
     struct rendezvous_part parts[8][6];
     int port;
     const char *expect[8]; /* part of rank i's message; NULL: it joins */
+    const char *trouble;   /* why rank 0 cannot settle; NULL: it can */
     int delay_ms[8];
     int fault_rank, fault_n;
     bool all_joined;
     void (*disturb)(int port); /* by the last rank, before it comes */
 };
+
+/* What rank 0 makes of the seats: all of them. */
+struct test_terms {
+    int64_t size, local_ranks[8];
+};
+
+static err_t settle(void *out, const struct rendezvous_seat seats[], int64_t size, void *arg)
+{
+    const char *trouble = arg;
+    struct test_terms *terms = out;
+    if (trouble != NULL) RAISE(UNSUPPORTED, "%s", trouble);
+    terms->size = size;
+    for (int64_t i = 0; i < size; i++) {
+        assert_string_equal(seats[i].host, seats[0].host);
+        terms->local_ranks[i] = seats[i].local_rank;
+    }
+    return ERR_OK;
+}
 
 static struct meeting_plan *make_meeting(int64_t size)
 {
@@ -189,6 +211,7 @@ static struct meeting_plan *make_meeting(int64_t size)
     for (int64_t i = 0; i < size; i++) {
         plan->args[i] = (struct rendezvous_args){ .rank = i,
                                                   .size = size,
+                                                  .local_rank = 7 * i + 1,
                                                   .host = "127.0.0.1",
                                                   .port = plan->port,
                                                   .listen_fd = i == 0 ? fd : -1,
@@ -196,41 +219,47 @@ static struct meeting_plan *make_meeting(int64_t size)
                                                   .version = "1.0",
                                                   .parts = plan->parts[i],
                                                   .part_count = 2,
-                                                  .timeout_s = 10 };
+                                                  .timeout_s = 10,
+                                                  .settle = settle };
         snprintf(plan->parts[i][0].name, RENDEZVOUS_NAME_MAX, "settings");
         snprintf(plan->parts[i][1].name, RENDEZVOUS_NAME_MAX, "corpus");
     }
     return plan;
 }
 
-static void check_gather(struct rendezvous *meeting, int64_t size)
+static void check_terms(const struct rendezvous *meeting, const struct test_terms *terms)
 {
-    int64_t all[8][4], mine[4];
-    for (int64_t k = 0; k < 4; k++) mine[k] = rendezvous_rank(meeting) * 10 + k;
-    assert_ok(rendezvous_gather(meeting, all, mine, sizeof mine, 10));
-    for (int64_t i = 0; i < size; i++)
-        for (int64_t k = 0; k < 4; k++) assert_int_equal(all[i][k], i * 10 + k);
-    for (int64_t i = 0; i < size; i++)
-        assert_string_equal(rendezvous_host(meeting, i), rendezvous_host(meeting, 0));
-    assert_ok(rendezvous_gather(meeting, all, mine, 0, 10));
+    char host[RENDEZVOUS_HOST_MAX] = "";
+    const int64_t size = rendezvous_size(meeting), me = rendezvous_rank(meeting);
+    assert_int_equal(gethostname(host, sizeof host - 1), 0);
+    assert_int_equal(terms->size, size);
+    for (int64_t i = 0; i < size; i++) {
+        assert_int_equal(terms->local_ranks[i], 7 * i + 1);
+        assert_string_equal(rendezvous_host(meeting, i), me == 0 || i == 0 ? host : "");
+        assert_int_equal(rendezvous_fd(meeting, i) >= 0, (me == 0) != (i == 0));
+    }
 }
 
 static void meet(int64_t rank, int64_t size, void *arg)
 {
     struct meeting_plan *plan = arg;
     struct rendezvous *meeting = NULL;
+    struct test_terms terms;
     struct rendezvous_args args = plan->args[rank];
+    args.settle_arg = (void *)plan->trouble;
+    args.terms = &terms;
+    args.term_bytes = (int64_t)sizeof terms;
     if (rank != 0) close(plan->args[0].listen_fd);
     usleep((useconds_t)plan->delay_ms[rank] * 1000);
     if (plan->disturb != NULL && rank == size - 1) plan->disturb(plan->port);
     const err_t rc = rendezvous_join(&meeting, &args);
     if (plan->expect[rank] != NULL) {
-        testing_assert_code(rc, ERR_COMM, plan->expect[rank], "rendezvous_join", __FILE__,
-                            __LINE__);
+        const err_t code = rank == 0 && plan->trouble != NULL ? ERR_UNSUPPORTED : ERR_COMM;
+        testing_assert_code(rc, code, plan->expect[rank], "rendezvous_join", __FILE__, __LINE__);
         assert_null(meeting);
     } else {
         assert_ok(rc);
-        check_gather(meeting, size);
+        check_terms(meeting, &terms);
     }
     rendezvous_close(meeting);
 }
@@ -274,19 +303,19 @@ static void test_misfits(void **state)
     (void)state;
     struct meeting_plan *plan = make_meeting(3);
     plan->args[2].version = "0.9";
-    plan->delay_ms[2] = 100;
-    expect_all(plan, 3, "runs version 0.9 (protocol 1), rank 0 on ");
+    plan->delay_ms[2] = LATE_MS;
+    expect_all(plan, 3, "runs version 0.9 (protocol 2), rank 0 on ");
     run_meeting(plan, 3);
 
     plan = make_meeting(3);
     plan->args[1].size = 4;
-    plan->delay_ms[1] = 100;
+    plan->delay_ms[1] = LATE_MS;
     expect_all(plan, 3, " expects 4 ranks, rank 0 on ");
     run_meeting(plan, 3);
 
     plan = make_meeting(3);
     plan->parts[2][1].sha256[31] = 1;
-    plan->delay_ms[2] = 100;
+    plan->delay_ms[2] = LATE_MS;
     expect_all(plan, 3, " in: corpus");
     run_meeting(plan, 3);
 
@@ -297,19 +326,19 @@ static void test_misfits(void **state)
         snprintf(plan->parts[2][k].name, RENDEZVOUS_NAME_MAX, "setting.%d", k);
     for (int k = 1; k < 6; k++) plan->parts[1][k] = plan->parts[0][k] = plan->parts[2][k];
     for (int k = 1; k < 6; k++) plan->parts[2][k].sha256[0] = 1;
-    plan->delay_ms[2] = 100;
+    plan->delay_ms[2] = LATE_MS;
     expect_all(plan, 3, " in: setting.1, setting.2, setting.3 and 2 more");
     run_meeting(plan, 3);
 
     plan = make_meeting(3);
     plan->args[2].part_count = 6;
-    plan->delay_ms[2] = 100;
+    plan->delay_ms[2] = LATE_MS;
     expect_all(plan, 3, " compares 6 things, rank 0 on ");
     run_meeting(plan, 3);
 
     plan = make_meeting(3);
     plan->args[2].rank = 1;
-    plan->delay_ms[2] = 100;
+    plan->delay_ms[2] = LATE_MS;
     expect_all(plan, 3, "rank 1 came twice: on ");
     run_meeting(plan, 3);
 }
@@ -337,6 +366,64 @@ static void test_missing(void **state)
     assert_err(rendezvous_join(&meeting, &nobody), COMM, "Connection refused");
     nobody.host = "no.such.host.invalid";
     assert_err(rendezvous_join(&meeting, &nobody), COMM, "no.such.host.invalid");
+}
+
+/* All have come, and rank 0 cannot go on: everyone learns why, and rank 0 keeps what it raised. */
+static void test_not_settled(void **state)
+{
+    struct meeting_plan *plan = make_meeting(3);
+    (void)state;
+    plan->trouble = "no library here";
+    expect_all(plan, 3, "no library here");
+    run_meeting(plan, 3);
+}
+
+/* ---- a rank 0 that stops ---- */
+
+#define SILENCE_S 0.6
+
+static void meet_and_stop(int64_t rank, int64_t size, void *arg)
+{
+    const struct meeting_plan *plan = arg;
+    struct rendezvous *meeting;
+    struct rendezvous_args args = plan->args[rank];
+    (void)size;
+    args.settle = NULL;
+    args.beat_s = SILENCE_S / 5;
+    args.silence_s = SILENCE_S;
+    if (rank != 0) close(plan->args[0].listen_fd);
+    usleep((useconds_t)plan->delay_ms[rank] * 1000);
+    if (rank == plan->fault_rank) fault_arm_signal("wire.", plan->fault_n, SIGSTOP);
+    const err_t rc = rendezvous_join(&meeting, &args);
+    if (rc == ERR_OK) rendezvous_close(meeting);
+    if (rc != ERR_OK)
+        testing_assert_code(rc, ERR_COMM, plan->expect[rank], "rendezvous_join", __FILE__,
+                            __LINE__);
+    _exit(rc == ERR_OK ? 0 : 75);
+}
+
+/* Before each of its messages but the first, which says that it lives: while it waits for rank 2,
+ * and between two welcomes. Rank 1 misses it; rank 2, if it came later, finds nobody who answers. */
+static void test_rank0_stops(void **state)
+{
+    (void)state;
+    bool over = false;
+    for (int n = 2; !over; n++) {
+        struct meeting_plan *plan = make_meeting(3);
+        int status[3];
+        assert_in_range(n, 2, 40);
+        plan->delay_ms[2] = 300;
+        plan->args[2].timeout_s = 1;
+        plan->fault_rank = 0;
+        plan->fault_n = n;
+        plan->expect[1] = "has not been heard of for 0.6 s";
+        plan->expect[2] = "";
+        ranks_fork(status, 3, meet_and_stop, plan);
+        close(plan->args[0].listen_fd);
+        over = status[0] == 0;
+        assert_int_equal(status[0], over ? 0 : 128 + SIGKILL);
+        for (int i = 1; i < 3; i++) assert_true(status[i] == 0 || (status[i] == 75 && !over));
+    }
 }
 
 /* ---- hostile guests ---- */
@@ -367,8 +454,11 @@ static void disturb(int port)
     }
     const int fd = dial(port);
     assert_ok(wire_send(fd, WIRE_HELLO, zeros, HELLO_BYTES, time_now_s() + 5));
-    assert_err(wire_receive(fd, WIRE_WELCOME, zeros, 64, time_now_s() + 5), NOTFOUND,
-               "another job");
+    struct wire_inbox inbox = { .got = 0 };
+    struct wire_frame frame;
+    assert_ok(wire_wait(fd, &inbox, &frame, time_now_s() + 5));
+    assert_int_equal(frame.kind, WIRE_REFUSED);
+    assert_string_equal(inbox.payload, "rank 0 there is of another job");
     const int damaged = dial(port);
     say(damaged, "SRK1\1\0\0\0\x90\x2d\0\0abcd", 16);
     say(damaged, zeros, HELLO_BYTES);
@@ -418,9 +508,11 @@ static void test_frames(void **state)
     struct wire_inbox inbox = { .got = 0 };
     say(pair[0], (const char *)&overlong, sizeof overlong);
     assert_err(wire_poll(pair[1], &inbox, &frame, &complete), COMM, "513 bytes, at most 512");
+    inbox.got = 0;
     say(pair[0], got, 30);
+    assert_err(wire_wait(pair[1], &inbox, &frame, time_now_s()), COMM, "did not answer in time");
     close(pair[0]);
-    assert_err(wire_receive(pair[1], WIRE_BEAT, sent, 48, time_now_s() + 1), IO, "closed");
+    assert_err(wire_wait(pair[1], &inbox, &frame, time_now_s() + 1), IO, "closed");
     close(pair[1]);
 }
 
@@ -432,12 +524,10 @@ static void meet_with_fault(int64_t rank, int64_t size, void *arg)
     struct meeting_plan *plan = arg;
     struct rendezvous *meeting = NULL;
     struct rendezvous_args args = plan->args[rank];
-    char all[2][8], mine[8] = "";
     (void)size;
     if (rank != 0) close(plan->args[0].listen_fd);
     if (rank == plan->fault_rank) fault_arm("wire.", plan->fault_n);
-    err_t rc = rendezvous_join(&meeting, &args);
-    if (rc == ERR_OK) rc = rendezvous_gather(meeting, all, mine, 8, 1);
+    const err_t rc = rendezvous_join(&meeting, &args);
     const int hits = fault_hits();
     fault_arm("", 0);
     if (rc != ERR_OK)
@@ -476,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_rank0_late), cmocka_unit_test(test_misfits),
         cmocka_unit_test(test_missing),    cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_frames),     cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_not_settled), cmocka_unit_test(test_rank0_stops),
     };
     alarm(2 * RANKS_LIMIT_S);
     if (log_init("error") != ERR_OK) return 1;

@@ -235,7 +235,7 @@ static const struct program programs[] = {
         }                                                                                          \
     }
 #define MEETING(victim)                                                                            \
-    KILLED(victim, "wire.send"), KILLED(victim, "wire.receive"), KILLED(victim, "comm.barrier"),   \
+    KILLED(victim, "wire.send"), KILLED(victim, "comm.barrier"),                                   \
     {                                                                                              \
         "--ranks 3 --victim " victim " --fault wire.:1:stop --silence-ms 1500", RANKS_STATUS_LOST, \
         {                                                                                          \
@@ -245,6 +245,8 @@ static const struct program programs[] = {
     MEETING("0"),
     MEETING("1"),
     MEETING("2"),
+    KILLED("1", "wire.receive"),
+    KILLED("2", "wire.receive"),
 };
 
 /* The shell makes way for the program: the pid is the launcher's. */

@@ -71,15 +71,9 @@ MUST_USE err_t ranks_first_host(char *out, int64_t out_size, const char *list);
 #define RANKS_CAUSE_S 15
 MUST_USE err_t ranks_launch(int *status, int64_t size, char *const *argv, double silence_s);
 
-/* Where a rank runs, as ranks tell one another. */
-struct ranks_seat {
-    char host[RENDEZVOUS_HOST_MAX];
-    int64_t local_rank;
-};
-
 /* How many consecutive ranks share a machine where every machine has as many, counted from 0 on
- * each; 0: it is not so, or one machine has all. Whoever judges the same seats finds the same. */
-int64_t ranks_machine_size(const struct ranks_seat seats[], int64_t size);
+ * each; 0: it is not so, or one machine has all. */
+int64_t ranks_machine_size(const struct rendezvous_seat seats[], int64_t size);
 
 struct dev;
 struct watchdog;

@@ -15,8 +15,22 @@
 #define COMM_S 1800.0
 #define BEATS  5 /* in the time of silence after which a rank is lost */
 
-STATIC_ASSERT(COMM_BLOB_BYTES <= RENDEZVOUS_GATHER_MAX, "an invitation fits into a gather");
-STATIC_ASSERT(sizeof(struct ranks_seat) <= RENDEZVOUS_GATHER_MAX, "a seat fits into a gather");
+/* What rank 0 settles for all: an exchange that ranks queue differently would never end. */
+struct terms {
+    int64_t machine_size;
+    uint8_t invitation[COMM_BLOB_BYTES];
+};
+
+STATIC_ASSERT(sizeof(struct terms) <= RENDEZVOUS_TERMS_MAX, "the terms fit into a welcome");
+
+/* Rank 0's invitation, made before the meeting, since making it may take a while. That there is
+ * none is told to all when they have come. */
+struct invitation {
+    const char *kind;
+    uint8_t blob[COMM_BLOB_BYTES];
+    err_t rc;
+    struct err_record why;
+};
 
 static double or_default(double value, double otherwise) { return value > 0 ? value : otherwise; }
 
@@ -39,20 +53,19 @@ static err_t choose_kind(const char **out, const struct ranks_args *args)
 }
 
 /* Shared memory is one machine's. */
-static err_t check_hosts(const struct ranks *ranks, const char *kind)
+static err_t check_hosts(const struct rendezvous_seat seats[], int64_t size, const char *kind)
 {
-    const char *first = rendezvous_host(ranks->meeting, 0);
-    for (int64_t i = 1; i < ranks->place.size && strcmp(kind, "shm") == 0; i++)
-        if (strcmp(rendezvous_host(ranks->meeting, i), first) != 0)
+    for (int64_t i = 1; i < size && strcmp(kind, "shm") == 0; i++)
+        if (strcmp(seats[i].host, seats[0].host) != 0)
             RAISE(USAGE,
                   "communicator shm: rank %lld is on %s and rank 0 on %s; start CPU ranks of "
                   "several machines with mpirun",
-                  (long long)i, rendezvous_host(ranks->meeting, i), first);
+                  (long long)i, seats[i].host, seats[0].host);
     return ERR_OK;
 }
 
 /* Names alone would not do: containers on two machines may have the same. */
-int64_t ranks_machine_size(const struct ranks_seat seats[], int64_t size)
+int64_t ranks_machine_size(const struct rendezvous_seat seats[], int64_t size)
 {
     int64_t near = 1;
     while (near < size && strcmp(seats[near].host, seats[0].host) == 0) near++;
@@ -66,58 +79,51 @@ int64_t ranks_machine_size(const struct ranks_seat seats[], int64_t size)
     return near;
 }
 
-/* All ranks judge the same bytes: an exchange that they queue differently would never end. */
-static err_t find_machines(const struct ranks *ranks, int64_t *machine_size, double timeout_s)
+static err_t settle(void *out, const struct rendezvous_seat seats[], int64_t size, void *arg)
 {
-    const int64_t size = ranks->place.size;
-    struct ranks_seat mine = { .local_rank = ranks->place.local_rank };
-    struct ranks_seat *all = calloc((size_t)size, sizeof *all);
-    if (all == NULL) RAISE(NOMEM, "ranks: no memory");
-    snprintf(mine.host, sizeof mine.host, "%s", rendezvous_host(ranks->meeting, ranks->place.rank));
-    const err_t rc = rendezvous_gather(ranks->meeting, all, &mine, (int64_t)sizeof mine, timeout_s);
-    for (int64_t i = 0; i < size; i++) all[i].host[sizeof all[i].host - 1] = '\0';
-    if (rc == ERR_OK) *machine_size = ranks_machine_size(all, size);
-    free(all);
-    return rc;
-}
-
-/* Rank 0's invitation, on every rank. */
-static err_t share_invitation(const struct ranks *ranks, struct comm_args *comm_args,
-                              double timeout_s)
-{
-    uint8_t *all = calloc((size_t)ranks->place.size, COMM_BLOB_BYTES);
-    err_t rc = ERR_OK;
-    if (all == NULL) RAISE(NOMEM, "communicator: no memory");
-    if (ranks->place.rank == 0)
-        TRY_DONE(comm_invite(comm_args->blob, comm_args->kind, comm_args->size, comm_args->dev));
-    TRY_DONE(rendezvous_gather(ranks->meeting, all, comm_args->blob, COMM_BLOB_BYTES, timeout_s));
-    memcpy(comm_args->blob, all, COMM_BLOB_BYTES);
-done:
-    free(all);
-    return rc;
+    const struct invitation *invitation = arg;
+    struct terms *terms = out;
+    if (invitation->rc != ERR_OK) return err_adopt(&invitation->why);
+    TRY(check_hosts(seats, size, invitation->kind));
+    terms->machine_size = ranks_machine_size(seats, size);
+    memcpy(terms->invitation, invitation->blob, sizeof terms->invitation);
+    return ERR_OK;
 }
 
 static err_t meet(struct ranks *ranks, const struct ranks_args *args, struct comm_args *comm_args)
 {
-    const double join_s = or_default(args->join_s, JOIN_S);
+    const struct ranks_place *place = &ranks->place;
+    const double beat_s = args->silence_s / BEATS;
+    struct invitation invitation = { .kind = comm_args->kind };
+    struct terms terms;
+    if (place->rank == 0) {
+        invitation.rc = comm_invite(invitation.blob, comm_args->kind, place->size, args->dev);
+        invitation.why = *err_last();
+    }
     TRY(rendezvous_join(&ranks->meeting, &(struct rendezvous_args){
-                                             .rank = ranks->place.rank,
-                                             .size = ranks->place.size,
-                                             .host = ranks->place.host,
-                                             .port = ranks->place.port,
-                                             .listen_fd = ranks->place.listen_fd,
-                                             .job = ranks->place.job,
+                                             .rank = place->rank,
+                                             .size = place->size,
+                                             .local_rank = place->local_rank,
+                                             .host = place->host,
+                                             .port = place->port,
+                                             .listen_fd = place->listen_fd,
+                                             .job = place->job,
                                              .version = SOULCHAT_VERSION,
                                              .parts = args->parts,
                                              .part_count = args->part_count,
-                                             .timeout_s = join_s,
+                                             .timeout_s = or_default(args->join_s, JOIN_S),
+                                             .beat_s = beat_s,
+                                             .silence_s = args->silence_s,
+                                             .settle = settle,
+                                             .settle_arg = &invitation,
+                                             .terms = &terms,
+                                             .term_bytes = (int64_t)sizeof terms,
                                          }));
-    TRY(check_hosts(ranks, comm_args->kind));
-    TRY(find_machines(ranks, &comm_args->machine_size, join_s));
-    TRY(share_invitation(ranks, comm_args, join_s));
+    comm_args->machine_size = terms.machine_size;
+    memcpy(comm_args->blob, terms.invitation, sizeof comm_args->blob);
     return watchdog_start(&ranks->watchdog, &(struct watchdog_args){
                                                 .meeting = ranks->meeting,
-                                                .beat_s = args->silence_s / BEATS,
+                                                .beat_s = beat_s,
                                                 .silence_s = args->silence_s,
                                                 .finish_s = comm_args->timeout_s,
                                             });

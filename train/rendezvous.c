@@ -16,25 +16,35 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROTOCOL     1
+#define PROTOCOL     2
 #define HELLO_S      10  /* a guest that has said nothing by then is shown out */
 #define GUESTS_EXTRA 32  /* who connected and has not said hello, beyond the ranks */
 #define ATTEMPT_S    5   /* one try to connect */
 #define PAUSE_MS     100 /* between tries */
 #define LAST_WORD_S  2   /* rank 0 gives up first, and says who did not come */
-#define VERSION_MAX  32
-#define TEXT_MAX     256
+#define BEAT_S       1.0
+#define SILENCE_S    5.0
+#define VERSION_MAX  28
+#define TEXT_MAX     400
 #define NAMED_MAX    3 /* things that differ, by name; of the others their number */
 
 struct hello {
     uint32_t protocol, rank, size, part_count;
     uint8_t job[SHA256_BYTES];
     char version[VERSION_MAX];
+    uint32_t local_rank;
     char host[RENDEZVOUS_HOST_MAX];
     struct rendezvous_part parts[RENDEZVOUS_PARTS_MAX];
 };
 
+struct welcome {
+    char host[RENDEZVOUS_HOST_MAX];
+    uint8_t terms[RENDEZVOUS_TERMS_MAX];
+};
+
 STATIC_ASSERT(sizeof(struct hello) == 144 + 160 * 72, "the hello as the header draws it");
+STATIC_ASSERT(sizeof(struct welcome) == 384, "the welcome as the header draws it");
+STATIC_ASSERT(sizeof(struct welcome) <= WIRE_INBOX_BYTES, "a welcome fits into an inbox");
 
 /* Who connected and has not yet said hello. */
 struct guest {
@@ -47,13 +57,15 @@ struct guest {
 
 struct rendezvous {
     int64_t rank, size;
-    int *fds;                           /* [size] */
-    char (*hosts)[RENDEZVOUS_HOST_MAX]; /* [size] */
-    /* while joining, rank 0 */
+    int *fds;                      /* [size] */
+    struct rendezvous_seat *seats; /* [size] */
+    /* while joining */
+    struct hello mine;
+    double beat_s, silence_s;
+    /* and on rank 0 */
     int listen_fd;
     struct guest *guests;
     int64_t guest_count;
-    struct hello mine;
 };
 
 /* ---- hello ---- */
@@ -65,6 +77,7 @@ static void fill_hello(struct hello *h, const struct rendezvous_args *args)
     h->rank = (uint32_t)args->rank;
     h->size = (uint32_t)args->size;
     h->part_count = (uint32_t)args->part_count;
+    h->local_rank = (uint32_t)args->local_rank;
     sha256_of(h->job, args->job, strlen(args->job));
     snprintf(h->version, sizeof h->version, "%s", args->version);
     if (gethostname(h->host, sizeof h->host - 1) != 0) snprintf(h->host, sizeof h->host, "?");
@@ -113,11 +126,18 @@ static err_t check_hello(const struct rendezvous *meeting, const struct hello *i
               its->size, mine->host, mine->size);
     if (its->rank == 0 || its->rank >= mine->size || meeting->fds[its->rank] >= 0)
         RAISE(COMM, "rank %u came twice: on %s and on %s", its->rank,
-              its->rank < mine->size ? meeting->hosts[its->rank] : "?", its->host);
+              its->rank < mine->size ? meeting->seats[its->rank].host : "?", its->host);
     return check_parts(mine, its);
 }
 
 /* ---- rank 0 ---- */
+
+/* The last error is about this rank. */
+static err_t raise_of(const struct rendezvous *meeting, int64_t rank)
+{
+    const struct err_record why = *err_last();
+    RAISE(COMM, "rank %lld on %s: %.400s", (long long)rank, meeting->seats[rank].host, why.text);
+}
 
 static void show_out(struct guest *guest, const char *why)
 {
@@ -130,9 +150,24 @@ static void show_out(struct guest *guest, const char *why)
 static void tell_failure(int fd, const char *why)
 {
     char text[TEXT_MAX];
-    snprintf(text, sizeof text, "%.255s", why);
+    snprintf(text, sizeof text, "%.399s", why);
     const err_t rc = wire_send(fd, WIRE_FAILED, text, (int64_t)strlen(text) + 1, time_now_s() + 1);
     if (rc != ERR_OK) LOG_D("ranks", "a rank that fails is gone: %s", err_last()->text);
+}
+
+static void take_seat(struct rendezvous *meeting, const struct hello *its)
+{
+    struct rendezvous_seat *seat = &meeting->seats[its->rank];
+    memcpy(seat->host, its->host, sizeof seat->host);
+    seat->local_rank = its->local_rank;
+}
+
+/* Rank 0 to one that waits: it lives. */
+static err_t tell_alive(const struct rendezvous *meeting, int64_t rank)
+{
+    if (wire_send(meeting->fds[rank], WIRE_BEAT, NULL, 0, time_now_s()) != ERR_OK)
+        return raise_of(meeting, rank);
+    return ERR_OK;
 }
 
 /* A complete hello: a rank takes its seat, a stranger leaves, a misfit is the error. */
@@ -163,9 +198,9 @@ static err_t seat(struct rendezvous *meeting, struct guest *guest)
         return err_adopt(&why);
     }
     meeting->fds[its.rank] = guest->fd;
-    memcpy(meeting->hosts[its.rank], its.host, sizeof its.host);
     guest->fd = -1;
-    return ERR_OK;
+    take_seat(meeting, &its);
+    return tell_alive(meeting, its.rank);
 }
 
 /* Whether what came so far can be the hello of a rank. */
@@ -251,7 +286,7 @@ static err_t check_seated(const struct rendezvous *meeting, const struct pollfd 
     for (int64_t i = 1; i < meeting->size; i++)
         if (meeting->fds[i] >= 0 && polls[i].fd == meeting->fds[i] && polls[i].revents != 0)
             RAISE(COMM, "rank %lld on %s left before all had come", (long long)i,
-                  meeting->hosts[i]);
+                  meeting->seats[i].host);
     return ERR_OK;
 }
 
@@ -266,11 +301,28 @@ static void fill_polls(struct pollfd polls[], struct rendezvous *meeting)
         polls[meeting->size + i] = (struct pollfd){ meeting->guests[i].fd, POLLIN, 0 };
 }
 
+/* Those that wait learn that rank 0 lives. *next_s: when they are to be told again. */
+static err_t tell_all_alive(const struct rendezvous *meeting, double *next_s)
+{
+    if (time_now_s() < *next_s) return ERR_OK;
+    for (int64_t i = 1; i < meeting->size; i++)
+        if (meeting->fds[i] >= 0) TRY(tell_alive(meeting, i));
+    *next_s = time_now_s() + meeting->beat_s;
+    return ERR_OK;
+}
+
+/* For poll(); guests are looked after twice a second. */
+static int wait_ms(double until_s)
+{
+    return (int)fmin(500, fmax(0, until_s - time_now_s()) * 1e3 + 1);
+}
+
 static err_t gather_ranks(struct rendezvous *meeting, double timeout_s)
 {
     const double deadline_s = time_now_s() + timeout_s;
     const int64_t count = meeting->size + meeting->guest_count;
     struct pollfd *polls = calloc((size_t)count, sizeof *polls);
+    double beat_at_s = 0;
     err_t rc = ERR_OK;
     if (polls == NULL) RAISE(NOMEM, "rendezvous: no memory");
     while (missing_count(meeting) > 0) {
@@ -279,8 +331,9 @@ static err_t gather_ranks(struct rendezvous *meeting, double timeout_s)
             rc = raise_missing(meeting, timeout_s);
             break;
         }
+        TRY_DONE(tell_all_alive(meeting, &beat_at_s));
         fill_polls(polls, meeting);
-        (void)poll(polls, (nfds_t)count, (int)fmin(500, (deadline_s - now_s) * 1e3 + 1));
+        (void)poll(polls, (nfds_t)count, wait_ms(fmin(deadline_s, beat_at_s)));
         TRY_DONE(check_seated(meeting, polls));
         for (int64_t i = 0; i < meeting->guest_count; i++) {
             struct guest *guest = &meeting->guests[i];
@@ -296,24 +349,24 @@ done:
     return rc;
 }
 
-/* Everyone who came learns how it went: the hosts of all ranks, or why there is no meeting. */
-static void tell_all(const struct rendezvous *meeting, const char *failure)
+/* All have come: they learn how the job is laid out. */
+static err_t welcome_all(struct rendezvous *meeting, const struct rendezvous_args *args)
 {
-    for (int64_t i = 1; i < meeting->size; i++) {
-        const int fd = meeting->fds[i];
-        if (fd < 0) continue;
-        if (failure != NULL)
-            tell_failure(fd, failure);
-        else if (wire_send(fd, WIRE_WELCOME, meeting->hosts, meeting->size * RENDEZVOUS_HOST_MAX,
-                           time_now_s() + 1) != ERR_OK)
-            LOG_W("ranks", "rank %lld: %s", (long long)i, err_last()->text);
-    }
+    struct welcome welcome = { .host = "" };
+    memcpy(welcome.host, meeting->mine.host, sizeof welcome.host);
+    if (args->settle != NULL)
+        TRY(args->settle(welcome.terms, meeting->seats, meeting->size, args->settle_arg));
+    for (int64_t i = 1; i < meeting->size; i++)
+        if (wire_send(meeting->fds[i], WIRE_WELCOME, &welcome, (int64_t)sizeof welcome,
+                      time_now_s() + 1) != ERR_OK)
+            return raise_of(meeting, i);
+    if (args->term_bytes > 0) memcpy(args->terms, welcome.terms, (size_t)args->term_bytes);
+    return ERR_OK;
 }
 
-static err_t host_meeting(struct rendezvous *meeting, const struct rendezvous_args *args)
+static err_t open_doors(struct rendezvous *meeting, const struct rendezvous_args *args)
 {
     int port;
-    char text[ERR_TEXT_MAX];
     if (meeting->listen_fd < 0)
         TRY(wire_listen(&meeting->listen_fd, &port, args->host, args->port));
     const int64_t guests_max = args->size + GUESTS_EXTRA;
@@ -321,15 +374,64 @@ static err_t host_meeting(struct rendezvous *meeting, const struct rendezvous_ar
     if (meeting->guests == NULL) RAISE(NOMEM, "rendezvous: no memory");
     meeting->guest_count = guests_max;
     for (int64_t i = 0; i < guests_max; i++) meeting->guests[i].fd = -1;
-    memcpy(meeting->hosts[0], meeting->mine.host, RENDEZVOUS_HOST_MAX);
-    const err_t rc = gather_ranks(meeting, args->timeout_s);
-    snprintf(text, sizeof text, "%s", err_last()->text);
-    tell_all(meeting, rc == ERR_OK ? NULL : text);
-    if (rc != ERR_OK) RAISE(COMM, "%s", text);
     return ERR_OK;
 }
 
+static err_t host_meeting(struct rendezvous *meeting, const struct rendezvous_args *args)
+{
+    TRY(open_doors(meeting, args));
+    take_seat(meeting, &meeting->mine);
+    err_t rc = gather_ranks(meeting, args->timeout_s);
+    if (rc == ERR_OK) rc = welcome_all(meeting, args);
+    if (rc == ERR_OK) return ERR_OK;
+    const struct err_record why = *err_last();
+    rendezvous_fail(meeting, why.text); /* everyone who came learns why there is no meeting */
+    return err_adopt(&why);
+}
+
 /* ---- the others ---- */
+
+/* What rank 0 has to say at last. ERR_NOTFOUND: it is of another job. */
+static err_t read_answer(struct rendezvous *meeting, const struct rendezvous_args *args,
+                         const struct wire_frame *frame, const struct wire_inbox *inbox)
+{
+    struct welcome welcome;
+    char text[TEXT_MAX];
+    if (frame->kind == WIRE_FAILED || frame->kind == WIRE_REFUSED) {
+        snprintf(text, sizeof text, "%.*s", (int)frame->bytes, (const char *)inbox->payload);
+        clean_text(text, sizeof text);
+        if (frame->kind == WIRE_REFUSED) RAISE(NOTFOUND, "%s", text);
+        RAISE(COMM, "%s", text);
+    }
+    if (frame->kind != WIRE_WELCOME || frame->bytes != (int64_t)sizeof welcome)
+        RAISE(COMM, "sends message %d of %lld bytes where a welcome is expected", (int)frame->kind,
+              (long long)frame->bytes);
+    memcpy(&welcome, inbox->payload, sizeof welcome);
+    clean_text(welcome.host, sizeof welcome.host);
+    memcpy(meeting->seats[0].host, welcome.host, sizeof welcome.host);
+    if (args->term_bytes > 0) memcpy(args->terms, welcome.terms, (size_t)args->term_bytes);
+    return ERR_OK;
+}
+
+/* After the hello. Rank 0 keeps the deadline from when it has said that it lives; then it is lost
+ * when it falls silent. ERR_NOTFOUND: it closed the connection before. */
+static err_t await_answer(struct rendezvous *meeting, const struct rendezvous_args *args,
+                          double deadline_s)
+{
+    struct wire_inbox inbox = { .got = 0 };
+    struct wire_frame frame;
+    double until_s = deadline_s + LAST_WORD_S;
+    for (bool heard = false;; heard = true) {
+        const err_t rc = wire_wait(meeting->fds[0], &inbox, &frame, until_s);
+        if (rc == ERR_IO && !heard)
+            RAISE(NOTFOUND, "its port is open, but whoever listens there closes the connection");
+        if (rc == ERR_COMM && heard && time_now_s() >= until_s)
+            RAISE(COMM, "has not been heard of for %g s", meeting->silence_s);
+        TRY(rc);
+        if (frame.kind != WIRE_BEAT) return read_answer(meeting, args, &frame, &inbox);
+        until_s = time_now_s() + meeting->silence_s;
+    }
+}
 
 /* One try. ERR_NOTFOUND: rank 0 may come yet. */
 static err_t call_rank0(struct rendezvous *meeting, const struct rendezvous_args *args,
@@ -337,14 +439,10 @@ static err_t call_rank0(struct rendezvous *meeting, const struct rendezvous_args
 {
     int *fd = &meeting->fds[0];
     TRY(wire_connect(fd, args->host, args->port, fmin(deadline_s, time_now_s() + ATTEMPT_S)));
-    err_t rc =
-        wire_send(*fd, WIRE_HELLO, &meeting->mine, (int64_t)sizeof meeting->mine, deadline_s);
-    if (rc != ERR_OK) RAISE(NOTFOUND, "its port is open, but it went away");
-    rc = wire_receive(*fd, WIRE_WELCOME, meeting->hosts, meeting->size * RENDEZVOUS_HOST_MAX,
-                      deadline_s + LAST_WORD_S);
-    if (rc == ERR_IO)
-        RAISE(NOTFOUND, "its port is open, but whoever listens there closes the connection");
-    return rc;
+    if (wire_send(*fd, WIRE_HELLO, &meeting->mine, (int64_t)sizeof meeting->mine, deadline_s) !=
+        ERR_OK)
+        RAISE(NOTFOUND, "its port is open, but it went away");
+    return await_answer(meeting, args, deadline_s);
 }
 
 static err_t visit_meeting(struct rendezvous *meeting, const struct rendezvous_args *args)
@@ -353,13 +451,13 @@ static err_t visit_meeting(struct rendezvous *meeting, const struct rendezvous_a
     char text[ERR_TEXT_MAX] = "";
     for (;;) {
         const err_t rc = call_rank0(meeting, args, deadline_s);
-        if (rc == ERR_OK) break;
+        if (rc == ERR_OK) return ERR_OK;
         /* A try that the deadline cuts short tells less than the one before it. */
-        const bool cut_short = text[0] != '\0' && time_now_s() >= deadline_s;
-        if (!cut_short) snprintf(text, sizeof text, "%s", err_last()->text);
+        if (rc != ERR_NOTFOUND || text[0] == '\0' || time_now_s() < deadline_s)
+            snprintf(text, sizeof text, "%s", err_last()->text);
         if (meeting->fds[0] >= 0) close(meeting->fds[0]);
         meeting->fds[0] = -1;
-        if (rc != ERR_NOTFOUND && !cut_short)
+        if (rc != ERR_NOTFOUND)
             RAISE(COMM, "rank 0 at %s:%d: %s", args->host, args->port, text);
         if (time_now_s() + PAUSE_MS * 1e-3 >= deadline_s)
             RAISE(COMM,
@@ -368,9 +466,6 @@ static err_t visit_meeting(struct rendezvous *meeting, const struct rendezvous_a
                   args->host, args->port, args->timeout_s, text);
         nanosleep(&(struct timespec){ .tv_nsec = PAUSE_MS * 1000000L }, NULL);
     }
-    for (int64_t i = 0; i < meeting->size; i++)
-        clean_text(meeting->hosts[i], sizeof meeting->hosts[i]);
-    return ERR_OK;
 }
 
 /* ---- the meeting ---- */
@@ -394,7 +489,7 @@ void rendezvous_close(struct rendezvous *meeting)
     for (int64_t i = 0; i < meeting->size && meeting->fds != NULL; i++)
         if (meeting->fds[i] >= 0) close(meeting->fds[i]);
     free(meeting->fds);
-    free(meeting->hosts);
+    free(meeting->seats);
     free(meeting);
 }
 
@@ -402,21 +497,23 @@ err_t rendezvous_join(struct rendezvous **out, const struct rendezvous_args *arg
 {
     ASSERT(args->size >= 1 && args->rank >= 0 && args->rank < args->size);
     ASSERT(args->part_count >= 0 && args->part_count <= RENDEZVOUS_PARTS_MAX);
-    ASSERT(args->size * RENDEZVOUS_GATHER_MAX <= WIRE_PAYLOAD_MAX);
+    ASSERT(args->term_bytes >= 0 && args->term_bytes <= RENDEZVOUS_TERMS_MAX);
     *out = NULL;
     struct rendezvous *meeting = calloc(1, sizeof *meeting);
     if (meeting == NULL) {
         if (args->rank == 0 && args->listen_fd >= 0) close(args->listen_fd);
         RAISE(NOMEM, "rendezvous: no memory");
     }
+    meeting->beat_s = args->beat_s > 0 ? args->beat_s : BEAT_S;
+    meeting->silence_s = args->silence_s > 0 ? args->silence_s : SILENCE_S;
     meeting->rank = args->rank;
     meeting->size = args->size;
     meeting->listen_fd = args->rank == 0 ? args->listen_fd : -1;
     meeting->fds = malloc((size_t)args->size * sizeof *meeting->fds);
-    meeting->hosts = calloc((size_t)args->size, sizeof *meeting->hosts);
+    meeting->seats = calloc((size_t)args->size, sizeof *meeting->seats);
     err_t rc = ERR_OK;
     for (int64_t i = 0; i < args->size && meeting->fds != NULL; i++) meeting->fds[i] = -1;
-    if (meeting->fds == NULL || meeting->hosts == NULL) RAISE_DONE(NOMEM, "rendezvous: no memory");
+    if (meeting->fds == NULL || meeting->seats == NULL) RAISE_DONE(NOMEM, "rendezvous: no memory");
     fill_hello(&meeting->mine, args);
     TRY_DONE(args->rank == 0 ? host_meeting(meeting, args) : visit_meeting(meeting, args));
     close_doors(meeting);
@@ -424,44 +521,6 @@ err_t rendezvous_join(struct rendezvous **out, const struct rendezvous_args *arg
 done:
     if (rc != ERR_OK) rendezvous_close(meeting);
     return rc;
-}
-
-static err_t raise_of(int64_t rank, const char *why)
-{
-    char text[ERR_TEXT_MAX];
-    snprintf(text, sizeof text, "%s", why);
-    RAISE(COMM, "rank %lld: %s", (long long)rank, text);
-}
-
-static err_t gather_as_host(const struct rendezvous *meeting, char *all, int64_t bytes,
-                            double deadline_s)
-{
-    for (int64_t i = 1; i < meeting->size; i++)
-        if (wire_receive(meeting->fds[i], WIRE_GATHER, all + i * bytes, bytes, deadline_s) !=
-            ERR_OK)
-            return raise_of(i, err_last()->text);
-    for (int64_t i = 1; i < meeting->size; i++)
-        if (wire_send(meeting->fds[i], WIRE_GATHER, all, meeting->size * bytes, deadline_s) !=
-            ERR_OK)
-            return raise_of(i, err_last()->text);
-    return ERR_OK;
-}
-
-err_t rendezvous_gather(struct rendezvous *meeting, void *all, const void *mine, int64_t bytes,
-                        double timeout_s)
-{
-    const double deadline_s = time_now_s() + timeout_s;
-    ASSERT(bytes >= 0 && bytes <= RENDEZVOUS_GATHER_MAX);
-    if (meeting->rank == 0) {
-        memcpy(all, mine, (size_t)bytes);
-        return gather_as_host(meeting, all, bytes, deadline_s);
-    }
-    const int fd = meeting->fds[0];
-    err_t rc = wire_send(fd, WIRE_GATHER, mine, bytes, deadline_s);
-    /* If rank 0 has gone, it has perhaps said why. */
-    if (rc == ERR_OK || rc == ERR_IO)
-        rc = wire_receive(fd, WIRE_GATHER, all, meeting->size * bytes, deadline_s);
-    return rc == ERR_OK ? ERR_OK : raise_of(0, err_last()->text);
 }
 
 void rendezvous_fail(const struct rendezvous *meeting, const char *cause)
@@ -476,7 +535,7 @@ int64_t rendezvous_size(const struct rendezvous *meeting) { return meeting->size
 const char *rendezvous_host(const struct rendezvous *meeting, int64_t rank)
 {
     ASSERT(rank >= 0 && rank < meeting->size);
-    return meeting->hosts[rank];
+    return meeting->seats[rank].host;
 }
 
 int rendezvous_fd(const struct rendezvous *meeting, int64_t rank)

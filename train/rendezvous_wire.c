@@ -194,22 +194,6 @@ static err_t send_all(int fd, const void *bytes, int64_t count, double deadline_
     return ERR_OK;
 }
 
-static err_t receive_all(int fd, void *bytes, int64_t count, double deadline_s)
-{
-    for (int64_t got = 0; got < count;) {
-        const ssize_t n = recv(fd, (char *)bytes + got, (size_t)(count - got), 0);
-        if (n > 0) {
-            got += n;
-            continue;
-        }
-        if (n == 0 || (n < 0 && errno == ECONNRESET)) RAISE(IO, "closed the connection");
-        if (errno == EINTR) continue;
-        if (errno != EAGAIN) RAISE(COMM, "%s", strerror(errno));
-        if (!wait_for(fd, POLLIN, deadline_s)) RAISE(COMM, "did not answer in time");
-    }
-    return ERR_OK;
-}
-
 /* ---- frames ---- */
 
 err_t wire_send(int fd, enum wire_kind kind, const void *payload, int64_t bytes, double deadline_s)
@@ -236,28 +220,6 @@ static err_t check_payload(const struct header *h, const void *payload)
 {
     if (crc32c(0, payload, h->bytes) != h->crc) RAISE(CHECKSUM, "its message arrived damaged");
     return ERR_OK;
-}
-
-static err_t raise_refusal(int fd, const struct header *h, double deadline_s)
-{
-    char text[300] = "";
-    TRY(receive_all(fd, text, min_i64(h->bytes, (int64_t)sizeof text - 1), deadline_s));
-    if (h->kind == WIRE_REFUSED) RAISE(NOTFOUND, "%s", text);
-    RAISE(COMM, "%s", text);
-}
-
-err_t wire_receive(int fd, enum wire_kind kind, void *payload, int64_t bytes, double deadline_s)
-{
-    struct header h;
-    if (fault_point("wire.receive") != ERR_OK) RAISE(COMM, "injected fault at wire.receive");
-    TRY(receive_all(fd, &h, (int64_t)sizeof h, deadline_s));
-    TRY(check_header(&h, WIRE_PAYLOAD_MAX));
-    if (h.kind == WIRE_FAILED || h.kind == WIRE_REFUSED) return raise_refusal(fd, &h, deadline_s);
-    if (h.kind != kind || h.bytes != bytes)
-        RAISE(COMM, "sends message %d of %lld bytes where %d of %lld bytes is expected",
-              (int)h.kind, (long long)h.bytes, (int)kind, (long long)bytes);
-    TRY(receive_all(fd, payload, bytes, deadline_s));
-    return check_payload(&h, payload);
 }
 
 /* The frame's size as far as it is known. */
@@ -294,4 +256,15 @@ err_t wire_poll(int fd, struct wire_inbox *inbox, struct wire_frame *frame, bool
     *frame = (struct wire_frame){ (enum wire_kind)h.kind, h.bytes };
     *complete = true;
     return ERR_OK;
+}
+
+err_t wire_wait(int fd, struct wire_inbox *inbox, struct wire_frame *frame, double deadline_s)
+{
+    bool complete;
+    if (fault_point("wire.receive") != ERR_OK) RAISE(COMM, "injected fault at wire.receive");
+    for (;;) {
+        TRY(wire_poll(fd, inbox, frame, &complete));
+        if (complete) return ERR_OK;
+        if (!wait_for(fd, POLLIN, deadline_s)) RAISE(COMM, "did not answer in time");
+    }
 }

@@ -18,18 +18,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WIRE_PAYLOAD_MAX (INT64_C(1) << 20)
+#define WIRE_PAYLOAD_MAX (INT64_C(1) << 14)
 #define WIRE_FRAME_BYTES 16
-#define WIRE_NAME_MAX    64 /* "10.0.0.1:29400", with the NUL */
+#define WIRE_INBOX_BYTES 512 /* the longest payload that an inbox takes */
+#define WIRE_NAME_MAX    64  /* "10.0.0.1:29400", with the NUL */
 
+/* Numbers stay: another version's hello is answered, and the answer understood. */
 enum wire_kind {
     WIRE_HELLO = 1,
-    WIRE_WELCOME,
-    WIRE_REFUSED,
-    WIRE_GATHER,
-    WIRE_BEAT,
-    WIRE_FAILED,
-    WIRE_BYE
+    WIRE_WELCOME = 2,
+    WIRE_REFUSED = 3, /* a text: to another job's */
+    WIRE_BEAT = 5,
+    WIRE_FAILED = 6, /* a text: why the sender leaves */
+    WIRE_BYE = 7
 };
 
 struct wire_frame {
@@ -46,19 +47,17 @@ MUST_USE err_t wire_accept(int *fd, char name[WIRE_NAME_MAX], int listen_fd);
 
 MUST_USE err_t wire_send(int fd, enum wire_kind kind, const void *payload, int64_t bytes,
                          double deadline_s);
-/* A frame of this kind, with exactly `bytes`; or WIRE_FAILED or WIRE_REFUSED, which raises its
- * text. */
-MUST_USE err_t wire_receive(int fd, enum wire_kind kind, void *payload, int64_t bytes,
-                            double deadline_s);
-
 /* A frame that arrives in pieces, without waiting. Zeroed before the first use. */
 struct wire_inbox {
     uint8_t header[WIRE_FRAME_BYTES];
-    uint8_t payload[512];
+    uint8_t payload[WIRE_INBOX_BYTES];
     int64_t got;
 };
 /* *complete: a frame is in the inbox and described; the next call starts on another. */
 MUST_USE err_t wire_poll(int fd, struct wire_inbox *inbox, struct wire_frame *frame,
                          bool *complete);
+/* The same until there is a frame. ERR_COMM: there is none at the deadline. */
+MUST_USE err_t wire_wait(int fd, struct wire_inbox *inbox, struct wire_frame *frame,
+                         double deadline_s);
 
 #endif
