@@ -235,7 +235,7 @@ static void check_terms(const struct rendezvous *meeting, const struct test_term
     assert_int_equal(terms->size, size);
     for (int64_t i = 0; i < size; i++) {
         assert_int_equal(terms->local_ranks[i], 7 * i + 1);
-        assert_string_equal(rendezvous_host(meeting, i), me == 0 || i == 0 ? host : "");
+        assert_string_equal(rendezvous_host(meeting, i), me == 0 || i == 0 || i == me ? host : "");
         assert_int_equal(rendezvous_fd(meeting, i) >= 0, (me == 0) != (i == 0));
     }
 }

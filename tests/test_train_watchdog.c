@@ -213,6 +213,9 @@ static const struct program programs[] = {
       1,
       { "ranks_program: the disk of this test is full",
         "the disk of this test is full; last heard of at ", "rank 2 ended with status 1" } },
+    { "--ranks 2 --victim 0 --fail", /* rank 0, which the others hear of others from */
+      1,
+      { "rank 0 on ", " failed: the disk of this test is full; last heard of at " } },
     /* Those that missed it end at once; it, whose failure it was, after all of them. */
     { "--ranks 3 --victim 2 --fail --leave-ms 4000",
       1,
@@ -259,6 +262,7 @@ static pid_t start_program(const char *arguments, const char *out)
     const pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
+        signal(SIGCHLD, SIG_IGN); /* as some parents leave it */
         execl("/bin/sh", "sh", "-c", command, (char *)NULL);
         _exit(127);
     }

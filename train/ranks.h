@@ -65,7 +65,8 @@ MUST_USE err_t ranks_first_host(char *out, int64_t out_size, const char *list);
  * ranks that have not met yet would wait. *status: 0, or how the first that failed ended, its
  * status or 128 + the signal; RANKS_STATUS_LOST only when no rank ended in another way.
  *
- * The calling process has one thread. argv[0] is looked up as /proc/self/exe.
+ * The calling process has one thread; SIGCHLD gets its default action. argv[0] is looked up as
+ * /proc/self/exe.
  */
 #define RANKS_GRACE_S 3
 #define RANKS_CAUSE_S 15

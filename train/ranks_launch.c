@@ -237,6 +237,7 @@ err_t ranks_launch(int *status, int64_t size, char *const *argv, double silence_
     l.stopped_at_s = calloc((size_t)size, sizeof *l.stopped_at_s);
     if (l.pids == NULL || l.stopped_at_s == NULL)
         RAISE_DONE(NOMEM, "%lld ranks: no memory", (long long)size);
+    (void)signal(SIGCHLD, SIG_DFL); /* inherited as ignored, nobody could be waited for */
     sigemptyset(&signals);
     sigaddset(&signals, SIGCHLD);
     for (int64_t i = 0; i < COUNT_OF(passed_on); i++) sigaddset(&signals, passed_on[i]);

@@ -84,6 +84,13 @@ static void fill_hello(struct hello *h, const struct rendezvous_args *args)
     for (int64_t i = 0; i < args->part_count; i++) h->parts[i] = args->parts[i];
 }
 
+static void take_seat(struct rendezvous *meeting, const struct hello *its)
+{
+    struct rendezvous_seat *seat = &meeting->seats[its->rank];
+    memcpy(seat->host, its->host, sizeof seat->host);
+    seat->local_rank = its->local_rank;
+}
+
 /* Text from the network: ends where it should, and on one line. */
 static void clean_text(char *text, int64_t size)
 {
@@ -153,13 +160,6 @@ static void tell_failure(int fd, const char *why)
     snprintf(text, sizeof text, "%.399s", why);
     const err_t rc = wire_send(fd, WIRE_FAILED, text, (int64_t)strlen(text) + 1, time_now_s() + 1);
     if (rc != ERR_OK) LOG_D("ranks", "a rank that fails is gone: %s", err_last()->text);
-}
-
-static void take_seat(struct rendezvous *meeting, const struct hello *its)
-{
-    struct rendezvous_seat *seat = &meeting->seats[its->rank];
-    memcpy(seat->host, its->host, sizeof seat->host);
-    seat->local_rank = its->local_rank;
 }
 
 /* Rank 0 to one that waits: it lives. */
@@ -380,7 +380,6 @@ static err_t open_doors(struct rendezvous *meeting, const struct rendezvous_args
 static err_t host_meeting(struct rendezvous *meeting, const struct rendezvous_args *args)
 {
     TRY(open_doors(meeting, args));
-    take_seat(meeting, &meeting->mine);
     err_t rc = gather_ranks(meeting, args->timeout_s);
     if (rc == ERR_OK) rc = welcome_all(meeting, args);
     if (rc == ERR_OK) return ERR_OK;
@@ -515,6 +514,7 @@ err_t rendezvous_join(struct rendezvous **out, const struct rendezvous_args *arg
     for (int64_t i = 0; i < args->size && meeting->fds != NULL; i++) meeting->fds[i] = -1;
     if (meeting->fds == NULL || meeting->seats == NULL) RAISE_DONE(NOMEM, "rendezvous: no memory");
     fill_hello(&meeting->mine, args);
+    take_seat(meeting, &meeting->mine);
     TRY_DONE(args->rank == 0 ? host_meeting(meeting, args) : visit_meeting(meeting, args));
     close_doors(meeting);
     *out = meeting;

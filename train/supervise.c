@@ -152,6 +152,7 @@ err_t supervise(int *status, int64_t failures_max, const char *ckpt_root, int ar
 {
     struct supervisor s = { .resumes = false };
     TRY(copy_arguments(&s, argc, argv));
+    (void)signal(SIGCHLD, SIG_DFL); /* inherited as ignored, the child could not be waited for */
     sigemptyset(&s.signals);
     sigaddset(&s.signals, SIGCHLD);
     for (int64_t i = 0; i < COUNT_OF(passed_on); i++) sigaddset(&s.signals, passed_on[i]);

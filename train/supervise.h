@@ -29,7 +29,7 @@ double supervise_pause_s(int64_t failures);
 /*
  * `argv` is the command's, argv[0] its name; options --restarts and --resume are taken out and the
  * latter put in as needed. *status: the last child's, which has said why. The calling process has
- * one thread. ERR_NOMEM: no child could be started.
+ * one thread; SIGCHLD gets its default action. ERR_NOMEM: no child could be started.
  */
 MUST_USE err_t supervise(int *status, int64_t failures_max, const char *ckpt_root, int argc,
                          char *const *argv);

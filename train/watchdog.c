@@ -23,7 +23,7 @@
 #define FINISH_S  1800.0
 #define ABORT_S   1.0 /* for the communicator to let go of its devices */
 #define SETTLE_S  1.0 /* for the loss to show that a failure of the communicator comes from */
-#define TEXT_MAX  400 /* bytes of a line about a loss */
+#define TEXT_MAX  WIRE_INBOX_BYTES /* of a line about a loss */
 #define PLACE_MAX 128
 
 /* A beat's payload, little-endian. */
@@ -50,8 +50,9 @@ struct watchdog {
     int64_t rank, size;
     double beat_s, silence_s, finish_s;
     double longest_s;   /* silence of a peer that was heard again */
-    struct peer *peers; /* the thread's */
+    struct peer *peers; /* the thread's, like the next two */
     int64_t peer_count;
+    struct pollfd *polls;
     int wake_fd;
     pthread_t thread;
 
@@ -130,6 +131,17 @@ __attribute__((noreturn)) static void leave(struct watchdog *w, const char *line
     _exit(RANKS_STATUS_LOST);
 }
 
+/* A line that whoever hears it can pass on: it names this rank. */
+static void describe_failure(struct watchdog *w, char out[TEXT_MAX], const char *cause)
+{
+    char place[PLACE_MAX];
+    struct beat mine;
+    get_activity(w, &mine);
+    describe(place, &mine);
+    snprintf(out, TEXT_MAX, "rank %lld on %s failed: %.260s; last heard of at %s",
+             (long long)w->rank, rendezvous_host(w->meeting, w->rank), cause, place);
+}
+
 /* A peer is lost: rank 0 tells the others, the others tell rank 0 in case it wakes up again. */
 __attribute__((noreturn)) static void lose(struct watchdog *w, const struct peer *peer,
                                            const char *why)
@@ -172,12 +184,10 @@ static void take_frame(struct watchdog *w, struct peer *peer, const struct wire_
     } else if (frame->kind == WIRE_BYE) {
         peer->bye = true;
     } else if (frame->kind == WIRE_FAILED) {
-        char text[TEXT_MAX];
-        snprintf(text, sizeof text, "%.*s", (int)frame->bytes, (const char *)peer->inbox.payload);
-        if (peer->rank == 0) leave(w, text);
-        char why[TEXT_MAX];
-        snprintf(why, sizeof why, "failed: %.300s", text);
-        lose(w, peer, why);
+        char line[TEXT_MAX];
+        snprintf(line, sizeof line, "%.*s", (int)frame->bytes, (const char *)peer->inbox.payload);
+        if (w->rank == 0) tell_all(w, WIRE_FAILED, line, (int64_t)strlen(line) + 1);
+        leave(w, line);
     }
 }
 
@@ -209,7 +219,7 @@ static void judge(struct watchdog *w)
 /* A communicator that this rank itself has given up is the main thread's to report. */
 static void judge_comm(struct watchdog *w)
 {
-    char text[TEXT_MAX];
+    char cause[TEXT_MAX], line[TEXT_MAX];
     pthread_mutex_lock(&w->comm_lock);
     const bool broken =
         w->comm != NULL && comm_check(w->comm) != ERR_OK && !atomic_load(&w->comm->aborted);
@@ -217,9 +227,10 @@ static void judge_comm(struct watchdog *w)
     const double now_s = time_now_s();
     if (!broken || w->broken_s == 0) w->broken_s = broken ? now_s : 0;
     if (!broken || now_s - w->broken_s < SETTLE_S) return;
-    snprintf(text, sizeof text, "communicator: %.300s", err_last()->text);
-    tell_all(w, WIRE_FAILED, text, (int64_t)strlen(text) + 1);
-    leave(w, text);
+    snprintf(cause, sizeof cause, "communicator: %.300s", err_last()->text);
+    describe_failure(w, line, cause);
+    tell_all(w, WIRE_FAILED, line, (int64_t)strlen(line) + 1);
+    leave(w, cause);
 }
 
 /* ---- the thread ---- */
@@ -240,8 +251,9 @@ static bool say_bye(struct watchdog *w)
 }
 
 /* Until a frame, the next beat or a wake(), which asks for a beat; returns when to send that. */
-static double wait_for_news(struct watchdog *w, struct pollfd *polls, double until_s)
+static double wait_for_news(struct watchdog *w, double until_s)
 {
+    struct pollfd *polls = w->polls;
     uint64_t count;
     for (int64_t i = 0; i < w->peer_count; i++)
         polls[i] = (struct pollfd){ .fd = w->peers[i].fd, .events = POLLIN };
@@ -261,8 +273,6 @@ static void forgive(struct watchdog *w, double since_s)
 static void *run(void *arg)
 {
     struct watchdog *w = arg;
-    struct pollfd *polls = calloc((size_t)w->peer_count + 1, sizeof *polls);
-    if (polls == NULL) leave(w, "watchdog: no memory");
     double beat_at_s = 0, awake_s = time_now_s();
     for (;;) {
         if (time_now_s() >= beat_at_s) {
@@ -272,20 +282,21 @@ static void *run(void *arg)
             beat_at_s = time_now_s() + w->beat_s;
             judge_comm(w);
         }
-        beat_at_s = wait_for_news(w, polls, beat_at_s);
+        beat_at_s = wait_for_news(w, beat_at_s);
         forgive(w, awake_s);
         awake_s = time_now_s();
         for (int64_t i = 0; i < w->peer_count; i++) hear(w, &w->peers[i]);
         judge(w);
         if (say_bye(w)) break;
         if (atomic_load(&w->failing)) {
-            tell_all(w, WIRE_FAILED, w->cause, (int64_t)strlen(w->cause) + 1);
+            char line[TEXT_MAX];
+            describe_failure(w, line, w->cause);
+            tell_all(w, WIRE_FAILED, line, (int64_t)strlen(line) + 1);
             break;
         }
     }
     LOG_D("ranks", "watchdog: the longest silence was %.2f s of %g allowed", w->longest_s,
           w->silence_s);
-    free(polls);
     return NULL;
 }
 
@@ -295,6 +306,7 @@ static void release(struct watchdog *w)
 {
     if (w->wake_fd >= 0) close(w->wake_fd);
     pthread_mutex_destroy(&w->comm_lock);
+    free(w->polls);
     free(w->peers);
     free(w);
 }
@@ -302,8 +314,9 @@ static void release(struct watchdog *w)
 static err_t make_peers(struct watchdog *w)
 {
     w->peers = calloc((size_t)w->size, sizeof *w->peers);
+    w->polls = calloc((size_t)w->size + 1, sizeof *w->polls);
     w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (w->peers == NULL || w->wake_fd < 0)
+    if (w->peers == NULL || w->polls == NULL || w->wake_fd < 0)
         RAISE(NOMEM, "watchdog of %lld ranks: %s", (long long)w->size, strerror(errno));
     for (int64_t rank = 0; rank < w->size; rank++) {
         const int fd = rendezvous_fd(w->meeting, rank);

@@ -51,7 +51,8 @@ MUST_USE err_t watchdog_finish(struct watchdog *watchdog);
  * within a second, and then ends the process; returns when it was not so. NULL allowed. */
 void watchdog_settle(const struct watchdog *watchdog);
 
-/* This rank leaves with an error: the others are told its text, and end. NULL allowed. */
+/* This rank leaves with an error: the others are told which it is and why, and end. NULL
+ * allowed. */
 void watchdog_fail(struct watchdog *watchdog, const char *cause);
 
 #endif
