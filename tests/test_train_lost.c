@@ -23,20 +23,21 @@
 #define SOME    8  /* failures of each kind and rank */
 #define AT_ONCE 12 /* runs: each that loses a stopped rank sleeps for the time of silence */
 
-/* The n-th time that the victim comes there. */
+enum who { ALL, RANK_0, OTHERS };
+
+/* The n-th time that the victim comes there. The second message of other ranks than 0 is their
+ * first after the welcome. */
 static const struct place {
     const char *site;
     int n;
-    bool all; /* all ranks come there; else only rank 0 */
+    enum who who; /* comes there */
 } places[] = {
-    { "comm.open", 1, true },      { "comm.barrier", 1, true },
-    { "load", 1, true },           { "validate", 1, true },
-    { "compute", 2, true },        { "comm.alltoallv", 9, true },
-    { "exchange", 2, true },       { "comm.end", 30, true },
-    { "spread weights", 2, true }, { "comm.allgatherv", 25, true },
-    { "save", 1, true },           { "file.write", 1, true },
-    { "file.sync", 1, true },      { "ckpt.rename", 1, false },
-    { "save", 2, true },           { "end", 1, true },
+    { "wire.send", 2, OTHERS },   { "comm.open", 1, ALL }, { "comm.barrier", 1, ALL },
+    { "load", 1, ALL },           { "validate", 1, ALL },  { "compute", 2, ALL },
+    { "comm.alltoallv", 9, ALL }, { "exchange", 2, ALL },  { "comm.end", 30, ALL },
+    { "spread weights", 2, ALL }, { "save", 1, ALL },      { "comm.allgatherv", 25, ALL },
+    { "file.write", 1, ALL },     { "file.sync", 1, ALL }, { "ckpt.rename", 1, RANK_0 },
+    { "save", 2, ALL },           { "end", 1, ALL },
 };
 
 struct loss {
@@ -113,7 +114,7 @@ static void lose_by_number(int64_t turn, int64_t count, void *arg)
     const int64_t victim = turn / 2 / COUNT_OF(places);
     (void)count;
     (void)arg;
-    if (victim != 0 && !place->all) return;
+    if (place->who == (victim == 0 ? OTHERS : RANK_0)) return;
     lose(&(struct loss){ .site = place->site,
                          .n = place->n,
                          .signal_number = turn % 2 == 0 ? SIGKILL : SIGSTOP,
@@ -265,8 +266,9 @@ static void lose_at_random(int64_t index, int64_t count, void *arg)
     for (int64_t i = 0; i < SIZE; i++) {
         const int status = run.status[i];
         /* Before the ranks have met, nobody has heard of the victim; past the end, all are well. */
-        if (i == loss.victim ? status == 128 + SIGKILL || status == 0
-                             : status == RANKS_STATUS_LOST || status == 0)
+        if (status == 0 ||
+            (i == loss.victim ? status == 128 + SIGKILL
+                              : status == RANKS_STATUS_LOST && tells(ranked_words(&run, i), &loss)))
             continue;
         fail_msg("seed %llu, %s:%d, signal %d, victim %d: rank %d ended with %d:\n%s",
                  (unsigned long long)seed, loss.site, loss.n, loss.signal_number, (int)loss.victim,

@@ -403,7 +403,8 @@ static void meet_and_stop(int64_t rank, int64_t size, void *arg)
 }
 
 /* Before each of its messages but the first, which says that it lives: while it waits for rank 2,
- * and between two welcomes. Rank 1 misses it; rank 2, if it came later, finds nobody who answers. */
+ * and between two welcomes. Rank 1 misses it; rank 2, if it came later, finds nobody who answers.
+ */
 static void test_rank0_stops(void **state)
 {
     (void)state;
@@ -561,11 +562,11 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_find),       cmocka_unit_test(test_find_refuses),
-        cmocka_unit_test(test_first_host), cmocka_unit_test(test_meet),
-        cmocka_unit_test(test_rank0_late), cmocka_unit_test(test_misfits),
-        cmocka_unit_test(test_missing),    cmocka_unit_test(test_strangers),
-        cmocka_unit_test(test_frames),     cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_find),        cmocka_unit_test(test_find_refuses),
+        cmocka_unit_test(test_first_host),  cmocka_unit_test(test_meet),
+        cmocka_unit_test(test_rank0_late),  cmocka_unit_test(test_misfits),
+        cmocka_unit_test(test_missing),     cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_frames),      cmocka_unit_test(test_faults),
         cmocka_unit_test(test_not_settled), cmocka_unit_test(test_rank0_stops),
     };
     alarm(2 * RANKS_LIMIT_S);

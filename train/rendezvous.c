@@ -456,8 +456,7 @@ static err_t visit_meeting(struct rendezvous *meeting, const struct rendezvous_a
             snprintf(text, sizeof text, "%s", err_last()->text);
         if (meeting->fds[0] >= 0) close(meeting->fds[0]);
         meeting->fds[0] = -1;
-        if (rc != ERR_NOTFOUND)
-            RAISE(COMM, "rank 0 at %s:%d: %s", args->host, args->port, text);
+        if (rc != ERR_NOTFOUND) RAISE(COMM, "rank 0 at %s:%d: %s", args->host, args->port, text);
         if (time_now_s() + PAUSE_MS * 1e-3 >= deadline_s)
             RAISE(COMM,
                   "rank 0 was not to be found at %s:%d within %g s: %s; MASTER_ADDR and "

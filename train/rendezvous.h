@@ -72,8 +72,8 @@ struct rendezvous_args {
     const char *version; /* of the program */
     const struct rendezvous_part *parts;
     int64_t part_count;
-    double timeout_s;         /* until all have come */
-    double beat_s, silence_s; /* rank 0 says that it lives, and is missed; 0: 1 s, 5 s */
+    double timeout_s;          /* until all have come */
+    double beat_s, silence_s;  /* rank 0 says that it lives, and is missed; 0: 1 s, 5 s */
     rendezvous_settle *settle; /* NULL: the terms are zeros */
     void *settle_arg;
     void *terms;        /* out, on every rank: what rank 0 has settled */
@@ -96,7 +96,8 @@ void rendezvous_fail(const struct rendezvous *meeting, const char *cause);
 
 int64_t rendezvous_rank(const struct rendezvous *meeting);
 int64_t rendezvous_size(const struct rendezvous *meeting);
-/* The name of the machine that a rank runs on. Rank 0 knows all; the others theirs and rank 0's, and
+/* The name of the machine that a rank runs on. Rank 0 knows all; the others theirs and rank 0's,
+ * and
  * "" for the rest. */
 const char *rendezvous_host(const struct rendezvous *meeting, int64_t rank);
 /* The connection to a rank: rank 0 has one to each other, the others to rank 0; -1: none. */
