@@ -9,6 +9,7 @@
 #include "train/rendezvous_wire.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -413,7 +414,7 @@ static void test_rank0_stops(void **state)
         struct meeting_plan *plan = make_meeting(3);
         int status[3];
         assert_in_range(n, 2, 40);
-        plan->delay_ms[2] = 300;
+        plan->delay_ms[2] = 150;
         plan->args[2].timeout_s = 1;
         plan->fault_rank = 0;
         plan->fault_n = n;
@@ -517,6 +518,51 @@ static void test_frames(void **state)
     close(pair[1]);
 }
 
+/* ---- addresses ---- */
+
+static bool listens_on_all(const char *host)
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    int fd, port;
+    assert_ok(wire_listen(&fd, &port, host, 0));
+    assert_int_equal(getsockname(fd, (struct sockaddr *)(void *)&address, &length), 0);
+    close(fd);
+    if (address.ss_family == AF_INET)
+        return ((const struct sockaddr_in *)(const void *)&address)->sin_addr.s_addr == 0;
+    return IN6_IS_ADDR_UNSPECIFIED(
+        &((const struct sockaddr_in6 *)(const void *)&address)->sin6_addr);
+}
+
+/* This machine's name, which it may itself take for the loopback, is the one that others call. */
+static void test_listens(void **state)
+{
+    char name[256] = "";
+    (void)state;
+    assert_int_equal(gethostname(name, sizeof name - 1), 0);
+    assert_false(listens_on_all("127.0.0.1"));
+    assert_false(listens_on_all("localhost"));
+    assert_true(listens_on_all(name));
+    assert_true(listens_on_all("192.0.2.1"));
+    assert_true(listens_on_all("no.such.host.invalid"));
+}
+
+/* Called often enough from ports of the range that it lies in, a port where nobody listens once
+ * calls itself. */
+static void test_own_call(void **state)
+{
+    int fd, port;
+    (void)state;
+    do { /* Linux lends odd ports to those who listen, even ones to callers */
+        assert_ok(wire_listen(&fd, &port, "127.0.0.1", 0));
+        close(fd);
+        port ^= 1;
+    } while (wire_listen(&fd, &port, "127.0.0.1", port) != ERR_OK);
+    close(fd);
+    for (int i = 0; i < 60000; i++)
+        assert_err(wire_connect(&fd, "127.0.0.1", port, time_now_s() + 1), NOTFOUND, "refused");
+}
+
 /* ---- faults ---- */
 
 /* Rank 1's n-th message fails: both fail or, when the fault comes after all, both are well. */
@@ -568,6 +614,7 @@ int main(void)
         cmocka_unit_test(test_missing),     cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_frames),      cmocka_unit_test(test_faults),
         cmocka_unit_test(test_not_settled), cmocka_unit_test(test_rank0_stops),
+        cmocka_unit_test(test_listens),     cmocka_unit_test(test_own_call),
     };
     alarm(2 * RANKS_LIMIT_S);
     if (log_init("error") != ERR_OK) return 1;

@@ -54,7 +54,9 @@ struct comm_args {
     uint8_t blob[COMM_BLOB_BYTES]; /* what comm_invite gave rank 0, on every rank */
 };
 
-/* Rank 0, before anyone opens: what the others need to find it; hand it to all (rendezvous.h). */
+/* Rank 0, before anyone opens: what the others need to find it; hand it to all (rendezvous.h). What
+ * it holds, a descriptor or a thread, is the communicator's; without one it ends with the process.
+ */
 MUST_USE err_t comm_invite(uint8_t blob[COMM_BLOB_BYTES], const char *kind, int64_t size,
                            struct dev *dev);
 /* Returns when every rank has opened. Yours; comm_close it (NULL allowed). ERR_COMM: they did not

@@ -359,8 +359,8 @@ static void shm_close(struct comm *comm)
 
 static err_t open_parts(struct shm *shm, const char *path)
 {
-    TRY(ring_open(&shm->map, path, shm->comm->size));
     if (shm->comm->rank == 0) shm->invited_fd = own_invitation(path);
+    TRY(ring_open(&shm->map, path, shm->comm->size));
     shm->sending = calloc((size_t)shm->comm->size, sizeof *shm->sending);
     shm->receiving = calloc((size_t)shm->comm->size, sizeof *shm->receiving);
     if (shm->sending == NULL || shm->receiving == NULL)

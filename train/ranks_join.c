@@ -174,8 +174,6 @@ err_t ranks_leave(struct ranks *ranks, err_t rc)
     if (rc == ERR_COMM) watchdog_settle(ranks->watchdog);
     if (ranks->watchdog != NULL) watchdog_watch(ranks->watchdog, NULL);
     /* The watchdog first: who fails then says more than those do whom the abort makes fail. */
-    if (!together && ranks->watchdog == NULL && ranks->meeting != NULL)
-        rendezvous_fail(ranks->meeting, cause);
     if (!together) watchdog_fail(ranks->watchdog, cause);
     if (!together && ranks->comm != NULL) comm_abort(ranks->comm, cause);
     comm_close(ranks->comm);

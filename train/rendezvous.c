@@ -384,7 +384,8 @@ static err_t host_meeting(struct rendezvous *meeting, const struct rendezvous_ar
     if (rc == ERR_OK) rc = welcome_all(meeting, args);
     if (rc == ERR_OK) return ERR_OK;
     const struct err_record why = *err_last();
-    rendezvous_fail(meeting, why.text); /* everyone who came learns why there is no meeting */
+    for (int64_t i = 1; i < meeting->size; i++) /* everyone who came learns it */
+        if (meeting->fds[i] >= 0) tell_failure(meeting->fds[i], why.text);
     return err_adopt(&why);
 }
 
@@ -520,12 +521,6 @@ err_t rendezvous_join(struct rendezvous **out, const struct rendezvous_args *arg
 done:
     if (rc != ERR_OK) rendezvous_close(meeting);
     return rc;
-}
-
-void rendezvous_fail(const struct rendezvous *meeting, const char *cause)
-{
-    for (int64_t i = 0; i < meeting->size; i++)
-        if (meeting->fds[i] >= 0) tell_failure(meeting->fds[i], cause);
 }
 
 int64_t rendezvous_rank(const struct rendezvous *meeting) { return meeting->rank; }

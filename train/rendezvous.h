@@ -90,10 +90,6 @@ struct rendezvous;
 MUST_USE err_t rendezvous_join(struct rendezvous **out, const struct rendezvous_args *args);
 void rendezvous_close(struct rendezvous *meeting);
 
-/* Tell those that this rank is connected to that it leaves, and why. Not once a watchdog has the
- * connections. */
-void rendezvous_fail(const struct rendezvous *meeting, const char *cause);
-
 int64_t rendezvous_rank(const struct rendezvous *meeting);
 int64_t rendezvous_size(const struct rendezvous *meeting);
 /* The name of the machine that a rank runs on. Rank 0 knows all; the others theirs and rank 0's,

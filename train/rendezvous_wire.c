@@ -44,9 +44,11 @@ static bool is_loopback(const struct sockaddr *address)
     return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
 }
 
-static err_t resolve(struct addrinfo **out, const char *host, int port)
+static err_t resolve(struct addrinfo **out, const char *host, int port, int flags)
 {
-    const struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
+    const struct addrinfo hints = { .ai_family = AF_UNSPEC,
+                                    .ai_socktype = SOCK_STREAM,
+                                    .ai_flags = flags };
     char service[16];
     snprintf(service, sizeof service, "%d", port);
     const int code = getaddrinfo(host, service, &hints, out);
@@ -87,9 +89,10 @@ err_t wire_listen(int *fd, int *port_found, const char *host, int port)
                                        .sin6_port = htons((uint16_t)port) };
     const struct sockaddr_in any4 = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
     struct addrinfo *found = NULL;
+    const int flags = strcmp(host, "localhost") == 0 ? 0 : AI_NUMERICHOST;
     err_t rc = ERR_COMM;
     *fd = -1;
-    if (resolve(&found, host, port) == ERR_OK && is_loopback(found->ai_addr)) {
+    if (resolve(&found, host, port, flags) == ERR_OK && is_loopback(found->ai_addr)) {
         rc = listen_at(fd, found->ai_addr, found->ai_addrlen);
     } else {
         rc = listen_at(fd, (const struct sockaddr *)(const void *)&any6, sizeof any6);
@@ -124,6 +127,17 @@ static bool wait_for(int fd, short events, double deadline_s)
     }
 }
 
+/* Where nobody listens at a port of those that the system lends, a call from that very port, on
+ * this machine, reaches itself. */
+static bool is_own(int fd)
+{
+    struct sockaddr_storage mine = { 0 }, its = { 0 };
+    socklen_t mine_length = sizeof mine, its_length = sizeof its;
+    return getsockname(fd, (struct sockaddr *)(void *)&mine, &mine_length) == 0 &&
+           getpeername(fd, (struct sockaddr *)(void *)&its, &its_length) == 0 &&
+           memcmp(&mine, &its, sizeof mine) == 0;
+}
+
 static int connect_one(const struct addrinfo *to, double deadline_s)
 {
     int code = 0;
@@ -138,6 +152,7 @@ static int connect_one(const struct addrinfo *to, double deadline_s)
                 (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &length);
         }
     }
+    if (code == 0 && is_own(fd)) code = ECONNREFUSED;
     if (code == 0) return fd;
     close(fd);
     errno = code;
@@ -148,7 +163,7 @@ err_t wire_connect(int *fd, const char *host, int port, double deadline_s)
 {
     struct addrinfo *found;
     *fd = -1;
-    TRY(resolve(&found, host, port));
+    TRY(resolve(&found, host, port, 0));
     for (const struct addrinfo *to = found; to != NULL && *fd < 0; to = to->ai_next)
         *fd = connect_one(to, deadline_s);
     const int code = errno;

@@ -38,7 +38,8 @@ struct wire_frame {
     int64_t bytes;
 };
 
-/* Listen at `port` (0: any free one): on `host` when it is a loopback address, else on all. */
+/* Listen at `port` (0: any free one): on `host` where it is "localhost" or a loopback address, else
+ * on all, since a name may mean the loopback on its own machine (Debian: 127.0.1.1). */
 MUST_USE err_t wire_listen(int *fd, int *port_found, const char *host, int port);
 /* ERR_NOTFOUND: nobody there yet, try again; the text says why. */
 MUST_USE err_t wire_connect(int *fd, const char *host, int port, double deadline_s);
