@@ -11,10 +11,10 @@
 #     --master H:P    where rank 0 listens (127.0.0.1:29400)
 #
 # SOULCHAT_JOB=name keeps jobs apart that use one port. CPU ranks of several machines need
-# mpirun.sh. When one rank fails, the
-# others end by themselves; those that have not after 15 seconds are killed. The exit status is
-# that of the first that failed. Needs bash 5.1.
-set -u
+# mpirun.sh. Signals are passed on to all ranks. When one rank fails, the others end by themselves;
+# those that have not after 15 seconds are killed. The exit status is that of the first that failed.
+# Needs bash 5.1.
+set -um # each rank in a process group of its own: Ctrl-C reaches this script, and ranks once
 
 nproc='' nodes=1 node_rank=0 master=127.0.0.1:29400
 usage() {
@@ -41,12 +41,15 @@ for ((local = 0; local < nproc; local++)); do
   RANK=$((node_rank * nproc + local)) LOCAL_RANK=$local "$@" &
   running[$!]=$((node_rank * nproc + local))
 done
-trap 'kill -TERM "${!running[@]}" 2> /dev/null' TERM INT
+for signal in INT TERM HUP USR1 USR2; do
+  trap "kill -$signal \"\${!running[@]}\" 2> /dev/null" "$signal"
+done
 
 status=0 killer=''
 while ((${#running[@]} > 0)); do
   ended=''
-  wait -n -p ended "${!running[@]}" 2> /dev/null
+  # -f: until it has ended; being stopped is not enough
+  wait -fn -p ended "${!running[@]}" 2> /dev/null
   code=$?
   [[ -n ${ended-} ]] || continue # a signal came
   rank=${running[$ended]}
@@ -59,5 +62,5 @@ while ((${#running[@]} > 0)); do
     killer=$!
   fi
 done
-[[ -z $killer ]] || kill "$killer" 2> /dev/null
+[[ -z $killer ]] || kill -- "-$killer" 2> /dev/null # its sleep, too
 exit "$status"

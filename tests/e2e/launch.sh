@@ -65,6 +65,23 @@ scripts/launch/node.sh --nproc 2 --master 127.0.0.1:$((port + 2)) -- \
 grep -q "node.sh: rank . ended with status 1" "$scratch/log" || fail "node.sh: no rank named"
 echo "ok: node.sh ends as its rank did"
 
+# Ctrl-C, which a terminal sends to all that run in it: each rank is asked once, and all save.
+set -m # a process group for node.sh, as in a terminal
+scripts/launch/node.sh --nproc 2 --master 127.0.0.1:$((port + 5)) -- "$soulchat" $(args asked) \
+    --train.steps=100000 --train.log_every=1 >"$scratch/log" 2>&1 &
+set +m
+for ((i = 0; i < 600; i++)); do
+    ! grep -q "/100000 steps" "$scratch/log" || break
+    sleep 0.1
+done
+kill -INT -- -$!
+status=0
+wait $! || status=$?
+[ $status = 130 ] || { cat "$scratch/log" >&2; fail "node.sh: status $status after Ctrl-C"; }
+[ "$(grep -c "stopped after step" "$scratch/log")" = 2 ] && grep -q " saved " "$scratch/log" ||
+    { cat "$scratch/log" >&2; fail "node.sh: nothing saved after Ctrl-C"; }
+echo "ok: node.sh passes Ctrl-C on, once"
+
 if command -v mpirun >/dev/null && [ -e "$(dirname "$soulchat")/../lib/libsoulchat_mpi.so" ]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
         OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_btl=self,vader ASAN_OPTIONS=detect_leaks=0
