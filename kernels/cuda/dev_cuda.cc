@@ -47,7 +47,9 @@ static err_t cuda_alloc(struct dev *dev, void **out, int64_t bytes, const char *
     dev->stats.alloc_count++;
     dev->stats.alloc_bytes += bytes;
     dev->stats.alloc_bytes_max = max_i64(dev->stats.alloc_bytes_max, dev->stats.alloc_bytes);
-    const err_t zeroed = cuda_zero(dev, data, bytes);
+    /* Waited for: other queues may write to it at once. */
+    err_t zeroed = cuda_zero(dev, data, bytes);
+    if (zeroed == ERR_OK) zeroed = gpu_queue_sync(&cuda->gpu, DEV_COMPUTE);
     if (zeroed != ERR_OK) {
         cuda_free(dev, data);
         return zeroed;
@@ -224,7 +226,8 @@ static err_t backend_open(struct dev *dev, int index)
 static err_t backend_describe(struct buf *out)
 {
     TRY(gpu_describe(out));
-    return gemm_describe(out);
+    TRY(gemm_describe(out));
+    return attn_library_describe(out);
 }
 
 static err_t backend_tuning_write(struct buf *out, struct dev *dev)
