@@ -3,11 +3,15 @@
  * and in plain loops: column-major matrices, an algorithm of opaque words, proposals of which some
  * do not work. With it kernels/cuda/gemm_lt.cc runs without a GPU: what it says to the library, and
  * how it chooses. Any algorithm gives the same sums.
+ *
+ * FAKE_CUBLASLT=minor    the first minor version of the headers' major one
+ * FAKE_CUBLASLT=major    the major version before
  */
 #include "base/num.h"
 
 #include <cublasLt.h>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 namespace
@@ -87,7 +91,12 @@ bool is_aligned(const void *p, uint32_t bytes)
 
 extern "C" {
 
-size_t cublasLtGetVersion(void) { return CUBLAS_VERSION; }
+size_t cublasLtGetVersion(void)
+{
+    const char *plan = std::getenv("FAKE_CUBLASLT");
+    if (plan == nullptr) return CUBLAS_VERSION;
+    return (CUBLAS_VER_MAJOR - (std::strcmp(plan, "major") == 0)) * 10000;
+}
 
 const char *cublasLtGetStatusString(cublasStatus_t status)
 {

@@ -231,13 +231,27 @@ static void test_open_failures(void **state)
     }
 }
 
+/* An earlier minor version than the headers' will do, another major one will not. */
+static void test_versions(void **state)
+{
+    struct dev *dev;
+    (void)state;
+    setenv("SOULCHAT_TUNE", "off", 1);
+    setenv("FAKE_CUBLASLT", "minor", 1);
+    assert_ok(dev_open(&dev, "emu", 1));
+    dev_close(dev);
+    setenv("FAKE_CUBLASLT", "major", 1);
+    assert_err(dev_open(&dev, "emu", 1), CUDA, "is installed; this build needs a ");
+    unsetenv("FAKE_CUBLASLT");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_choice),        cmocka_unit_test(test_off),
         cmocka_unit_test(test_stale),         cmocka_unit_test(test_adopted),
         cmocka_unit_test(test_failures),      cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_open_failures),
+        cmocka_unit_test(test_open_failures), cmocka_unit_test(test_versions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -361,19 +361,16 @@ err_t gemm_run(struct dev *dev, const struct gemm *g)
 
 /* ---- opening ---- */
 
-/* Algorithms and descriptors are another major version's own affair; an older minor version may
- * lack what this one was compiled against. */
+/* Descriptors say how large they are, and what is called here is as old as the major version: an
+ * earlier minor version than this was compiled against will do. */
 static err_t check_version(void)
 {
-    const int64_t found = (int64_t)cublasLtGetVersion(), built = CUBLAS_VERSION;
-    const int64_t major = 10000, minor = 100;
-    if (found / major == built / major && found >= built) return ERR_OK;
+    const int64_t found = (int64_t)cublasLtGetVersion(), major = 10000, minor = 100;
+    if (found / major == CUBLAS_VER_MAJOR) return ERR_OK;
     RAISE(CUDA,
-          "cuBLASLt %lld.%lld is installed; this build needs %lld.%lld or a later %lld.x: update "
-          "CUDA's libraries, or build with the ones that are installed",
-          (long long)(found / major), (long long)(found % major / minor),
-          (long long)(built / major), (long long)(built % major / minor),
-          (long long)(built / major));
+          "cuBLASLt %lld.%lld is installed; this build needs a %d.x: update CUDA's libraries, or "
+          "build with the ones that are installed",
+          (long long)(found / major), (long long)(found % major / minor), CUBLAS_VER_MAJOR);
 }
 
 static err_t open_parts(struct gemm_lib *lib, struct dev *dev)
