@@ -187,10 +187,20 @@ static err_t open_parts(struct dev *dev)
     return gemm_lib_open(&cuda->gemm, dev);
 }
 
+/* What is queued may still use what the libraries hold, after a failure say. */
+static void wait_for_all(struct gpu *gpu)
+{
+    for (int queue = 0; queue < DEV_QUEUES; queue++) {
+        const err_t rc = gpu_queue_sync(gpu, (enum dev_queue)queue);
+        (void)rc; /* has been told, or concerns nobody any more */
+    }
+}
+
 static void backend_close(struct dev *dev)
 {
     struct dev_cuda *cuda = dev_cuda_of(dev);
     ASSERT(cuda->blocks == NULL);
+    wait_for_all(&cuda->gpu);
     attn_library_close(dev);
     gemm_lib_close(cuda->gemm, dev);
     timeline_close(&cuda->timeline, &cuda->gpu);
