@@ -25,7 +25,8 @@ static const struct advice {
     { cudaErrorNoKernelImageForDevice, "; this build has no code for this GPU: build with "
                                        "-DSOULCHAT_CUDA_ARCHS naming its compute capability" },
     { cudaErrorDevicesUnavailable, "; another program holds the GPU exclusively" },
-    { cudaErrorMemoryAllocation, "; another program holds the GPU's memory (nvidia-smi)" },
+    { cudaErrorMemoryAllocation,
+      "; the GPU's memory is full, by this program or by another one (nvidia-smi)" },
     { cudaErrorSystemNotReady, "; the links between this machine's GPUs are not set up: start "
                                "nvidia-fabricmanager, of the driver's version" },
     { cudaErrorSystemDriverMismatch, "; the driver was updated since this machine started: restart "
