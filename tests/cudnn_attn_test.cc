@@ -371,6 +371,8 @@ static void test_refused_plans(void **state)
     }
 }
 
+bool gpu_is_host(void) { return true; }
+
 /* What the library path falls back to. */
 static int own_calls;
 static bool own_takes(const struct dev *dev, const struct tensor *qkv, const struct qkv_layout *l)

@@ -66,10 +66,10 @@ err_t attn_library_open(struct dev *dev)
     const err_t rc = attn_cudnn_open(&cuda->cudnn, &options);
     if (rc == ERR_OK) cuda->attn_library = &attn_library;
     if (rc == ERR_OK || is_forced || rc == ERR_NOMEM) return rc;
-    if (rc == ERR_UNSUPPORTED)
-        LOG_D("attention", "%s", err_last()->text);
-    else
+    if (rc != ERR_UNSUPPORTED)
         LOG_W("attention", "%s: attention runs on our own kernels", err_last()->text);
+    else if (options.capability == 90 && !gpu_is_host()) /* a card that would be faster with it */
+        LOG_I("attention", "%s", err_last()->text);
     return ERR_OK;
 }
 
