@@ -395,7 +395,8 @@ static int64_t own_scratch(const struct dev *dev, const struct attn_fwd_args *a)
     (void)a;
     return 1;
 }
-const struct attn_path attn_mma = { "mma", "anything", own_takes, own_fwd, NULL, own_scratch, NULL };
+const struct attn_path attn_mma = { "mma",   "anything",  own_takes, own_fwd,
+                                    nullptr, own_scratch, nullptr };
 
 /* A cuDNN that does not start, or has no plan, leaves the device usable; where it is the only way
  * allowed, it is an error. */

@@ -26,8 +26,8 @@ static const char *const *const settings[] = {
 
 static bool is_of_the_device(err_t rc) { return rc == ERR_CUDA || rc == ERR_NOMEM; }
 
-/* Train, the n-th device call of a kind failing; whether the run did without it, as it can without the memory
- * of a checkpoint's copy. */
+/* Train, the n-th device call of a kind failing; whether the run did without it, as it can without
+ * the memory of a checkpoint's copy. */
 static bool train_with_fault(int64_t choice, const char *out, const char *kind, int n)
 {
     int64_t step;

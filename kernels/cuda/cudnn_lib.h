@@ -51,8 +51,8 @@ struct cudnn_lib {
  * path NULL: libcudnn_graph.so.9 where the loader looks. Not libcudnn.so.9, which only forwards its
  * calls to that one, and ends the program where it does not find it.
  * ERR_UNSUPPORTED, in one line with what was found, what is needed and what then happens: no such
- * library, not a cuDNN, a version that cudnn_lib_check_version refuses, or one made for a CUDA whose
- * cuBLASLt is not here.
+ * library, not a cuDNN, a version that cudnn_lib_check_version refuses, or one made for a CUDA
+ * whose cuBLASLt is not here.
  */
 MUST_USE err_t cudnn_lib_open(struct cudnn_lib *lib, const char *path);
 void cudnn_lib_close(struct cudnn_lib *lib); /* closing twice is allowed */

@@ -19,13 +19,18 @@ static err_t cuda_zero(struct dev *dev, void *data, int64_t bytes)
     return gpu_zero(gpu_of(dev), DEV_COMPUTE, data, bytes);
 }
 
+static struct cuda_block *take_block(struct cuda_block **list, const void *data)
+{
+    while (*list != NULL && (*list)->data != data) list = &(*list)->next;
+    struct cuda_block *block = *list;
+    ASSERT(block != NULL); /* freed twice, or not of this device */
+    *list = block->next;
+    return block;
+}
+
 static void cuda_free(struct dev *dev, void *data)
 {
-    struct cuda_block **place = &dev_cuda_of(dev)->blocks;
-    while (*place != NULL && (*place)->data != data) place = &(*place)->next;
-    struct cuda_block *block = *place;
-    ASSERT(block != NULL); /* freed twice, or not of this device */
-    *place = block->next;
+    struct cuda_block *block = take_block(&dev_cuda_of(dev)->blocks, data);
     dev->stats.alloc_bytes -= block->bytes;
     gpu_free(gpu_of(dev), data);
     free(block);
@@ -60,12 +65,35 @@ static err_t cuda_alloc(struct dev *dev, void **out, int64_t bytes, const char *
 
 static err_t cuda_host_alloc(struct dev *dev, void **out, int64_t bytes, const char *what)
 {
-    TRY(gpu_host_malloc(gpu_of(dev), out, max_i64(bytes, 1), what));
+    struct dev_cuda *cuda = dev_cuda_of(dev);
+    struct cuda_block *block = (struct cuda_block *)malloc(sizeof *block);
+    if (block == NULL) RAISE(NOMEM, "%s: %zu bytes of host memory wanted", what, sizeof *block);
+    const err_t rc = gpu_host_malloc(&cuda->gpu, out, max_i64(bytes, 1), what);
+    if (rc != ERR_OK) {
+        free(block);
+        return rc;
+    }
     memset(*out, 0, (size_t)bytes);
+    *block = { cuda->host_blocks, *out, bytes };
+    cuda->host_blocks = block;
     return ERR_OK;
 }
 
-static void cuda_host_free(struct dev *dev, void *data) { gpu_host_free(gpu_of(dev), data); }
+static void cuda_host_free(struct dev *dev, void *data)
+{
+    free(take_block(&dev_cuda_of(dev)->host_blocks, data));
+    gpu_host_free(gpu_of(dev), data);
+}
+
+static bool is_page_locked(const struct dev_cuda *cuda, const void *data, int64_t bytes)
+{
+    const char *const begin = (const char *)data;
+    for (const struct cuda_block *b = cuda->host_blocks; b != NULL; b = b->next) {
+        const char *const first = (const char *)b->data;
+        if (begin >= first && begin + bytes <= first + b->bytes) return true;
+    }
+    return false;
+}
 
 /* ---- copies ---- */
 
@@ -89,6 +117,10 @@ static err_t cuda_upload(struct dev *dev, void *to_dev, const void *from_host, i
 static err_t cuda_download(struct dev *dev, void *to_host, const void *from_dev, int64_t bytes)
 {
     struct dev_cuda *cuda = dev_cuda_of(dev);
+    if (bytes > 0 && is_page_locked(cuda, to_host, bytes)) {
+        TRY(gpu_copy(&cuda->gpu, DEV_COMPUTE, to_host, from_dev, bytes));
+        return gpu_queue_sync(&cuda->gpu, DEV_COMPUTE);
+    }
     for (int64_t done = 0; done < bytes;) {
         const int64_t piece = min_i64(UPLOAD_BYTES, bytes - done);
         const int64_t slot = cuda->upload_count++ % UPLOAD_SLOTS;
@@ -199,7 +231,7 @@ static void wait_for_all(struct gpu *gpu)
 static void backend_close(struct dev *dev)
 {
     struct dev_cuda *cuda = dev_cuda_of(dev);
-    ASSERT(cuda->blocks == NULL);
+    ASSERT(cuda->blocks == NULL && cuda->host_blocks == NULL);
     wait_for_all(&cuda->gpu);
     attn_library_close(dev);
     gemm_lib_close(cuda->gemm, dev);

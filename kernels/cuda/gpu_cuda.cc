@@ -29,10 +29,10 @@ static const struct advice {
       "; the GPU's memory is full, by this program or by another one (nvidia-smi)" },
     { cudaErrorSystemNotReady, "; the links between this machine's GPUs are not set up: start "
                                "nvidia-fabricmanager, of the driver's version" },
-    { cudaErrorSystemDriverMismatch, "; the driver was updated since this machine started: restart "
-                                     "it" },
-    { cudaErrorStubLibrary, "; a toolkit's stub of libcuda.so.1 was found before the driver's: take "
-                            "its folder off LD_LIBRARY_PATH" },
+    { cudaErrorSystemDriverMismatch,
+      "; the driver was updated since this machine started: restart it" },
+    { cudaErrorStubLibrary, "; a toolkit's stub of libcuda.so.1 was found before the driver's own: "
+                            "take its folder off LD_LIBRARY_PATH" },
     { cudaErrorECCUncorrectable, "; the GPU's memory has a hardware error: nvidia-smi -q -d ECC; "
                                  "reset or replace it, then go on with --resume" },
     { cudaErrorIllegalAddress, "; a kernel read or wrote outside its memory: please report it, "
