@@ -56,13 +56,22 @@ target_include_directories(cudnn_pretend PRIVATE
 target_compile_options(cudnn_pretend PRIVATE -O2)
 target_link_libraries(cudnn_pretend PRIVATE soulchat_options)
 
+# The cuBLASLt of the CUDA that this library says it is made for; only that it is there counts.
+add_library(cudnn_companion SHARED cudnn_companion.c)
+set_target_properties(cudnn_companion PROPERTIES OUTPUT_NAME cublasLt SOVERSION 99
+                      LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/cudnn_companion)
+target_link_libraries(cudnn_companion PRIVATE soulchat_options)
+
 set(attn_cudnn_kernels ${CMAKE_BINARY_DIR}/emu/attn_cudnn_kernels.cc) # by kernels/backends.cmake
 set_source_files_properties(${attn_cudnn_kernels} PROPERTIES GENERATED ON
                             COMPILE_DEFINITIONS SOULCHAT_EMU)
 file(GLOB attn_emu_sources ${CMAKE_SOURCE_DIR}/kernels/emu/emu.cc
      ${CMAKE_SOURCE_DIR}/kernels/emu/fiber.cc)
 cudnn_test(cudnn_attn cudnn_attn_test.cc ${cudnn_graph_sources} ${attn_cudnn_kernels}
-           ${CMAKE_SOURCE_DIR}/kernels/cuda/attn_cudnn.cc ${attn_emu_sources})
-add_dependencies(cudnn_attn cudnn_pretend)
-add_test(NAME cudnn_attn COMMAND cudnn_attn $<TARGET_FILE:cudnn_pretend>)
+           ${CMAKE_SOURCE_DIR}/kernels/cuda/attn_cudnn.cc
+           ${CMAKE_SOURCE_DIR}/kernels/cuda/attn_library.cc ${attn_emu_sources})
+target_link_libraries(cudnn_attn PRIVATE ${CMAKE_DL_LIBS})
+add_dependencies(cudnn_attn cudnn_pretend cudnn_companion)
+add_test(NAME cudnn_attn
+         COMMAND cudnn_attn $<TARGET_FILE:cudnn_pretend> $<TARGET_FILE:cudnn_companion>)
 set_tests_properties(cudnn_attn PROPERTIES TIMEOUT 600)

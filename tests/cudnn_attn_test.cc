@@ -3,7 +3,7 @@
  * cuDNN (cudnn_pretend.cc), and our kernel on the emulator: what the two calls, their offsets,
  * lengths and masks, the addition of prefix gradients and the zeroed padding add up to.
  *
- *     cudnn_attn LIBCUDNN_PRETEND
+ *     cudnn_attn LIBCUDNN_PRETEND LIBCUBLASLT_COMPANION
  */
 extern "C" {
 #include "testing.h"
@@ -12,9 +12,13 @@ extern "C" {
 #include "base/buf.h"
 #include "base/fault.h"
 #include "base/num.h"
+#include "kernels/cuda/attn.h"
 #include "kernels/cuda/attn_cudnn.h"
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/dev_cuda.h"
 
+#include <cudnn_graph.h>
+
+#include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,8 +30,19 @@ static const int64_t H = 2, D = 64;
 static const double scale = 0.125;
 
 struct fixture {
-    const char *library;
+    const char *library, *companion;
 };
+
+/* A number of cudnn_pretend.cc. */
+static int *pretend(const struct fixture *f, const char *name)
+{
+    void *library = dlopen(f->library, RTLD_NOW);
+    assert_non_null(library);
+    int *number = (int *)dlsym(library, name);
+    assert_non_null(number);
+    dlclose(library); /* which stays loaded: cudnn_lib_open sees to that */
+    return number;
+}
 
 /* A micro-batch: inputs, what the operators made of them, and what plain loops make. */
 struct problem {
@@ -306,6 +321,122 @@ static void test_refusals(void **state)
     assert_null(c);
 }
 
+/* The first test: cuDNN looks for the cuBLASLt of its CUDA and would end the program. */
+static void test_no_companion(void **state)
+{
+    const struct fixture *f = (const struct fixture *)*state;
+    struct attn_cudnn *c;
+    struct attn_cudnn_options options;
+    struct buf text = { 0, 0, 0 };
+    memset(&options, 0, sizeof options);
+    options.library = f->library;
+    options.capability = 90;
+    assert_err(attn_cudnn_open(&c, &options), UNSUPPORTED, "libcublasLt.so.99");
+    assert_null(c);
+    assert_ok(attn_cudnn_describe_library(&text, f->library));
+    assert_non_null(strstr(text.data, "made for CUDA 99"));
+    assert_non_null(dlopen(f->companion, RTLD_NOW));
+    buf_reset(&text);
+    assert_ok(attn_cudnn_describe_library(&text, f->library));
+    assert_string_equal(text.data, "cuDNN 9.10.2\n");
+    buf_clear(&text);
+}
+
+/* A plan that cannot be made is a refusal, whatever the reason, and is not tried again. */
+static void test_refused_plans(void **state)
+{
+    const struct fixture *f = (const struct fixture *)*state;
+    static const cudnnStatus_t reasons[] = { CUDNN_STATUS_NOT_SUPPORTED,
+                                             CUDNN_STATUS_INTERNAL_ERROR_COMPILATION_FAILED };
+    const struct qkv_layout layout = qkv_layout_interleaved(H, D);
+    struct problem p;
+    struct setting s;
+    init(&p, &layout);
+    set_up(&s, &p);
+    for (const cudnnStatus_t reason : reasons) {
+        struct attn_cudnn *c = open_pretend(f, false, 0);
+        s.fwd.scratch = take_scratch(&p, attn_cudnn_fwd_scratch_bytes(c, &s.fwd));
+        *pretend(f, "pretend_plan_status") = (int)reason;
+        *pretend(f, "pretend_plans") = 0;
+        for (int i = 0; i < 3; i++)
+            assert_err(attn_cudnn_fwd(c, &s.dev, &s.fwd), UNSUPPORTED, "no attention forward");
+        assert_int_equal(*pretend(f, "pretend_plans"), 1);
+        *pretend(f, "pretend_plan_status") = 0;
+        for (const uint16_t x : p.out) assert_int_equal(x, 0x7fc0);
+        struct buf text = { 0, 0, 0 };
+        assert_ok(attn_cudnn_describe(&text, c));
+        assert_non_null(strstr(text.data, ": refused"));
+        buf_clear(&text);
+        attn_cudnn_close(c);
+    }
+}
+
+bool gpu_is_host(void) { return true; }
+
+/* What the library path falls back to. */
+static int own_calls;
+static bool own_takes(const struct dev *dev, const struct tensor *qkv, const struct qkv_layout *l)
+{
+    (void)dev;
+    (void)qkv;
+    (void)l;
+    return true;
+}
+static err_t own_fwd(struct dev *dev, const struct attn_fwd_args *a)
+{
+    (void)dev;
+    (void)a;
+    own_calls++;
+    return ERR_OK;
+}
+static int64_t own_scratch(const struct dev *dev, const struct attn_fwd_args *a)
+{
+    (void)dev;
+    (void)a;
+    return 1;
+}
+const struct attn_path attn_mma = { "mma",   "anything",  own_takes, own_fwd,
+                                    nullptr, own_scratch, nullptr };
+
+/* A cuDNN that does not start, or has no plan, leaves the device usable; where it is the only way
+ * allowed, it is an error. */
+static void test_fallback(void **state)
+{
+    const struct fixture *f = (const struct fixture *)*state;
+    const struct qkv_layout layout = qkv_layout_interleaved(H, D);
+    struct problem p;
+    struct setting s;
+    struct dev_cuda cuda;
+    init(&p, &layout);
+    set_up(&s, &p);
+    memset((void *)&cuda, 0, sizeof cuda);
+    s.dev.state = &cuda;
+    s.dev.info.capability = 90;
+    setenv("SOULCHAT_CUDNN", f->library, 1);
+    *pretend(f, "pretend_handle_status") = CUDNN_STATUS_SUBLIBRARY_LOADING_FAILED;
+    assert_ok(attn_library_open(&s.dev));
+    assert_null(cuda.attn_library);
+    assert_null(cuda.cudnn);
+    cuda.attn_forced = "cudnn";
+    assert_err(attn_library_open(&s.dev), CUDA, "cuDNN Create of handle");
+    cuda.attn_forced = "plain";
+    assert_ok(attn_library_open(&s.dev));
+    assert_null(cuda.cudnn);
+    *pretend(f, "pretend_handle_status") = 0;
+    cuda.attn_forced = NULL;
+    assert_ok(attn_library_open(&s.dev));
+    assert_non_null(cuda.attn_library);
+    assert_true(cuda.attn_library->takes(&s.dev, &s.qkv, &layout));
+
+    s.fwd.scratch = take_scratch(&p, cuda.attn_library->fwd_scratch(&s.dev, &s.fwd));
+    *pretend(f, "pretend_plan_status") = CUDNN_STATUS_INTERNAL_ERROR_COMPILATION_FAILED;
+    assert_ok(cuda.attn_library->fwd(&s.dev, &s.fwd));
+    assert_int_equal(own_calls, 1);
+    *pretend(f, "pretend_plan_status") = 0;
+    attn_library_close(&s.dev);
+    unsetenv("SOULCHAT_CUDNN");
+}
+
 /* Whatever call fails, the operator says so; afterwards it works. */
 static void test_faults(void **state)
 {
@@ -366,16 +497,18 @@ static void test_scratch_grows(void **state)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2) {
-        fprintf(stderr, "usage: cudnn_attn LIBCUDNN_PRETEND\n");
+    if (argc != 3) {
+        fprintf(stderr, "usage: cudnn_attn LIBCUDNN_PRETEND LIBCUBLASLT_COMPANION\n");
         return 2;
     }
-    struct fixture f = { argv[1] };
+    struct fixture f = { argv[1], argv[2] };
 #define WITH_FIXTURE(test) cmocka_unit_test_prestate(test, &f)
     const struct CMUnitTest tests[] = {
-        WITH_FIXTURE(test_interleaved),      WITH_FIXTURE(test_small_groups),
-        WITH_FIXTURE(test_nondeterministic), WITH_FIXTURE(test_refusals),
-        WITH_FIXTURE(test_faults),           WITH_FIXTURE(test_scratch_grows),
+        WITH_FIXTURE(test_no_companion),     WITH_FIXTURE(test_interleaved),
+        WITH_FIXTURE(test_small_groups),     WITH_FIXTURE(test_nondeterministic),
+        WITH_FIXTURE(test_refusals),         WITH_FIXTURE(test_refused_plans),
+        WITH_FIXTURE(test_fallback),         WITH_FIXTURE(test_faults),
+        WITH_FIXTURE(test_scratch_grows),
     };
 #undef WITH_FIXTURE
     return cmocka_run_group_tests(tests, NULL, NULL);

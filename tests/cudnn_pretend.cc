@@ -307,7 +307,15 @@ int64_t workspace_bytes(const descriptor *plan)
 
 extern "C" {
 
+/* What tests set and read through dlsym: what making a handle and finishing a plan answer, and how
+ * many plans were asked for. */
+extern int pretend_handle_status, pretend_plan_status, pretend_plans;
+int pretend_handle_status, pretend_plan_status, pretend_plans;
+
 size_t cudnnGetVersion(void) { return 91002; }
+
+/* A CUDA that no machine has: its cuBLASLt is a library of the tests. */
+size_t cudnnGetCudartVersion(void) { return 99010; }
 
 const char *cudnnGetErrorString(cudnnStatus_t status)
 {
@@ -321,6 +329,7 @@ void cudnnGetLastErrorString(char *message, size_t max_size)
 
 cudnnStatus_t cudnnCreate(cudnnHandle_t *handle)
 {
+    if (pretend_handle_status != 0) return (cudnnStatus_t)pretend_handle_status;
     *handle = (cudnnHandle_t) new int64_t(0);
     return CUDNN_STATUS_SUCCESS;
 }
@@ -346,7 +355,13 @@ cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t d)
     return CUDNN_STATUS_SUCCESS;
 }
 
-cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t) { return CUDNN_STATUS_SUCCESS; }
+cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t d)
+{
+    if (((const descriptor *)d)->type != CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)
+        return CUDNN_STATUS_SUCCESS;
+    pretend_plans++;
+    return (cudnnStatus_t)pretend_plan_status;
+}
 
 cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
                                        cudnnBackendAttributeType_t type, int64_t count,

@@ -3,11 +3,15 @@
  * and in plain loops: column-major matrices, an algorithm of opaque words, proposals of which some
  * do not work. With it kernels/cuda/gemm_lt.cc runs without a GPU: what it says to the library, and
  * how it chooses. Any algorithm gives the same sums.
+ *
+ * FAKE_CUBLASLT=minor    the first minor version of the headers' major one
+ * FAKE_CUBLASLT=major    the major version before
  */
 #include "base/num.h"
 
 #include <cublasLt.h>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 namespace
@@ -78,16 +82,36 @@ bool agree(const desc &d, const layout &a, const layout &b, const layout &c)
            (d.epilogue != CUBLASLT_EPILOGUE_DGELU || (d.ld_aux >= c.rows && d.ld_aux % 8 == 0));
 }
 
-bool is_aligned(const void *p, uint32_t bytes)
+bool is_aligned(const void *p, uint64_t bytes)
 {
     return reinterpret_cast<uintptr_t>(p) % bytes == 0;
+}
+
+/* What the epilogue reads, and how well that is aligned: the library goes by the pointer's value
+ * where it proposes and checks, and counts on it where it runs. */
+const void *epilogue_reads(const desc &d)
+{
+    return d.epilogue == CUBLASLT_EPILOGUE_BIAS    ? d.bias
+           : d.epilogue == CUBLASLT_EPILOGUE_DGELU ? d.aux
+                                                   : nullptr;
+}
+
+uint64_t epilogue_alignment(const desc &d)
+{
+    const uintptr_t bits = reinterpret_cast<uintptr_t>(epilogue_reads(d)) | 256;
+    return bits & (~bits + 1);
 }
 
 } // namespace
 
 extern "C" {
 
-size_t cublasLtGetVersion(void) { return CUBLAS_VERSION; }
+size_t cublasLtGetVersion(void)
+{
+    const char *plan = std::getenv("FAKE_CUBLASLT");
+    if (plan == nullptr) return CUBLAS_VERSION;
+    return (CUBLAS_VER_MAJOR - (std::strcmp(plan, "major") == 0)) * 10000;
+}
 
 const char *cublasLtGetStatusString(cublasStatus_t status)
 {
@@ -205,7 +229,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                     p.align_c,
                                     p.align_d,
                                     p.reductions,
-                                    0 };
+                                    epilogue_alignment(as<desc>(op)) };
         memcpy(&out[i].algo, words, sizeof words);
     }
     *count = 3;
@@ -221,7 +245,8 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t op
 {
     *result = {};
     result->workspaceSize = algo->data[1];
-    return algo->data[0] == GOOD && agree(as<desc>(op), as<layout>(a), as<layout>(b), as<layout>(d))
+    return algo->data[0] == GOOD && algo->data[7] <= epilogue_alignment(as<desc>(op)) &&
+                   agree(as<desc>(op), as<layout>(a), as<layout>(b), as<layout>(d))
                ? CUBLAS_STATUS_SUCCESS
                : CUBLAS_STATUS_NOT_SUPPORTED;
 }
@@ -240,8 +265,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t op, const v
     const uint64_t *words = algo->data;
     if (words[0] != GOOD) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (!agree(o, a, b, d) || bytes < words[1] || !is_aligned(workspace, 16) ||
-        !is_aligned(a_data, (uint32_t)words[2]) || !is_aligned(b_data, (uint32_t)words[3]) ||
-        !is_aligned(c_data, (uint32_t)words[4]) || !is_aligned(d_data, (uint32_t)words[5]))
+        !is_aligned(a_data, words[2]) || !is_aligned(b_data, words[3]) ||
+        !is_aligned(c_data, words[4]) || !is_aligned(d_data, words[5]) ||
+        !is_aligned(epilogue_reads(o), words[7]))
         return CUBLAS_STATUS_INVALID_VALUE;
     memset(workspace, 0xff, words[1]); /* the library's own */
 

@@ -1,7 +1,8 @@
 /*
  * libfake_nccl.so: the functions of NCCL that kernels/cuda/comm_nccl.cc calls, over shared memory
  * of processes on one machine, for devices whose memory is the host's. Calls answer "in progress",
- * and bytes move when the caller asks how far they are, so that a caller that does not ask hangs.
+ * and bytes move when the caller asks how far they are, so that a caller that does not ask hangs. A
+ * call before the one before it has ended is refused, as by the real one.
  *
  * FAKE_NCCL_LOG=file    append a line per call: "AllGather", "Send 16 to 2"
  * FAKE_NCCL=error:N     the N-th question meets an error of another rank
@@ -17,6 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define INVALID_ARGUMENT 4 /* also for a communicator that is still busy */
+#define INVALID_USAGE    5
 
 #define OPS_MAX   64
 #define RANKS_MAX 6 /* that the memory is for, whatever their number */
@@ -39,10 +43,12 @@ struct nccl_comm {
     struct op ops[OPS_MAX];
     int op_count;
     bool failed;
+    bool in_progress; /* a call has not been asked about to its end */
 };
 
 /* A group belongs to the thread that opened it. */
 static __thread struct nccl_comm *group_comm;
+static __thread bool group_is_open;
 static __thread int questions;
 
 static void note_line(const char *line, int length)
@@ -95,8 +101,9 @@ int ncclCommInitRankConfig(struct nccl_comm **comm, int size, struct nccl_id id,
     note("CommInitRankConfig");
     if (config->size != sizeof *config || config->magic != NCCL_CONFIG_MAGIC ||
         config->blocking != 0)
-        return 4;
+        return INVALID_ARGUMENT;
     *comm = calloc(1, sizeof **comm);
+    (*comm)->in_progress = true;
     (*comm)->rank = rank;
     (*comm)->size = size;
     return ring_open(&(*comm)->map, id.internal, RANKS_MAX) == ERR_OK ? NCCL_IN_PROGRESS : 2;
@@ -135,26 +142,40 @@ int ncclCommGetAsyncError(struct nccl_comm *c, int *error)
         *error = NCCL_IN_PROGRESS;
     else
         *error = move(c) ? NCCL_SUCCESS : NCCL_IN_PROGRESS;
+    if (*error == NCCL_SUCCESS) c->in_progress = false;
     return NCCL_SUCCESS;
 }
 
 int ncclGroupStart(void)
 {
     note("GroupStart");
+    if (group_is_open) return INVALID_USAGE;
+    group_is_open = true;
+    group_comm = NULL;
     return NCCL_SUCCESS;
 }
 
 int ncclGroupEnd(void)
 {
     note("GroupEnd");
+    if (!group_is_open) return INVALID_USAGE;
+    group_is_open = false;
     return group_comm != NULL && group_comm->op_count > 0 ? NCCL_IN_PROGRESS : NCCL_SUCCESS;
+}
+
+/* A call on the communicator; one of a group goes with those before it. */
+static bool may_begin(struct nccl_comm *c)
+{
+    if (c->in_progress && !(group_is_open && group_comm == c)) return false;
+    c->in_progress = true;
+    group_comm = group_is_open ? c : NULL;
+    return true;
 }
 
 static int add(struct nccl_comm *c, void *data, size_t count, int peer, bool is_send)
 {
     if (c->op_count == OPS_MAX) return 3;
     c->ops[c->op_count++] = (struct op){ data, count, 0, peer, is_send };
-    group_comm = c;
     return NCCL_IN_PROGRESS;
 }
 
@@ -162,14 +183,16 @@ int ncclSend(const void *data, size_t count, int type, int peer, struct nccl_com
 {
     note_piece("Send", count, "to", peer);
     (void)stream;
-    return type == NCCL_UINT8 ? add(c, (void *)data, count, peer, true) : 4;
+    if (type != NCCL_UINT8 || !may_begin(c)) return INVALID_ARGUMENT;
+    return add(c, (void *)data, count, peer, true);
 }
 
 int ncclRecv(void *data, size_t count, int type, int peer, struct nccl_comm *c, void *stream)
 {
     note_piece("Recv", count, "from", peer);
     (void)stream;
-    return type == NCCL_UINT8 ? add(c, data, count, peer, false) : 4;
+    if (type != NCCL_UINT8 || !may_begin(c)) return INVALID_ARGUMENT;
+    return add(c, data, count, peer, false);
 }
 
 int ncclBroadcast(const void *send, void *recv, size_t count, int type, int root,
@@ -177,7 +200,7 @@ int ncclBroadcast(const void *send, void *recv, size_t count, int type, int root
 {
     note("Broadcast");
     (void)stream;
-    if (type != NCCL_UINT8) return 4;
+    if (type != NCCL_UINT8 || !may_begin(c)) return INVALID_ARGUMENT;
     for (int i = 0; i < c->size && c->rank == root; i++)
         if (i != root) add(c, (void *)send, count, i, true);
     if (c->rank != root) add(c, recv, count, root, false);
@@ -200,7 +223,8 @@ int ncclAllGather(const void *send, void *recv, size_t count, int type, struct n
 {
     note("AllGather");
     (void)stream;
-    return type == NCCL_UINT8 ? all_to_all(c, send, 0, recv, count) : 4;
+    if (type != NCCL_UINT8 || !may_begin(c)) return INVALID_ARGUMENT;
+    return all_to_all(c, send, 0, recv, count);
 }
 
 int ncclAlltoAll(const void *send, void *recv, size_t count, int type, struct nccl_comm *c,
@@ -208,19 +232,20 @@ int ncclAlltoAll(const void *send, void *recv, size_t count, int type, struct nc
 {
     note("AlltoAll");
     (void)stream;
-    return type == NCCL_UINT8 && send != recv ? all_to_all(c, send, count, recv, count) : 4;
+    if (type != NCCL_UINT8 || send == recv || !may_begin(c)) return INVALID_ARGUMENT;
+    return all_to_all(c, send, count, recv, count);
 }
 
 int ncclCommFinalize(struct nccl_comm *c)
 {
     note("CommFinalize");
-    (void)c;
-    return NCCL_IN_PROGRESS;
+    return may_begin(c) ? NCCL_IN_PROGRESS : INVALID_ARGUMENT;
 }
 
 int ncclCommDestroy(struct nccl_comm *c)
 {
     note("CommDestroy");
+    if (c->in_progress) return INVALID_ARGUMENT;
     ring_close(&c->map);
     free(c);
     return NCCL_SUCCESS;

@@ -231,13 +231,64 @@ static void test_open_failures(void **state)
     }
 }
 
+/* y = x + b for a bias anywhere: what the first one was aligned to is not what the next one is. */
+static void test_bias_alignment(void **state)
+{
+    (void)state;
+    char path[FILE_PATH_MAX];
+    struct layer l;
+    struct tensor y, b;
+    float bias[N], eye[N * K] = { 0 }, out[R * N];
+    void *data;
+    use_file(path, "bias.tune");
+    open_layer(&l);
+    for (int i = 0; i < N; i++) bias[i] = (float)i;
+    for (int i = 0; i < K; i++) eye[i * K + i] = 1.0f;
+    assert_ok(dev_alloc(l.dev, &data, 2 * BYTES, "bias"));
+    char *at = data;
+    struct tensor w = tensor_2d(at + BYTES, DTYPE_F32, N, K, "w");
+    assert_ok(dev_upload(l.dev, w.data, eye, sizeof eye));
+    y = l.dy;
+    for (int64_t offset = 0; offset <= 48; offset += 16) {
+        b = tensor_1d(at + offset, DTYPE_F32, N, "b");
+        struct linear_fwd_args args = { .y = &y, .x = &l.x, .w = &w, .bias = &b };
+        assert_ok(dev_upload(l.dev, b.data, bias, sizeof bias));
+        void *scratch;
+        args.scratch.bytes = op_linear_fwd_scratch_bytes(l.dev, &args);
+        assert_ok(dev_alloc(l.dev, &scratch, args.scratch.bytes, "scratch"));
+        args.scratch.data = scratch;
+        assert_ok(op_linear_fwd(l.dev, &args));
+        assert_ok(dev_download(l.dev, out, y.data, sizeof out));
+        for (int i = 0; i < R * N; i++)
+            assert_true(out[i] == (float)(i % N) + (i % N < K ? 1.0f : 0.0f));
+        dev_free(l.dev, scratch);
+    }
+    dev_free(l.dev, data);
+    close_layer(&l);
+}
+
+/* An earlier minor version than the headers' will do, another major one will not. */
+static void test_versions(void **state)
+{
+    struct dev *dev;
+    (void)state;
+    setenv("SOULCHAT_TUNE", "off", 1);
+    setenv("FAKE_CUBLASLT", "minor", 1);
+    assert_ok(dev_open(&dev, "emu", 1));
+    dev_close(dev);
+    setenv("FAKE_CUBLASLT", "major", 1);
+    assert_err(dev_open(&dev, "emu", 1), CUDA, "is installed; this build needs a ");
+    unsetenv("FAKE_CUBLASLT");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_choice),        cmocka_unit_test(test_off),
         cmocka_unit_test(test_stale),         cmocka_unit_test(test_adopted),
         cmocka_unit_test(test_failures),      cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_open_failures),
+        cmocka_unit_test(test_open_failures), cmocka_unit_test(test_bias_alignment),
+        cmocka_unit_test(test_versions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,6 +62,30 @@ static void test_copies(void **state)
     assert_int_equal(dev->stats.alloc_bytes, 0);
 }
 
+/* To page-locked memory, which needs no staging: any part of it, and no more. */
+static void test_page_locked(void **state)
+{
+    enum { COUNT = 3 * (4 << 20) / 4 + 17, FIRST = 5, SKIPPED = 9 };
+    struct dev *dev = *state;
+    uint32_t *there = make_words(COUNT);
+    void *data, *other, *locked;
+    assert_ok(dev_alloc(dev, &data, COUNT * 4, "words"));
+    assert_ok(dev_host_alloc(dev, &other, 64, "another"));
+    assert_ok(dev_host_alloc(dev, &locked, COUNT * 4, "locked"));
+    assert_ok(dev_upload(dev, data, there, COUNT * 4));
+    const uint32_t *words = locked;
+    assert_ok(dev_download(dev, (uint32_t *)locked + FIRST, (uint32_t *)data + SKIPPED,
+                           (COUNT - SKIPPED) * 4));
+    for (int i = 0; i < FIRST; i++) assert_int_equal(words[i], 0);
+    for (int i = 0; i < COUNT - SKIPPED; i++) assert_true(words[FIRST + i] == there[SKIPPED + i]);
+    for (int i = COUNT - SKIPPED + FIRST; i < COUNT; i++) assert_int_equal(words[i], 0);
+    assert_ok(dev_download(dev, locked, data, 0));
+    dev_host_free(dev, locked);
+    dev_host_free(dev, other);
+    dev_free(dev, data);
+    free(there);
+}
+
 /* In, over to another buffer, out: on three queues, ordered by events alone. */
 static void test_queues(void **state)
 {
@@ -248,6 +272,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
             cmocka_unit_test_prestate(test_info, dev),
             cmocka_unit_test_prestate(test_copies, dev),
+            cmocka_unit_test_prestate(test_page_locked, dev),
             cmocka_unit_test_prestate(test_queues, dev),
             cmocka_unit_test_prestate(test_no_memory, dev),
             cmocka_unit_test_prestate(test_timeline, dev),

@@ -26,25 +26,25 @@ static const char *const *const settings[] = {
 
 static bool is_of_the_device(err_t rc) { return rc == ERR_CUDA || rc == ERR_NOMEM; }
 
-/* Train, the n-th device call failing; whether the run did without it, as it can without the memory
- * of a checkpoint's copy. */
-static bool train_with_fault(int64_t choice, const char *out, int n)
+/* Train, the n-th device call of a kind failing; whether the run did without it, as it can without
+ * the memory of a checkpoint's copy. */
+static bool train_with_fault(int64_t choice, const char *out, const char *kind, int n)
 {
     int64_t step;
-    fault_arm("g", n); /* gpu.*, gemm.* */
+    fault_arm(kind, n);
     const err_t rc = runs_train(&step, out, false, settings[choice]);
     fault_arm("", 0);
     if (rc == ERR_OK) return true;
-    if (!is_of_the_device(rc)) fail_msg("call %d: %s: %s", n, err_name(rc), err_last()->text);
+    if (!is_of_the_device(rc)) fail_msg("%s%d: %s: %s", kind, n, err_name(rc), err_last()->text);
     assert_null(strchr(err_last()->text, '\n'));
     return false;
 }
 
-/* The device calls of a whole run. */
-static int count_calls(int64_t choice, const char *out)
+/* The device calls of a kind in a whole run. */
+static int count_calls(int64_t choice, const char *out, const char *kind)
 {
     int64_t step;
-    fault_arm("g", INT_MAX);
+    fault_arm(kind, INT_MAX);
     assert_ok(runs_train(&step, out, false, settings[choice]));
     const int calls = fault_hits();
     fault_arm("", 0);
@@ -53,19 +53,25 @@ static int count_calls(int64_t choice, const char *out)
 
 static void check_faults(int64_t choice)
 {
-    enum { PLACES = 14 };
+    enum { PLACES = 14, KINDS = 2 };
+    static const char *const kinds[KINDS] = { "gpu.", "gemm." };
+    int calls[KINDS];
     int64_t step, resumed = 0, survived = 0;
     char whole[32], out[32], root[64];
     snprintf(whole, sizeof whole, "whole-%d", (int)choice);
     snprintf(out, sizeof out, "fault-%d", (int)choice);
     snprintf(root, sizeof root, "%s/ckpt", out);
-    const int calls = count_calls(choice, whole);
-    assert_true(calls > 100);
+    for (int k = 0; k < KINDS; k++) {
+        assert_ok(dir_remove(micro_path(whole)));
+        calls[k] = count_calls(choice, whole, kinds[k]);
+        assert_true(calls[k] > 2 * PLACES);
+    }
     for (int i = 0; i < PLACES; i++) {
+        const int k = i % 4 == 3; /* the fewer are products */
         char dir[FILE_PATH_MAX];
         bool found = false;
         assert_ok(dir_remove(micro_path(out)));
-        survived += train_with_fault(choice, out, 1 + i * (calls - 1) / PLACES);
+        survived += train_with_fault(choice, out, kinds[k], 1 + i * (calls[k] - 1) / PLACES);
         assert_ok(ckpt_newest(dir, &found, micro_path(root)));
         assert_ok(runs_train(&step, out, true, settings[choice]));
         runs_same_checkpoint(whole, out, 2);

@@ -16,6 +16,8 @@
 #include "kernels/cuda/ops_cuda.h"
 #include "kernels/ops_attn.h"
 
+struct buf;
+
 /* One way. Arguments are checked when they come here; R > 0. */
 struct attn_path {
     const char *name;  /* as SOULCHAT_ATTENTION says it */
@@ -33,9 +35,12 @@ extern const struct attn_path attn_plain, attn_mma;
 /* SOULCHAT_ATTENTION into dev_cuda_of(dev)->attn_forced. ERR_USAGE: no such way. */
 MUST_USE err_t attn_read_switch(struct dev *dev);
 /* cuDNN, where it is found and not excluded by the switch. ERR_UNSUPPORTED: it is the only way to
- * be taken, and not there. Close it after all queued work. */
+ * be taken, and not there. One that is there and does not start is a warning, and not taken. Close
+ * it after all queued work. */
 MUST_USE err_t attn_library_open(struct dev *dev);
 void attn_library_close(struct dev *dev);
+/* Append a line on cuDNN, found or not. */
+MUST_USE err_t attn_library_describe(struct buf *out);
 /* The one that is forced, or the fastest that takes these; NULL: none does. */
 const struct attn_path *attn_choose(const struct dev *dev, const struct tensor *qkv,
                                     const struct qkv_layout *layout);

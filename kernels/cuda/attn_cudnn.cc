@@ -69,6 +69,16 @@ void attn_cudnn_close(struct attn_cudnn *c)
     free(c);
 }
 
+err_t attn_cudnn_describe_library(struct buf *out, const char *library)
+{
+    struct cudnn_lib lib;
+    if (cudnn_lib_open(&lib, library) != ERR_OK) return buf_printf(out, "%s\n", err_last()->text);
+    const int64_t version = lib.version;
+    cudnn_lib_close(&lib);
+    return buf_printf(out, "cuDNN %" PRId64 ".%" PRId64 ".%" PRId64 "\n", version / 10000,
+                      version / 100 % 100, version % 100);
+}
+
 err_t attn_cudnn_describe(struct buf *out, const struct attn_cudnn *c)
 {
     TRY(buf_printf(out, "cuDNN %" PRId64 ".%" PRId64 ".%" PRId64 ", %s backward attention\n",

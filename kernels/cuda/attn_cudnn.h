@@ -31,7 +31,7 @@ struct attn_cudnn;
 struct buf;
 
 struct attn_cudnn_options {
-    const char *library;     /* NULL: libcudnn.so.9 where the loader looks */
+    const char *library;     /* NULL: libcudnn_graph.so.9 where the loader looks */
     int capability;          /* of the device: 90 */
     bool nondeterministic;   /* a backward pass whose dq may differ in the last bits each time */
     int64_t score_bytes_max; /* of the deterministic one's workspace; 0: 512 MiB */
@@ -42,6 +42,8 @@ MUST_USE err_t attn_cudnn_open(struct attn_cudnn **out, const struct attn_cudnn_
 /* NULL allowed; nothing it has queued may still run. */
 void attn_cudnn_close(struct attn_cudnn *c);
 
+/* Append a line on the library, found or not, with no need of a device. `library` as above. */
+MUST_USE err_t attn_cudnn_describe_library(struct buf *out, const char *library);
 /* Append a line on the library, and one for each plan built so far: its shape and engine. */
 MUST_USE err_t attn_cudnn_describe(struct buf *out, const struct attn_cudnn *c);
 

@@ -4,6 +4,8 @@
  * the same bits.
  */
 #include "base/check.h"
+#include "base/env.h"
+#include "base/log.h"
 #include "kernels/cuda/attn.h"
 #include "kernels/cuda/attn_cudnn.h"
 #include "kernels/cuda/dev_cuda.h"
@@ -56,13 +58,24 @@ static const struct attn_path attn_library = {
 err_t attn_library_open(struct dev *dev)
 {
     struct dev_cuda *cuda = dev_cuda_of(dev);
-    const struct attn_cudnn_options options = { .capability = dev->info.capability };
-    const bool wanted = cuda->attn_forced == NULL || strcmp(cuda->attn_forced, "cudnn") == 0;
-    if (!wanted) return ERR_OK;
+    struct attn_cudnn_options options = {};
+    options.library = env_get("SOULCHAT_CUDNN");
+    options.capability = dev->info.capability;
+    const bool is_forced = cuda->attn_forced != NULL;
+    if (is_forced && strcmp(cuda->attn_forced, attn_library.name) != 0) return ERR_OK;
     const err_t rc = attn_cudnn_open(&cuda->cudnn, &options);
-    if (rc == ERR_UNSUPPORTED && cuda->attn_forced == NULL) return ERR_OK; /* our own kernels */
     if (rc == ERR_OK) cuda->attn_library = &attn_library;
-    return rc;
+    if (rc == ERR_OK || is_forced || rc == ERR_NOMEM) return rc;
+    if (rc != ERR_UNSUPPORTED)
+        LOG_W("attention", "%s: attention runs on our own kernels", err_last()->text);
+    else if (options.capability == 90 && !gpu_is_host()) /* a card that would be faster with it */
+        LOG_I("attention", "%s", err_last()->text);
+    return ERR_OK;
+}
+
+err_t attn_library_describe(struct buf *out)
+{
+    return attn_cudnn_describe_library(out, env_get("SOULCHAT_CUDNN"));
 }
 
 void attn_library_close(struct dev *dev)

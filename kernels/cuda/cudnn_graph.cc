@@ -309,7 +309,8 @@ err_t cudnn_graph_plan(struct cudnn_plan *plan, struct cudnn_graph *graph, const
         const bool try_next = rc == ERR_UNSUPPORTED || rc == ERR_CUDA;
         if (!try_next || i == count - 1) return rc;
     }
-    RAISE(UNSUPPORTED, "cuDNN has no engine for %s on this device", name);
+    RAISE(UNSUPPORTED,
+          "cuDNN has no engine for %s on this device, or does not find its libnvrtc", name);
 }
 
 /* One launch's addresses, as a descriptor that lives as long as the call. */

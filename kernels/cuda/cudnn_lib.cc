@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char cudnn_lib_name[] = "libcudnn.so.9";
+static const char cudnn_lib_name[] = "libcudnn_graph.so.9";
 
 static void describe_version(char text[32], int64_t version)
 {
@@ -25,6 +25,27 @@ err_t cudnn_lib_check_version(int64_t version)
     return ERR_OK;
 }
 
+/* Never unloaded: these libraries keep threads and handlers of their own until the program ends. */
+static void *load(const char *path) { return dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE); }
+
+/* cuDNN loads the cuBLASLt of the CUDA that it was made for, and ends the program where there is
+ * none: say so before it does. */
+static err_t check_companion(const struct cudnn_lib *lib)
+{
+    const int cuda = (int)(lib->GetCudartVersion() / 1000);
+    char found[32], name[32];
+    describe_version(found, lib->version);
+    snprintf(name, sizeof name, "libcublasLt.so.%d", cuda);
+    void *companion = load(name);
+    if (companion == NULL)
+        RAISE(UNSUPPORTED,
+              "cuDNN %s is made for CUDA %d and wants its %s, which does not load: attention runs "
+              "on our own kernels",
+              found, cuda, name);
+    dlclose(companion);
+    return ERR_OK;
+}
+
 static err_t find_functions(struct cudnn_lib *lib, const char *path)
 {
 #define X(name)                                                                                    \
@@ -34,7 +55,8 @@ static err_t find_functions(struct cudnn_lib *lib, const char *path)
     CUDNN_FUNCTIONS(X)
 #undef X
     lib->version = (int64_t)lib->GetVersion();
-    return cudnn_lib_check_version(lib->version);
+    TRY(cudnn_lib_check_version(lib->version));
+    return check_companion(lib);
 }
 
 err_t cudnn_lib_open(struct cudnn_lib *lib, const char *path)
@@ -42,7 +64,7 @@ err_t cudnn_lib_open(struct cudnn_lib *lib, const char *path)
     memset(lib, 0, sizeof *lib);
     TRY(fault_point("cudnn.open"));
     if (path == NULL) path = cudnn_lib_name;
-    lib->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    lib->library = load(path);
     if (lib->library == NULL)
         RAISE(UNSUPPORTED, "no cuDNN (%s): attention runs on our own kernels", dlerror());
     const err_t rc = find_functions(lib, path);

@@ -1,6 +1,7 @@
 /*
- * cudnn_lib.h - libcudnn opened at run time, the few functions used of it, and for which device
- * its plans are made. Nothing links against it: a machine without cuDNN runs our own kernels.
+ * cudnn_lib.h - cuDNN's graph library opened at run time, the few functions used of it, and for
+ * which device its plans are made. Nothing links against it: a machine without cuDNN runs our own
+ * kernels.
  *
  *     struct cudnn_lib lib;
  *     TRY(cudnn_lib_open(&lib, NULL));
@@ -25,6 +26,7 @@
 
 #define CUDNN_FUNCTIONS(X)                                                                         \
     X(GetVersion)                                                                                  \
+    X(GetCudartVersion)                                                                            \
     X(GetErrorString)                                                                              \
     X(GetLastErrorString)                                                                          \
     X(Create)                                                                                      \
@@ -46,9 +48,11 @@ struct cudnn_lib {
 };
 
 /*
- * path NULL: libcudnn.so.9 where the loader looks.
+ * path NULL: libcudnn_graph.so.9 where the loader looks. Not libcudnn.so.9, which only forwards its
+ * calls to that one, and ends the program where it does not find it.
  * ERR_UNSUPPORTED, in one line with what was found, what is needed and what then happens: no such
- * library, not a cuDNN, or a version that cudnn_lib_check_version refuses.
+ * library, not a cuDNN, a version that cudnn_lib_check_version refuses, or one made for a CUDA
+ * whose cuBLASLt is not here.
  */
 MUST_USE err_t cudnn_lib_open(struct cudnn_lib *lib, const char *path);
 void cudnn_lib_close(struct cudnn_lib *lib); /* closing twice is allowed */

@@ -1,6 +1,7 @@
 #include "kernels/cuda/cudnn_sdpa.h"
 
 #include "base/check.h"
+#include "base/log.h"
 
 #include <math.h>
 #include <string.h>
@@ -388,24 +389,44 @@ err_t cudnn_sdpa_run(const struct cudnn_sdpa_plan *plan, const struct cudnn_targ
     return cudnn_plan_run(&plan->plan, target, bindings, count, workspace, stream);
 }
 
+static err_t refuse(const struct cudnn_sdpa_shape *s)
+{
+    RAISE(UNSUPPORTED,
+          "cuDNN has no attention %s for batches of %lld times %lld queries and %lld keys",
+          s->backward ? "backward" : "forward", (long long)s->batch, (long long)s->queries,
+          (long long)s->keys);
+}
+
+/* A new entry of the cache, also for a shape that cuDNN refuses: asking takes a second. */
+static err_t build_entry(struct cudnn_sdpa_plan *plan, const struct cudnn_target *target,
+                         const struct cudnn_sdpa_shape *shape)
+{
+    const err_t rc = cudnn_sdpa_build(plan, target, shape);
+    if (rc == ERR_OK) return ERR_OK;
+    cudnn_sdpa_clear(plan);
+    if (rc != ERR_UNSUPPORTED && rc != ERR_CUDA) return rc;
+    LOG_W("attention", "%s: batches of this shape run on our own kernels", err_last()->text);
+    plan->shape = *shape;
+    strcpy(plan->plan.choice, "refused");
+    plan->is_refused = true;
+    return ERR_OK;
+}
+
 err_t cudnn_sdpa_find(const struct cudnn_sdpa_plan **out, struct cudnn_sdpa_cache *cache,
                       const struct cudnn_target *target, const struct cudnn_sdpa_shape *shape)
 {
     for (int64_t i = 0; i < cache->count; i++) {
         *out = &cache->plans[i];
-        if (memcmp(&cache->plans[i].shape, shape, sizeof *shape) == 0) return ERR_OK;
+        if (memcmp(&cache->plans[i].shape, shape, sizeof *shape) == 0)
+            return cache->plans[i].is_refused ? refuse(shape) : ERR_OK;
     }
     if (cache->count == CUDNN_SDPA_PLANS_MAX)
         RAISE(UNSUPPORTED, "attention has more than %d shapes of batches", CUDNN_SDPA_PLANS_MAX);
     struct cudnn_sdpa_plan *plan = &cache->plans[cache->count];
-    const err_t rc = cudnn_sdpa_build(plan, target, shape);
-    if (rc != ERR_OK) {
-        cudnn_sdpa_clear(plan);
-        return rc;
-    }
+    TRY(build_entry(plan, target, shape));
     cache->count++;
     *out = plan;
-    return ERR_OK;
+    return plan->is_refused ? refuse(shape) : ERR_OK;
 }
 
 void cudnn_sdpa_cache_clear(struct cudnn_sdpa_cache *cache)

@@ -63,6 +63,7 @@ struct cudnn_sdpa_plan {
     struct cudnn_sdpa_shape shape;
     struct cudnn_graph *graph; /* owned */
     struct cudnn_plan plan;
+    bool is_refused; /* in a cache: cuDNN has none for this shape, and is not asked again */
 };
 
 /* Yours also after a failure; cudnn_sdpa_clear it. ERR_UNSUPPORTED: cuDNN has no engine for this
@@ -84,7 +85,8 @@ struct cudnn_sdpa_cache {
     int64_t count;
 };
 
-/* The plan of a shape, built on first use (a second or so); the cache's, until it is cleared. */
+/* The plan of a shape, built on first use (a second or so); the cache's, until it is cleared.
+ * ERR_UNSUPPORTED: there is none, or none that can be loaded, which is logged the first time. */
 MUST_USE err_t cudnn_sdpa_find(const struct cudnn_sdpa_plan **out, struct cudnn_sdpa_cache *cache,
                                const struct cudnn_target *target,
                                const struct cudnn_sdpa_shape *shape);

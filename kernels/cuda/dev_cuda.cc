@@ -19,13 +19,18 @@ static err_t cuda_zero(struct dev *dev, void *data, int64_t bytes)
     return gpu_zero(gpu_of(dev), DEV_COMPUTE, data, bytes);
 }
 
+static struct cuda_block *take_block(struct cuda_block **list, const void *data)
+{
+    while (*list != NULL && (*list)->data != data) list = &(*list)->next;
+    struct cuda_block *block = *list;
+    ASSERT(block != NULL); /* freed twice, or not of this device */
+    *list = block->next;
+    return block;
+}
+
 static void cuda_free(struct dev *dev, void *data)
 {
-    struct cuda_block **place = &dev_cuda_of(dev)->blocks;
-    while (*place != NULL && (*place)->data != data) place = &(*place)->next;
-    struct cuda_block *block = *place;
-    ASSERT(block != NULL); /* freed twice, or not of this device */
-    *place = block->next;
+    struct cuda_block *block = take_block(&dev_cuda_of(dev)->blocks, data);
     dev->stats.alloc_bytes -= block->bytes;
     gpu_free(gpu_of(dev), data);
     free(block);
@@ -47,7 +52,9 @@ static err_t cuda_alloc(struct dev *dev, void **out, int64_t bytes, const char *
     dev->stats.alloc_count++;
     dev->stats.alloc_bytes += bytes;
     dev->stats.alloc_bytes_max = max_i64(dev->stats.alloc_bytes_max, dev->stats.alloc_bytes);
-    const err_t zeroed = cuda_zero(dev, data, bytes);
+    /* Waited for: other queues may write to it at once. */
+    err_t zeroed = cuda_zero(dev, data, bytes);
+    if (zeroed == ERR_OK) zeroed = gpu_queue_sync(&cuda->gpu, DEV_COMPUTE);
     if (zeroed != ERR_OK) {
         cuda_free(dev, data);
         return zeroed;
@@ -58,12 +65,35 @@ static err_t cuda_alloc(struct dev *dev, void **out, int64_t bytes, const char *
 
 static err_t cuda_host_alloc(struct dev *dev, void **out, int64_t bytes, const char *what)
 {
-    TRY(gpu_host_malloc(gpu_of(dev), out, max_i64(bytes, 1), what));
+    struct dev_cuda *cuda = dev_cuda_of(dev);
+    struct cuda_block *block = (struct cuda_block *)malloc(sizeof *block);
+    if (block == NULL) RAISE(NOMEM, "%s: %zu bytes of host memory wanted", what, sizeof *block);
+    const err_t rc = gpu_host_malloc(&cuda->gpu, out, max_i64(bytes, 1), what);
+    if (rc != ERR_OK) {
+        free(block);
+        return rc;
+    }
     memset(*out, 0, (size_t)bytes);
+    *block = { cuda->host_blocks, *out, bytes };
+    cuda->host_blocks = block;
     return ERR_OK;
 }
 
-static void cuda_host_free(struct dev *dev, void *data) { gpu_host_free(gpu_of(dev), data); }
+static void cuda_host_free(struct dev *dev, void *data)
+{
+    free(take_block(&dev_cuda_of(dev)->host_blocks, data));
+    gpu_host_free(gpu_of(dev), data);
+}
+
+static bool is_page_locked(const struct dev_cuda *cuda, const void *data, int64_t bytes)
+{
+    const char *const begin = (const char *)data;
+    for (const struct cuda_block *b = cuda->host_blocks; b != NULL; b = b->next) {
+        const char *const first = (const char *)b->data;
+        if (begin >= first && begin + bytes <= first + b->bytes) return true;
+    }
+    return false;
+}
 
 /* ---- copies ---- */
 
@@ -87,6 +117,10 @@ static err_t cuda_upload(struct dev *dev, void *to_dev, const void *from_host, i
 static err_t cuda_download(struct dev *dev, void *to_host, const void *from_dev, int64_t bytes)
 {
     struct dev_cuda *cuda = dev_cuda_of(dev);
+    if (bytes > 0 && is_page_locked(cuda, to_host, bytes)) {
+        TRY(gpu_copy(&cuda->gpu, DEV_COMPUTE, to_host, from_dev, bytes));
+        return gpu_queue_sync(&cuda->gpu, DEV_COMPUTE);
+    }
     for (int64_t done = 0; done < bytes;) {
         const int64_t piece = min_i64(UPLOAD_BYTES, bytes - done);
         const int64_t slot = cuda->upload_count++ % UPLOAD_SLOTS;
@@ -185,10 +219,20 @@ static err_t open_parts(struct dev *dev)
     return gemm_lib_open(&cuda->gemm, dev);
 }
 
+/* What is queued may still use what the libraries hold, after a failure say. */
+static void wait_for_all(struct gpu *gpu)
+{
+    for (int queue = 0; queue < DEV_QUEUES; queue++) {
+        const err_t rc = gpu_queue_sync(gpu, (enum dev_queue)queue);
+        (void)rc; /* has been told, or concerns nobody any more */
+    }
+}
+
 static void backend_close(struct dev *dev)
 {
     struct dev_cuda *cuda = dev_cuda_of(dev);
-    ASSERT(cuda->blocks == NULL);
+    ASSERT(cuda->blocks == NULL && cuda->host_blocks == NULL);
+    wait_for_all(&cuda->gpu);
     attn_library_close(dev);
     gemm_lib_close(cuda->gemm, dev);
     timeline_close(&cuda->timeline, &cuda->gpu);
@@ -224,7 +268,8 @@ static err_t backend_open(struct dev *dev, int index)
 static err_t backend_describe(struct buf *out)
 {
     TRY(gpu_describe(out));
-    return gemm_describe(out);
+    TRY(gemm_describe(out));
+    return attn_library_describe(out);
 }
 
 static err_t backend_tuning_write(struct buf *out, struct dev *dev)

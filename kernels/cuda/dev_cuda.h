@@ -15,7 +15,7 @@ struct gemm_lib;   /* gemm.h */
 struct attn_cudnn; /* attn_cudnn.h */
 struct attn_path;  /* attn.h */
 
-/* Device memory by address, so that freeing knows the size. */
+/* Memory by address: the device's, so that freeing knows the size, and page-locked memory. */
 struct cuda_block {
     struct cuda_block *next;
     void *data;
@@ -24,7 +24,7 @@ struct cuda_block {
 
 struct dev_cuda {
     struct gpu gpu; /* first: dev->state is both */
-    struct cuda_block *blocks;
+    struct cuda_block *blocks, *host_blocks;
     void *staging[UPLOAD_SLOTS]; /* page-locked, UPLOAD_BYTES each */
     void *staged[UPLOAD_SLOTS];  /* events: the slot's copy is done */
     int64_t upload_count;

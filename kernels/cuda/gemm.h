@@ -77,8 +77,8 @@ int64_t gemm_workspace_bytes(const struct dev *dev);
 int64_t gemm_piece_bytes(const struct dev *dev);
 
 struct gemm_lib;
-/* dev->state is a struct dev_cuda whose gpu is open. Yours. ERR_CUDA: the library is another
- * version than the one this backend was built for; ERR_NOMEM. */
+/* dev->state is a struct dev_cuda whose gpu is open. Yours. ERR_CUDA: the library is of another
+ * major version than the one this backend was built for; ERR_NOMEM. */
 MUST_USE err_t gemm_lib_open(struct gemm_lib **out, struct dev *dev);
 void gemm_lib_close(struct gemm_lib *lib, struct dev *dev); /* NULL allowed */
 bool gemm_fuses_dgelu(const struct gemm_lib *lib);

@@ -89,12 +89,25 @@ static err_t set(struct plan *p, cublasLtMatmulDescAttributes_t what, const A &v
                  "gemm.describe", "cublasLtMatmulDescSetAttribute", g);
 }
 
-static err_t set_pointers(struct plan *p, const struct gemm *g)
+/* What the epilogue reads. */
+static err_t set_pointer(struct plan *p, const struct gemm *g, const void *pointer)
 {
-    if (g->epilogue == GEMM_BIAS) TRY(set(p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, g->bias, g));
+    if (g->epilogue == GEMM_BIAS) TRY(set(p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, pointer, g));
     if (g->epilogue == GEMM_DGELU)
-        TRY(set(p, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, g->pre.data, g));
+        TRY(set(p, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, pointer, g));
     return ERR_OK;
+}
+
+static err_t point(struct plan *p, const struct gemm *g)
+{
+    return set_pointer(p, g, g->epilogue == GEMM_BIAS ? g->bias : g->pre.data);
+}
+
+/* The library tells from the pointer's value how well aligned all later ones will be. The number of
+ * bytes that we promise is itself an address aligned so and no better. */
+static err_t promise_alignment(struct plan *p, const struct gemm *g)
+{
+    return set_pointer(p, g, (const void *)(intptr_t)tune_epilogue_alignment(g));
 }
 
 static err_t describe_epilogue(struct plan *p, const struct gemm *g)
@@ -104,7 +117,7 @@ static err_t describe_epilogue(struct plan *p, const struct gemm *g)
                                                     CUBLASLT_EPILOGUE_DGELU };
     TRY(set(p, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogues[g->epilogue], g));
     if (g->epilogue == GEMM_DGELU) TRY(set(p, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, g->pre.ld, g));
-    return set_pointers(p, g);
+    return promise_alignment(p, g);
 }
 
 /* A row-major matrix [rows, cols] as stored. */
@@ -258,7 +271,9 @@ static err_t tune(struct dev *dev, struct plan *p, const struct gemm *g, const c
     uint64_t words[TUNE_WORDS];
     int best;
     double us;
+    TRY(point(p, g));
     const err_t rc = time_kept(&best, &us, dev, p, g, from);
+    TRY(promise_alignment(p, g));
     if (rc == ERR_NOMEM) {
         LOG_W("gemm", "%s: %s; taking the library's first proposal", key, err_last()->text);
         return ERR_OK;
@@ -339,12 +354,12 @@ static err_t prepare(struct plan **out, struct dev *dev, const struct gemm *g)
     const int64_t slot = product_find(&lib->table, key);
     if (slot >= 0) {
         *out = lib->plan[slot];
-        return set_pointers(*out, g);
+    } else {
+        TRY(make_plan(out, dev, g));
+        if (product_is_full(&lib->table)) forget_plans(lib);
+        lib->plan[product_add(&lib->table, key)] = *out;
     }
-    TRY(make_plan(out, dev, g));
-    if (product_is_full(&lib->table)) forget_plans(lib);
-    lib->plan[product_add(&lib->table, key)] = *out;
-    return ERR_OK;
+    return point(*out, g);
 }
 
 err_t gemm_run(struct dev *dev, const struct gemm *g)
@@ -361,19 +376,16 @@ err_t gemm_run(struct dev *dev, const struct gemm *g)
 
 /* ---- opening ---- */
 
-/* Algorithms and descriptors are another major version's own affair; an older minor version may
- * lack what this one was compiled against. */
+/* Descriptors say how large they are, and what is called here is as old as the major version: an
+ * earlier minor version than this was compiled against will do. */
 static err_t check_version(void)
 {
-    const int64_t found = (int64_t)cublasLtGetVersion(), built = CUBLAS_VERSION;
-    const int64_t major = 10000, minor = 100;
-    if (found / major == built / major && found >= built) return ERR_OK;
+    const int64_t found = (int64_t)cublasLtGetVersion(), major = 10000, minor = 100;
+    if (found / major == CUBLAS_VER_MAJOR) return ERR_OK;
     RAISE(CUDA,
-          "cuBLASLt %lld.%lld is installed; this build needs %lld.%lld or a later %lld.x: update "
-          "CUDA's libraries, or build with the ones that are installed",
-          (long long)(found / major), (long long)(found % major / minor),
-          (long long)(built / major), (long long)(built % major / minor),
-          (long long)(built / major));
+          "cuBLASLt %lld.%lld is installed; this build needs a %d.x: update CUDA's libraries, or "
+          "build with the ones that are installed",
+          (long long)(found / major), (long long)(found % major / minor), CUBLAS_VER_MAJOR);
 }
 
 static err_t open_parts(struct gemm_lib *lib, struct dev *dev)

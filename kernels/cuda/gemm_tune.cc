@@ -64,11 +64,17 @@ int tune_alignment(const void *data, int64_t ld, dtype_t dtype)
     return (int)(bits & (~bits + 1));
 }
 
+int tune_epilogue_alignment(const struct gemm *g)
+{
+    if (g->epilogue == GEMM_BIAS) return tune_alignment(g->bias, 0, g->out_dtype);
+    if (g->epilogue == GEMM_DGELU) return tune_alignment(g->pre.data, g->pre.ld, g->out_dtype);
+    return 16;
+}
+
 static void describe(char out[TUNE_KEY_MAX], const struct gemm *g, int64_t m, int64_t n, int64_t k)
 {
     static const char *const epilogues[] = { "", " bias", " dgelu" };
-    const int aligned_pre =
-        g->epilogue == GEMM_DGELU ? tune_alignment(g->pre.data, g->pre.ld, g->out_dtype) : 16;
+    const int aligned_epilogue = tune_epilogue_alignment(g);
     const int aligned_d = tune_alignment(g->d.data, g->d.ld, g->out_dtype);
     const int length =
         snprintf(out, TUNE_KEY_MAX, "%c%c %s>%s %" PRId64 "x%" PRId64 "x%" PRId64 "%s%s a%d,%d,%d",
@@ -76,7 +82,7 @@ static void describe(char out[TUNE_KEY_MAX], const struct gemm *g, int64_t m, in
                  dtype_name(g->out_dtype), m, n, k, g->accumulate ? " add" : "",
                  epilogues[g->epilogue], tune_alignment(g->a.data, g->a.ld, g->in_dtype),
                  tune_alignment(g->b.data, g->b.ld, g->in_dtype),
-                 aligned_d < aligned_pre ? aligned_d : aligned_pre);
+                 aligned_d < aligned_epilogue ? aligned_d : aligned_epilogue);
     ASSERT(length > 0 && length < TUNE_KEY_MAX);
 }
 
@@ -391,7 +397,7 @@ void product_key(int64_t out[PRODUCT_WORDS], const struct gemm *g)
         kinds,
         aligned,
         has_pre ? g->pre.ld : 0,
-        has_pre ? tune_alignment(g->pre.data, g->pre.ld, g->out_dtype) : 0,
+        tune_epilogue_alignment(g),
     };
     memcpy(out, key, sizeof key);
 }

@@ -53,6 +53,8 @@ MUST_USE err_t tune_settings_read(struct tune_settings *out);
 int64_t tune_bucket(int64_t size);
 /* The alignment of a matrix's rows in bytes: 16, 8, 4, 2 or 1. */
 int tune_alignment(const void *data, int64_t ld, dtype_t dtype);
+/* The same of what the epilogue reads; 16 where it reads nothing. */
+int tune_epilogue_alignment(const struct gemm *g);
 /* What a choice is made for: kinds, dtypes, alignments and the bucket of each size. */
 void tune_key(char out[TUNE_KEY_MAX], const struct gemm *g);
 /* The same with exact sizes: for messages. */

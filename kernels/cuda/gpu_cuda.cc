@@ -25,6 +25,14 @@ static const struct advice {
     { cudaErrorNoKernelImageForDevice, "; this build has no code for this GPU: build with "
                                        "-DSOULCHAT_CUDA_ARCHS naming its compute capability" },
     { cudaErrorDevicesUnavailable, "; another program holds the GPU exclusively" },
+    { cudaErrorMemoryAllocation,
+      "; the GPU's memory is full, by this program or by another one (nvidia-smi)" },
+    { cudaErrorSystemNotReady, "; the links between this machine's GPUs are not set up: start "
+                               "nvidia-fabricmanager, of the driver's version" },
+    { cudaErrorSystemDriverMismatch,
+      "; the driver was updated since this machine started: restart it" },
+    { cudaErrorStubLibrary, "; a toolkit's stub of libcuda.so.1 was found before the driver's own: "
+                            "take its folder off LD_LIBRARY_PATH" },
     { cudaErrorECCUncorrectable, "; the GPU's memory has a hardware error: nvidia-smi -q -d ECC; "
                                  "reset or replace it, then go on with --resume" },
     { cudaErrorIllegalAddress, "; a kernel read or wrote outside its memory: please report it, "

@@ -1,6 +1,7 @@
 /* attn_cudnn.h where cuDNN is not: the emulator, and CUDA builds without its headers. */
 #include "kernels/cuda/attn_cudnn.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 
 err_t attn_cudnn_open(struct attn_cudnn **out, const struct attn_cudnn_options *options)
@@ -11,6 +12,12 @@ err_t attn_cudnn_open(struct attn_cudnn **out, const struct attn_cudnn_options *
 }
 
 void attn_cudnn_close(struct attn_cudnn *c) { ASSERT(c == nullptr); }
+
+err_t attn_cudnn_describe_library(struct buf *out, const char *library)
+{
+    (void)library;
+    return buf_puts(out, "built without cuDNN: attention runs on our own kernels\n");
+}
 
 err_t attn_cudnn_describe(struct buf *out, const struct attn_cudnn *c)
 {

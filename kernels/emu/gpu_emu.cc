@@ -172,6 +172,8 @@ err_t gpu_event_ms(struct gpu *gpu, float *ms, void *begin, void *end)
 {
     (void)gpu;
     const struct timespec *a = (const struct timespec *)begin, *b = (const struct timespec *)end;
+    if (a->tv_sec == 0 || b->tv_sec == 0) /* as the runtime says it */
+        RAISE(CUDA, "cudaEventElapsedTime: an event that was never recorded");
     *ms = (float)((double)(b->tv_sec - a->tv_sec) * 1e3 + (double)(b->tv_nsec - a->tv_nsec) * 1e-6);
     return ERR_OK;
 }
