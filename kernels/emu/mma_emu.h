@@ -101,6 +101,4 @@ inline uint32_t round_pair(float low, float high)
     return to_bf16(low).bits | static_cast<uint32_t>(to_bf16(high).bits) << 16;
 }
 
-inline float exp2_fast(float x) { return exp2f(x); }
-
 #endif
