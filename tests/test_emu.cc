@@ -292,18 +292,42 @@ __global__ void outside(int *address)
 
 __global__ void few_lanes(int *unused)
 {
-    SHARED_ARRAY(bf16, shared, 8);
+    SHARED_ARRAY(bf16, shared, 64);
     uint32_t a[4];
     (void)unused;
     if (threadIdx.x >= 40) return;
-    load_matrices(a, shared);
+    load_matrices(a, shared + threadIdx.x % 8 * 8);
 }
+
+__global__ void left_out(int *unused)
+{
+    (void)unused;
+    (void)__shfl_sync(0x0000ffffu, 1, 0);
+}
+
+__global__ void meet(int *unused)
+{
+    (void)unused;
+    __syncwarp();
+}
+
+/* Rows of 128 bytes without a swizzle: all in the same banks. */
+__global__ void one_bank(int *unused)
+{
+    SHARED_ARRAY(bf16, shared, 16 * 64);
+    uint32_t a[4];
+    (void)unused;
+    load_matrices(a, shared + threadIdx.x % 16 * 64);
+}
+
+__global__ void nothing(int *unused) { (void)unused; }
 
 struct refused {
     const char *name;
     void (*kernel)(int *);
     int value;
     const char *message;
+    dim3 grid = dim3(2), block = dim3(64);
 };
 
 /* Run it in a child, which must abort; its message is in `text`. */
@@ -317,7 +341,7 @@ static void run_refused(const struct refused *r, char *text, size_t text_bytes)
         signal(SIGABRT, SIG_DFL);
         dup2(pipe_fd[1], STDERR_FILENO);
         int value = r->value;
-        const err_t rc = gpu_launch(&no_device, r->name, r->kernel, dim3(2), dim3(64), 0, &value);
+        const err_t rc = gpu_launch(&no_device, r->name, r->kernel, r->grid, r->block, 0, &value);
         _exit(rc == ERR_OK ? 0 : 1);
     }
     close(pipe_fd[1]);
@@ -341,6 +365,15 @@ static void test_refusals(void **state)
         { "askew", askew, 0, "misaligned or outside shared memory" },
         { "outside", outside, 0, "misaligned or outside shared memory" },
         { "few_lanes", few_lanes, 0, "never reach" },
+        { "left_out", left_out, 0, "leaves lanes out" },
+        { "meet", meet, 0, "fewer than 32 lanes", dim3(1), dim3(40) },
+        { "one_bank", one_bank, 0, "the same banks" },
+        { "nothing", nothing, 0, "block size", dim3(1), dim3(1025) },
+        { "nothing", nothing, 0, "block size", dim3(1), dim3(1, 1, 65) },
+        { "nothing", nothing, 0, "block size", dim3(1), dim3(1u << 16, 1u << 16) },
+        { "nothing", nothing, 0, "65535 blocks", dim3(1, 65536) },
+        { "nothing", nothing, 0, "65535 blocks", dim3(1, 1, 65536) },
+        { "nothing", nothing, 0, "2147483647", dim3(1u << 31) },
 #if defined(__SANITIZE_ADDRESS__)
         { "overrun", overrun, 8, "AddressSanitizer" },
         { "overrun", overrun, -1, "AddressSanitizer" },

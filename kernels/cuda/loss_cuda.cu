@@ -71,8 +71,12 @@ static err_t copy(struct dev *dev, dtype_t T, const struct row_copy *copy)
 /* ---- softmax and its gradient ---- */
 
 /* exp(x), x <= 0. For 16-bit models by the hardware's power of two, whose 4e-7 are nothing beside
- * the rounding of dz: in full precision the exponentials of a row take about as long as its bytes. */
-template <class T> __device__ __forceinline__ float ce_exp(float x) { return exp2_fast(x * LOG2_E); }
+ * the rounding of dz: in full precision the exponentials of a row take about as long as its bytes.
+ */
+template <class T> __device__ __forceinline__ float ce_exp(float x)
+{
+    return exp2_fast(x * LOG2_E);
+}
 template <> __device__ __forceinline__ float ce_exp<float>(float x) { return expf(x); }
 
 /* The largest of a part of a row, and the sum of exp(z - max) over that part. */

@@ -7,10 +7,13 @@
  * (SOULCHAT_EMU_SEED picks the shuffle), so that a missing barrier shows as a wrong result;
  *   - shared memory is filled with NaN when a block starts, with forbidden zones around arrays;
  *   - a barrier or warp operation that some threads do not reach ends the program with a line that
- *     names the kernel, the block and where threads wait;
+ *     names the kernel, the block and where threads wait; so do a warp operation of a warp that is
+ *     not whole or whose mask leaves lanes out, and grids and blocks beyond a card's limits;
+ *   - rows that ldmatrix reads at once must lie in different banks;
  *   - an asynchronous copy arrives at the wait for it, and its place is NaN until then; one that is
  *     never waited for ends the program.
- * What it cannot show: races inside one warp's lock step, memory order, bank conflicts, speed.
+ * What it cannot show: races inside one warp's lock step, memory order, other bank conflicts,
+ * speed.
  */
 #ifndef KERNELS_EMU_EMU_H
 #define KERNELS_EMU_EMU_H
@@ -70,6 +73,12 @@ void copy_later(void *to, const void *from, size_t bytes);
 void copy_commit();         /* the copies since the last commit are one group */
 void copy_wait(int latest); /* all groups but the latest so many arrive */
 
+/* Ends the program unless the mask of a warp operation names all lanes. */
+void require_all(unsigned mask, const char *kind);
+
+/* Ends the program unless 8 rows of 16 bytes in shared memory lie in different banks. */
+void require_banks(const void *const rows[8], const char *kind);
+
 /* Ends the program unless `bytes` at p, a multiple of it, lie in the block's shared memory. */
 void require_shared(const void *p, size_t bytes, const char *kind);
 
@@ -105,23 +114,31 @@ template <class A> A exchange(A x, int source, const char *kind)
 #define DYNAMIC_SHARED(type, name) type *const name = static_cast<type *>(emu::shared_dynamic())
 
 inline void __syncthreads() { emu::block_barrier(); }
-inline void __syncwarp(unsigned = 0xffffffffu) { (void)emu::exchange(0, 0, "__syncwarp"); }
-
-template <class A> A __shfl_sync(unsigned, A x, int source)
+inline void __syncwarp(unsigned mask = 0xffffffffu)
 {
+    emu::require_all(mask, "__syncwarp");
+    (void)emu::exchange(0, 0, "__syncwarp");
+}
+
+template <class A> A __shfl_sync(unsigned mask, A x, int source)
+{
+    emu::require_all(mask, "__shfl_sync");
     return emu::exchange(x, source & 31, "__shfl_sync");
 }
-template <class A> A __shfl_xor_sync(unsigned, A x, int mask)
+template <class A> A __shfl_xor_sync(unsigned mask, A x, int step)
 {
-    return emu::exchange(x, emu::lane() ^ mask, "__shfl_xor_sync");
+    emu::require_all(mask, "__shfl_xor_sync");
+    return emu::exchange(x, emu::lane() ^ step, "__shfl_xor_sync");
 }
-template <class A> A __shfl_down_sync(unsigned, A x, unsigned step)
+template <class A> A __shfl_down_sync(unsigned mask, A x, unsigned step)
 {
+    emu::require_all(mask, "__shfl_down_sync");
     const int source = emu::lane() + static_cast<int>(step);
     return emu::exchange(x, source < 32 ? source : emu::lane(), "__shfl_down_sync");
 }
-template <class A> A __shfl_up_sync(unsigned, A x, unsigned step)
+template <class A> A __shfl_up_sync(unsigned mask, A x, unsigned step)
 {
+    emu::require_all(mask, "__shfl_up_sync");
     const int source = emu::lane() - static_cast<int>(step);
     return emu::exchange(x, source >= 0 ? source : emu::lane(), "__shfl_up_sync");
 }
@@ -151,6 +168,7 @@ err_t gpu_launch(struct dev *, const char *name, void (*kernel)(Params...), dim3
                  int64_t shared_bytes, Args... args)
 {
     if (fault_point("gpu.launch") != ERR_OK) RAISE(CUDA, "kernel %s: %s", name, err_last()->text);
+    static_assert(sizeof(std::tuple<Params...>) <= 4096, "parameters of a kernel: 4 KiB at most");
     struct call {
         void (*kernel)(Params...);
         std::tuple<Params...> params;

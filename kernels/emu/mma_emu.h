@@ -58,6 +58,12 @@ struct matrices_part {
 
 inline void matrices_work(void *const parts[32])
 {
+    for (int m = 0; m < 4; m++) {
+        const void *rows[8];
+        for (int r = 0; r < 8; r++)
+            rows[r] = static_cast<const matrices_part *>(parts[8 * m + r])->row;
+        require_banks(rows, "ldmatrix");
+    }
     for (int lane = 0; lane < 32; lane++) {
         const matrices_part &p = *static_cast<const matrices_part *>(parts[lane]);
         const int g = lane / 4, t = lane % 4;
