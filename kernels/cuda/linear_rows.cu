@@ -289,6 +289,7 @@ __global__ void __launch_bounds__(THREADS)
     const int64_t c = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (c >= N) return;
     float sum = 0.0f;
+#pragma unroll 16 /* loads in flight: a few blocks of threads are all there is */
     for (int64_t b = 0; b < blocks; b++) sum += partial[b * N + c];
     sum_acc[c] = from_float<A>(to_float(sum_acc[c]) + sum);
 }

@@ -3,8 +3,8 @@
  * under AddressSanitizer and a debugger: each thread of a block is a fiber, one block at a time.
  *
  * What it is strict about:
- *   - the order of blocks, and of threads between two meeting points, is shuffled
- * (SOULCHAT_EMU_SEED picks the shuffle), so that a missing barrier shows as a wrong result;
+ *   - the order of blocks, and of threads between two meeting points, is shuffled, so that a
+ *     missing barrier shows as a wrong result (SOULCHAT_EMU_SEED picks the shuffle);
  *   - shared memory is filled with NaN when a block starts, with forbidden zones around arrays;
  *   - a barrier or warp operation that some threads do not reach ends the program with a line that
  *     names the kernel, the block and where threads wait; so do a warp operation of a warp that is
