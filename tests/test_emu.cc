@@ -148,6 +148,26 @@ static void test_products(void **state)
     assert_int_equal(round_pair(1.0f, -2.0f), 0xc0003f80u);
 }
 
+/* As the instructions err, not as the host's functions do. */
+static void test_approximations(void **state)
+{
+    (void)state;
+    float above = 0.0f;
+    for (float x = -8.0f; x < 8.0f; x += 0x1p-6f) {
+        const float y = exp2_fast(x), q = __fdividef(1.0f, 9.0f + x), exact = 1.0f / (9.0f + x);
+        assert_true(y >= exp2f(x) && y <= nextafterf(exp2f(x), INFINITY));
+        assert_true(q >= exact && q <= nextafterf(exact, INFINITY));
+        above += y > exp2f(x);
+    }
+    assert_true(above > 100.0f);
+    assert_true(exp2_fast(0.0f) == 1.0f && exp2_fast(-INFINITY) == 0.0f && exp2_fast(-127.0f) == 0);
+    assert_true(exp2_fast(NAN) != exp2_fast(NAN) && exp2_fast(200.0f) == INFINITY);
+    assert_true(__fdividef(1.0f, 0x1p127f) == 0.0f && __fdividef(1.0f, INFINITY) == 0.0f);
+    assert_true(emu::toward_zero(1.0 + 0x1.8p-24) == 1.0f);
+    assert_true(emu::toward_zero(-1.0 - 0x1.8p-24) == -1.0f);
+    assert_true(emu::toward_zero(0x1p-40) == 0x1p-40f && emu::toward_zero(0.0) == 0.0f);
+}
+
 /* ---- what it makes visible ---- */
 
 /* Two groups of copies, of which the second is nothing but zeros: what is there before any wait,
@@ -423,6 +443,7 @@ int main(void)
         cmocka_unit_test(test_shuffles),
         cmocka_unit_test(test_early_exit),
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_approximations),
         cmocka_unit_test(test_late_copies),
         cmocka_unit_test(test_missing_barrier),
         cmocka_unit_test(test_shared_is_undefined),

@@ -26,7 +26,7 @@ inline float to_float(bf16 x) { return bf16_to_f32(x.bits); }
 inline float to_float(f16 x) { return f16_to_f32(x.bits); }
 inline bf16 to_bf16(float x) { return { f32_to_bf16(x) }; }
 inline f16 to_f16(float x) { return { f32_to_f16(x) }; }
-inline float exp2_fast(float x) { return exp2f(x); }
+inline float exp2_fast(float x) { return emu::about(exp2f(x)); }
 #else
 __device__ __forceinline__ float to_float(bf16 x)
 {

@@ -222,6 +222,14 @@ const builtins *now;
 
 int lane() { return s.running % WARP; }
 
+float about(float x)
+{
+    if (x != x || std::isinf(x)) return x;
+    if (fabsf(x) < 0x1p-126f) return 0.0f * x;
+    const unsigned bits = __float_as_uint(x);
+    return __uint_as_float(bits + (bits & 1));
+}
+
 void block_barrier()
 {
     if (++s.at_barrier == s.live) {

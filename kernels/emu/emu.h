@@ -88,6 +88,10 @@ void *shared_dynamic();
 
 int lane();
 
+/* What an approximate instruction may give instead of x: one unit in the last place more, where the
+ * last bit is set, and zero for subnormal numbers. */
+float about(float x);
+
 template <class A> A exchange(A x, int source, const char *kind)
 {
     static_assert(sizeof(A) <= 16, "one exchange moves at most 16 bytes");
@@ -143,10 +147,6 @@ template <class A> A __shfl_up_sync(unsigned mask, A x, unsigned step)
     return emu::exchange(x, source >= 0 ? source : emu::lane(), "__shfl_up_sync");
 }
 
-inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-inline float __fdividef(float a, float b) { return a / b; }
-template <class A> A __ldg(const A *p) { return *p; }
-template <class A> void __stwb(A *p, A x) { *p = x; }
 inline unsigned __float_as_uint(float x)
 {
     unsigned bits;
@@ -160,6 +160,11 @@ inline float __uint_as_float(unsigned bits)
     return x;
 }
 
+inline float __fdividef(float a, float b)
+{
+    return fabsf(b) > 0x1p126f && !std::isinf(b) ? a * 0.0f : emu::about(a / b);
+}
+template <class A> void __stwb(A *p, A x) { *p = x; }
 #include "kernels/cuda/gpu.h"
 
 /* See launch.cuh. */
