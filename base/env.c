@@ -22,6 +22,7 @@ static const struct env_row rows[] = {
     { "SOULCHAT_PORT", "port where rank 0 listens, instead of MASTER_PORT: 29500" },
     { "SOULCHAT_LAUNCH", "set by \"soulchat train --ranks\" for its ranks" },
     { "SOULCHAT_NCCL", "path of the NCCL library, instead of libnccl.so.2" },
+    { "SOULCHAT_EMU_GUARD", "1: the host cannot touch the emulated GPU's memory, for tests" },
     { "SOULCHAT_EMU_SEED", "order in which the emulated GPU runs threads, for tests: 7" },
     { "SOULCHAT_ATTENTION", "attention of a GPU by this way alone: plain, mma or cudnn" },
     { "SOULCHAT_SHARED", "folder of reference material for tests: ../shared" },

@@ -359,6 +359,7 @@ void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes, void (*b
          void *context)
 {
     const std::lock_guard<std::mutex> lock(one_kernel);
+    const device_at_work at_work;
     s.kernel = name;
     s.count = 0;
     s.running = -1;

@@ -19,6 +19,7 @@
 #define KERNELS_EMU_EMU_H
 
 #include "base/fault.h"
+#include "kernels/emu/guard.h"
 
 #include <cmath>
 #include <cstddef>
@@ -178,6 +179,7 @@ err_t gpu_launch(struct dev *, const char *name, void (*kernel)(Params...), dim3
         void (*kernel)(Params...);
         std::tuple<Params...> params;
     } call = { kernel, std::tuple<Params...>(static_cast<Params>(args)...) };
+    emu::require_device_pointers(name, &call.params, sizeof call.params);
     emu::run(
         name, grid, block, shared_bytes,
         [](void *context) {
