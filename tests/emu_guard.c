@@ -42,10 +42,12 @@ static void write_there(struct dev *dev, float *on_dev, float *on_host)
     *(volatile float *)on_dev = on_host[0];
 }
 
-static void add_from_host(struct dev *dev, float *on_dev, float *on_host)
+static void sum_from_host(struct dev *dev, float *on_dev, float *on_host)
 {
-    struct tensor y = flat(on_dev), x = flat(on_host);
-    (void)!op_add(dev, &(struct add_args){ .y_acc = &y, .x = &x });
+    const struct sumsq_segment all = { .count = COUNT };
+    struct tensor out = tensor_1d(on_dev, DTYPE_F64, 1, "out"), x = flat(on_host);
+    (void)!op_sumsq_chunks(dev, &(struct sumsq_chunks_args){
+                                    .out = &out, .x = &x, .segments = &all, .segment_count = 1 });
 }
 
 static void test_guard(void **state)
@@ -66,7 +68,7 @@ static void test_guard(void **state)
 
     assert_int_not_equal(signal_of(read_there, dev, memory, host), 0);
     assert_int_not_equal(signal_of(write_there, dev, memory, host), 0);
-    assert_int_not_equal(signal_of(add_from_host, dev, memory, host), 0);
+    assert_int_not_equal(signal_of(sum_from_host, dev, memory, host), 0);
     dev_free(dev, memory);
     dev_close(dev);
 }

@@ -26,6 +26,7 @@
 #include <cstdint>
 #include <cstring>
 #include <tuple>
+#include <type_traits>
 
 #define __global__
 #define __device__
@@ -92,6 +93,22 @@ int lane();
 /* What an approximate instruction may give instead of x: one unit in the last place more, where the
  * last bit is set, and zero for subnormal numbers. */
 float about(float x);
+
+#if __has_builtin(__builtin_clear_padding)
+template <class A> bool clear_padding(A *x)
+{
+    __builtin_clear_padding(x);
+    return true;
+}
+#else
+template <class A> bool clear_padding(A *) { return std::is_pointer_v<A>; }
+#endif
+
+/* A structure only where the compiler can tell its members from what lies between them. */
+template <class A> void require_device_parameter(const char *kernel, A x)
+{
+    if (clear_padding(&x)) require_device_pointers(kernel, &x, sizeof x);
+}
 
 template <class A> A exchange(A x, int source, const char *kind)
 {
@@ -179,7 +196,7 @@ err_t gpu_launch(struct dev *, const char *name, void (*kernel)(Params...), dim3
         void (*kernel)(Params...);
         std::tuple<Params...> params;
     } call = { kernel, std::tuple<Params...>(static_cast<Params>(args)...) };
-    emu::require_device_pointers(name, &call.params, sizeof call.params);
+    (emu::require_device_parameter(name, static_cast<Params>(args)), ...);
     emu::run(
         name, grid, block, shared_bytes,
         [](void *context) {

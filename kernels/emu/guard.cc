@@ -104,7 +104,7 @@ void require_device_pointers(const char *kernel, const void *words, size_t bytes
         uintptr_t word;
         memcpy(&word, static_cast<const char *>(words) + at, sizeof word);
         if (is_device(word) || !is_mapped(word)) continue;
-        fprintf(stderr, "emu: kernel %s: byte %zu of its parameters points to the host's memory\n",
+        fprintf(stderr, "emu: kernel %s: byte %zu of a parameter points to the host's memory\n",
                 kernel, at);
         abort();
     }

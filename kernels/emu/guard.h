@@ -27,7 +27,7 @@ struct device_at_work {
     device_at_work &operator=(const device_at_work &) = delete;
 };
 
-/* Ends the program if one of the words is an address of the host's memory. */
+/* Ends the program if a word of a kernel's parameter is an address of the host's memory. */
 void require_device_pointers(const char *kernel, const void *words, size_t bytes);
 
 } // namespace emu
