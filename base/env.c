@@ -23,6 +23,7 @@ static const struct env_row rows[] = {
     { "SOULCHAT_LAUNCH", "set by \"soulchat train --ranks\" for its ranks" },
     { "SOULCHAT_NCCL", "path of the NCCL library, instead of libnccl.so.2" },
     { "SOULCHAT_CUDNN", "path of cuDNN's graph library, instead of libcudnn_graph.so.9" },
+    { "SOULCHAT_EMU_GUARD", "1: the host cannot touch the emulated GPU's memory, for tests" },
     { "SOULCHAT_EMU_SEED", "order in which the emulated GPU runs threads, for tests: 7" },
     { "SOULCHAT_ATTENTION", "attention of a GPU by this way alone: plain, mma or cudnn" },
     { "SOULCHAT_SHARED", "folder of reference material for tests: ../shared" },

@@ -6,4 +6,7 @@ file(GLOB ops_tests CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} test_
 foreach(file ${ops_tests})
   get_filename_component(name ${file} NAME_WE)
   target_link_libraries(${name} PRIVATE soulchat_ops_testing)
+  if(NOT SOULCHAT_SANITIZE) # sanitizers want to watch the memory themselves
+    set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT SOULCHAT_EMU_GUARD=1)
+  endif()
 endforeach()

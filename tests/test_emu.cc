@@ -148,6 +148,26 @@ static void test_products(void **state)
     assert_int_equal(round_pair(1.0f, -2.0f), 0xc0003f80u);
 }
 
+/* As the instructions err, not as the host's functions do. */
+static void test_approximations(void **state)
+{
+    (void)state;
+    float above = 0.0f;
+    for (float x = -8.0f; x < 8.0f; x += 0x1p-6f) {
+        const float y = exp2_fast(x), q = __fdividef(1.0f, 9.0f + x), exact = 1.0f / (9.0f + x);
+        assert_true(y >= exp2f(x) && y <= nextafterf(exp2f(x), INFINITY));
+        assert_true(q >= exact && q <= nextafterf(exact, INFINITY));
+        above += y > exp2f(x);
+    }
+    assert_true(above > 100.0f);
+    assert_true(exp2_fast(0.0f) == 1.0f && exp2_fast(-INFINITY) == 0.0f && exp2_fast(-127.0f) == 0);
+    assert_true(exp2_fast(NAN) != exp2_fast(NAN) && exp2_fast(200.0f) == INFINITY);
+    assert_true(__fdividef(1.0f, 0x1p127f) == 0.0f && __fdividef(1.0f, INFINITY) == 0.0f);
+    assert_true(emu::toward_zero(1.0 + 0x1.8p-24) == 1.0f);
+    assert_true(emu::toward_zero(-1.0 - 0x1.8p-24) == -1.0f);
+    assert_true(emu::toward_zero(0x1p-40) == 0x1p-40f && emu::toward_zero(0.0) == 0.0f);
+}
+
 /* ---- what it makes visible ---- */
 
 /* Two groups of copies, of which the second is nothing but zeros: what is there before any wait,
@@ -292,18 +312,42 @@ __global__ void outside(int *address)
 
 __global__ void few_lanes(int *unused)
 {
-    SHARED_ARRAY(bf16, shared, 8);
+    SHARED_ARRAY(bf16, shared, 64);
     uint32_t a[4];
     (void)unused;
     if (threadIdx.x >= 40) return;
-    load_matrices(a, shared);
+    load_matrices(a, shared + threadIdx.x % 8 * 8);
 }
+
+__global__ void left_out(int *unused)
+{
+    (void)unused;
+    (void)__shfl_sync(0x0000ffffu, 1, 0);
+}
+
+__global__ void meet(int *unused)
+{
+    (void)unused;
+    __syncwarp();
+}
+
+/* Rows of 128 bytes without a swizzle: all in the same banks. */
+__global__ void one_bank(int *unused)
+{
+    SHARED_ARRAY(bf16, shared, 16 * 64);
+    uint32_t a[4];
+    (void)unused;
+    load_matrices(a, shared + threadIdx.x % 16 * 64);
+}
+
+__global__ void nothing(int *unused) { (void)unused; }
 
 struct refused {
     const char *name;
     void (*kernel)(int *);
     int value;
     const char *message;
+    dim3 grid = dim3(2), block = dim3(64);
 };
 
 /* Run it in a child, which must abort; its message is in `text`. */
@@ -317,7 +361,7 @@ static void run_refused(const struct refused *r, char *text, size_t text_bytes)
         signal(SIGABRT, SIG_DFL);
         dup2(pipe_fd[1], STDERR_FILENO);
         int value = r->value;
-        const err_t rc = gpu_launch(&no_device, r->name, r->kernel, dim3(2), dim3(64), 0, &value);
+        const err_t rc = gpu_launch(&no_device, r->name, r->kernel, r->grid, r->block, 0, &value);
         _exit(rc == ERR_OK ? 0 : 1);
     }
     close(pipe_fd[1]);
@@ -341,6 +385,15 @@ static void test_refusals(void **state)
         { "askew", askew, 0, "misaligned or outside shared memory" },
         { "outside", outside, 0, "misaligned or outside shared memory" },
         { "few_lanes", few_lanes, 0, "never reach" },
+        { "left_out", left_out, 0, "leaves lanes out" },
+        { "meet", meet, 0, "fewer than 32 lanes", dim3(1), dim3(40) },
+        { "one_bank", one_bank, 0, "the same banks" },
+        { "nothing", nothing, 0, "block size", dim3(1), dim3(1025) },
+        { "nothing", nothing, 0, "block size", dim3(1), dim3(1, 1, 65) },
+        { "nothing", nothing, 0, "block size", dim3(1), dim3(1u << 16, 1u << 16) },
+        { "nothing", nothing, 0, "65535 blocks", dim3(1, 65536) },
+        { "nothing", nothing, 0, "65535 blocks", dim3(1, 1, 65536) },
+        { "nothing", nothing, 0, "2147483647", dim3(1u << 31) },
 #if defined(__SANITIZE_ADDRESS__)
         { "overrun", overrun, 8, "AddressSanitizer" },
         { "overrun", overrun, -1, "AddressSanitizer" },
@@ -390,6 +443,7 @@ int main(void)
         cmocka_unit_test(test_shuffles),
         cmocka_unit_test(test_early_exit),
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_approximations),
         cmocka_unit_test(test_late_copies),
         cmocka_unit_test(test_missing_barrier),
         cmocka_unit_test(test_shared_is_undefined),

@@ -4,6 +4,7 @@
 
 #include "base/num.h"
 #include "base/rng.h"
+#include "kernels/cuda/gpu.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -477,24 +478,35 @@ static void test_ways(void **state)
     }
 }
 
-/* Widths that no way takes. */
+static void check_width(struct ops_env *env, int64_t head_dim, err_t expected)
+{
+    struct attn_case wide = attn_cases[0];
+    struct ops_call call = { .op = &fwd, .dtype = env->dtype };
+    struct ops_laid laid;
+    wide.heads.head_dim = head_dim;
+    describe_fwd_of(&call, &wide);
+    ops_lay(&laid, env->dev, &call);
+    const err_t rc = ops_invoke(&laid);
+    if (expected == ERR_OK) assert_ok(rc);
+    else testing_assert_code(rc, expected, "head_dim", "attn_fwd", __FILE__, __LINE__);
+    ops_clear(&laid);
+    ops_call_clear(&call);
+}
+
+/* Widths that no way takes, on any card or on one with little shared memory. */
 static void test_widths(void **state)
 {
     struct ops_env *env = *state;
     if (env->host) return;
-    struct attn_case wide = attn_cases[0];
-    const int64_t widths[] = { 6, 260 };
-    for (int i = 0; i < 2; i++) {
-        wide.heads.head_dim = widths[i];
-        struct ops_call call = { .op = &fwd, .dtype = env->dtype };
-        struct ops_laid laid;
-        describe_fwd_of(&call, &wide);
-        ops_lay(&laid, env->dev, &call);
-        testing_assert_code(ops_invoke(&laid), ERR_UNSUPPORTED, "head_dim", "attn_fwd", __FILE__,
-                            __LINE__);
-        ops_clear(&laid);
-        ops_call_clear(&call);
-    }
+    struct gpu *const gpu = gpu_of(env->dev);
+    const int64_t shared_bytes_max = gpu->shared_bytes_max;
+    check_width(env, 6, ERR_UNSUPPORTED);
+    check_width(env, 260, ERR_UNSUPPORTED);
+    gpu->shared_bytes_max = 99 << 10;
+    check_width(env, 256, ERR_UNSUPPORTED);
+    check_width(env, 248, ERR_OK);
+    gpu->shared_bytes_max = shared_bytes_max;
+    check_width(env, 256, shared_bytes_max < 102 << 10 ? ERR_UNSUPPORTED : ERR_OK);
 }
 
 static void test_refusals(void **state)

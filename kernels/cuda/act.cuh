@@ -6,8 +6,9 @@
  * and 1 - s(t) is exp(-t)*s(t).
  *
  * Fused multiply-adds are written out: the compiler has nothing left to contract, differently in
- * one kernel than in another. Quotients are exact in f32; for 16-bit T they are the hardware's
- * reciprocal (2 ulp of f32), since an exact one would take longer than the memory.
+ * one kernel than in another. In f32 quotients are rounded correctly and powers within an ulp or
+ * two. For 16-bit T both are the hardware's own, 2 ulp of f32 with subnormal results of zero: more
+ * would take longer than the memory.
  */
 #ifndef KERNELS_CUDA_ACT_CUH
 #define KERNELS_CUDA_ACT_CUH
@@ -25,7 +26,14 @@ template <class T> __device__ __forceinline__ float act_quotient(float a, float 
 template <> __device__ __forceinline__ float act_quotient<float>(float a, float b) { return a / b; }
 
 /* exp(-t) */
-__device__ __forceinline__ float act_exp_minus(float t) { return exp2f(-ACT_LOG2_E * t); }
+template <class T> __device__ __forceinline__ float act_exp_minus(float t)
+{
+    return exp2_fast(-ACT_LOG2_E * t);
+}
+template <> __device__ __forceinline__ float act_exp_minus<float>(float t)
+{
+    return exp2f(-ACT_LOG2_E * t);
+}
 
 /* The argument of gelu's logistic function. */
 __device__ __forceinline__ float act_gelu_argument(float u)
@@ -35,12 +43,12 @@ __device__ __forceinline__ float act_gelu_argument(float u)
 
 template <class T> __device__ __forceinline__ float act_silu(float u)
 {
-    return act_quotient<T>(u, 1.0f + act_exp_minus(u));
+    return act_quotient<T>(u, 1.0f + act_exp_minus<T>(u));
 }
 
 template <class T> __device__ __forceinline__ float act_gelu(float u)
 {
-    return act_quotient<T>(u, 1.0f + act_exp_minus(act_gelu_argument(u)));
+    return act_quotient<T>(u, 1.0f + act_exp_minus<T>(act_gelu_argument(u)));
 }
 
 template <class T> __device__ __forceinline__ float act_swiglu(float u1, float u2)
@@ -56,7 +64,7 @@ struct act_logistic {
 /* Where exp(-t) overflows, s is 0 and the rest 1, not inf * 0. */
 template <class T> __device__ __forceinline__ act_logistic act_logistic_of(float t)
 {
-    const float e = act_exp_minus(fmaxf(t, -64.0f));
+    const float e = act_exp_minus<T>(fmaxf(t, -64.0f));
     const float s = act_quotient<T>(1.0f, 1.0f + e);
     return { s, e * s };
 }

@@ -30,7 +30,7 @@ template <class T> struct gelu_map {
 /* Row r of pre is u1 | u2; a block takes one piece of one row. */
 template <class T, int W>
 __global__ void __launch_bounds__(SWIGLU_THREADS)
-    swiglu_rows(T *y, const T *pre, int64_t N, int64_t pieces)
+    swiglu_rows(T *y, const T *pre, int64_t N, unsigned pieces)
 {
     const int64_t row = blockIdx.x / pieces, piece = blockIdx.x % pieces;
     const T *u1 = pre + row * 2 * N, *u2 = u1 + N;
@@ -59,7 +59,8 @@ template <class T, int W> static err_t swiglu_launch(struct dev *dev, const stru
     const int64_t R = a->y->dim[0], N = a->y->dim[1];
     const int64_t pieces = div_ceil(N, SWIGLU_THREADS * SWIGLU_RUNS * W);
     return gpu_launch(dev, "act_fwd swiglu", swiglu_rows<T, W>, dim3((unsigned)(R * pieces)),
-                      dim3(SWIGLU_THREADS), 0, (T *)a->y->data, (const T *)a->pre->data, N, pieces);
+                      dim3(SWIGLU_THREADS), 0, (T *)a->y->data, (const T *)a->pre->data, N,
+                      (unsigned)pieces);
 }
 
 template <class T> static err_t act_fwd_of(struct dev *dev, const struct act_fwd_args *a)

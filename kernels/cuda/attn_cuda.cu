@@ -4,9 +4,10 @@
  */
 #include "kernels/cuda/attn.h"
 #include "kernels/cuda/dev_cuda.h"
-#include "kernels/cuda/num.cuh"
+#include "kernels/cuda/elem.cuh"
 #include "kernels/cuda/reduce.cuh"
 
+#include "base/check.h"
 #include "base/env.h"
 
 #include <inttypes.h>
@@ -14,6 +15,7 @@
 
 #define LIST_THREADS 256
 #define STAT_WARPS   8
+#define STAT_RUNS    4 /* of each warp: loads in flight */
 #define ZERO_THREADS 256
 #define ZERO_BLOCKS  16 /* a gap */
 
@@ -152,22 +154,39 @@ err_t attn_list_tiles(struct attn_tile **out, int64_t *count, struct dev *dev,
 
 /* ---- statistics of the backward pass ---- */
 
-/* A warp for each row and head. */
+/* A warp takes STAT_RUNS neighbours of all pairs of a row and a head, a lane 4 columns of each. */
 template <class T>
-__global__ void list_stats(attn_stat *stats, const T *dout, const T *out, const float *lse,
-                           float lse_unit, int64_t R, int H, int D)
+__global__ void __launch_bounds__(STAT_WARPS *WARP_SIZE)
+    list_stats(attn_stat *stats, const T *dout, const T *out, const float *lse, float lse_unit,
+               unsigned R, unsigned H, int D)
 {
-    const int64_t n = (int64_t)blockIdx.x * STAT_WARPS + threadIdx.x / WARP_SIZE;
     const int lane = (int)(threadIdx.x % WARP_SIZE);
-    if (n >= R * H) return; /* the whole warp */
-    float sum = 0.0f;
+    const unsigned count = R * H;
+    const unsigned first = (blockIdx.x * STAT_WARPS + threadIdx.x / WARP_SIZE) * STAT_RUNS;
+    float sum[STAT_RUNS] = {};
+    if (first >= count) return; /* the whole warp */
     for (int c = 4 * lane; c < D; c += 4 * WARP_SIZE) {
-        const pack<T, 4> a = load_pack<4>(dout + n * D + c), b = load_pack<4>(out + n * D + c);
+        run<T, 4> a[STAT_RUNS], b[STAT_RUNS];
 #pragma unroll
-        for (int i = 0; i < 4; i++) sum = fmaf(to_float(a.v[i]), to_float(b.v[i]), sum);
+        for (unsigned k = 0; k < STAT_RUNS; k++) { /* past the end: the last one again */
+            const int64_t at = (first + k < count ? first + k : count - 1) * (int64_t)D + c;
+            a[k].load(dout + at);
+            b[k].load(out + at);
+        }
+#pragma unroll
+        for (int k = 0; k < STAT_RUNS; k++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) sum[k] = fmaf(a[k].get(i), b[k].get(i), sum[k]);
     }
-    sum = warp_sum(sum);
-    if (lane == 0) stats[n % H * R + n / H] = { lse[n] * lse_unit, sum };
+    float delta = 0.0f; /* lane k keeps that of pair k */
+#pragma unroll
+    for (int k = 0; k < STAT_RUNS; k++) {
+        const float whole = warp_sum(sum[k]);
+        if (lane == k) delta = whole;
+    }
+    const unsigned n = first + (unsigned)lane;
+    if (lane >= STAT_RUNS || n >= count) return;
+    stats[(int64_t)(n % H) * R + n / H] = { lse[n] * lse_unit, delta };
 }
 
 template <class T>
@@ -175,10 +194,12 @@ static err_t queue_stats(struct dev *dev, struct attn_stat *stats, const struct 
                          float lse_unit)
 {
     const int64_t R = a->qkv->dim[0], H = a->layout.heads;
+    ASSERT(R * H <= INT32_MAX);
     return gpu_launch(dev, "attn_list_stats", list_stats<T>,
-                      dim3((unsigned)div_ceil(R * H, STAT_WARPS)), dim3(STAT_WARPS * WARP_SIZE), 0,
-                      stats, (const T *)a->dout->data, (const T *)a->out->data,
-                      (const float *)a->lse->data, lse_unit, R, (int)H, (int)a->layout.head_dim);
+                      dim3((unsigned)div_ceil(R * H, STAT_WARPS * STAT_RUNS)),
+                      dim3(STAT_WARPS * WARP_SIZE), 0, stats, (const T *)a->dout->data,
+                      (const T *)a->out->data, (const float *)a->lse->data, lse_unit, (unsigned)R,
+                      (unsigned)H, (int)a->layout.head_dim);
 }
 
 err_t attn_list_stats(struct attn_stat **out, struct dev *dev, const struct attn_bwd_args *a,

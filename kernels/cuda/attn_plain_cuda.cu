@@ -268,17 +268,20 @@ __global__ void __launch_bounds__(THREADS, 2)
 
 /* ---- the host's half ---- */
 
-static bool takes(const struct dev *dev, const struct tensor *qkv, const struct qkv_layout *layout)
-{
-    (void)dev;
-    return (qkv->dtype == DTYPE_F32 || qkv->dtype == DTYPE_BF16) && layout->head_dim % 4 == 0 &&
-           layout->head_dim <= HEAD_DIM_MAX;
-}
-
 static int64_t shared_bytes(int64_t kept, int64_t passing, int64_t weights, int64_t D)
 {
     return (int64_t)sizeof(float) *
            ((kept * ROWS + passing * COLS) * ROW_FLOATS(D) + weights * ROWS * COLS);
+}
+
+/* Of the kernel that wants most: 102 KiB at D = 256, where cards for games have 99. */
+static int64_t shared_bytes_most(int64_t D) { return shared_bytes(2, 2, 2, D); }
+
+static bool takes(const struct dev *dev, const struct tensor *qkv, const struct qkv_layout *layout)
+{
+    return (qkv->dtype == DTYPE_F32 || qkv->dtype == DTYPE_BF16) && layout->head_dim % 4 == 0 &&
+           layout->head_dim <= HEAD_DIM_MAX &&
+           shared_bytes_most(layout->head_dim) <= gpu_of(dev)->shared_bytes_max;
 }
 
 template <class T, int N> static err_t fwd_of(struct dev *dev, const struct attn_fwd_args *a)
@@ -318,7 +321,7 @@ template <class T, int N> static err_t bwd_of(struct dev *dev, const struct attn
                    shared_bytes(2, 2, 1, D), dqkv, dout, qkv, stats, queries, call));
     return gpu_launch(dev, "attn_dkv_plain", attn_dkv_plain<T, N>,
                       dim3((unsigned)(key_count * a->layout.kv_heads)), dim3(THREADS),
-                      shared_bytes(2, 2, 2, D), dqkv, dout, qkv, stats, keys, call);
+                      shared_bytes_most(D), dqkv, dout, qkv, stats, keys, call);
 }
 
 /* By the number of columns a lane owns. */
@@ -352,7 +355,8 @@ static err_t bwd(struct dev *dev, const struct attn_bwd_args *a)
 
 extern const struct attn_path attn_plain = {
     .name = "plain",
-    .wants = "f32 or bf16 and a head_dim that is a multiple of 4, up to 256",
+    .wants = "f32 or bf16 and a head_dim that is a multiple of 4, up to 256 (248 where a block has "
+             "99 KiB of shared memory)",
     .takes = takes,
     .fwd = fwd,
     .bwd = bwd,

@@ -9,7 +9,8 @@
  * Rules that keep kernels runnable in both worlds:
  *   - shared memory through SHARED_ARRAY and DYNAMIC_SHARED, never __shared__;
  *   - warp operations by all lanes of a warp (WARP_ALL), never in divergent code;
- *   - no inline PTX outside mma.cuh and async_copy.cuh, which have a C++ twin for the host;
+ *   - inline PTX in num.cuh, mma.cuh and async_copy.cuh alone: there it has a C++ twin for the
+ *     host;
  *   - 16-bit numbers through num.cuh; no float atomics anywhere;
  *   - kernels take plain values and pointers; one that uses more than 48 KiB of dynamic shared
  *     memory says so in its launch, and gpu_launch raises the limit.

@@ -71,16 +71,22 @@ __global__ void __launch_bounds__(THREADS)
     swiglu_rows(T *y, int64_t ldy, const T *pre, int64_t ldpre, int64_t N, unsigned row_blocks)
 {
     const place at = place_of<W>(row_blocks);
+    pack<T, W> u1[PACKS], u2[PACKS];
 #pragma unroll
     for (int p = 0; p < PACKS; p++) {
         const int64_t c = at.col + (int64_t)p * THREADS * W;
         if (c >= N) break;
-        pack<T, W> u1 = load_pack<W>(pre + at.row * ldpre + c);
-        const pack<T, W> u2 = load_pack<W>(pre + at.row * ldpre + N + c);
+        u1[p] = load_pack<W>(pre + at.row * ldpre + c);
+        u2[p] = load_pack<W>(pre + at.row * ldpre + N + c);
+    }
+#pragma unroll
+    for (int p = 0; p < PACKS; p++) {
+        const int64_t c = at.col + (int64_t)p * THREADS * W;
+        if (c >= N) break;
 #pragma unroll
         for (int i = 0; i < W; i++)
-            u1.v[i] = from_float<T>(act_swiglu<T>(to_float(u1.v[i]), to_float(u2.v[i])));
-        store_pack(y + at.row * ldy + c, u1);
+            u1[p].v[i] = from_float<T>(act_swiglu<T>(to_float(u1[p].v[i]), to_float(u2[p].v[i])));
+        store_pack(y + at.row * ldy + c, u1[p]);
     }
 }
 
@@ -146,23 +152,29 @@ __global__ void __launch_bounds__(THREADS)
                     int64_t K, unsigned row_blocks)
 {
     const place at = place_of<W>(row_blocks);
+    pack<T, W> d[PACKS], u1[PACKS], u2[PACKS];
 #pragma unroll
     for (int p = 0; p < PACKS; p++) {
         const int64_t c = at.col + (int64_t)p * THREADS * W;
         if (c >= K) break;
-        const pack<T, W> d = load_pack<W>(g + at.row * ldg + c);
-        pack<T, W> u1 = load_pack<W>(pre + at.row * ldpre + c);
-        pack<T, W> u2 = load_pack<W>(pre + at.row * ldpre + K + c);
+        d[p] = load_pack<W>(g + at.row * ldg + c);
+        u1[p] = load_pack<W>(pre + at.row * ldpre + c);
+        u2[p] = load_pack<W>(pre + at.row * ldpre + K + c);
+    }
+#pragma unroll
+    for (int p = 0; p < PACKS; p++) {
+        const int64_t c = at.col + (int64_t)p * THREADS * W;
+        if (c >= K) break;
 #pragma unroll
         for (int i = 0; i < W; i++) {
-            const float di = to_float(d.v[i]);
+            const float di = to_float(d[p].v[i]);
             const act_swiglu_slopes s =
-                act_swiglu_slopes_of<T>(to_float(u1.v[i]), to_float(u2.v[i]));
-            u1.v[i] = from_float<T>(di * s.u1);
-            u2.v[i] = from_float<T>(di * s.u2);
+                act_swiglu_slopes_of<T>(to_float(u1[p].v[i]), to_float(u2[p].v[i]));
+            u1[p].v[i] = from_float<T>(di * s.u1);
+            u2[p].v[i] = from_float<T>(di * s.u2);
         }
-        store_pack(dx + at.row * lddx + c, u1);
-        store_pack(dx + at.row * lddx + K + c, u2);
+        store_pack(dx + at.row * lddx + c, u1[p]);
+        store_pack(dx + at.row * lddx + K + c, u2[p]);
     }
 }
 
@@ -277,6 +289,7 @@ __global__ void __launch_bounds__(THREADS)
     const int64_t c = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (c >= N) return;
     float sum = 0.0f;
+#pragma unroll 16 /* loads in flight: a few blocks of threads are all there is */
     for (int64_t b = 0; b < blocks; b++) sum += partial[b * N + c];
     sum_acc[c] = from_float<A>(to_float(sum_acc[c]) + sum);
 }

@@ -19,6 +19,7 @@
 #define COPY_THREADS 256  /* at most, of a row's packs */
 #define CE_WIDTH     8    /* logits of a thread at a time: 32 bytes, 16 as bf16 */
 #define CE_THREADS   1024 /* of a row of 8192 or more words */
+#define LOG2_E       1.44269504088896341f
 
 /* ---- rows of targets ---- */
 
@@ -69,33 +70,48 @@ static err_t copy(struct dev *dev, dtype_t T, const struct row_copy *copy)
 
 /* ---- softmax and its gradient ---- */
 
+/* exp(x), x <= 0. For 16-bit models by the hardware's power of two, whose 4e-7 are nothing beside
+ * the rounding of dz: in full precision the exponentials of a row take about as long as its bytes.
+ */
+template <class T> __device__ __forceinline__ float ce_exp(float x)
+{
+    return exp2_fast(x * LOG2_E);
+}
+template <> __device__ __forceinline__ float ce_exp<float>(float x) { return expf(x); }
+
 /* The largest of a part of a row, and the sum of exp(z - max) over that part. */
 struct softmax_part {
     float max, sum;
 };
 
-/* The next CE_WIDTH logits, of which those from `count` on are not there. */
-__device__ __forceinline__ void take(softmax_part *part, const pack<float, CE_WIDTH> &z, int count)
+/* The next CE_WIDTH logits. */
+template <class T>
+__device__ __forceinline__ void take(softmax_part *part, const pack<float, CE_WIDTH> &z)
 {
     float max = part->max;
 #pragma unroll
-    for (int i = 0; i < CE_WIDTH; i++)
-        if (i < count && z.v[i] > max) max = z.v[i];
-    float sum = part->sum * expf(part->max - max);
+    for (int i = 0; i < CE_WIDTH; i++) max = fmaxf(max, z.v[i]);
+    float sum = part->sum * ce_exp<T>(part->max - max);
 #pragma unroll
-    for (int i = 0; i < CE_WIDTH; i++)
-        if (i < count) sum += expf(z.v[i] - max);
+    for (int i = 0; i < CE_WIDTH; i++) sum += ce_exp<T>(z.v[i] - max);
     *part = { max, sum };
 }
 
 /* Of the whole row, in every thread. */
+template <class T>
 __device__ __forceinline__ softmax_part whole_row(const float *z, int count, float *shared)
 {
     softmax_part part = { -3.4e38f, 0.0f }; /* finite: -inf - -inf would be NaN */
-    for (int c = (int)threadIdx.x * CE_WIDTH; c < count; c += (int)blockDim.x * CE_WIDTH)
-        take(&part, load_pack<CE_WIDTH>(z + c), count - c);
+    for (int c = (int)threadIdx.x * CE_WIDTH; c < count; c += (int)blockDim.x * CE_WIDTH) {
+        pack<float, CE_WIDTH> next = load_pack<CE_WIDTH>(z + c);
+        if (c + CE_WIDTH > count) /* the last ones are not there */
+#pragma unroll
+            for (int i = 0; i < CE_WIDTH; i++)
+                if (c + i >= count) next.v[i] = -INFINITY;
+        take<T>(&part, next);
+    }
     const float max = block_max(part.max, shared);
-    return { max, block_sum(part.sum * expf(part.max - max), shared) };
+    return { max, block_sum(part.sum * ce_exp<T>(part.max - max), shared) };
 }
 
 /*
@@ -114,7 +130,7 @@ __global__ void __launch_bounds__(CE_THREADS, 2)
     const int label = labels[blockIdx.x];
     const bool is_known = label >= 0 && label < count;
     const float z_label = is_known ? z[label] : NAN; /* a wrong label shows in the loss */
-    const softmax_part all = whole_row(z, count, shared);
+    const softmax_part all = whole_row<T>(z, count, shared);
     if (threadIdx.x == 0) nll[blockIdx.x] = (all.max - z_label) + logf(all.sum);
     if (!gradient) return;
 
@@ -127,7 +143,7 @@ __global__ void __launch_bounds__(CE_THREADS, 2)
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < CE_WIDTH; i++) {
-            const float p = expf(in.v[i] - all.max) * factor;
+            const float p = ce_exp<T>(in.v[i] - all.max) * factor;
             out.v[i] = from_float<T>(c + i == label ? p - weight : p);
         }
         if (c < count) store_pack(dz + c, out);

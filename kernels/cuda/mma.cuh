@@ -63,14 +63,6 @@ __device__ __forceinline__ uint32_t round_pair(float low, float high)
     return pair;
 }
 
-/* 2^x within 2 units in the last place; 0 at minus infinity. */
-__device__ __forceinline__ float exp2_fast(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 #endif
 
 /*

@@ -26,6 +26,7 @@ inline float to_float(bf16 x) { return bf16_to_f32(x.bits); }
 inline float to_float(f16 x) { return f16_to_f32(x.bits); }
 inline bf16 to_bf16(float x) { return { f32_to_bf16(x) }; }
 inline f16 to_f16(float x) { return { f32_to_f16(x) }; }
+inline float exp2_fast(float x) { return emu::about(exp2f(x)); }
 #else
 __device__ __forceinline__ float to_float(bf16 x)
 {
@@ -37,6 +38,14 @@ __device__ __forceinline__ bf16 to_bf16(float x)
     return { __bfloat16_as_ushort(__float2bfloat16_rn(x)) };
 }
 __device__ __forceinline__ f16 to_f16(float x) { return { __half_as_ushort(__float2half_rn(x)) }; }
+
+/* 2^x within 2 units in the last place; 0 below 2^-126, at minus infinity too. */
+__device__ __forceinline__ float exp2_fast(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 #endif
 
 __device__ __forceinline__ float to_float(float x) { return x; }

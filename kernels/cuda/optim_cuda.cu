@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(OPTIM_THREADS)
 
 template <class T> static err_t sumsq_of(struct dev *dev, const struct sumsq_chunks_args *a)
 {
-    struct sumsq_batch batch;
+    struct sumsq_batch batch = {};
     for (int64_t s = 0; s < a->segment_count; s += SUMSQ_SEGMENTS) {
         int64_t blocks = 0;
         batch.count = (int)min_i64(SUMSQ_SEGMENTS, a->segment_count - s);

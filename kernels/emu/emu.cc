@@ -151,10 +151,18 @@ void poison_shared()
     s.sites.clear();
 }
 
+/* What a launch on a card refuses. */
+void check_sizes(dim3 grid, dim3 block)
+{
+    const uint64_t count = static_cast<uint64_t>(block.x) * block.y * block.z;
+    if (count == 0 || count > THREADS_MAX || block.z > 64) fail("block size outside 1..1024");
+    if (grid.x > INT32_MAX || grid.y > 65535 || grid.z > 65535)
+        fail("a grid of more than 2147483647 x 65535 x 65535 blocks");
+}
+
 void prepare_threads(dim3 block)
 {
     const unsigned count = block.x * block.y * block.z;
-    if (count == 0 || count > THREADS_MAX) fail("block size outside 1..1024");
     s.count = count;
     while (s.threads.size() < s.count) {
         s.threads.emplace_back();
@@ -214,6 +222,14 @@ const builtins *now;
 
 int lane() { return s.running % WARP; }
 
+float about(float x)
+{
+    if (x != x || std::isinf(x)) return x;
+    if (fabsf(x) < 0x1p-126f) return 0.0f * x;
+    const unsigned bits = __float_as_uint(x);
+    return __uint_as_float(bits + (bits & 1));
+}
+
 void block_barrier()
 {
     if (++s.at_barrier == s.live) {
@@ -244,12 +260,34 @@ static void check_kind(const warp &w, const char *kind)
         fail("lanes of a warp in different operations");
 }
 
+static void require_whole(const warp &w)
+{
+    if (w.lanes != WARP) fail("a warp of fewer than 32 lanes in an operation of whole warps");
+}
+
+void require_all(unsigned mask, const char *kind)
+{
+    if (mask == 0xffffffffu) return;
+    fprintf(stderr, "emu: %s with mask %08x\n", kind, mask);
+    fail("a warp operation that leaves lanes out");
+}
+
+void require_banks(const void *const rows[8], const char *kind)
+{
+    unsigned taken = 0; /* of the 8 groups of banks that 16 bytes can be in */
+    for (int r = 0; r < 8; r++) taken |= 1u << (reinterpret_cast<uintptr_t>(rows[r]) / 16 % 8);
+    if (taken == 0xff) return;
+    fprintf(stderr, "emu: %s\n", kind);
+    fail("rows that are read at once lie in the same banks");
+}
+
 void warp_exchange(void *out, const void *in, size_t bytes, int source, const char *kind)
 {
     warp &w = s.warps[static_cast<size_t>(s.running / WARP)];
     const unsigned set = self().meetings++ % 2;
     check_kind(w, kind);
-    if (source < 0 || source >= w.lanes) fail("warp operation reads a lane that does not exist");
+    require_whole(w);
+    if (source < 0 || source >= WARP) fail("warp operation reads a lane that does not exist");
     memcpy(w.slot[set][lane()], in, bytes);
     (void)arrive(w, kind);
     memcpy(out, w.slot[set][source], bytes);
@@ -260,7 +298,7 @@ void warp_together(void *part, void (*work)(void *const parts[32]), const char *
 {
     warp &w = s.warps[static_cast<size_t>(s.running / WARP)];
     check_kind(w, kind);
-    if (w.lanes != WARP) fail("a warp of fewer than 32 lanes in an operation of whole warps");
+    require_whole(w);
     w.part[lane()] = part;
     if (arrive(w, kind)) work(w.part);
 }
@@ -321,6 +359,7 @@ void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes, void (*b
          void *context)
 {
     const std::lock_guard<std::mutex> lock(one_kernel);
+    const device_at_work at_work;
     s.kernel = name;
     s.count = 0;
     s.running = -1;
@@ -331,6 +370,8 @@ void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes, void (*b
         fail("more dynamic shared memory than a block may have");
     if (s.shared.empty()) s.shared.resize(2 * SHARED_BYTES_MAX, 0xff);
     if (s.random == 0) seed();
+    s.at = dim3(0, 0, 0);
+    check_sizes(grid, block);
     prepare_threads(block);
 
     const uint64_t blocks = static_cast<uint64_t>(grid.x) * grid.y * grid.z;

@@ -3,25 +3,30 @@
  * under AddressSanitizer and a debugger: each thread of a block is a fiber, one block at a time.
  *
  * What it is strict about:
- *   - the order of blocks, and of threads between two meeting points, is shuffled
- * (SOULCHAT_EMU_SEED picks the shuffle), so that a missing barrier shows as a wrong result;
+ *   - the order of blocks, and of threads between two meeting points, is shuffled, so that a
+ *     missing barrier shows as a wrong result (SOULCHAT_EMU_SEED picks the shuffle);
  *   - shared memory is filled with NaN when a block starts, with forbidden zones around arrays;
  *   - a barrier or warp operation that some threads do not reach ends the program with a line that
- *     names the kernel, the block and where threads wait;
+ *     names the kernel, the block and where threads wait; so do a warp operation of a warp that is
+ *     not whole or whose mask leaves lanes out, and grids and blocks beyond a card's limits;
+ *   - rows that ldmatrix reads at once must lie in different banks;
  *   - an asynchronous copy arrives at the wait for it, and its place is NaN until then; one that is
  *     never waited for ends the program.
- * What it cannot show: races inside one warp's lock step, memory order, bank conflicts, speed.
+ * What it cannot show: races inside one warp's lock step, memory order, other bank conflicts,
+ * speed.
  */
 #ifndef KERNELS_EMU_EMU_H
 #define KERNELS_EMU_EMU_H
 
 #include "base/fault.h"
+#include "kernels/emu/guard.h"
 
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <tuple>
+#include <type_traits>
 
 #define __global__
 #define __device__
@@ -70,6 +75,12 @@ void copy_later(void *to, const void *from, size_t bytes);
 void copy_commit();         /* the copies since the last commit are one group */
 void copy_wait(int latest); /* all groups but the latest so many arrive */
 
+/* Ends the program unless the mask of a warp operation names all lanes. */
+void require_all(unsigned mask, const char *kind);
+
+/* Ends the program unless 8 rows of 16 bytes in shared memory lie in different banks. */
+void require_banks(const void *const rows[8], const char *kind);
+
 /* Ends the program unless `bytes` at p, a multiple of it, lie in the block's shared memory. */
 void require_shared(const void *p, size_t bytes, const char *kind);
 
@@ -78,6 +89,26 @@ void *shared_array(const void *site, size_t bytes);
 void *shared_dynamic();
 
 int lane();
+
+/* What an approximate instruction may give instead of x: one unit in the last place more, where the
+ * last bit is set, and zero for subnormal numbers. */
+float about(float x);
+
+#if __has_builtin(__builtin_clear_padding)
+template <class A> bool clear_padding(A *x)
+{
+    __builtin_clear_padding(x);
+    return true;
+}
+#else
+template <class A> bool clear_padding(A *) { return std::is_pointer_v<A>; }
+#endif
+
+/* A structure only where the compiler can tell its members from what lies between them. */
+template <class A> void require_device_parameter(const char *kernel, A x)
+{
+    if (clear_padding(&x)) require_device_pointers(kernel, &x, sizeof x);
+}
 
 template <class A> A exchange(A x, int source, const char *kind)
 {
@@ -105,31 +136,35 @@ template <class A> A exchange(A x, int source, const char *kind)
 #define DYNAMIC_SHARED(type, name) type *const name = static_cast<type *>(emu::shared_dynamic())
 
 inline void __syncthreads() { emu::block_barrier(); }
-inline void __syncwarp(unsigned = 0xffffffffu) { (void)emu::exchange(0, 0, "__syncwarp"); }
-
-template <class A> A __shfl_sync(unsigned, A x, int source)
+inline void __syncwarp(unsigned mask = 0xffffffffu)
 {
+    emu::require_all(mask, "__syncwarp");
+    (void)emu::exchange(0, 0, "__syncwarp");
+}
+
+template <class A> A __shfl_sync(unsigned mask, A x, int source)
+{
+    emu::require_all(mask, "__shfl_sync");
     return emu::exchange(x, source & 31, "__shfl_sync");
 }
-template <class A> A __shfl_xor_sync(unsigned, A x, int mask)
+template <class A> A __shfl_xor_sync(unsigned mask, A x, int step)
 {
-    return emu::exchange(x, emu::lane() ^ mask, "__shfl_xor_sync");
+    emu::require_all(mask, "__shfl_xor_sync");
+    return emu::exchange(x, emu::lane() ^ step, "__shfl_xor_sync");
 }
-template <class A> A __shfl_down_sync(unsigned, A x, unsigned step)
+template <class A> A __shfl_down_sync(unsigned mask, A x, unsigned step)
 {
+    emu::require_all(mask, "__shfl_down_sync");
     const int source = emu::lane() + static_cast<int>(step);
     return emu::exchange(x, source < 32 ? source : emu::lane(), "__shfl_down_sync");
 }
-template <class A> A __shfl_up_sync(unsigned, A x, unsigned step)
+template <class A> A __shfl_up_sync(unsigned mask, A x, unsigned step)
 {
+    emu::require_all(mask, "__shfl_up_sync");
     const int source = emu::lane() - static_cast<int>(step);
     return emu::exchange(x, source >= 0 ? source : emu::lane(), "__shfl_up_sync");
 }
 
-inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-inline float __fdividef(float a, float b) { return a / b; }
-template <class A> A __ldg(const A *p) { return *p; }
-template <class A> void __stwb(A *p, A x) { *p = x; }
 inline unsigned __float_as_uint(float x)
 {
     unsigned bits;
@@ -143,6 +178,11 @@ inline float __uint_as_float(unsigned bits)
     return x;
 }
 
+inline float __fdividef(float a, float b)
+{
+    return fabsf(b) > 0x1p126f && !std::isinf(b) ? a * 0.0f : emu::about(a / b);
+}
+template <class A> void __stwb(A *p, A x) { *p = x; }
 #include "kernels/cuda/gpu.h"
 
 /* See launch.cuh. */
@@ -151,10 +191,12 @@ err_t gpu_launch(struct dev *, const char *name, void (*kernel)(Params...), dim3
                  int64_t shared_bytes, Args... args)
 {
     if (fault_point("gpu.launch") != ERR_OK) RAISE(CUDA, "kernel %s: %s", name, err_last()->text);
+    static_assert(sizeof(std::tuple<Params...>) <= 4096, "parameters of a kernel: 4 KiB at most");
     struct call {
         void (*kernel)(Params...);
         std::tuple<Params...> params;
     } call = { kernel, std::tuple<Params...>(static_cast<Params>(args)...) };
+    (emu::require_device_parameter(name, static_cast<Params>(args)), ...);
     emu::run(
         name, grid, block, shared_bytes,
         [](void *context) {

@@ -77,6 +77,7 @@ err_t gemm_run(struct dev *dev, const struct gemm *g)
     ASSERT(g->epilogue != GEMM_DGELU || (g->pre.ld % 8 == 0 && g->pre.data != g->d.data));
     if (fault_point("gemm.run") != ERR_OK) RAISE(CUDA, "product %s: %s", name, err_last()->text);
 
+    const emu::device_at_work at_work;
     memset(g->workspace.data, 0xff, static_cast<size_t>(gemm_workspace_bytes(dev))); /* its own */
     const std::vector<float> a =
         widened(g->a.data, g->in_dtype, g->a.ld, g->a_transposed, g->m, g->k);

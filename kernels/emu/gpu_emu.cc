@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/fault.h"
 #include "kernels/cuda/gpu.h"
+#include "kernels/emu/guard.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,11 +33,17 @@ err_t gpu_open(struct gpu *out, struct dev_info *info, int index)
 
 void gpu_close(struct gpu *gpu) { (void)gpu; }
 
-static err_t take_memory(void **out, int64_t bytes, const char *site, const char *what)
+static void *host_alloc(size_t bytes)
+{
+    const size_t total = (bytes + 255) / 256 * 256;
+    return total < bytes ? NULL : aligned_alloc(256, total);
+}
+
+static err_t take_memory(void **out, void *(*take)(size_t), int64_t bytes, const char *site,
+                         const char *what)
 {
     *out = NULL;
-    const int64_t total = (bytes + 255) / 256 * 256;
-    if (fault_point(site) == ERR_OK && total >= bytes) *out = aligned_alloc(256, (size_t)total);
+    if (fault_point(site) == ERR_OK) *out = take((size_t)bytes);
     if (*out == NULL) RAISE(NOMEM, "%s: %lld bytes wanted", what, (long long)bytes);
     return ERR_OK;
 }
@@ -44,19 +51,19 @@ static err_t take_memory(void **out, int64_t bytes, const char *site, const char
 err_t gpu_malloc(struct gpu *gpu, void **out, int64_t bytes, const char *what)
 {
     (void)gpu;
-    return take_memory(out, bytes, "gpu.malloc", what);
+    return take_memory(out, emu::device_alloc, bytes, "gpu.malloc", what);
 }
 
 void gpu_free(struct gpu *gpu, void *data)
 {
     (void)gpu;
-    free(data);
+    emu::device_free(data);
 }
 
 err_t gpu_host_malloc(struct gpu *gpu, void **out, int64_t bytes, const char *what)
 {
     (void)gpu;
-    return take_memory(out, bytes, "gpu.host_malloc", what);
+    return take_memory(out, host_alloc, bytes, "gpu.host_malloc", what);
 }
 
 void gpu_host_free(struct gpu *gpu, void *data)
@@ -77,6 +84,7 @@ err_t gpu_copy(struct gpu *gpu, enum dev_queue queue, void *to, const void *from
     (void)gpu;
     (void)queue;
     TRY(may_fail("gpu.copy", "copy"));
+    const emu::device_at_work at_work;
     memcpy(to, from, (size_t)bytes);
     return ERR_OK;
 }
@@ -86,6 +94,7 @@ err_t gpu_zero(struct gpu *gpu, enum dev_queue queue, void *data, int64_t bytes)
     (void)gpu;
     (void)queue;
     TRY(may_fail("gpu.zero", "fill"));
+    const emu::device_at_work at_work;
     memset(data, 0, (size_t)bytes);
     return ERR_OK;
 }

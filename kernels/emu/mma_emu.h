@@ -1,6 +1,8 @@
 /*
  * mma_emu.h - mma.cuh on the host: the lanes of a warp meet, and one of them computes for all.
- * Products are exact in float, sums are taken in the order of k; the matrix units round otherwise,
+ * Eight products and what was there before are added exactly and cut off toward zero, which is how
+ * matrix units were found to round (Fasi, Higham, Mikaitis, Pranesh 2021, "Numerical behavior of
+ * NVIDIA tensor cores"): a bias that rounding to nearest would hide. They may add in other groups,
  * so that results agree within rounding and not to the bit.
  */
 #ifndef KERNELS_EMU_MMA_EMU_H
@@ -14,6 +16,23 @@ namespace emu
 inline float half_of(uint32_t pair, int which)
 {
     return bf16_to_f32(static_cast<uint16_t>(pair >> (16 * which)));
+}
+
+inline float toward_zero(double x)
+{
+    const float nearest = static_cast<float>(x);
+    const bool above = fabs(static_cast<double>(nearest)) > fabs(x);
+    return __uint_as_float(__float_as_uint(nearest) - above);
+}
+
+/* c[0..15] += a[0..7] * b[0..7][0..15] */
+inline void mma_row(float (&c)[16], const float *a, const float (*b)[16])
+{
+    double sum[16];
+    for (int col = 0; col < 16; col++) sum[col] = static_cast<double>(c[col]);
+    for (int k = 0; k < 8; k++)
+        for (int col = 0; col < 16; col++) sum[col] += static_cast<double>(a[k] * b[k][col]);
+    for (int col = 0; col < 16; col++) c[col] = toward_zero(sum[col]);
 }
 
 struct mma_part {
@@ -38,8 +57,7 @@ inline void mma_work(void *const parts[32])
         }
     }
     for (int row = 0; row < 16; row++)
-        for (int k = 0; k < 16; k++)
-            for (int col = 0; col < 16; col++) c[row][col] += a[row][k] * b[k][col];
+        for (int k = 0; k < 16; k += 8) mma_row(c[row], &a[row][k], &b[k]);
     for (int lane = 0; lane < 32; lane++) {
         const mma_part &p = *static_cast<const mma_part *>(parts[lane]);
         const int g = lane / 4, t = lane % 4;
@@ -58,6 +76,12 @@ struct matrices_part {
 
 inline void matrices_work(void *const parts[32])
 {
+    for (int m = 0; m < 4; m++) {
+        const void *rows[8];
+        for (int r = 0; r < 8; r++)
+            rows[r] = static_cast<const matrices_part *>(parts[8 * m + r])->row;
+        require_banks(rows, "ldmatrix");
+    }
     for (int lane = 0; lane < 32; lane++) {
         const matrices_part &p = *static_cast<const matrices_part *>(parts[lane]);
         const int g = lane / 4, t = lane % 4;
@@ -100,7 +124,5 @@ inline uint32_t round_pair(float low, float high)
 {
     return to_bf16(low).bits | static_cast<uint32_t>(to_bf16(high).bits) << 16;
 }
-
-inline float exp2_fast(float x) { return exp2f(x); }
 
 #endif

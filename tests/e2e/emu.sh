@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The CUDA backend's own kernels on the host, in bf16: training learns as in float32.
+export SOULCHAT_EMU_GUARD=1 # and no host code follows a pointer into the device
 . "$(dirname "$0")/emu_common.sh"
 
 # near NAME OTHER BOUND: losses of all steps, relative.

@@ -1,0 +1,113 @@
+#include "kernels/emu/guard.h"
+
+#include "base/env.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <vector>
+
+namespace emu
+{
+
+namespace
+{
+
+struct block {
+    unsigned char *data;
+    size_t bytes; /* whole pages */
+};
+
+std::mutex lock;
+std::vector<block> blocks;
+int at_work; /* how many are */
+
+bool is_on()
+{
+    const char *text = env_get("SOULCHAT_EMU_GUARD");
+    return text != nullptr && strcmp(text, "1") == 0;
+}
+
+size_t page_bytes() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
+
+void allow(const block &b, bool access)
+{
+    if (mprotect(b.data, b.bytes, access ? PROT_READ | PROT_WRITE : PROT_NONE) == 0) return;
+    perror("emu: mprotect");
+    abort();
+}
+
+void change(int step)
+{
+    const std::lock_guard<std::mutex> held(lock);
+    const int before = at_work;
+    at_work += step;
+    if ((before == 0) == (at_work == 0)) return;
+    for (const block &b : blocks) allow(b, at_work > 0);
+}
+
+bool is_device(uintptr_t address)
+{
+    for (const block &b : blocks) {
+        const uintptr_t begin = reinterpret_cast<uintptr_t>(b.data);
+        if (address >= begin && address <= begin + b.bytes) return true;
+    }
+    return false;
+}
+
+bool is_mapped(uintptr_t address)
+{
+    const uintptr_t page = address / page_bytes() * page_bytes();
+    unsigned char resident;
+    return page != 0 && mincore(reinterpret_cast<void *>(page), 1, &resident) == 0;
+}
+
+} // namespace
+
+void *device_alloc(size_t bytes)
+{
+    const size_t page = is_on() ? page_bytes() : 256, total = (bytes + page - 1) / page * page;
+    if (total < bytes) return nullptr;
+    if (!is_on()) return aligned_alloc(256, total);
+    const std::lock_guard<std::mutex> held(lock);
+    void *data = mmap(nullptr, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) return nullptr;
+    blocks.push_back({ static_cast<unsigned char *>(data), total });
+    if (at_work > 0) allow(blocks.back(), true);
+    return data;
+}
+
+void device_free(void *data)
+{
+    const std::lock_guard<std::mutex> held(lock);
+    for (size_t i = 0; i < blocks.size(); i++) {
+        if (blocks[i].data != data) continue;
+        munmap(data, blocks[i].bytes);
+        blocks.erase(blocks.begin() + static_cast<ptrdiff_t>(i));
+        return;
+    }
+    free(data);
+}
+
+device_at_work::device_at_work() { change(1); }
+device_at_work::~device_at_work() { change(-1); }
+
+void require_device_pointers(const char *kernel, const void *words, size_t bytes)
+{
+    if (!is_on()) return;
+    const std::lock_guard<std::mutex> held(lock);
+    for (size_t at = 0; at + sizeof(uintptr_t) <= bytes; at += sizeof(uintptr_t)) {
+        uintptr_t word;
+        memcpy(&word, static_cast<const char *>(words) + at, sizeof word);
+        if (is_device(word) || !is_mapped(word)) continue;
+        fprintf(stderr, "emu: kernel %s: byte %zu of a parameter points to the host's memory\n",
+                kernel, at);
+        abort();
+    }
+}
+
+} // namespace emu
