@@ -9,6 +9,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/nearest.h"
 #include "base/stop.h"
 #include "base/trace.h"
 #include "data/commands.h"
@@ -71,6 +72,17 @@ static err_t open_trace(void)
     return trace_open(path);
 }
 
+static err_t raise_no_command(const char *word)
+{
+    struct nearest n = { .word = word };
+    if (word[0] == '-')
+        RAISE(USAGE, "\"%.80s\" stands before the command; expected soulchat COMMAND, then options; "
+              "soulchat --help lists the commands", word);
+    for (int64_t i = 0; i < COUNT_OF(commands); i++) nearest_offer(&n, commands[i].name);
+    RAISE(USAGE, "there is no command \"%.80s\"; the nearest is %s; soulchat --help lists them", word,
+          n.best);
+}
+
 static err_t run_command(int argc, char **argv)
 {
     const struct cfg_table tables[] = { data_settings,  batch_settings, model_settings,
@@ -88,7 +100,7 @@ static err_t run_command(int argc, char **argv)
         trace_close();
         return rc;
     }
-    RAISE(USAGE, "no command \"%s\"; soulchat --help lists them", argv[1]);
+    return raise_no_command(argv[1]);
 }
 
 /* One line for people; the frames for us, when SOULCHAT_LOG asks for debug lines. */
@@ -114,6 +126,10 @@ static int report(err_t rc)
 int main(int argc, char **argv)
 {
     const char *first = argc > 1 ? argv[1] : "";
+    if (strcmp(first, "help") == 0 && argc > 2) { /* soulchat help COMMAND */
+        char *words[] = { argv[0], argv[2], (char *)"--help" };
+        return report(run_command(COUNT_OF(words), words));
+    }
     if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "help") == 0) {
         print_usage(stdout);
         return 0;

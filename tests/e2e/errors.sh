@@ -3,7 +3,7 @@
 . "$(dirname "$0")/common.sh"
 prepare
 
-expect 2 "no command" "$soulchat" trian
+expect 2 "there is no command \"trian\"; the nearest is train" "$soulchat" trian
 expect 2 "train.steps" tiny train --train.out="$scratch/a" --train.stepz=3
 expect 2 "train.steps" tiny train --train.out="$scratch/a" --train.steps=many
 expect 2 "train.beta1" tiny train --train.out="$scratch/a" --train.beta1=2
