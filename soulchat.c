@@ -25,9 +25,13 @@
 #include "train/settings.h"
 #include "train/settings_plan.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     const char *name;
@@ -123,24 +127,50 @@ static int report(err_t rc)
     return rc == ERR_INTERRUPTED ? stop_status() : 1;
 }
 
+/*
+ * What every command leans on. A closed stream gets a stand-in that fails when it is used, so that
+ * no file opened later takes its number and the output. A limit on the size of files is to be an
+ * error of a write, not a signal.
+ */
+static void set_up_process(void)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) abort();
+    signal(SIGXFSZ, SIG_IGN);
+}
+
+/* Output that was lost, as on a full disk, is a failure of any command. */
+static err_t finish_output(void)
+{
+    const bool had_failed = ferror(stdout) != 0;
+    if (fflush(stdout) == 0 && !had_failed) return ERR_OK;
+    RAISE(IO, "standard output: %s", had_failed ? "a write failed" : strerror(errno));
+}
+
+static int end(err_t rc)
+{
+    return report(rc == ERR_OK ? finish_output() : rc);
+}
+
 int main(int argc, char **argv)
 {
+    set_up_process();
     const char *first = argc > 1 ? argv[1] : "";
     if (strcmp(first, "help") == 0 && argc > 2) { /* soulchat help COMMAND */
         char *words[] = { argv[0], argv[2], (char *)"--help" };
-        return report(run_command(COUNT_OF(words), words));
+        return end(run_command(COUNT_OF(words), words));
     }
     if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "help") == 0) {
         print_usage(stdout);
-        return 0;
+        return end(ERR_OK);
     }
     if (strcmp(first, "--version") == 0) {
         printf("soulchat %s\n", SOULCHAT_VERSION);
-        return 0;
+        return end(ERR_OK);
     }
     if (argc < 2) {
         print_usage(stderr);
         return 2;
     }
-    return report(run_command(argc, argv));
+    return end(run_command(argc, argv));
 }

@@ -24,6 +24,12 @@ static void on_signal(int signal_number)
         _exit(STOP_STATUS_ASKED);
 }
 
+static bool is_ignored(int signal_number)
+{
+    struct sigaction action;
+    return sigaction(signal_number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 /*
  * The handler has a stack of its own. oneDNN's AVX-512 products (2.6.3) keep values below the stack
  * pointer, farther down than the 128 bytes that signals spare; a handler on the thread's own stack
@@ -32,7 +38,7 @@ static void on_signal(int signal_number)
  */
 void stop_catch(void)
 {
-    static const int signals[] = { SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM };
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM };
     const stack_t stack = { .ss_sp = handler_stack, .ss_size = sizeof handler_stack };
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -41,7 +47,8 @@ void stop_catch(void)
     sigaltstack(&stack, NULL);
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
-        sigaction(signals[i], &action, NULL);
+        if (signals[i] != SIGHUP || !is_ignored(SIGHUP)) sigaction(signals[i], &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
 }
 
 /* alarm(2) counts in unsigned int; a century will do. */

@@ -7,10 +7,12 @@
  *
  *     Ctrl-C, SIGTERM   stop: end cleanly, status 130. A second one ends the process at once, for
  *                       people who mean it.
+ *     SIGHUP            the same, when a terminal is closed; under nohup nothing.
  *     SIGUSR2           the time is nearly up: stop as well, but the work is to be taken up again,
  *                       which is what status STOP_STATUS_AGAIN tells a batch system. SIGTERM beside
  *                       it, before or after, changes nothing: batch systems send both.
  *     SIGUSR1           save what there is and go on (stop_take_save)
+ *     SIGPIPE           ignored: whoever read the log may leave, and long work goes on.
  *
  * The flags are process state, as signals are.
  */

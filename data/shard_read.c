@@ -50,6 +50,9 @@ static err_t load_prepared(json_t **root, const char *path)
     int version = 0;
     *root = NULL;
     pthread_once(&once, note_allocations);
+    if (!file_exists(path) && !dir_exists(path))
+        RAISE_DONE(NOTFOUND, "%s: no such file; expected a folder that soulchat prepare has written",
+                   path);
     TRY_DONE(file_read_all(&text, path, PREPARED_BYTES_MAX));
     if (starved_begin((int64_t)text.size))
         *root = json_loadb(text.data ? text.data : "", text.size, JSON_REJECT_DUPLICATES, &e);

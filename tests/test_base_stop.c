@@ -20,10 +20,10 @@ static void test_request(void **state)
 static void test_signal(void **state)
 {
     (void)state;
-    static const int signals[] = { SIGINT, SIGTERM };
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
     stop_catch();
     stop_catch();
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         raise(signals[i]);
         assert_true(stop_requested());
         assert_int_equal(stop_signal(), signals[i]);
@@ -54,6 +54,19 @@ static void test_save_and_again(void **state)
     stop_reset();
 }
 
+/* nohup's word stands; a log that nobody reads any more ends nothing. */
+static void test_ignored(void **state)
+{
+    (void)state;
+    signal(SIGHUP, SIG_IGN);
+    stop_catch();
+    raise(SIGHUP);
+    raise(SIGPIPE);
+    assert_false(stop_requested());
+    signal(SIGHUP, SIG_DFL);
+    stop_catch();
+}
+
 static void test_own_stack(void **state)
 {
     (void)state;
@@ -74,6 +87,7 @@ int main(void)
         cmocka_unit_test(test_request),
         cmocka_unit_test(test_signal),
         cmocka_unit_test(test_save_and_again),
+        cmocka_unit_test(test_ignored),
         cmocka_unit_test(test_own_stack),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
