@@ -80,11 +80,11 @@ static err_t raise_no_command(const char *word)
 {
     struct nearest n = { .word = word };
     if (word[0] == '-')
-        RAISE(USAGE, "\"%.80s\" stands before the command; expected soulchat COMMAND, then options; "
-              "soulchat --help lists the commands", word);
+        RAISE(USAGE, "\"%.80s\" stands before the command; expected soulchat COMMAND and then "
+              "options; soulchat --help lists the commands", word);
     for (int64_t i = 0; i < COUNT_OF(commands); i++) nearest_offer(&n, commands[i].name);
-    RAISE(USAGE, "there is no command \"%.80s\"; the nearest is %s; soulchat --help lists them", word,
-          n.best);
+    RAISE(USAGE, "there is no command \"%.80s\"; the nearest is %s; soulchat --help lists them",
+          word, n.best);
 }
 
 static err_t run_command(int argc, char **argv)
@@ -135,7 +135,8 @@ static int report(err_t rc)
 static void set_up_process(void)
 {
     for (int fd = 0; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) abort();
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            abort();
     signal(SIGXFSZ, SIG_IGN);
 }
 

@@ -106,8 +106,9 @@ static void test_wrong_yaml(void **state)
         { "train:\n  stepz: 1\n",
           "t.yaml:2:3: there is no setting train.stepz; the nearest is train.steps" },
         { "trian:\n  steps: 1\n", "t.yaml:1:1: there is no section trian; the nearest is train" },
-        { "train.steps: 1\n", "t.yaml:1:1: train.steps is no section; expected \"train:\" and below it, indented, "
-                               "\"steps: ...\"" },
+        { "train.steps: 1\n",
+          "t.yaml:1:1: train.steps is no section; expected \"train:\" and below it, indented, "
+          "\"steps: ...\"" },
         { "steps: 1\n", "t.yaml:1:1: steps is no section; expected \"train:\"" },
         { "train:\n  steps: 1\n  steps: 1\n", "t.yaml:3:3: train.steps is given a second time" },
         { "train:\n  steps: 1\ntrain:\n  lr: 1\n", "t.yaml:3:1: a section that was given before" },
