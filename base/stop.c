@@ -1,11 +1,14 @@
 #include "base/stop.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
 /* Room for the registers of any CPU: AVX-512 and AMX take some 11 KiB. */
 #define HANDLER_STACK_BYTES 65536
+#define POLL_MS             200
 
 static volatile sig_atomic_t caught, save_wanted;
 static char handler_stack[HANDLER_STACK_BYTES];
@@ -49,6 +52,17 @@ void stop_catch(void)
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
         if (signals[i] != SIGHUP || !is_ignored(SIGHUP)) sigaction(signals[i], &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+}
+
+/* poll(2) is never restarted. Its timeout is for the signal that comes just before it. */
+bool stop_wait_readable(int fd)
+{
+    struct pollfd wanted = { .fd = fd, .events = POLLIN };
+    while (!stop_requested()) {
+        const int count = poll(&wanted, 1, POLL_MS);
+        if (count > 0 || (count < 0 && errno != EINTR)) return true;
+    }
+    return false;
 }
 
 /* alarm(2) counts in unsigned int; a century will do. */

@@ -4,6 +4,7 @@
 #include "base/stop.h"
 
 #include <signal.h>
+#include <unistd.h>
 
 static void test_request(void **state)
 {
@@ -67,6 +68,28 @@ static void test_ignored(void **state)
     stop_catch();
 }
 
+/* Who waits for a person's line learns of the signal. */
+static void test_wait_readable(void **state)
+{
+    (void)state;
+    int fds[2];
+    stop_catch();
+    assert_int_equal(pipe(fds), 0);
+    alarm(1);
+    assert_false(stop_wait_readable(fds[0]));
+    assert_int_equal(stop_signal(), SIGUSR2);
+    assert_false(stop_wait_readable(fds[0])); /* it came before */
+    stop_reset();
+    assert_int_equal(write(fds[1], "x", 1), 1);
+    assert_true(stop_wait_readable(fds[0]));
+    close(fds[1]);
+    char byte;
+    assert_int_equal(read(fds[0], &byte, 1), 1);
+    assert_true(stop_wait_readable(fds[0])); /* the end */
+    close(fds[0]);
+    assert_true(stop_wait_readable(fds[0])); /* read(2) will say what is wrong */
+}
+
 static void test_own_stack(void **state)
 {
     (void)state;
@@ -88,6 +111,7 @@ int main(void)
         cmocka_unit_test(test_signal),
         cmocka_unit_test(test_save_and_again),
         cmocka_unit_test(test_ignored),
+        cmocka_unit_test(test_wait_readable),
         cmocka_unit_test(test_own_stack),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
