@@ -9,7 +9,7 @@ step=
 say() { step=$*; printf '\n== %s\n' "$step"; }
 started=$SECONDS
 trap 'status=$?; if ((status)); then
-  echo "quickstart.sh: ended with status $status in: $step. The same command goes on from there." >&2
+  echo "quickstart.sh: status $status in: $step. The same command goes on from there." >&2
 fi' EXIT
 
 say "Packages"
