@@ -38,17 +38,17 @@ static const struct {
     cli_command run;
     const char *purpose;
 } commands[] = {
-    { "tokenize", cmd_tokenize, "text to token ids and back" },
-    { "prepare", cmd_prepare, "a corpus to token shards" },
-    { "inspect", cmd_inspect, "a look into a prepared corpus, its samples and batches" },
-    { "plan", cmd_plan, "memory and time of a training setup on a card" },
+    { "prepare", cmd_prepare, "turn a corpus into token shards" },
+    { "inspect", cmd_inspect, "look into a prepared corpus, its samples and batches" },
+    { "tokenize", cmd_tokenize, "turn text into token ids and back" },
+    { "plan", cmd_plan, "predict memory and time of a training setup on a card" },
     { "train", cmd_train, "fine-tune all parameters, with checkpoints and resume" },
-    { "ckpt", cmd_ckpt, "checkpoints: verify, list, compare" },
-    { "export", cmd_export, "a checkpoint as a Hugging Face folder" },
-    { "generate", cmd_generate, "replies for a file of conversations" },
-    { "chat", cmd_chat, "a conversation in the terminal" },
-    { "bench", cmd_bench, "training speed beside the machine's measured ceiling" },
-    { "doctor", cmd_doctor, "devices and libraries found, and a test of the operators" },
+    { "ckpt", cmd_ckpt, "verify, list and compare checkpoints" },
+    { "export", cmd_export, "write a checkpoint as a Hugging Face folder" },
+    { "generate", cmd_generate, "answer a file of conversations, or one question" },
+    { "chat", cmd_chat, "talk with a model in the terminal" },
+    { "bench", cmd_bench, "measure speed beside what the machine can do at most" },
+    { "doctor", cmd_doctor, "list devices and libraries, and test the operators on them" },
 };
 
 static void print_usage(FILE *out)
@@ -57,7 +57,8 @@ static void print_usage(FILE *out)
                  "usage: soulchat COMMAND [--config FILE] [--section.key=value ...] [options]\n\n");
     for (int64_t i = 0; i < COUNT_OF(commands); i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].purpose);
-    fprintf(out, "\nsoulchat COMMAND --help shows a worked example and every setting.\n"
+    fprintf(out, "\nsoulchat COMMAND --help, or soulchat help COMMAND, shows examples and "
+                 "every setting.\n"
                  "A first run in two commands: see README.md, or README.zh.md in Chinese.\n\n"
                  "Environment, with an example value:\n");
     for (int64_t i = 0; i < env_row_count(); i++)
