@@ -9,6 +9,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/nearest.h"
 #include "base/stop.h"
 #include "base/trace.h"
 #include "data/commands.h"
@@ -24,26 +25,30 @@
 #include "train/settings.h"
 #include "train/settings_plan.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     const char *name;
     cli_command run;
     const char *purpose;
 } commands[] = {
-    { "tokenize", cmd_tokenize, "text to token ids and back" },
-    { "prepare", cmd_prepare, "a corpus to token shards" },
-    { "inspect", cmd_inspect, "a look into a prepared corpus, its samples and batches" },
-    { "plan", cmd_plan, "memory and time of a training setup on a card" },
+    { "prepare", cmd_prepare, "turn a corpus into token shards" },
+    { "inspect", cmd_inspect, "look into a prepared corpus, its samples and batches" },
+    { "tokenize", cmd_tokenize, "turn text into token ids and back" },
+    { "plan", cmd_plan, "predict memory and time of a training setup on a card" },
     { "train", cmd_train, "fine-tune all parameters, with checkpoints and resume" },
-    { "ckpt", cmd_ckpt, "checkpoints: verify, list, compare" },
-    { "export", cmd_export, "a checkpoint as a Hugging Face folder" },
-    { "generate", cmd_generate, "replies for a file of conversations" },
-    { "chat", cmd_chat, "a conversation in the terminal" },
-    { "bench", cmd_bench, "training speed beside the machine's measured ceiling" },
-    { "doctor", cmd_doctor, "devices and libraries found, and a test of the operators" },
+    { "ckpt", cmd_ckpt, "verify, list and compare checkpoints" },
+    { "export", cmd_export, "write a checkpoint as a Hugging Face folder" },
+    { "generate", cmd_generate, "answer a file of conversations, or one question" },
+    { "chat", cmd_chat, "talk with a model in the terminal" },
+    { "bench", cmd_bench, "measure speed beside what the machine can do at most" },
+    { "doctor", cmd_doctor, "list devices and libraries, and test the operators on them" },
 };
 
 static void print_usage(FILE *out)
@@ -52,7 +57,8 @@ static void print_usage(FILE *out)
                  "usage: soulchat COMMAND [--config FILE] [--section.key=value ...] [options]\n\n");
     for (int64_t i = 0; i < COUNT_OF(commands); i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].purpose);
-    fprintf(out, "\nsoulchat COMMAND --help shows a worked example and every setting.\n"
+    fprintf(out, "\nsoulchat COMMAND --help, or soulchat help COMMAND, shows examples and "
+                 "every setting.\n"
                  "A first run in two commands: see README.md, or README.zh.md in Chinese.\n\n"
                  "Environment, with an example value:\n");
     for (int64_t i = 0; i < env_row_count(); i++)
@@ -69,6 +75,17 @@ static err_t open_trace(void)
         return trace_open(wanted);
     snprintf(path, sizeof path, "%s.rank%lld", wanted, (long long)place.rank);
     return trace_open(path);
+}
+
+static err_t raise_no_command(const char *word)
+{
+    struct nearest n = { .word = word };
+    if (word[0] == '-')
+        RAISE(USAGE, "\"%.80s\" stands before the command; expected soulchat COMMAND and then "
+              "options; soulchat --help lists the commands", word);
+    for (int64_t i = 0; i < COUNT_OF(commands); i++) nearest_offer(&n, commands[i].name);
+    RAISE(USAGE, "there is no command \"%.80s\"; the nearest is %s; soulchat --help lists them",
+          word, n.best);
 }
 
 static err_t run_command(int argc, char **argv)
@@ -88,7 +105,7 @@ static err_t run_command(int argc, char **argv)
         trace_close();
         return rc;
     }
-    RAISE(USAGE, "no command \"%s\"; soulchat --help lists them", argv[1]);
+    return raise_no_command(argv[1]);
 }
 
 /* One line for people; the frames for us, when SOULCHAT_LOG asks for debug lines. */
@@ -111,20 +128,51 @@ static int report(err_t rc)
     return rc == ERR_INTERRUPTED ? stop_status() : 1;
 }
 
+/*
+ * What every command leans on. A closed stream gets a stand-in that fails when it is used, so that
+ * no file opened later takes its number and the output. A limit on the size of files is to be an
+ * error of a write, not a signal.
+ */
+static void set_up_process(void)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            abort();
+    signal(SIGXFSZ, SIG_IGN);
+}
+
+/* Output that was lost, as on a full disk, is a failure of any command. */
+static err_t finish_output(void)
+{
+    const bool had_failed = ferror(stdout) != 0;
+    if (fflush(stdout) == 0 && !had_failed) return ERR_OK;
+    RAISE(IO, "standard output: %s", had_failed ? "a write failed" : strerror(errno));
+}
+
+static int end(err_t rc)
+{
+    return report(rc == ERR_OK ? finish_output() : rc);
+}
+
 int main(int argc, char **argv)
 {
+    set_up_process();
     const char *first = argc > 1 ? argv[1] : "";
+    if (strcmp(first, "help") == 0 && argc > 2) { /* soulchat help COMMAND */
+        char *words[] = { argv[0], argv[2], (char *)"--help" };
+        return end(run_command(COUNT_OF(words), words));
+    }
     if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "help") == 0) {
         print_usage(stdout);
-        return 0;
+        return end(ERR_OK);
     }
     if (strcmp(first, "--version") == 0) {
         printf("soulchat %s\n", SOULCHAT_VERSION);
-        return 0;
+        return end(ERR_OK);
     }
     if (argc < 2) {
         print_usage(stderr);
         return 2;
     }
-    return report(run_command(argc, argv));
+    return end(run_command(argc, argv));
 }

@@ -6,7 +6,7 @@
 #include "base/utf8.h"
 
 #include <ctype.h>
-#include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,25 +45,40 @@ static bool is_bounded(const struct cfg_row *row) { return row->min != 0 || row-
 
 static bool takes_auto(const struct cfg_row *row) { return is_bounded(row) && row->min <= -1; }
 
+/* "one of a, b, c": with places to break a line at. */
+static void describe_choices(char *out, size_t size, const char *choices)
+{
+    size_t at = (size_t)snprintf(out, size, "one of ");
+    for (; *choices != '\0' && at + 2 < size; choices++) {
+        const bool is_bar = *choices == '|';
+        out[at++] = is_bar ? ',' : *choices;
+        if (is_bar) out[at++] = ' ';
+    }
+    out[at] = '\0';
+}
+
 void cfg_describe(char out[CFG_KEY_MAX * 4], const struct cfg_row *row)
 {
     const size_t size = CFG_KEY_MAX * 4;
-    const bool is_int = row->type == CFG_INT;
-    const char *noun = is_int ? "an integer" : "a number";
     switch (row->type) {
     case CFG_INT:
+        if (is_bounded(row)) /* in full: 9e15 is not how an integer may be written */
+            snprintf(out, size, "an integer from %.0f to %.0f%s", row->min, row->max,
+                     takes_auto(row) ? " or auto" : "");
+        else
+            snprintf(out, size, "an integer");
+        return;
     case CFG_FLOAT:
         if (is_bounded(row))
-            snprintf(out, size, "%s from %.15g to %.15g%s", noun, row->min, row->max,
-                     is_int && takes_auto(row) ? " or auto" : "");
+            snprintf(out, size, "a number from %.15g to %.15g", row->min, row->max);
         else
-            snprintf(out, size, "%s", noun);
+            snprintf(out, size, "a number");
         return;
     case CFG_BOOL:
         snprintf(out, size, "true or false");
         return;
     case CFG_ENUM:
-        snprintf(out, size, "one of %s", row->choices);
+        describe_choices(out, size, row->choices);
         return;
     case CFG_STRING:
         snprintf(out, size, "UTF-8 text of at most %d bytes", CFG_VALUE_MAX - 1);
@@ -233,12 +248,44 @@ void cfg_close(struct cfg *cfg)
 
 /* ---- writing and reading ---- */
 
+static int edits(const char *word, const char *other)
+{
+    struct nearest n = { .word = word };
+    nearest_offer(&n, other);
+    return n.distance;
+}
+
+static const char *after_dot(const char *key)
+{
+    const char *dot = strchr(key, '.');
+    return dot == NULL ? key : dot + 1;
+}
+
+/* The section is what people leave out or mix up, so the key below it counts first. */
+const struct cfg_row *cfg_nearest(int *distance, const struct cfg *cfg, const char *key)
+{
+    const struct cfg_row *best = NULL;
+    int best_whole = 0;
+    *distance = INT_MAX;
+    for (int64_t i = 0; i < cfg->count; i++) {
+        const char *candidate = cfg->rows[i]->key;
+        const int whole = edits(key, candidate);
+        const int below = edits(after_dot(key), after_dot(candidate));
+        const int least = whole < below ? whole : below;
+        if (least > *distance || (least == *distance && whole >= best_whole)) continue;
+        best = cfg->rows[i];
+        best_whole = whole;
+        *distance = least;
+    }
+    return best;
+}
+
 static err_t raise_unknown(const struct cfg *cfg, const char *key, const char *origin)
 {
-    struct nearest n = { .word = key };
-    for (int64_t i = 0; i < cfg->count; i++) nearest_offer(&n, cfg->rows[i]->key);
+    int distance;
+    const struct cfg_row *nearest = cfg_nearest(&distance, cfg, key);
     RAISE(USAGE, "%s: there is no setting %.80s%s%s", origin, key,
-          n.best ? "; the nearest is " : "", n.best ? n.best : "");
+          nearest != NULL ? "; the nearest is " : "", nearest != NULL ? nearest->key : "");
 }
 
 err_t cfg_set(struct cfg *cfg, const char *key, const char *value, const char *origin)

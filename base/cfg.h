@@ -100,6 +100,9 @@ MUST_USE err_t cfg_dump_yaml_part(const struct cfg *cfg, struct buf *out,
                                   bool (*keeps)(const char *key));
 /* The row of a key, or NULL; borrowed. */
 const struct cfg_row *cfg_find(const struct cfg *cfg, const char *key);
+/* The row whose key is most like a wrong one, or NULL where there are no rows. *distance counts the
+ * edits between the two, or between what follows their sections where those are fewer. */
+const struct cfg_row *cfg_nearest(int *distance, const struct cfg *cfg, const char *key);
 /* What a row accepts, in words ("an integer from 1 to 80"), cut to out[CFG_KEY_MAX * 4]. */
 void cfg_describe(char out[CFG_KEY_MAX * 4], const struct cfg_row *row);
 /* Rows, for --help and for tests. */

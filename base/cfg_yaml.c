@@ -44,6 +44,10 @@ static err_t raise_parser_problem(const struct reader *r)
 {
     const yaml_parser_t *p = &r->parser;
     const char *problem = p->problem ? p->problem : "not YAML";
+    /* libyaml calls a tab "character that cannot start any token". */
+    if (p->error == YAML_SCANNER_ERROR && p->buffer.pointer < p->buffer.last &&
+        *p->buffer.pointer == '\t')
+        problem = "a tab; YAML is indented with spaces";
     if (p->error == YAML_MEMORY_ERROR) RAISE(NOMEM, "%.120s: reading YAML", r->name);
     if (p->error == YAML_READER_ERROR)
         RAISE(USAGE, "%.120s: %s at byte %zu", r->name, problem, p->problem_offset);
@@ -135,6 +139,11 @@ static err_t raise_unknown_section(const struct reader *r, const char *name)
         memcpy(best, section, sizeof best);
     }
     format_origin(origin, r);
+    const struct cfg_row *row = cfg_nearest(&distance, r->cfg, name);
+    if (distance == 0)
+        RAISE(USAGE, "%s: %.80s is no section; expected \"%.*s:\" and below it, indented, "
+              "\"%s: ...\"", origin, name, (int)strcspn(row->key, "."), row->key,
+              strchr(row->key, '.') + 1);
     RAISE(USAGE, "%s: there is no section %.80s; the nearest is %s", origin, name, best);
 }
 

@@ -1,13 +1,13 @@
 #include "base/cli.h"
 
-#include "base/arena.h"
 #include "base/check.h"
+#include "base/cli_help.h"
 #include "base/nearest.h"
 
-#include <argp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 /* ---- reading ---- */
 
@@ -46,14 +46,14 @@ static int64_t option_index(const struct cli_spec *spec, const char *name)
 
 static err_t raise_unknown(const struct cursor *c, const char *name)
 {
+    int distance;
+    const struct cfg_row *setting = cfg_nearest(&distance, c->cfg, name);
     struct nearest n = { .word = name };
     nearest_offer(&n, "help");
     nearest_offer(&n, "config");
     for (int64_t i = 0; i < option_count(c->spec); i++) nearest_offer(&n, c->spec->options[i].name);
-    for (int64_t i = 0; i < cfg_row_count(c->cfg); i++)
-        nearest_offer(&n, cfg_row_at(c->cfg, i)->key);
     RAISE(USAGE, "%s: there is no option --%.80s; the nearest is --%s", c->spec->command, name,
-          n.best);
+          setting != NULL && distance < n.distance ? setting->key : n.best);
 }
 
 /* Find what --name is and whether it takes a value. */
@@ -106,9 +106,23 @@ static err_t next_item(struct item *it, struct cursor *c)
     return ERR_OK;
 }
 
-static err_t take_positional(struct cli_args *out, const struct cli_spec *spec, const char *word)
+/* "train.steps=5" was meant as a setting; a file of that name can be given as ./train.steps=5. */
+static err_t refuse_setting(const struct cursor *c, const char *word)
 {
+    char key[CFG_KEY_MAX];
+    const size_t size = strcspn(word, "=");
+    if (c->options_ended || word[size] == '\0' || size >= sizeof key) return ERR_OK;
+    snprintf(key, sizeof key, "%.*s", (int)size, word);
+    if (cfg_find(c->cfg, key) == NULL) return ERR_OK;
+    RAISE(USAGE, "%s: \"%.80s\" is a setting without its dashes; write --%.80s", c->spec->command,
+          word, word);
+}
+
+static err_t take_positional(struct cli_args *out, const struct cursor *c, const char *word)
+{
+    const struct cli_spec *spec = c->spec;
     ASSERT(spec->positional_max <= CLI_POSITIONAL_MAX);
+    TRY(refuse_setting(c, word));
     if (spec->positional_max == 0)
         RAISE(USAGE, "%s: \"%.80s\" is not an option, and nothing else is expected; settings are "
               "written --section.key=value", spec->command, word);
@@ -127,7 +141,7 @@ static err_t take_own(struct cli_args *out, struct cursor c)
         TRY(next_item(&it, &c));
         if (it.kind == ITEM_END) return ERR_OK;
         if (it.kind == ITEM_OPTION) out->option[it.option] = it.value;
-        if (it.kind == ITEM_POSITIONAL) TRY(take_positional(out, c.spec, it.value));
+        if (it.kind == ITEM_POSITIONAL) TRY(take_positional(out, &c, it.value));
     }
 }
 
@@ -153,101 +167,23 @@ static err_t apply_settings(struct cfg *cfg, struct cursor c)
 
 /* ---- help ---- */
 
-/* A line of text that lives as long as the arena. */
-static err_t keep_text(const char **out, struct arena *a, const struct buf *text)
+/* Of the terminal that --help is read on; elsewhere as wide as it gets. */
+static int64_t columns_of_stdout(void)
 {
-    void *copy;
-    TRY(arena_push(a, &copy, (int64_t)text->size + 1, 1));
-    memcpy(copy, text->data, text->size + 1);
-    *out = copy;
-    return ERR_OK;
-}
-
-/* Whether "data|train" names the section of a row. */
-static bool is_listed(const char *sections, const struct cfg_row *row)
-{
-    const size_t size = strcspn(row->key, ".");
-    for (const char *s = sections; s != NULL; s = strchr(s, '|') ? strchr(s, '|') + 1 : NULL)
-        if (strcspn(s, "|") == size && memcmp(s, row->key, size) == 0) return true;
-    return false;
-}
-
-/* An ENUM shows its choices. */
-static const char *const placeholders[] = {
-    [CFG_INT] = "INT", [CFG_FLOAT] = "NUMBER", [CFG_BOOL] = "true|false", [CFG_STRING] = "TEXT",
-};
-
-enum { GROUP_OWN = 1, GROUP_SETTINGS = 2 };
-
-/* argp wants a nonzero key for each option; above 127 there is no short form. */
-#define KEY_WITHOUT_LETTER 256
-
-static err_t describe_settings(struct argp_option *rows, int64_t *count, struct arena *a,
-                               struct buf *text, const struct cli_spec *spec, const struct cfg *cfg)
-{
-    bool has_header = false;
-    for (int64_t i = 0; i < cfg_row_count(cfg); i++) {
-        const struct cfg_row *row = cfg_row_at(cfg, i);
-        if (!is_listed(spec->sections, row)) continue;
-        if (!has_header)
-            rows[(*count)++] = (struct argp_option){
-                .doc = "Settings (also section: key: value in the file of --config):",
-                .group = GROUP_SETTINGS };
-        has_header = true;
-        buf_reset(text);
-        TRY(buf_printf(text, "%s; default \"%s\"", row->help, row->value));
-        if (row->type == CFG_INT || row->type == CFG_FLOAT) {
-            char allowed[CFG_KEY_MAX * 4];
-            cfg_describe(allowed, row);
-            TRY(buf_printf(text, ", %s", allowed));
-        }
-        struct argp_option *o = &rows[(*count)++];
-        *o = (struct argp_option){ .name = row->key, .key = KEY_WITHOUT_LETTER + (int)*count,
-                                   .arg = row->type == CFG_ENUM ? row->choices
-                                                                : placeholders[row->type],
-                                   .group = GROUP_SETTINGS };
-        TRY(keep_text(&o->doc, a, text));
-    }
-    return ERR_OK;
+    struct winsize window;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) != 0 || window.ws_col == 0)
+        return CLI_HELP_COLUMNS_MAX;
+    return window.ws_col;
 }
 
 static err_t show_help(const struct cli_spec *spec, const struct cfg *cfg)
 {
     err_t rc = ERR_OK;
-    struct arena a = { 0 };
     struct buf text = { 0 };
-    void *rows = NULL;
-    int64_t count = 0;
-    const char *doc, *name;
-    const int64_t rows_max = option_count(spec) + cfg_row_count(cfg) + 4;
-    TRY_DONE(arena_push(&a, &rows, rows_max * (int64_t)sizeof(struct argp_option), 16));
-
-    struct argp_option *options = rows;
-    for (int64_t i = 0; i < option_count(spec); i++) {
-        const struct cli_option *o = &spec->options[i];
-        options[count++] = (struct argp_option){ .name = o->name, .arg = o->value, .doc = o->help,
-                                                 .key = KEY_WITHOUT_LETTER + (int)i,
-                                                 .group = GROUP_OWN };
-    }
-    options[count++] = (struct argp_option){ .name = "config", .arg = "FILE", .group = GROUP_OWN,
-                                             .key = 'c' + KEY_WITHOUT_LETTER,
-                                             .doc = "read settings from this YAML file first" };
-    options[count++] = (struct argp_option){ .name = "help", .key = 'h', .group = GROUP_OWN,
-                                             .doc = "show this help" };
-    TRY_DONE(describe_settings(options, &count, &a, &text, spec, cfg));
-    ASSERT(count < rows_max); /* a zeroed row ends the list */
-
-    buf_reset(&text);
-    TRY_DONE(buf_printf(&text, "%s\vExample:\n%s\n", spec->purpose, spec->example));
-    TRY_DONE(keep_text(&doc, &a, &text));
-    buf_reset(&text);
-    TRY_DONE(buf_printf(&text, "soulchat %s", spec->command));
-    TRY_DONE(keep_text(&name, &a, &text));
-    const struct argp argp = { .options = options, .args_doc = spec->positional, .doc = doc };
-    argp_help(&argp, stdout, ARGP_HELP_SHORT_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC, (char *)name);
+    TRY_DONE(cli_help_format(&text, spec, cfg, columns_of_stdout()));
+    fwrite(text.data, 1, text.size, stdout);
 done:
     buf_clear(&text);
-    arena_clear(&a);
     return rc;
 }
 

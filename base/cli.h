@@ -4,9 +4,10 @@
  *     soulchat COMMAND [--config FILE] [--section.key=value ...] [own options] [positional ...]
  *
  * A command describes its own options in a table, and which settings (sections) it shows in --help.
- * --help prints the purpose, own options, the settings with type, default and range, and a worked
- * example; argp (glibc) lays it out. The reading is our own: argp would take any unique beginning
- * of a name for the name, and a typo must be an error that names the nearest option instead.
+ * --help prints the purpose, worked examples, own options and the settings with type, default and
+ * range (base/cli_help.h). Reading and layout are our own: getopt and argp would take any unique
+ * beginning of a name for the name, and a typo must be an error that names the nearest option
+ * instead; argp does not break a long list of choices.
  * Options and settings may stand anywhere; "--" ends them; "-" is a positional.
  */
 #ifndef BASE_CLI_H

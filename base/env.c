@@ -12,8 +12,8 @@
 
 static const struct env_row rows[] = {
     { "SOULCHAT_LOG", "log levels, all or by subsystem: info,ckpt:debug" },
-    { "SOULCHAT_TRACE", "write time spans to this file for ui.perfetto.dev, of several ranks to "
-                        "FILE.rankN: trace.json" },
+    { "SOULCHAT_TRACE", "write a timeline for ui.perfetto.dev to this file; ranks, to .rankN: "
+                        "trace.json" },
     { "SOULCHAT_FAULT", "make the n-th step of a kind fail, in test builds: file.write:3" },
     { "SOULCHAT_ARENA", "\"malloc\": one allocation for each object, for valgrind" },
     { "SOULCHAT_TUNE", "file that keeps the GPU's product algorithms, or off: gemm.tune" },

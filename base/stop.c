@@ -1,11 +1,14 @@
 #include "base/stop.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
 /* Room for the registers of any CPU: AVX-512 and AMX take some 11 KiB. */
 #define HANDLER_STACK_BYTES 65536
+#define POLL_MS             200
 
 static volatile sig_atomic_t caught, save_wanted;
 static char handler_stack[HANDLER_STACK_BYTES];
@@ -24,6 +27,12 @@ static void on_signal(int signal_number)
         _exit(STOP_STATUS_ASKED);
 }
 
+static bool is_ignored(int signal_number)
+{
+    struct sigaction action;
+    return sigaction(signal_number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 /*
  * The handler has a stack of its own. oneDNN's AVX-512 products (2.6.3) keep values below the stack
  * pointer, farther down than the 128 bytes that signals spare; a handler on the thread's own stack
@@ -32,7 +41,7 @@ static void on_signal(int signal_number)
  */
 void stop_catch(void)
 {
-    static const int signals[] = { SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM };
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM };
     const stack_t stack = { .ss_sp = handler_stack, .ss_size = sizeof handler_stack };
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -41,7 +50,19 @@ void stop_catch(void)
     sigaltstack(&stack, NULL);
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
-        sigaction(signals[i], &action, NULL);
+        if (signals[i] != SIGHUP || !is_ignored(SIGHUP)) sigaction(signals[i], &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* poll(2) is never restarted. Its timeout is for the signal that comes just before it. */
+bool stop_wait_readable(int fd)
+{
+    struct pollfd wanted = { .fd = fd, .events = POLLIN };
+    while (!stop_requested()) {
+        const int count = poll(&wanted, 1, POLL_MS);
+        if (count > 0 || (count < 0 && errno != EINTR)) return true;
+    }
+    return false;
 }
 
 /* alarm(2) counts in unsigned int; a century will do. */

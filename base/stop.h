@@ -7,10 +7,12 @@
  *
  *     Ctrl-C, SIGTERM   stop: end cleanly, status 130. A second one ends the process at once, for
  *                       people who mean it.
+ *     SIGHUP            the same, when a terminal is closed; under nohup nothing.
  *     SIGUSR2           the time is nearly up: stop as well, but the work is to be taken up again,
  *                       which is what status STOP_STATUS_AGAIN tells a batch system. SIGTERM beside
  *                       it, before or after, changes nothing: batch systems send both.
  *     SIGUSR1           save what there is and go on (stop_take_save)
+ *     SIGPIPE           ignored: whoever read the log may leave, and long work goes on.
  *
  * The flags are process state, as signals are.
  */
@@ -28,6 +30,9 @@ void stop_catch(void);
 /* As if SIGUSR2 came so many seconds from now; 0: never. After stop_catch. */
 void stop_after(int64_t seconds);
 bool stop_requested(void);
+/* Wait until fd has something to read, its end or an error included; false when asked to stop. A
+ * plain read(2) goes on after the signal, and a person at a prompt would press Ctrl-C in vain. */
+bool stop_wait_readable(int fd);
 int stop_signal(void);     /* SIGUSR2 if it came, else the first of the others; 0: none */
 int stop_status(void);     /* how a process that stopped on request ends */
 bool stop_take_save(void); /* whether SIGUSR1 came since the last call */

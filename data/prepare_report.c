@@ -173,6 +173,20 @@ static err_t sources_table(struct buf *out, const struct prepare_counts *c,
     return row(out, "bad_record", c->bad_records, "records that are not dialogues, passed over");
 }
 
+/* Rules that found something; on one's screen the others would hide them. */
+static err_t rules_table(struct buf *out, const struct prepare_counts *c)
+{
+    int64_t idle_count = 0;
+    TRY(buf_puts(out, "rules\n"));
+    for (int64_t i = 0; i < CLEAN_RULE_COUNT; i++) {
+        idle_count += c->found.count[i] == 0;
+        if (c->found.count[i] > 0)
+            TRY(row(out, clean_rule_at(i)->name, c->found.count[i], clean_rule_at(i)->help));
+    }
+    return buf_printf(out, "  %lld of %lld rules found nothing (soulchat prepare --list-rules)\n",
+                      (long long)idle_count, (long long)CLEAN_RULE_COUNT);
+}
+
 err_t prepare_report_table(struct buf *out, const struct prepare_counts *c,
                            const struct prepare_options *o)
 {
@@ -180,9 +194,7 @@ err_t prepare_report_table(struct buf *out, const struct prepare_counts *c,
     int64_t bytes = 0;
     for (int64_t i = 0; i < o->source_count; i++) bytes += c->source[i].text_bytes;
     TRY(sources_table(out, c, o));
-    TRY(buf_puts(out, "rules\n"));
-    for (int64_t i = 0; i < CLEAN_RULE_COUNT; i++)
-        TRY(row(out, clean_rule_at(i)->name, c->found.count[i], clean_rule_at(i)->help));
+    TRY(rules_table(out, c));
     TRY(buf_puts(out, "duplicates\n"));
     TRY(row(out, "exact", c->duplicates.exact, "dialogues that equal a better one"));
     TRY(row(out, "near", c->duplicates.near, "others that are nearly a better one"));

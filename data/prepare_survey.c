@@ -50,6 +50,7 @@ struct survey {
     struct survey_batch *batches; /* [slot_count + 1]: one is being filled */
     int64_t slot_count, batch_next;
     struct progress progress;
+    int64_t progress_bytes; /* of one of its units */
     int64_t bytes_before; /* of the sources read completely */
 };
 
@@ -198,7 +199,7 @@ static void show_progress(struct survey *s, const struct corpus *c)
 {
     int64_t done, total;
     corpus_position(c, &done, &total);
-    progress_update(&s->progress, (s->bytes_before + done) >> 20, "%lld dialogues",
+    progress_update(&s->progress, (s->bytes_before + done) / s->progress_bytes, "%lld dialogues",
                     (long long)s->counts->read);
 }
 
@@ -287,7 +288,9 @@ err_t prepare_survey(struct prepare_counts *counts, const struct prepare_options
     struct survey s = { .options = o, .counts = counts, .context = { o, rules } };
     int64_t bytes;
     TRY(prepare_source_bytes(&bytes, o));
-    progress_begin(&s.progress, "read", "MiB", bytes >> 20);
+    s.progress_bytes = bytes < 10000000 ? 1000 : 1000000;
+    progress_begin(&s.progress, "read", s.progress_bytes == 1000 ? "kB" : "MB",
+                   bytes / s.progress_bytes);
     TRY_DONE(open_survey(&s, dir, threads));
     for (int64_t i = 0; i < o->source_count && !enough(&s); i++) TRY_DONE(read_source(&s, i));
     while (pool_in_flight(s.pool) > 0) TRY_DONE(take_batch(&s));

@@ -99,8 +99,8 @@ err_t prepare_check_disk(const struct prepare_options *o)
     const int64_t needed = bytes + bytes / 10 + bytes / 2;
     TRY(file_free_space(&free_bytes, o->out));
     if (free_bytes < needed)
-        RAISE(IO, "%s: prepare needs some %lld MB there for a while, %lld MB are free", o->out,
-              (long long)(needed / 1000000), (long long)(free_bytes / 1000000));
+        RAISE(IO, "%s: prepare needs some %.1f MB there for a while, %.1f MB are free", o->out,
+              (double)needed / 1e6, (double)free_bytes / 1e6);
     return ERR_OK;
 }
 

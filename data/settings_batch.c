@@ -7,28 +7,28 @@
 
 static const struct cfg_row rows[] = {
     { "batch.unit", CFG_ENUM, "samples", 0, 0, "samples|tokens",
-      "a step is so many samples (the published recipe), or so many rows of full packs" },
+      "what batch.size counts: samples (the published recipe), or rows of full packs" },
     { "batch.size", CFG_INT, "80", 1, BATCH_TOKENS_MAX, NULL,
       "size of a step (samples or rows, see batch.unit)" },
     { "batch.lanes", CFG_INT, "0", 0, BATCH_LANES_MAX, NULL,
-      "parts a step is dealt to; sums over lanes do not depend on how many ranks share them; 0 = "
-      "as many as there are ranks at the start of the run" },
+      "parts that a step is divided into; results do not depend on how many ranks share them; 0 "
+      "= the number of ranks when the run begins (count)" },
     { "batch.micro_tokens", CFG_INT, "16384", BATCH_ROW_MULTIPLE, BATCH_ROWS_MAX, NULL,
-      "most rows computed at once, a multiple of 128 (rows)" },
+      "at most this many rows are computed at once, a multiple of 128 (rows)" },
     { "batch.pack_len", CFG_INT, "2048", 1, BATCH_ROWS_MAX, NULL,
-      "length of a pack; divides batch.micro_tokens and batch.size (rows)" },
+      "length of a pack; must divide batch.micro_tokens and batch.size (rows)" },
     { "batch.loss_mean", CFG_ENUM, "token", 0, 0, "token|sample",
       "the loss is the mean over a step's trained tokens, or over its samples' means" },
     { "batch.source_weights", CFG_STRING, "", 0, 0, NULL,
-      "times an epoch that a source is trained on, as name=weight separated by commas; others "
-      "once" },
-    { "batch.seed", CFG_INT, "42", 0, 9e15, NULL, "order of samples and packs" },
+      "how many times an epoch each source is trained on, as name=weight separated by commas; "
+      "those not named, once" },
+    { "batch.seed", CFG_INT, "42", 0, 9e15, NULL, "decides the order of samples and packs" },
     { "batch.max_input", CFG_INT, "1536", 4, SAMPLE_LIMIT_MAX, NULL,
       "most rows before the target: prompt and [gMASK] (tokens)" },
     { "batch.max_target", CFG_INT, "512", 3, SAMPLE_LIMIT_MAX, NULL,
       "most trained rows: <sop>, reply and <eop> (tokens)" },
     { "batch.over_long_target", CFG_ENUM, "drop", 0, 0, "drop|cut_no_end|cut_as_reference",
-      "a reply beyond batch.max_target: leave it out; cut it and teach no end; or cut it and teach "
+      "a reply beyond batch.max_target: drop it; cut it and teach no end; or cut it and teach "
       "to stop there, as the reference does" },
 };
 

@@ -50,6 +50,9 @@ static err_t load_prepared(json_t **root, const char *path)
     int version = 0;
     *root = NULL;
     pthread_once(&once, note_allocations);
+    if (!file_exists(path) && !dir_exists(path))
+        RAISE_DONE(NOTFOUND, "%s: no such file; expected a folder that soulchat prepare has "
+                   "written", path);
     TRY_DONE(file_read_all(&text, path, PREPARED_BYTES_MAX));
     if (starved_begin((int64_t)text.size))
         *root = json_loadb(text.data ? text.data : "", text.size, JSON_REJECT_DUPLICATES, &e);
@@ -129,12 +132,13 @@ static err_t verify_file(const char *path, const struct listed *row, bool verify
     char hex[SHA256_HEX_SIZE];
     TRY(file_reader_open(&r, path));
     if (r.size != row->bytes)
-        RAISE_DONE(CHECKSUM, "%s: %lld bytes, prepared.json says %lld", path, (long long)r.size,
-                   (long long)row->bytes);
+        RAISE_DONE(CHECKSUM, "%s: %lld bytes, prepared.json says %lld; prepare the corpus again",
+                   path, (long long)r.size, (long long)row->bytes);
     if (verify) {
         TRY_DONE(sha256_of_file(hex, &r));
         if (strcmp(hex, row->sha256) != 0)
-            RAISE_DONE(CHECKSUM, "%s: sha256 %s, prepared.json says %s", path, hex, row->sha256);
+            RAISE_DONE(CHECKSUM, "%s: sha256 %s, prepared.json says %s; prepare the corpus again",
+                       path, hex, row->sha256);
     }
 done:
     file_reader_close(&r);

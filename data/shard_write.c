@@ -239,7 +239,7 @@ static err_t open_dirs(struct shard_writer *w, const char *dir)
     if (file_exists(w->dir) || dir_exists(w->dir)) {
         TRY(path_join(prepared, w->dir, PREPARED_FILE_NAME));
         if (!w->spec.replace)
-            RAISE(ARG, "%s exists; choose another directory or allow replacing it", w->dir);
+            RAISE(ARG, "%s exists; choose another data.dir, or set data.replace: true", w->dir);
         if (!file_exists(prepared))
             RAISE(ARG, "%s exists and is no prepared corpus; not replacing it", w->dir);
     }

@@ -163,7 +163,8 @@ static err_t find_file(char *out, const char *path)
             RAISE(ARG, "a path of %zu bytes; at most %d", strlen(path), FILE_PATH_MAX - 1);
         strcpy(out, path);
         if (file_exists(path)) return ERR_OK;
-        RAISE(NOTFOUND, "%s: no such file or folder", path);
+        RAISE(NOTFOUND, "%s: no such file or folder; expected a model's, with its tokenizer "
+              "(%s or %s)", path, NAME_CHATGLM, NAME_CHATGLM2);
     }
     TRY(path_join(out, path, NAME_CHATGLM));
     if (!file_exists(out)) TRY(path_join(out, path, NAME_CHATGLM2));

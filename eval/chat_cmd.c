@@ -34,6 +34,8 @@ struct chat {
     int64_t count, capacity;
     struct question question;
     struct buf line;
+    char input[4096]; /* read and not yet taken: from input_at on */
+    ssize_t input_at, input_count;
     uint64_t replies; /* so far: each has a random stream of its own */
     bool is_terminal; /* a person types */
 };
@@ -72,29 +74,40 @@ static err_t stop_if_asked(void)
     return ERR_OK;
 }
 
+/* The next byte of standard input; *found = false at its end. */
+static err_t read_byte(struct chat *c, char *byte, bool *found)
+{
+    if (c->input_at == c->input_count) {
+        if (!stop_wait_readable(STDIN_FILENO) && c->is_terminal) TRY(console_puts("\n"));
+        TRY(stop_if_asked());
+        c->input_at = 0;
+        do c->input_count = read(STDIN_FILENO, c->input, sizeof c->input);
+        while (c->input_count < 0 && errno == EINTR);
+    }
+    if (c->input_count < 0) RAISE(IO, "read standard input: %s", strerror(errno));
+    *found = c->input_count > 0;
+    if (*found) *byte = c->input[c->input_at++];
+    return ERR_OK;
+}
+
 /* A line without its end, bytes as they are; *found = false at the end of input. The last line may
  * lack its end. */
-static err_t read_line(struct buf *line, bool *found)
+static err_t read_line(struct chat *c, bool *found)
 {
     int64_t left_out = 0;
-    buf_reset(line);
+    buf_reset(&c->line);
     *found = false;
     for (;;) {
-        const int c = getc(stdin);
-        if (c == EOF && ferror(stdin) && errno == EINTR) {
-            TRY(stop_if_asked());
-            clearerr(stdin);
-            continue;
-        }
-        if (c == EOF && ferror(stdin)) RAISE(IO, "read standard input: %s", strerror(errno));
-        if (c == EOF && !*found) return ERR_OK;
+        char byte = '\n';
+        bool has_byte;
+        TRY(read_byte(c, &byte, &has_byte));
+        if (!has_byte && !*found) return ERR_OK;
         *found = true;
-        if (c == EOF || c == '\n') break;
-        const char byte = (char)c;
-        if (line->size == LINE_BYTES_MAX)
+        if (byte == '\n') break;
+        if (c->line.size == LINE_BYTES_MAX)
             left_out++;
         else
-            TRY(buf_append(line, &byte, 1));
+            TRY(buf_append(&c->line, &byte, 1));
     }
     if (left_out > 0)
         fprintf(stderr, "(only the first %d bytes of this line were read)\n", LINE_BYTES_MAX);
@@ -185,7 +198,7 @@ static err_t converse(struct chat *c)
     for (;;) {
         TRY(stop_if_asked());
         TRY(prompt(c, gen_names(c->gen)->client_name));
-        TRY(read_line(&c->line, &found));
+        TRY(read_line(c, &found));
         if (!found) return c->is_terminal ? console_puts("\n") : ERR_OK;
         const enum line_kind kind = line_kind(&c->line);
         if (kind == LINE_QUIT) return ERR_OK;

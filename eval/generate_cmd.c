@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "base/stop.h"
+#include "data/utf8.h"
 #include "eval/answer.h"
 #include "eval/console.h"
 #include "eval/gen.h"
@@ -79,6 +80,9 @@ static err_t run_text(const char *text, const struct cfg *cfg)
     const struct turn_text turn = { ROLE_CLIENT, text, (int64_t)strlen(text) };
     struct question question = { 0 };
     TRY_DONE(question_set(&question, &turn, 1));
+    if (utf8_valid_prefix(text, (int64_t)strlen(text)) != (int64_t)strlen(text))
+        RAISE_DONE(USAGE, "--text is not UTF-8 from byte %lld on; is the terminal's encoding "
+                   "another?", (long long)utf8_valid_prefix(text, (int64_t)strlen(text)));
     if (question.turn_count == 0) RAISE_DONE(USAGE, "--text is empty; expected a question");
     TRY_DONE(answer_text(&question, cfg));
 done:

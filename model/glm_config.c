@@ -161,6 +161,8 @@ err_t glm_config_read(struct glm_config *out, const char *dir)
     char path[FILE_PATH_MAX];
     json_t *root = NULL;
     TRY(path_join(path, dir, "config.json"));
+    if (!file_exists(path) && !dir_exists(path))
+        RAISE(NOTFOUND, "%s: no such file; expected the folder of a model", path);
     TRY(json_in_file(&root, path, GLM_CONFIG_BYTES_MAX));
     const err_t rc = read_object(out, root, path);
     json_decref(root);

@@ -229,8 +229,8 @@ static err_t check_room(const char *dir, int64_t bytes)
     int64_t room = 0;
     TRY(file_free_space(&room, dir));
     if (bytes > room)
-        RAISE(IO, "%s: %.2f GB are to be written, %.2f GB are free", dir, (double)bytes / 1e9,
-              (double)room / 1e9);
+        RAISE(IO, "%s: %.1f MB are to be written, %.1f MB are free", dir, (double)bytes / 1e6,
+              (double)room / 1e6);
     return ERR_OK;
 }
 

@@ -31,6 +31,10 @@ SCRIPT = (".sh", ".py", ".cmake", ".yaml", "CMakeLists.txt")
 LINE_COLUMNS_MAX = 100
 FILE_LINES_MAX = 700
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b")  # split, or this line breaks the rule
+# What a document points at: a link, or the path of a file of ours in words (NAME.sh is none).
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)[^)]*\)")
+PATH = re.compile(r"(?<![\w./<$-])((?:base|data|kernels|model|train|eval|tests|docs|configs|scripts"
+                  r"|cmake)/[a-z0-9_./-]+\.(?:c|h|cc|cu|md|sh|py|yaml|cmake))\b")
 INCLUDE = re.compile(r'\s*#\s*include\s+(["<])([^">]+)[">]')
 
 
@@ -40,7 +44,7 @@ def find_files():
         folders[:] = sorted(d for d in folders if not d.startswith((".", "build", "runs"))
                             and d not in ("corpus", "golden", "__pycache__"))
         for name in sorted(names):
-            if name.endswith(SOURCE + SCRIPT):
+            if name.endswith(SOURCE + SCRIPT + (".md",)):
                 yield os.path.relpath(os.path.join(folder, name), ROOT)
 
 
@@ -56,6 +60,15 @@ def check_lines(path, text):
             yield path, number, "spaces at the end"
         if UNFINISHED.search(line):
             yield path, number, "a mark of unfinished work"
+
+
+def check_links(path, text):
+    """What a document names is there, from the root or from the document's folder."""
+    folder = os.path.dirname(path)
+    for number, line in enumerate(text.split("\n"), 1):
+        for target in sorted({*LINK.findall(line), *PATH.findall(line)}):
+            if not any(os.path.exists(os.path.join(ROOT, place, target)) for place in ("", folder)):
+                yield path, number, f"{target} is not there"
 
 
 def check_guard(path, text):
@@ -129,6 +142,8 @@ def check_script(path):
 def check_file(path):
     with open(os.path.join(ROOT, path), encoding="utf-8", newline="") as file:
         text = file.read()
+    if path.endswith(".md"):
+        return list(check_links(path, text))
     problems = list(check_lines(path, text))
     if path.endswith(SOURCE):
         problems += check_includes(path, text)

@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/cli.h"
+#include "base/cli_help.h"
 #include "base/file.h"
 
 #include <fcntl.h>
@@ -83,6 +84,11 @@ static void test_wrong(void **state)
     assert_err(PARSE("--train.stepz=1"), USAGE,
                "train: there is no option --train.stepz; the nearest is --train.steps");
     assert_err(PARSE("--train.step=1"), USAGE, "no option --train.step;"); /* no abbreviations */
+    /* The section is what is wrong or missing. */
+    assert_err(PARSE("--trian.steps=1"), USAGE, "the nearest is --train.steps");
+    assert_err(PARSE("--train.beams=1"), USAGE, "the nearest is --eval.beams");
+    assert_err(PARSE("--steps=1"), USAGE, "the nearest is --train.steps");
+    assert_err(PARSE("--dri=1"), USAGE, "the nearest is --data.dir");
     assert_err(PARSE("--jsn"), USAGE, "the nearest is --json");
     assert_err(PARSE("--confg=x"), USAGE, "the nearest is --config");
     assert_err(PARSE("--hlep"), USAGE, "the nearest is --help");
@@ -98,8 +104,13 @@ static void test_wrong(void **state)
     struct cli_spec bare = spec;
     bare.options = NULL;
     bare.positional_max = 0;
-    assert_err(parse(cfg, &bare, (const char *const[]){ "train.steps=5", NULL }), USAGE,
+    assert_err(parse(cfg, &bare, (const char *const[]){ "train.stepz=5", NULL }), USAGE,
                "settings are written --section.key=value");
+    /* Also where any word is taken: it would be a puzzling name of a file. */
+    assert_err(PARSE("a", "train.steps=5"), USAGE,
+               "\"train.steps=5\" is a setting without its dashes; write --train.steps=5");
+    assert_ok(PARSE("./train.steps=5", "train.stepz=5"));
+    assert_ok(PARSE("--", "train.steps=5"));
     assert_err(parse(cfg, &bare, (const char *const[]){ "--json", NULL }), USAGE,
                "no option --json");
 }
@@ -124,7 +135,7 @@ static void test_config(void **state)
     assert_err(PARSE("--config=/no/such/file", "--typo"), USAGE, "no option --typo");
 }
 
-/* What --help prints to stdout. */
+/* What --help prints to stdout, which is a file here. */
 static void show_help(struct buf *out, struct cfg *cfg, const char *word)
 {
     char path[FILE_PATH_MAX];
@@ -141,42 +152,79 @@ static void show_help(struct buf *out, struct cfg *cfg, const char *word)
     assert_ok(file_read_all(out, path, 1 << 20));
 }
 
-/* Help is wrapped to the terminal's width: compare its words. */
-static void join_lines(char *text)
-{
-    char *to = text;
-    for (const char *from = text; *from != '\0'; from++) {
-        const bool is_space = *from == ' ' || *from == '\n';
-        if (!is_space) *to++ = *from;
-        if (is_space && to != text && to[-1] != ' ') *to++ = ' ';
-    }
-    *to = '\0';
-}
+static const char help_text[] =
+    "Usage: soulchat train [OPTION...] FILE...\n"
+    "\n"
+    "Train a model.\n"
+    "\n"
+    "Example:\n"
+    "  soulchat train --json a b\n"
+    "\n"
+    "Options:\n"
+    "  --json                        print a report as JSON\n"
+    "  --out=FILE                    where the report goes\n"
+    "  --config=FILE                 settings from this YAML file; the command line wins\n"
+    "  -h, --help                    show this help\n"
+    "\n"
+    "Settings, as --section.key=value or in the file of --config:\n"
+    "\n"
+    "  --train.steps=INT             optimizer updates to run (steps) [an integer from 1 to "
+    "1000000000;\n"
+    "                                default 1000]\n"
+    "  --train.mode=NAME             what is trained [one of full, prefix; default full]\n"
+    "\n"
+    "  --data.dir=TEXT               folder of shards [default shards]\n";
 
 static void test_help(void **state)
 {
     struct buf text = { 0 }, short_form = { 0 };
     show_help(&text, *state, "--help");
     assert_true(help_shown);
-    join_lines(text.data);
-    static const char *const parts[] = {
-        "Usage: soulchat train [OPTION...] FILE... ", " Train a model. ", "--json ",
-        "print a report as JSON", "--out=FILE", "--config=FILE", "--help", "--train.steps=INT",
-        "optimizer updates to run (steps); default \"1000\", an integer from 1 to 1000000000",
-        "--train.mode=full|prefix", "--data.dir=TEXT", "Example: soulchat train --json a b",
-    };
-    for (int64_t i = 0; i < COUNT_OF(parts); i++)
-        if (strstr(text.data, parts[i]) == NULL) fail_msg("no \"%s\" in:\n%s", parts[i], text.data);
-    assert_null(strstr(text.data, "eval.beams")); /* accepted, not listed */
+    assert_string_equal(text.data, help_text); /* eval.beams is accepted, not listed */
     show_help(&short_form, *state, "-h");
-    join_lines(short_form.data);
-    assert_string_equal(short_form.data, text.data);
+    assert_string_equal(short_form.data, help_text);
     buf_clear(&text);
     buf_clear(&short_form);
     struct cfg *cfg = *state;
     assert_ok(PARSE("--", "--help"));
     assert_false(help_shown);
     assert_string_equal(args.positional[0], "--help");
+}
+
+/* Whatever the width, lines keep to it, but for examples and for words that are longer. */
+static void test_help_width(void **state)
+{
+    static const struct cfg_row wide_rows[] = {
+        { "data.a_name_that_leaves_no_room", CFG_ENUM, "nine", 0, 0,
+          "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen",
+          "a long list, and 用户：心理咨询师 in between" },
+        { "data.limit", CFG_INT, "7", 0, 9e15, NULL, "" },
+        { "data.name", CFG_STRING, "", 0, 0, NULL, "a text" },
+        { "train.far", CFG_FLOAT, "0.5", 0, 1, NULL, "not listed" },
+    };
+    static const struct cfg_table wide_table = { wide_rows, COUNT_OF(wide_rows) };
+    struct cfg *cfg;
+    (void)state;
+    assert_ok(cfg_create(&cfg, &wide_table, 1));
+    struct cli_spec wide = spec;
+    wide.sections = "data";
+    for (int64_t columns = 0; columns <= 120; columns++) {
+        struct buf text = { 0 };
+        const int64_t most = columns < CLI_HELP_COLUMNS_MIN   ? CLI_HELP_COLUMNS_MIN
+                             : columns > CLI_HELP_COLUMNS_MAX ? CLI_HELP_COLUMNS_MAX
+                                                              : columns;
+        assert_ok(cli_help_format(&text, &wide, cfg, columns));
+        assert_non_null(strstr(text.data, "9000000000000000"));
+        assert_non_null(strstr(text.data, "empty]"));
+        assert_null(strstr(text.data, "train.far"));
+        assert_null(strstr(text.data, " \n"));
+        for (char *line = strtok(text.data, "\n"); line != NULL; line = strtok(NULL, "\n"))
+            if ((int64_t)strlen(line) > most && strchr(line + strspn(line, " "), ' ') != NULL &&
+                strncmp(line, "Usage", 5) != 0 && strncmp(line, "Settings", 8) != 0)
+                fail_msg("%lld columns: \"%s\"", (long long)columns, line);
+        buf_clear(&text);
+    }
+    cfg_close(cfg);
 }
 
 int main(void)
@@ -186,6 +234,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_wrong, create, destroy),
         cmocka_unit_test_setup_teardown(test_config, create, destroy),
         cmocka_unit_test_setup_teardown(test_help, create, destroy),
+        cmocka_unit_test(test_help_width),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

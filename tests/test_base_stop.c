@@ -4,6 +4,7 @@
 #include "base/stop.h"
 
 #include <signal.h>
+#include <unistd.h>
 
 static void test_request(void **state)
 {
@@ -20,10 +21,10 @@ static void test_request(void **state)
 static void test_signal(void **state)
 {
     (void)state;
-    static const int signals[] = { SIGINT, SIGTERM };
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
     stop_catch();
     stop_catch();
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         raise(signals[i]);
         assert_true(stop_requested());
         assert_int_equal(stop_signal(), signals[i]);
@@ -54,6 +55,41 @@ static void test_save_and_again(void **state)
     stop_reset();
 }
 
+/* nohup's word stands; a log that nobody reads any more ends nothing. */
+static void test_ignored(void **state)
+{
+    (void)state;
+    signal(SIGHUP, SIG_IGN);
+    stop_catch();
+    raise(SIGHUP);
+    raise(SIGPIPE);
+    assert_false(stop_requested());
+    signal(SIGHUP, SIG_DFL);
+    stop_catch();
+}
+
+/* Who waits for a person's line learns of the signal. */
+static void test_wait_readable(void **state)
+{
+    (void)state;
+    int fds[2];
+    stop_catch();
+    assert_int_equal(pipe(fds), 0);
+    alarm(1);
+    assert_false(stop_wait_readable(fds[0]));
+    assert_int_equal(stop_signal(), SIGUSR2);
+    assert_false(stop_wait_readable(fds[0])); /* it came before */
+    stop_reset();
+    assert_int_equal(write(fds[1], "x", 1), 1);
+    assert_true(stop_wait_readable(fds[0]));
+    close(fds[1]);
+    char byte;
+    assert_int_equal(read(fds[0], &byte, 1), 1);
+    assert_true(stop_wait_readable(fds[0])); /* the end */
+    close(fds[0]);
+    assert_true(stop_wait_readable(fds[0])); /* read(2) will say what is wrong */
+}
+
 static void test_own_stack(void **state)
 {
     (void)state;
@@ -74,6 +110,8 @@ int main(void)
         cmocka_unit_test(test_request),
         cmocka_unit_test(test_signal),
         cmocka_unit_test(test_save_and_again),
+        cmocka_unit_test(test_ignored),
+        cmocka_unit_test(test_wait_readable),
         cmocka_unit_test(test_own_stack),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -477,8 +477,19 @@ static void test_report(void **state)
     assert_ok(prepare_run(&c, &o));
     assert_ok(prepare_report_table(&text, &c, &o));
     assert_non_null(strstr(text.data, "260  dialogues (soulchat"));
+    /* The sample is clean; a rule that has found something is there with its count. */
     for (int64_t i = 0; i < CLEAN_RULE_COUNT; i++)
-        assert_non_null(strstr(text.data, clean_rule_at(i)->help));
+        assert_null(strstr(text.data, clean_rule_at(i)->help));
+    for (int64_t i = 0; i < CLEAN_RULE_COUNT; i++) {
+        char line[256];
+        c.found.count[i] = 7 + i;
+        buf_reset(&text);
+        assert_ok(prepare_report_table(&text, &c, &o));
+        snprintf(line, sizeof line, "  %-18s %12lld  %.100s", clean_rule_at(i)->name,
+                 (long long)(7 + i), clean_rule_at(i)->help);
+        assert_non_null(strstr(text.data, line));
+    }
+    assert_non_null(strstr(text.data, "  0 of "));
     buf_reset(&text);
     assert_ok(prepare_report_json(&text, &c, &o));
     assert_non_null(strstr(text.data, "\"read\": 260"));

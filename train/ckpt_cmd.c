@@ -278,7 +278,7 @@ err_t cmd_ckpt(struct cfg *cfg, int argc, char **argv)
     const bool is_diff = strcmp(what, "diff") == 0;
     if (args.positional_count != (is_diff ? 3 : 2) ||
         (!is_diff && strcmp(what, "verify") != 0 && strcmp(what, "list") != 0))
-        RAISE(USAGE, "soulchat ckpt: expected `verify PATH`, `list RUN` or `diff A B`");
+        RAISE(USAGE, "ckpt: expected `verify PATH`, `list RUN` or `diff A B`");
     if (is_diff) return diff(args.positional[1], args.positional[2], cfg, json);
 
     json_t *list = json_array();

@@ -149,8 +149,8 @@ static err_t check_paths(const struct cfg *cfg)
     static const char *const keys[] = { "train.out", "data.dir", "model.dir" };
     for (int64_t i = 0; i < COUNT_OF(keys); i++)
         if (cfg_str(cfg, keys[i])[0] == '\0')
-            RAISE(USAGE, "%s is empty; expected the path of a folder: %s", keys[i],
-                  cfg_find(cfg, keys[i])->help);
+            RAISE(USAGE, "train: %s is not set; give it in --config FILE or as --%s=...", keys[i],
+                  keys[i]);
     return ERR_OK;
 }
 

@@ -3,15 +3,49 @@
 . "$(dirname "$0")/common.sh"
 prepare
 
-expect 2 "no command" "$soulchat" trian
+expect 2 "there is no command \"trian\"; the nearest is train" "$soulchat" trian
+expect 2 "stands before the command" "$soulchat" --config configs/tiny.yaml train
+expect 2 "the nearest is train" "$soulchat" help trian
+"$soulchat" help train | cmp - <("$soulchat" train --help) || fail "help train is not train --help"
 expect 2 "train.steps" tiny train --train.out="$scratch/a" --train.stepz=3
+expect 2 "the nearest is --train.steps" tiny train --train.out="$scratch/a" --steps=3
+expect 2 "the nearest is --batch.size" tiny train --train.out="$scratch/a" --train.size=3
+expect 2 "write --generate.top_p=0.5" "$soulchat" generate generate.top_p=0.5
 expect 2 "train.steps" tiny train --train.out="$scratch/a" --train.steps=many
 expect 2 "train.beta1" tiny train --train.out="$scratch/a" --train.beta1=2
 printf 'train:\n  stepz: 3\n' >"$scratch/bad.yaml"
 expect 2 "bad.yaml:2" "$soulchat" train --config "$scratch/bad.yaml"
 expect 1 "nowhere.yaml" "$soulchat" train --config "$scratch/nowhere.yaml"
-expect 1 "nowhere" tiny train --train.out="$scratch/a" --data.dir="$scratch/nowhere"
-expect 1 "nowhere" tiny train --train.out="$scratch/a" --model.dir="$scratch/nowhere"
+expect 1 "expected a folder that soulchat prepare has written" \
+    tiny train --train.out="$scratch/a" --data.dir="$scratch/nowhere"
+expect 1 "nowhere/config.json: no such file; expected the folder of a model" \
+    tiny train --train.out="$scratch/a" --model.dir="$scratch/nowhere"
+expect 1 "nowhere: no such file or folder; expected a model's" \
+    tiny prepare --data.tokenizer="$scratch/nowhere"
+
+# Help fits the width of a page, for every command; its examples are whole.
+"$soulchat" --help >"$scratch/lines"
+awk 'length > 100 { print; bad = 1 } END { exit bad }' "$scratch/lines" || fail "wide --help"
+for command in $("$soulchat" --help | sed -n 's/^  \([a-z]*\)  .*/\1/p'); do
+    "$soulchat" "$command" --help >"$scratch/help" || fail "$command --help"
+    grep -v '^  [a-zA-Z]' "$scratch/help" >"$scratch/lines" # all but the examples
+    awk 'length > 100 { print; bad = 1 } END { exit bad }' "$scratch/lines" ||
+        fail "$command --help has long lines"
+    grep -q '^Example:' "$scratch/help" || fail "$command --help has no example"
+done
+
+# Output that cannot be written is a failure, and closed streams are no file's place.
+if [ -e /dev/full ]; then
+    for words in --version --help "train --help" "plan --config configs/tiny.yaml"; do
+        # shellcheck disable=SC2086 # the words are several
+        expect 1 "standard output: " bash -c '"$@" >/dev/full' bash "$soulchat" $words
+    done
+fi
+expect 1 "standard output: " bash -c '"$@" >&-' bash "$soulchat" plan --config configs/tiny.yaml
+expect 1 "File too large" bash -c 'ulimit -f 20; "$@"' bash "$soulchat" prepare \
+    --config configs/tiny.yaml --data.dir="$scratch/b"
+rm -rf "$scratch"/b.work
+expect 1 "data.replace: true" tiny prepare --data.replace=false
 
 # Corpus: empty, no counsellor, cut.
 echo '[]' >"$scratch/empty.json"
@@ -89,4 +123,6 @@ expect 0 "nothing to do" tiny train --train.out="$scratch/away" --train.steps=2 
 
 # Generation.
 expect 2 "generate.model" "$soulchat" generate --text 你好
+expect 2 "not UTF-8 from byte 1 on" "$soulchat" generate --generate.model="$scratch/run" \
+    --text "$(printf 'a\377')"
 expect 1 "nowhere" "$soulchat" generate --generate.model="$scratch/nowhere" --text 你好

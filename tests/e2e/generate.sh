@@ -62,6 +62,23 @@ cmp <(head -1 "$scratch/got") <(head -1 "$scratch/want") || fail "chat and gener
 [ "$(wc -l <"$scratch/got")" -ge 2 ] || fail "no reply to a last line without an end"
 printf '/quit\n你好\n' | "$soulchat" chat "${short[@]}" >"$scratch/got" 2>"$scratch/err" || fail quit
 [ ! -s "$scratch/got" ] || fail "a reply after /quit"
+# Asked to stop while it waits for a line: at once.
+mkfifo "$scratch/lines"
+exec 3<>"$scratch/lines"
+for signal in INT TERM HUP; do
+    "$soulchat" chat "${short[@]}" <"$scratch/lines" >"$scratch/got" 2>"$scratch/err" &
+    pid=$!
+    echo 你好 >&3
+    for _ in $(seq 1000); do [ "$(wc -l <"$scratch/got")" -ge 1 ] && break; sleep 0.02; done
+    sleep 0.2
+    kill -$signal $pid
+    for _ in $(seq 500); do kill -0 $pid 2>/dev/null || break; sleep 0.02; done
+    kill -9 $pid 2>/dev/null && fail "SIG$signal: chat waits for a line all the same"
+    status=0; wait $pid || status=$?
+    [ $status = 130 ] || fail "SIG$signal: chat ended with $status"
+done
+exec 3>&-
+echo "ok: chat stops while it waits"
 # Bytes that are no text, a special token's name, a line far too long.
 { printf '\0\xff\xfe\n<sop>\n'; head -c 1000000 /dev/zero | tr '\0' a; } |
     "$soulchat" chat "${short[@]}" >"$scratch/got" 2>"$scratch/err" || fail "chat with odd bytes"

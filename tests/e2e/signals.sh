@@ -46,6 +46,22 @@ last=ckpt/step-$(printf %08d $((step + 2)))
 [ "$(digest "$scratch/now/$last")" = "$(digest "$scratch/whole/$last")" ] || fail "other bits"
 echo "ok: stopped at step $step, same bits"
 
+# A closed terminal is a stop, unless nohup keeps it away; a log that nobody reads is no matter.
+train_exec gone 1000000 >"$scratch/log" 2>&1 & pid=$!
+wait_lines gone 2
+kill -HUP $pid
+ends 130 $pid SIGHUP
+grep -q "continue with --resume" "$scratch/log" || fail "SIGHUP: no word on how to go on"
+(trap '' HUP; train_exec stays 1000000) >"$scratch/log" 2>&1 & pid=$!
+wait_lines stays 2
+kill -HUP $pid
+wait_lines stays 4
+kill -TERM $pid
+ends 130 $pid "SIGHUP ignored, SIGTERM"
+{ train unread 20 2>&1; echo $? >"$scratch/status"; } | head -1 >/dev/null
+[ "$(cat "$scratch/status")" = 0 ] || fail "a run ended because its log's reader did"
+echo "ok: a log whose reader has left"
+
 expect 79 "continue with --resume" train timed 1000000 --train.stop_after=1
 
 # The parent passes a stop on and ends as its child does; a crash is not the end; usage is.
