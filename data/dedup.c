@@ -101,6 +101,22 @@ static uint64_t shingle_next(const struct dedup_work *w, uint64_t h, int64_t i)
     return i > 0 ? h - w->stream[i - 1] * roll5 : h;
 }
 
+/* The hash of the first DEDUP_OPENING characters of the client's first turn that has so many. */
+static uint64_t opening_of(const struct dedup_work *w)
+{
+    int64_t mark = -1;
+    for (int64_t i = 0; i < w->stream_count; i++) {
+        if (w->stream[i] <= MARK + ROLE_SYSTEM) {
+            mark = w->stream[i] == MARK + ROLE_CLIENT ? i : -1;
+        } else if (mark >= 0 && i - mark == DEDUP_OPENING) {
+            uint64_t h = 0;
+            for (int64_t k = mark + 1; k <= i; k++) h = h * ROLL + w->stream[k];
+            return mix(h) | 1;
+        }
+    }
+    return 0;
+}
+
 /* An empty bin takes the value of one that is not, found by a random walk of its own. */
 static void densify(uint32_t bin[DEDUP_BINS])
 {
@@ -125,6 +141,7 @@ err_t dedup_sign(struct dedup_signature *out, struct dedup_work *w, const struct
     uint64_t h = shingle_begin(w), exact = (uint64_t)w->stream_count;
     for (int64_t i = 0; i < w->stream_count; i++) exact = exact * ROLL + w->stream[i];
     out->exact = exact = mix(exact);
+    out->opening = opening_of(w);
     const int64_t count = w->stream_count > DEDUP_CHARS_MAX ? 0 : shingle_count(w);
     for (int64_t i = 0; i < count; i++) {
         h = shingle_next(w, h, i);

@@ -72,6 +72,7 @@ static err_t read_options(struct prepare_options *o, const struct cfg *cfg)
     o->duplicates = (enum prepare_duplicates)cfg_enum(cfg, "data.duplicates");
     o->near_threshold = cfg_float(cfg, "data.near_threshold");
     o->split_rule = (enum prepare_split_rule)cfg_enum(cfg, "data.split");
+    o->openings = (enum prepare_openings)cfg_enum(cfg, "data.openings");
     o->resume = cfg_bool(cfg, "data.resume");
     o->licence = cfg_str(cfg, "data.licence");
     o->attribution = cfg_str(cfg, "data.attribution");

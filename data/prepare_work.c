@@ -47,15 +47,16 @@ done:
 static err_t put_settings(struct buf *text, const struct prepare_options *o,
                           const struct shard_info *info)
 {
-    TRY(buf_printf(text, "soulchat %s, shards %d, near %d %d %d\n", SOULCHAT_VERSION,
-                   SHARD_FORMAT_VERSION, DEDUP_SHINGLE, DEDUP_BANDS, DEDUP_BAND_BINS));
+    TRY(buf_printf(text, "soulchat %s.%d, shards %d, near %d %d %d %d\n", SOULCHAT_VERSION,
+                   PREPARE_REVISION, SHARD_FORMAT_VERSION, DEDUP_SHINGLE, DEDUP_BANDS,
+                   DEDUP_BAND_BINS, DEDUP_OPENING));
     TRY(buf_printf(text, "tokenizer %s family %d\ntemplate %s|%s|%s\nrules %s\n",
                    info->tokenizer_sha256, info->family, info->client_name, info->counsellor_name,
                    info->separator, info->rules_sha256));
     TRY(buf_printf(text, "form %d bad %d max %lld\nduplicates %d near %.17g\n", o->form,
                    o->on_bad_record, (long long)o->max_dialogues, o->duplicates,
                    o->near_threshold));
-    TRY(buf_printf(text, "split %d %llu %lld %lld\n", o->split_rule,
+    TRY(buf_printf(text, "split %d %d %llu %lld %lld\n", o->split_rule, o->openings,
                    (unsigned long long)o->split_seed, (long long)o->validation_permyriad,
                    (long long)o->test_permyriad));
     return buf_printf(text, "shard %lld level %d\nlicence %s\nattribution %s\n",

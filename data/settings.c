@@ -29,6 +29,9 @@ static const struct cfg_row rows[] = {
       "share of 5-character shingles that near duplicates have in common" },
     { "data.split", CFG_ENUM, "stratified", 0, 0, "stratified|hash",
       "shares of each source and topic, or by each dialogue's own number alone" },
+    { "data.openings", CFG_ENUM, "together", 0, 0, "together|apart",
+      "whether dialogues that begin with the same 16 characters of the client's, as those made "
+      "from one question do, share a split" },
     { "data.split_seed", CFG_INT, "42", 0, 9e15, NULL,
       "with a dialogue's text it decides the dialogue's split" },
     { "data.validation_permyriad", CFG_INT, "100", 0, 10000, NULL,
@@ -60,5 +63,6 @@ STATIC_ASSERT(CORPUS_AUTO == 0 && CORPUS_SOULCHAT == 1 && CORPUS_SMILE == 2 &&
               "as in the choices of data.form");
 STATIC_ASSERT(DUPLICATES_DROP_NEAR == 0 && DUPLICATES_DROP_EXACT == 1 && DUPLICATES_KEEP == 2,
               "as in the choices of data.duplicates");
+STATIC_ASSERT(OPENINGS_TOGETHER == 0 && OPENINGS_APART == 1, "as in the choices of data.openings");
 STATIC_ASSERT(SPLIT_STRATIFIED == 0 && SPLIT_HASH == 1, "as in the choices of data.split");
 STATIC_ASSERT(CORPUS_FAIL == 0 && CORPUS_SKIP == 1, "as in the choices of data.on_bad_record");
