@@ -83,16 +83,23 @@ static const struct {
 };
 STATIC_ASSERT(COUNT_OF(words) <= 127, "indices + 1 are bytes, and fit word_set.next");
 
+#define HEAD_BYTES 6 /* two Chinese characters: no word is shorter, and few places begin like one  \
+                      */
+
 static unsigned head_of(const char *text)
 {
-    const uint8_t *b = (const uint8_t *)text;
-    return ((unsigned)b[0] << 16 | (unsigned)b[1] << 8 | b[2]) * 2654435761u >> 20;
+    uint32_t low;
+    uint16_t high;
+    memcpy(&low, text, sizeof low);
+    memcpy(&high, text + sizeof low, sizeof high);
+    return (unsigned)(((uint64_t)high << 32 | low) * 0x9e3779b97f4a7c15u >> 52);
 }
 
 void word_set_init(struct word_set *set)
 {
     memset(set, 0, sizeof *set);
     for (int64_t i = COUNT_OF(words) - 1; i >= 0; i--) {
+        ASSERT(strlen(words[i].text) >= HEAD_BYTES);
         uint8_t *head = &set->head[head_of(words[i].text)];
         set->next[i] = *head;
         set->size[i] = (uint8_t)strlen(words[i].text);
@@ -127,7 +134,7 @@ bool word_find(struct word_hit *out, const struct word_set *set, const char *tex
                int64_t *at)
 {
     int64_t i = *at;
-    for (; size - i >= 3; i += text_step((unsigned char)text[i]))
+    for (; size - i >= HEAD_BYTES; i += text_step((unsigned char)text[i]))
         for (int w = set->head[head_of(text + i)]; w > 0; w = set->next[w - 1]) {
             const int64_t word_size = set->size[w - 1], after = i + word_size;
             if (after > size || memcmp(text + i, words[w - 1].text, (size_t)word_size) != 0)

@@ -1,6 +1,6 @@
 /*
  * clean_words.h - words that rules look for, all in one pass: at each character the words that
- * begin with it. Internal to clean.c.
+ * begin with its six bytes. Internal to clean.c.
  *
  *     struct word_set set;
  *     word_set_init(&set);
@@ -24,7 +24,7 @@ enum word_kind {
 };
 
 struct word_set {
-    uint8_t head[WORD_HEADS]; /* first word of a list + 1, by a hash of its first three bytes */
+    uint8_t head[WORD_HEADS]; /* first word of a list + 1, by a hash of its first six bytes */
     uint8_t next[128];        /* the next word of the list + 1 */
     uint8_t size[128];        /* of a word, in bytes */
 };
