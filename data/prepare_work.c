@@ -64,6 +64,12 @@ static err_t put_settings(struct buf *text, const struct prepare_options *o,
                       o->attribution);
 }
 
+err_t prepare_hash_sources(struct prepare_counts *counts, const struct prepare_options *o)
+{
+    for (int64_t i = 0; i < o->source_count; i++) TRY(hash_source(counts->source[i].sha256, o, i));
+    return ERR_OK;
+}
+
 err_t prepare_recipe(struct prepare_counts *counts, const struct prepare_options *o,
                      const struct shard_info *info)
 {
@@ -72,7 +78,6 @@ err_t prepare_recipe(struct prepare_counts *counts, const struct prepare_options
     TRY_DONE(put_settings(&text, o, info));
     for (int64_t i = 0; i < o->source_count; i++) {
         char hex[SHA256_HEX_SIZE];
-        TRY_DONE(hash_source(counts->source[i].sha256, o, i));
         sha256_hex(hex, counts->source[i].sha256);
         TRY_DONE(buf_printf(&text, "source %s %s\n", o->source[i].name, hex));
     }
@@ -235,6 +240,14 @@ static err_t load_state(void **items, int64_t *item_count, struct prepare_counts
 done:
     buf_clear(&text);
     return rc;
+}
+
+err_t prepare_work_has_plan(bool *has, const struct prepare_work *w)
+{
+    char path[FILE_PATH_MAX];
+    TRY(path_join(path, w->dir, PLAN_FILE));
+    *has = file_exists(path);
+    return ERR_OK;
 }
 
 err_t prepare_work_load(struct prepare_work *w, struct prepare_counts *counts)
