@@ -192,11 +192,16 @@ static void find_personal(const struct work *w, struct clean_turn *t)
     }
 }
 
+static bool says_machine(const struct clean_turn *t, const struct word_hit *hit)
+{
+    return hit->kind == WORD_AI || ((hit->kind == WORD_I_AM || hit->kind == WORD_AS) &&
+                                    word_names_machine(t->text, t->size, hit));
+}
+
 /* Each rule counts a turn once. */
 static void find_words(const struct work *w, struct clean_turn *t)
 {
     struct word_hit hit;
-    int64_t end;
     bool crisis = !is_on(w, CLEAN_CRISIS);
     bool ai = t->role != ROLE_COUNSELLOR || !is_on(w, CLEAN_IDENTITY_AI);
     bool named = t->role != ROLE_COUNSELLOR || !is_on(w, CLEAN_IDENTITY_NAMED);
@@ -204,11 +209,11 @@ static void find_words(const struct work *w, struct clean_turn *t)
         if (hit.kind == WORD_CRISIS && !crisis) {
             find_in_turn(w, CLEAN_CRISIS, t, hit.begin);
             crisis = true;
-        } else if (hit.kind == WORD_AI && !ai) {
+        } else if (!ai && says_machine(t, &hit)) {
             find_in_turn(w, CLEAN_IDENTITY_AI, t, hit.begin);
             ai = true;
         } else if (hit.kind == WORD_I_AM && !named &&
-                   word_names_counsellor(&end, t->text, t->size, &hit)) {
+                   word_names_counsellor(t->text, t->size, &hit)) {
             find_in_turn(w, CLEAN_IDENTITY_NAMED, t, hit.begin);
             named = true;
         }

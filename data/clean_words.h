@@ -1,6 +1,6 @@
 /*
  * clean_words.h - words that rules look for, all in one pass: at each character the words that
- * begin with it. Internal to clean.c.
+ * begin with its six bytes. Internal to clean.c.
  *
  *     struct word_set set;
  *     word_set_init(&set);
@@ -18,12 +18,13 @@
 
 enum word_kind {
     WORD_CRISIS, /* suicide and self-harm */
-    WORD_AI,     /* a speaker who says to be a machine */
-    WORD_I_AM,   /* 我是: may introduce a counsellor */
+    WORD_AI,     /* the name of a machine that talks */
+    WORD_I_AM,   /* 我是: may introduce a counsellor or a machine */
+    WORD_AS,     /* 作为 and the like: may introduce a machine */
 };
 
 struct word_set {
-    uint8_t head[WORD_HEADS]; /* first word of a list + 1, by a hash of its first three bytes */
+    uint8_t head[WORD_HEADS]; /* first word of a list + 1, by a hash of its first six bytes */
     uint8_t next[128];        /* the next word of the list + 1 */
     uint8_t size[128];        /* of a word, in bytes */
 };
@@ -38,10 +39,14 @@ bool word_find(struct word_hit *out, const struct word_set *set, const char *tex
                int64_t *at);
 
 /* Whether a hit of WORD_I_AM is the speaker's own introduction as a counsellor: a clause that ends
- * with a title, not quoted and not part of a sentence about something else. *end becomes its end.
+ * with a title, alone or with a name, not quoted and not part of a sentence about something else.
  */
-bool word_names_counsellor(int64_t *end, const char *text, int64_t size,
-                           const struct word_hit *hit);
+bool word_names_counsellor(const char *text, int64_t size, const struct word_hit *hit);
+
+/* Whether after a hit of WORD_I_AM or WORD_AS the speaker is a machine (我是一个 AI 助手,
+ * 作为人工智能), or was made by somebody (我是由某团队开发的). What people are (人工智能专业的) is
+ * left alone, as is what is supposed or quoted. */
+bool word_names_machine(const char *text, int64_t size, const struct word_hit *hit);
 
 /* A speaker's name with a colon, as "支持者：", where a line or sentence begins. */
 struct speaker {

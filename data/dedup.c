@@ -53,11 +53,14 @@ static err_t make_stream(struct dedup_work *w, const struct dedup_turn *turns, i
         while (at < end) {
             int64_t length = 3;
             int32_t c;
-            /* Nearly all characters: the ideographs U+4000 .. U+9FFF, which stay as they are. */
-            if (*at >= 0xe4 && *at <= 0xe9 && end - at >= 3)
+            /* Nearly all characters: three bytes, of them the ideographs U+4000 .. U+9FFF stay as
+             * they are. */
+            if (*at >= 0xe0 && *at <= 0xef && end - at >= 3) {
                 c = (at[0] & 15) << 12 | (at[1] & 63) << 6 | (at[2] & 63);
-            else
+                if (*at < 0xe4 || *at > 0xe9) c = (int32_t)fold(c);
+            } else {
                 c = (int32_t)fold(utf8_decode(&length, (const char *)at, end - at));
+            }
             if (c > 0) *out++ = (uint32_t)c;
             at += length;
         }
@@ -74,6 +77,13 @@ static uint64_t mix(uint64_t h)
     h = (h ^ (h >> 33)) * 0xff51afd7ed558ccdu;
     h = (h ^ (h >> 33)) * 0xc4ceb9fe1a85ec53u;
     return h ^ (h >> 33);
+}
+
+/* Enough for a shingle, whose characters a polynomial has mixed: high bits reach low ones. */
+static uint64_t mix_shingle(uint64_t h)
+{
+    h *= 0xff51afd7ed558ccdu;
+    return h ^ (h >> 32);
 }
 
 #define ROLL 0x9e3779b97f4a7c15u /* odd: the rolling polynomial loses no bit */
@@ -93,12 +103,28 @@ static uint64_t shingle_begin(const struct dedup_work *w)
 }
 
 /* Roll to shingle i; a stream that is shorter than a shingle is one by itself. */
-static uint64_t shingle_next(const struct dedup_work *w, uint64_t h, int64_t i)
+static inline uint64_t shingle_next(const struct dedup_work *w, uint64_t h, int64_t i)
 {
     const uint64_t roll5 = ROLL * ROLL * ROLL * ROLL * ROLL; /* of the character that leaves */
     if (w->stream_count < DEDUP_SHINGLE) return h;
     h = h * ROLL + w->stream[i + DEDUP_SHINGLE - 1];
     return i > 0 ? h - w->stream[i - 1] * roll5 : h;
+}
+
+/* The hash of the first DEDUP_OPENING characters of the client's first turn that has so many. */
+static uint64_t opening_of(const struct dedup_work *w)
+{
+    int64_t mark = -1;
+    for (int64_t i = 0; i < w->stream_count; i++) {
+        if (w->stream[i] <= MARK + ROLE_SYSTEM) {
+            mark = w->stream[i] == MARK + ROLE_CLIENT ? i : -1;
+        } else if (mark >= 0 && i - mark == DEDUP_OPENING) {
+            uint64_t h = 0;
+            for (int64_t k = mark + 1; k <= i; k++) h = h * ROLL + w->stream[k];
+            return mix(h) | 1;
+        }
+    }
+    return 0;
 }
 
 /* An empty bin takes the value of one that is not, found by a random walk of its own. */
@@ -123,17 +149,18 @@ err_t dedup_sign(struct dedup_signature *out, struct dedup_work *w, const struct
     out->chars = (int32_t)min_i64(w->stream_count - turn_count, INT32_MAX);
     memset(bin, 0xff, sizeof bin);
     uint64_t h = shingle_begin(w), exact = (uint64_t)w->stream_count;
-    for (int64_t i = 0; i < w->stream_count; i++) exact = exact * ROLL + w->stream[i];
-    out->exact = exact = mix(exact);
-    const int64_t count = w->stream_count > DEDUP_CHARS_MAX ? 0 : shingle_count(w);
+    const int64_t count = shingle_count(w);
     for (int64_t i = 0; i < count; i++) {
         h = shingle_next(w, h, i);
-        const uint64_t mixed = mix(h);
+        const uint64_t mixed = mix_shingle(h);
         uint32_t *b = &bin[(mixed >> 32) * DEDUP_BINS >> 32];
         const uint32_t value = (uint32_t)mixed;
         if (value < *b) *b = value;
+        exact += mixed * (2 * (uint64_t)i + 1); /* tells where a shingle is */
     }
-    if (count == 0) { /* bands that agree with nobody else's */
+    out->exact = exact = mix(exact);
+    out->opening = opening_of(w);
+    if (count == 0 || count > DEDUP_CHARS_MAX) { /* bands that agree with nobody else's */
         for (unsigned b = 0; b < DEDUP_BANDS; b++) out->band[b] = (uint32_t)mix(exact + b);
         return ERR_OK;
     }

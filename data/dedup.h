@@ -19,6 +19,10 @@
  *
  * so that almost nothing at the threshold of 0.8 is missed and unrelated pairs cost nothing. Every
  * candidate is then compared exactly.
+ *
+ * Corpora that were made from questions of a forum have several dialogues of one question, which
+ * begin alike and then differ. They are no duplicates, but one of them gives the other away: their
+ * *opening*, the first 16 characters of the client's first turn of so many, tells them.
  */
 #ifndef DATA_DEDUP_H
 #define DATA_DEDUP_H
@@ -33,11 +37,13 @@
 #define DEDUP_BANDS     20
 #define DEDUP_BAND_BINS 6
 #define DEDUP_BINS      (DEDUP_BANDS * DEDUP_BAND_BINS)
+#define DEDUP_OPENING   16        /* characters */
 #define DEDUP_CHARS_MAX (1 << 20) /* longer streams have no signature: only exact duplicates */
 
 struct dedup_signature {
-    uint64_t exact; /* of the stream; equal streams have equal values */
-    int32_t chars;  /* of the stream, without the marks; at most INT32_MAX */
+    uint64_t exact;   /* of the stream; equal streams have equal values */
+    uint64_t opening; /* of the opening; 0: there is none */
+    int32_t chars;    /* of the stream, without the marks; at most INT32_MAX */
     uint32_t band[DEDUP_BANDS];
 };
 

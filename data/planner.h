@@ -34,7 +34,7 @@ struct planner {
     uint8_t *split;           /* [rank_count] enum split of a root */
     uint8_t *equals;          /* [count] 1: equals a better one (and is kept) */
     int64_t rank_count;
-    struct runs *exact, *alike;
+    struct runs *exact, *alike, *openings;
     struct compared a, b;
     struct dedup_work work;
     struct spool_turn *turns; /* [CORPUS_TURNS_MAX] */
@@ -64,6 +64,10 @@ MUST_USE err_t planner_make_ranks(struct planner *p);
 MUST_USE err_t planner_join_exact(struct planner *p);
 /* planner_near.c: find near duplicates, drop or join them. */
 MUST_USE err_t planner_find_near(struct planner *p);
+/* planner_opening.c: count the clusters so far; then let dialogues of one opening be clusters too;
+ * count held-out ones whose opening is in training. */
+MUST_USE err_t planner_find_openings(struct planner *p);
+MUST_USE err_t planner_check_openings(struct planner *p);
 /* planner_split.c: choose the clusters' splits; count what of the held-out ones is in training. */
 MUST_USE err_t planner_make_splits(struct planner *p);
 MUST_USE err_t planner_check_exact(struct planner *p);

@@ -10,12 +10,70 @@
 /* Of a bucket: the best ones, and those before, that one is compared with. */
 #define NEIGHBOURS 16
 
-static err_t add_bands(struct planner *p, int64_t index, const struct spool_row *row, void *runs)
+/*
+ * Nearly all bands are nobody else's, and sorting them would be most of the work. So they go
+ * through a filter first: `once` and `again` have a bit for the hash of a band and its value, and
+ * what was not met again is alone. Bits that several values share let some of those pass: one in
+ * eight.
+ */
+#define FILTER_BITS_MAX 27 /* two sets of 16 MiB */
+
+struct band_filter {
+    uint64_t *once, *again;
+    int bits;
+    struct runs *bands; /* NULL: looking for what is met again */
+};
+
+static err_t filter_open(struct band_filter *f, int64_t items)
+{
+    *f = (struct band_filter){ .bits = 6 };
+    while (f->bits < FILTER_BITS_MAX && INT64_C(1) << f->bits < 8 * items) f->bits++;
+    const size_t words = (size_t)1 << (f->bits - 6);
+    f->once = calloc(words, sizeof *f->once);
+    f->again = calloc(words, sizeof *f->again);
+    if (f->once == NULL || f->again == NULL)
+        RAISE(NOMEM, "a filter of %lld signatures", (long long)items);
+    return ERR_OK;
+}
+
+static void filter_close(struct band_filter *f)
+{
+    free(f->once);
+    free(f->again);
+    *f = (struct band_filter){ 0 };
+}
+
+static err_t filter_band(struct band_filter *f, uint64_t key, uint32_t rank)
+{
+    const uint64_t place = key * 0x9e3779b97f4a7c15u >> (64 - f->bits);
+    const uint64_t word = place >> 6, bit = UINT64_C(1) << (place & 63);
+    if (f->bands != NULL) return f->again[word] & bit ? runs_add(f->bands, key, rank) : ERR_OK;
+    f->again[word] |= f->once[word] & bit;
+    f->once[word] |= bit;
+    return ERR_OK;
+}
+
+static err_t use_bands(struct planner *p, int64_t index, const struct spool_row *row, void *filter)
 {
     if (p->equals[index]) return ERR_OK; /* the best of its group stands for it */
     for (uint64_t b = 0; b < DEDUP_BANDS; b++)
-        TRY(runs_add(runs, b << 32 | row->band[b], p->rank[index]));
+        TRY(filter_band(filter, b << 32 | row->band[b], p->rank[index]));
     return ERR_OK;
+}
+
+/* The bands that are not alone, by their values. */
+static err_t sort_bands(struct planner *p, struct runs *bands)
+{
+    err_t rc = ERR_OK;
+    struct band_filter filter;
+    TRY_DONE(filter_open(&filter, p->rank_count * DEDUP_BANDS));
+    TRY_DONE(planner_each_row(p, use_bands, &filter));
+    filter.bands = bands;
+    TRY_DONE(planner_each_row(p, use_bands, &filter));
+done:
+    filter_close(&filter);
+    TRY(rc);
+    return runs_sort(bands);
 }
 
 /* The last of a bucket against those before: all of them where they are few. */
@@ -40,8 +98,7 @@ static err_t make_pairs(struct planner *p, struct runs *pairs)
     uint64_t key = 0;
     bool found = true;
     TRY(runs_open(&bands, p->dir, RUNS_BYTES));
-    TRY_DONE(planner_each_row(p, add_bands, bands));
-    TRY_DONE(runs_sort(bands));
+    TRY_DONE(sort_bands(p, bands));
     for (;;) {
         void *grown = bucket;
         TRY_DONE(runs_next(bands, &item, &found));

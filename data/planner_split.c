@@ -22,7 +22,10 @@ static err_t add_cluster(struct planner *p, int64_t index, const struct spool_ro
 {
     if (p->plan->fate[index] >= SPLIT_COUNT || p->parent[p->rank[index]] != p->rank[index])
         return ERR_OK;
-    const uint64_t place = split_place(p->options->split_seed, row->hash);
+    /* By the opening, so that a dialogue's split does not depend on which others begin alike. */
+    const bool by_opening = p->options->openings == OPENINGS_TOGETHER && row->opening != 0;
+    const uint8_t *key = by_opening ? (const uint8_t *)&row->opening : row->hash;
+    const uint64_t place = split_place(p->options->split_seed, key);
     p->split[p->rank[index]] = (uint8_t)split_by_place(place, p->options->validation_permyriad,
                                                        p->options->test_permyriad);
     /* Half of the stratum's number names it well enough: two that share it share their quota. */
@@ -92,9 +95,6 @@ err_t planner_make_splits(struct planner *p)
         uint8_t *fate = &p->plan->fate[p->by_rank[r]];
         const uint32_t root = planner_find_root(p, (uint32_t)r);
         if (*fate < SPLIT_COUNT) *fate = p->split[root];
-        if (root == r || p->size[root] == UINT32_MAX) continue;
-        p->counts->duplicates.clusters++;
-        p->size[root] = UINT32_MAX; /* counted */
     }
 done:
     runs_close(runs);

@@ -9,6 +9,7 @@
 #include "data/prepare_survey.h"
 #include "data/prepare_work.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -72,6 +73,7 @@ static err_t read_options(struct prepare_options *o, const struct cfg *cfg)
     o->duplicates = (enum prepare_duplicates)cfg_enum(cfg, "data.duplicates");
     o->near_threshold = cfg_float(cfg, "data.near_threshold");
     o->split_rule = (enum prepare_split_rule)cfg_enum(cfg, "data.split");
+    o->openings = (enum prepare_openings)cfg_enum(cfg, "data.openings");
     o->resume = cfg_bool(cfg, "data.resume");
     o->licence = cfg_str(cfg, "data.licence");
     o->attribution = cfg_str(cfg, "data.attribution");
@@ -124,6 +126,10 @@ struct run {
     int64_t threads, slot_count, batch_next;
     struct turn_runs *runs; /* [CORPUS_TURNS_MAX] */
     int64_t journaled;      /* shards that the journal has */
+    struct pool *hasher;    /* of the sources, while they are read */
+    struct prepare_options hasher_options;
+    atomic_bool hasher_stops;
+    bool hashed; /* counts have the sources' digests and the recipe */
     struct progress progress;
 };
 
@@ -273,6 +279,45 @@ done:
     return rc;
 }
 
+/* What an earlier run left, if it had the same recipe. */
+static err_t take_up_work(struct run *r)
+{
+    bool has_plan;
+    TRY(prepare_work_has_plan(&has_plan, &r->work));
+    if (!has_plan) return ERR_OK;
+    TRY(prepare_hash_sources(r->counts, r->options));
+    TRY(prepare_recipe(r->counts, r->options, &r->info));
+    r->hashed = true;
+    return prepare_work_load(&r->work, r->counts);
+}
+
+/* The sources' digests take a core for a while: another thread makes them meanwhile. */
+static bool hasher_is_stopped(void *stops) { return atomic_load((atomic_bool *)stops); }
+
+static err_t hash_sources(const void *context, void *item)
+{
+    const struct run *r = context;
+    return prepare_hash_sources(item, &r->hasher_options);
+}
+
+static err_t begin_hashing(struct run *r)
+{
+    r->hasher_options = *r->options;
+    r->hasher_options.stop = hasher_is_stopped;
+    r->hasher_options.stop_context = &r->hasher_stops;
+    TRY(pool_open(&r->hasher, 1, 1, hash_sources, r));
+    pool_put(r->hasher, r->counts);
+    return ERR_OK;
+}
+
+static err_t end_hashing(struct run *r)
+{
+    void *counts;
+    TRY(pool_take(r->hasher, &counts));
+    r->hashed = true;
+    return prepare_recipe(r->counts, r->options, &r->info);
+}
+
 static err_t open_run(struct run *r)
 {
     const struct prepare_options *o = r->options;
@@ -284,10 +329,8 @@ static err_t open_run(struct run *r)
     TRY(chat_shard_info(&r->info, &o->template, r->tok));
     clean_rules_sha256(r->info.rules_sha256, r->rules);
     r->info.split_seed = o->split_seed;
-    TRY(prepare_recipe(r->counts, o, &r->info));
     TRY(prepare_work_open(&r->work, o));
-    if (o->resume) TRY(prepare_work_load(&r->work, r->counts));
-    return ERR_OK;
+    return o->resume ? take_up_work(r) : ERR_OK;
 }
 
 /* The writer goes on behind the finished shards of an earlier run, where they are as they were. */
@@ -322,7 +365,9 @@ static err_t first_pass(struct run *r)
         return spool_open(&r->spool, r->work.dir);
     }
     TRY(prepare_check_disk(r->options));
+    if (!r->hashed) TRY(begin_hashing(r));
     TRY(prepare_survey(r->counts, r->options, r->rules, r->work.dir, r->threads));
+    if (!r->hashed) TRY(end_hashing(r));
     TRY(spool_open(&r->spool, r->work.dir));
     TRY(prepare_plan_make(&r->work.plan, r->counts, r->options, &r->spool, r->work.dir));
     return prepare_work_save_plan(&r->work, r->counts);
@@ -342,7 +387,9 @@ static err_t second_pass(struct run *r)
 
 static void close_run(struct run *r)
 {
-    pool_close(r->pool); /* first: workers use what follows */
+    atomic_store(&r->hasher_stops, true);
+    pool_close(r->hasher); /* first: workers use what follows */
+    pool_close(r->pool);
     for (int64_t i = 0; r->batches != NULL && i <= r->slot_count; i++)
         prepare_batch_clear(&r->batches[i]);
     free(r->batches);

@@ -30,6 +30,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* One more whenever the same corpus and settings would give something else: a rule finds other
+ * words, a dialogue gets another split. Part of the recipe, so that no older work is gone on with.
+ */
+#define PREPARE_REVISION 2
+
 #define PREPARE_SOURCES_MAX  256
 #define PREPARE_THREADS_MAX  256
 #define PREPARE_EXAMPLES_MAX 5 /* of near duplicates */
@@ -43,6 +48,10 @@ enum prepare_duplicates {
     DUPLICATES_DROP_NEAR,  /* of exact and near duplicates the best one stays */
     DUPLICATES_DROP_EXACT, /* near duplicates stay, and share a split */
     DUPLICATES_KEEP,       /* all stay, and share a split */
+};
+enum prepare_openings {
+    OPENINGS_TOGETHER, /* dialogues of one opening (data/dedup.h) share a split */
+    OPENINGS_APART,
 };
 enum prepare_split_rule { SPLIT_STRATIFIED, SPLIT_HASH }; /* data/split.h */
 
@@ -61,6 +70,7 @@ struct prepare_options {
     enum prepare_duplicates duplicates;
     double near_threshold; /* Jaccard similarity of near duplicates */
     enum prepare_split_rule split_rule;
+    enum prepare_openings openings;
     uint64_t split_seed;
     int64_t validation_permyriad, test_permyriad;
     int64_t max_dialogues;       /* read no more; 0 = all */
@@ -103,16 +113,18 @@ struct prepare_near_example {
 
 /* Duplicates, whether dropped or kept, and what of the held-out splits is alike in training. */
 struct prepare_duplicate_counts {
-    int64_t exact;        /* dialogues that equal a better one */
-    int64_t near;         /* others that are near duplicates of a better one */
-    int64_t compared;     /* pairs compared exactly */
-    int64_t clusters;     /* of two or more dialogues */
-    int64_t spilled_runs; /* 0: everything was sorted in memory */
-    int64_t held_out;     /* dialogues of validation and test that were checked */
-    int64_t leaked_exact; /* of these: with an exact duplicate in training */
-    int64_t leaked_near;  /* with a near duplicate in training */
-    int64_t leaked_alike; /* at a similarity of 0.5 or more, as far as seen (about a quarter of
-                             those at 0.5, nearly all at 0.7) */
+    int64_t exact;          /* dialogues that equal a better one */
+    int64_t near;           /* others that are near duplicates of a better one */
+    int64_t compared;       /* pairs compared exactly */
+    int64_t clusters;       /* of two or more dialogues */
+    int64_t same_opening;   /* written dialogues that share their opening with another one */
+    int64_t spilled_runs;   /* 0: everything was sorted in memory */
+    int64_t held_out;       /* dialogues of validation and test that were checked */
+    int64_t leaked_exact;   /* of these: with an exact duplicate in training */
+    int64_t leaked_near;    /* with a near duplicate in training */
+    int64_t leaked_opening; /* with a dialogue of the same opening in training */
+    int64_t leaked_alike;   /* at a similarity of 0.5 or more, as far as seen (about a quarter of
+                               those at 0.5, nearly all at 0.7) */
     int64_t example_count;
     struct prepare_near_example example[PREPARE_EXAMPLES_MAX]; /* the longest ones */
 };

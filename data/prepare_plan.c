@@ -72,7 +72,8 @@ static err_t open_planner(struct planner *p)
         !p->equals || !p->turns || !p->dedup_turns || !p->rows)
         RAISE(NOMEM, "a plan of %lld dialogues", (long long)p->spool->count);
     TRY(runs_open(&p->exact, p->dir, RUNS_BYTES));
-    return runs_open(&p->alike, p->dir, RUNS_BYTES);
+    TRY(runs_open(&p->alike, p->dir, RUNS_BYTES));
+    return runs_open(&p->openings, p->dir, RUNS_BYTES);
 }
 
 static void close_planner(struct planner *p)
@@ -88,6 +89,7 @@ static void close_planner(struct planner *p)
     free(p->rows);
     runs_close(p->exact);
     runs_close(p->alike);
+    runs_close(p->openings);
     shingle_set_clear(&p->a.set);
     shingle_set_clear(&p->b.set);
     buf_clear(&p->a.text);
@@ -105,10 +107,13 @@ err_t prepare_plan_make(struct prepare_plan *out, struct prepare_counts *counts,
     TRY_DONE(planner_make_ranks(&p));
     if (o->duplicates == DUPLICATES_KEEP) TRY_DONE(planner_join_exact(&p));
     TRY_DONE(planner_find_near(&p));
+    TRY_DONE(planner_find_openings(&p));
     TRY_DONE(planner_make_splits(&p));
     TRY_DONE(planner_check_exact(&p));
     TRY_DONE(planner_check_alike(&p));
-    counts->duplicates.spilled_runs += runs_spilled(p.exact) + runs_spilled(p.alike);
+    TRY_DONE(planner_check_openings(&p));
+    counts->duplicates.spilled_runs +=
+        runs_spilled(p.exact) + runs_spilled(p.alike) + runs_spilled(p.openings);
 done:
     close_planner(&p);
     return rc;

@@ -15,14 +15,15 @@ static json_t *settings_json(const struct prepare_options *o)
 {
     static const char *const duplicates[] = { "drop_near", "drop_exact", "keep" };
     static const char *const splits[] = { "stratified", "hash" };
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:f, s:s, s:I, s:I, s:I, s:I}", "form",
-                     corpus_form_name(o->form), "client_name", o->template.client_name,
+    static const char *const openings[] = { "together", "apart" };
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:f, s:s, s:s, s:I, s:I, s:I, s:I}",
+                     "form", corpus_form_name(o->form), "client_name", o->template.client_name,
                      "counsellor_name", o->template.counsellor_name, "separator",
                      o->template.separator, "rules", o->rules, "long_turn",
                      (json_int_t)o->long_turn, "duplicates", duplicates[o->duplicates],
                      "near_threshold", o->near_threshold, "split", splits[o->split_rule],
-                     "split_seed", (json_int_t)o->split_seed, "validation_permyriad",
-                     (json_int_t)o->validation_permyriad, "test_permyriad",
+                     "openings", openings[o->openings], "split_seed", (json_int_t)o->split_seed,
+                     "validation_permyriad", (json_int_t)o->validation_permyriad, "test_permyriad",
                      (json_int_t)o->test_permyriad, "max_dialogues", (json_int_t)o->max_dialogues);
 }
 
@@ -102,12 +103,13 @@ static json_t *near_examples_json(const struct prepare_duplicate_counts *d,
 static json_t *duplicates_json(const struct prepare_counts *c, const struct prepare_options *o)
 {
     const struct prepare_duplicate_counts *d = &c->duplicates;
-    return json_pack("{s:I, s:I, s:I, s:I, s:o, s:{s:I, s:I, s:I, s:I}}", "exact",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:{s:I, s:I, s:I, s:I, s:I}}", "exact",
                      (json_int_t)d->exact, "near", (json_int_t)d->near, "compared",
-                     (json_int_t)d->compared, "clusters", (json_int_t)d->clusters, "examples",
-                     near_examples_json(d, o), "leakage", "held_out", (json_int_t)d->held_out,
-                     "exact", (json_int_t)d->leaked_exact, "near", (json_int_t)d->leaked_near,
-                     "alike", (json_int_t)d->leaked_alike);
+                     (json_int_t)d->compared, "clusters", (json_int_t)d->clusters, "same_opening",
+                     (json_int_t)d->same_opening, "examples", near_examples_json(d, o), "leakage",
+                     "held_out", (json_int_t)d->held_out, "exact", (json_int_t)d->leaked_exact,
+                     "near", (json_int_t)d->leaked_near, "alike", (json_int_t)d->leaked_alike,
+                     "opening", (json_int_t)d->leaked_opening);
 }
 
 static json_t *splits_json(const struct prepare_counts *c)
@@ -198,12 +200,14 @@ err_t prepare_report_table(struct buf *out, const struct prepare_counts *c,
     TRY(buf_puts(out, "duplicates\n"));
     TRY(row(out, "exact", c->duplicates.exact, "dialogues that equal a better one"));
     TRY(row(out, "near", c->duplicates.near, "others that are nearly a better one"));
+    TRY(row(out, "same_opening", c->duplicates.same_opening,
+            "dialogues that begin as another one does, which is kept"));
     TRY(buf_printf(out,
                    "  %-18s %12lld  of %lld held-out dialogues have one in training, "
-                   "%lld near it, %lld alike\n",
+                   "%lld near it, %lld alike, %lld of its opening\n",
                    "leaked", (long long)c->duplicates.leaked_exact,
                    (long long)c->duplicates.held_out, (long long)c->duplicates.leaked_near,
-                   (long long)c->duplicates.leaked_alike));
+                   (long long)c->duplicates.leaked_alike, (long long)c->duplicates.leaked_opening));
     TRY(buf_puts(out, "written\n"));
     TRY(row(out, "dialogues", c->dialogues, ""));
     TRY(row(out, "turns", c->turns, ""));

@@ -1,6 +1,6 @@
 /*
  * prepare_spool.h - tidied dialogues between the two passes of prepare: their texts in one file of
- * the work folder, a row of 128 bytes for each in another. Internal to prepare.
+ * the work folder, a row of 136 bytes for each in another. Internal to prepare.
  *
  * The first pass appends, the second reads any range; so text is read from its sources, parsed and
  * tidied once, and what decides about a dialogue (its rows) is small enough to be looked at whole.
@@ -19,6 +19,7 @@
 struct spool_row {
     int64_t text_off; /* of the dialogue's record in the text file */
     uint64_t exact;   /* of dedup_signature */
+    uint64_t opening; /* of dedup_signature */
     uint64_t stratum; /* of source and topic: dialogues with the same are split alike */
     uint8_t hash[8];  /* of the content, as in the shards */
     int32_t text_size, turn_count;
@@ -26,7 +27,7 @@ struct spool_row {
     int32_t source; /* index in the options */
     uint32_t band[DEDUP_BANDS];
 };
-STATIC_ASSERT(sizeof(struct spool_row) == 128, "rows have no padding");
+STATIC_ASSERT(sizeof(struct spool_row) == 136, "rows have no padding");
 
 struct spool_turn {
     enum role role;

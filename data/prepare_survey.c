@@ -85,6 +85,7 @@ static err_t spool_dialogue(struct survey_batch *b, const struct survey_context 
     *row = (struct spool_row){
         .text_off = (int64_t)b->spooled.size,
         .exact = sign.exact,
+        .opening = sign.opening,
         .stratum = stratum_of(c->options->source[b->source].name, topic),
         .turn_count = (int32_t)d->turn_count,
         .chars = sign.chars,

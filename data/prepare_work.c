@@ -47,20 +47,27 @@ done:
 static err_t put_settings(struct buf *text, const struct prepare_options *o,
                           const struct shard_info *info)
 {
-    TRY(buf_printf(text, "soulchat %s, shards %d, near %d %d %d\n", SOULCHAT_VERSION,
-                   SHARD_FORMAT_VERSION, DEDUP_SHINGLE, DEDUP_BANDS, DEDUP_BAND_BINS));
+    TRY(buf_printf(text, "soulchat %s.%d, shards %d, near %d %d %d %d\n", SOULCHAT_VERSION,
+                   PREPARE_REVISION, SHARD_FORMAT_VERSION, DEDUP_SHINGLE, DEDUP_BANDS,
+                   DEDUP_BAND_BINS, DEDUP_OPENING));
     TRY(buf_printf(text, "tokenizer %s family %d\ntemplate %s|%s|%s\nrules %s\n",
                    info->tokenizer_sha256, info->family, info->client_name, info->counsellor_name,
                    info->separator, info->rules_sha256));
     TRY(buf_printf(text, "form %d bad %d max %lld\nduplicates %d near %.17g\n", o->form,
                    o->on_bad_record, (long long)o->max_dialogues, o->duplicates,
                    o->near_threshold));
-    TRY(buf_printf(text, "split %d %llu %lld %lld\n", o->split_rule,
+    TRY(buf_printf(text, "split %d %d %llu %lld %lld\n", o->split_rule, o->openings,
                    (unsigned long long)o->split_seed, (long long)o->validation_permyriad,
                    (long long)o->test_permyriad));
     return buf_printf(text, "shard %lld level %d\nlicence %s\nattribution %s\n",
                       (long long)o->shards.tokens_per_shard, o->shards.zstd_level, o->licence,
                       o->attribution);
+}
+
+err_t prepare_hash_sources(struct prepare_counts *counts, const struct prepare_options *o)
+{
+    for (int64_t i = 0; i < o->source_count; i++) TRY(hash_source(counts->source[i].sha256, o, i));
+    return ERR_OK;
 }
 
 err_t prepare_recipe(struct prepare_counts *counts, const struct prepare_options *o,
@@ -71,7 +78,6 @@ err_t prepare_recipe(struct prepare_counts *counts, const struct prepare_options
     TRY_DONE(put_settings(&text, o, info));
     for (int64_t i = 0; i < o->source_count; i++) {
         char hex[SHA256_HEX_SIZE];
-        TRY_DONE(hash_source(counts->source[i].sha256, o, i));
         sha256_hex(hex, counts->source[i].sha256);
         TRY_DONE(buf_printf(&text, "source %s %s\n", o->source[i].name, hex));
     }
@@ -234,6 +240,14 @@ static err_t load_state(void **items, int64_t *item_count, struct prepare_counts
 done:
     buf_clear(&text);
     return rc;
+}
+
+err_t prepare_work_has_plan(bool *has, const struct prepare_work *w)
+{
+    char path[FILE_PATH_MAX];
+    TRY(path_join(path, w->dir, PLAN_FILE));
+    *has = file_exists(path);
+    return ERR_OK;
 }
 
 err_t prepare_work_load(struct prepare_work *w, struct prepare_counts *counts)

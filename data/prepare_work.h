@@ -19,10 +19,13 @@
 /*
  * The recipe of a preparation: sha256 over everything that its result depends on, which are the
  * program's version and all settings but those of speed and place, the tokenizer's bytes, the
- * cleaning rules, and the bytes of the sources, whose own digests go to counts->source[].sha256.
+ * cleaning rules, and the bytes of the sources, whose digests counts->source[].sha256 has.
  */
 MUST_USE err_t prepare_recipe(struct prepare_counts *counts, const struct prepare_options *o,
                               const struct shard_info *info);
+
+/* Fill counts->source[].sha256, and nothing else: another thread may count meanwhile. */
+MUST_USE err_t prepare_hash_sources(struct prepare_counts *counts, const struct prepare_options *o);
 
 /* ERR_IO when the file system of the output has less room than spool and shards will need. */
 MUST_USE err_t prepare_check_disk(const struct prepare_options *o);
@@ -39,6 +42,8 @@ struct prepare_work {
 /* Create or take over the folder. ERR_ARG: another run holds it, or something else is in it. Close
  * it in any case. */
 MUST_USE err_t prepare_work_open(struct prepare_work *w, const struct prepare_options *o);
+/* Whether somebody left a plan here, of whatever recipe. */
+MUST_USE err_t prepare_work_has_plan(bool *has, const struct prepare_work *w);
 /* Take plan and journal, if they are this recipe's: then *counts is as it was when they were
  * written, and w->plan.count > 0. */
 MUST_USE err_t prepare_work_load(struct prepare_work *w, struct prepare_counts *counts);

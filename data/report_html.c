@@ -269,10 +269,12 @@ static err_t put_duplicates(struct buf *out, const json_t *prepare)
         { NULL, "exact", "equal a better one" },
         { NULL, "near", "are nearly a better one" },
         { NULL, "clusters", "clusters of two or more" },
+        { NULL, "same_opening", "written dialogues that begin as another one does" },
         { NULL, "compared", "pairs compared" },
         { "leakage", "held_out", "held out for validation and test" },
         { "leakage", "exact", "of these with an exact duplicate in training" },
         { "leakage", "near", "of these with a near duplicate in training" },
+        { "leakage", "opening", "of these with a dialogue in training that begins as they do" },
         { "leakage", "alike", "of these with one at a similarity of 0.5 or more, as far as seen" },
     };
     size_t i;

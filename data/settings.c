@@ -31,8 +31,14 @@ static const struct cfg_row rows[] = {
     { "data.near_threshold", CFG_FLOAT, "0.8", 0.5, 1, NULL,
       "share of 5-character shingles that makes two dialogues near duplicates" },
     { "data.split", CFG_ENUM, "stratified", 0, 0, "stratified|hash",
+<<<<<<< HEAD
       "stratified = each source and topic has its share of every split; hash = each dialogue's "
       "text decides alone" },
+=======
+    { "data.openings", CFG_ENUM, "together", 0, 0, "together|apart",
+      "whether dialogues whose first client turn begins with the same 16 characters, as those made "
+      "from one question do, share a split" },
+>>>>>>> data5
     { "data.split_seed", CFG_INT, "42", 0, 9e15, NULL,
       "with a dialogue's text, decides its split" },
     { "data.validation_permyriad", CFG_INT, "100", 0, 10000, NULL,
@@ -64,5 +70,6 @@ STATIC_ASSERT(CORPUS_AUTO == 0 && CORPUS_SOULCHAT == 1 && CORPUS_SMILE == 2 &&
               "as in the choices of data.form");
 STATIC_ASSERT(DUPLICATES_DROP_NEAR == 0 && DUPLICATES_DROP_EXACT == 1 && DUPLICATES_KEEP == 2,
               "as in the choices of data.duplicates");
+STATIC_ASSERT(OPENINGS_TOGETHER == 0 && OPENINGS_APART == 1, "as in the choices of data.openings");
 STATIC_ASSERT(SPLIT_STRATIFIED == 0 && SPLIT_HASH == 1, "as in the choices of data.split");
 STATIC_ASSERT(CORPUS_FAIL == 0 && CORPUS_SKIP == 1, "as in the choices of data.on_bad_record");

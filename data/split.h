@@ -10,6 +10,8 @@
  * rounded over the strata in a fixed order, so a stratum is off by less than one dialogue and so is
  * the whole. In both, near duplicates (and what they are near duplicates of, and so on) are a
  * cluster, which has one split: that of its best member, whose source and topic are the cluster's.
+ * So are, if that is wanted, dialogues of one opening (data/dedup.h); the place then comes from the
+ * opening's hash in place of the content's, for those that have an opening.
  * A cluster that does not fit into what its stratum has left for validation and test goes to
  * training.
  */

@@ -165,6 +165,76 @@ static void test_content(void **state)
     clean_clear(&t.d);
 }
 
+/* What a counsellor says about itself; each in its own words somewhere in the corpora. */
+static void test_identities(void **state)
+{
+    (void)state;
+    static const struct {
+        enum clean_rule_id rule;
+        int64_t found;
+        const char *reply;
+    } cases[] = {
+        { CLEAN_IDENTITY_AI, 1, "!您好，我是EmoLLM，很高兴认识您！" },
+        { CLEAN_IDENTITY_AI, 1, "!是的，我是一个虚拟助手。" },
+        { CLEAN_IDENTITY_AI, 1, "!作为一个虚拟AI助手，我无法行动" },
+        { CLEAN_IDENTITY_AI, 1, "!虽然我是个 AI，但是我可以听" },
+        { CLEAN_IDENTITY_AI, 1, "!我只是一个计算机程序。" },
+        { CLEAN_IDENTITY_AI, 1, "!您好，我是由晴天团队打造的心理健康助手" },
+        { CLEAN_IDENTITY_AI, 1, "!我由某公司研发，可以陪你聊天" },
+        { CLEAN_IDENTITY_AI, 0, "!我是人工智能专业的，作为程序员，也作为AI工程师" },
+        { CLEAN_IDENTITY_AI, 0, "!感觉自己像个机器人。如果我是机器人，就不会难过" },
+        { CLEAN_IDENTITY_AI, 0, "!可以说：“我是机器人，我不累”。" },
+        { CLEAN_IDENTITY_AI, 0, "!我由衷地为你高兴，作为聊天的开端" },
+        { CLEAN_IDENTITY_AI, 0, "!我是由奶奶带大的，我由此想到训练营" },
+        { CLEAN_IDENTITY_NAMED, 1, "!你好，我是心理咨询师李华，很高兴能帮到你" },
+        { CLEAN_IDENTITY_NAMED, 1, "!你好，我是咨询师Lily。" },
+        { CLEAN_IDENTITY_NAMED, 1, "!我是刘老师。" },
+        { CLEAN_IDENTITY_NAMED, 1, "!我是会明心理孙老师，有需要可联系我" },
+        { CLEAN_IDENTITY_NAMED, 1, "!我是明老师的助理，" },
+        { CLEAN_IDENTITY_NAMED, 1, "!我是【性教育咨询师】，" },
+        { CLEAN_IDENTITY_NAMED, 0, "!我是个老师，我是高中老师，我是一个刚入职场的老师" },
+        { CLEAN_IDENTITY_NAMED, 0, "!我是咨询师推荐来的，我是咨询师的来访" },
+        { CLEAN_IDENTITY_NAMED, 0, "!我是你的咨询师吗，如果我是你的咨询师，" },
+    };
+    for (int64_t i = 0; i < COUNT_OF(cases); i++) {
+        tidy(&t, "", TURNS("?a", "!b", "?c", cases[i].reply));
+        if (t.found.count[cases[i].rule] != cases[i].found)
+            fail_msg("%s: %lld", cases[i].reply, (long long)t.found.count[cases[i].rule]);
+    }
+    clean_clear(&t.d);
+}
+
+static void test_crisis(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t found;
+        const char *turn;
+    } cases[] = {
+        { 1, "?我喜歡自殘，想自殺" },
+        { 1, "?我割手腕了，明天还要上学" },
+        { 1, "?拿小刀割自己" },
+        { 1, "?遗书已经写好" },
+        { 1, "?想从楼上跳下去" },
+        { 1, "?好想离开这个世界" },
+        { 1, "?我觉得活着没有任何意义" },
+        { 1, "?感觉活着没什么意思" },
+        { 1, "?还不如死了算了" },
+        { 1, "?不想活在这个世界上" },
+        { 1, "?真的不想活了" },
+        { 0, "?我不想活在这种压力之下" },
+        { 0, "?不想活成那样，不想活得累" },
+        { 0, "?减轻生活压力，跳楼价，烧炭工" },
+        { 0, "?想死你了，离开这个城市" },
+    };
+    for (int64_t i = 0; i < COUNT_OF(cases); i++) {
+        tidy(&t, "", TURNS(cases[i].turn, "!b"));
+        if (t.found.count[CLEAN_CRISIS] != cases[i].found)
+            fail_msg("%s: %lld", cases[i].turn, (long long)t.found.count[CLEAN_CRISIS]);
+    }
+    clean_clear(&t.d);
+}
+
 static void test_examples(void **state)
 {
     (void)state;
@@ -269,7 +339,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_form),       cmocka_unit_test(test_no_turn),
         cmocka_unit_test(test_characters), cmocka_unit_test(test_speakers),
-        cmocka_unit_test(test_content),    cmocka_unit_test(test_examples),
+        cmocka_unit_test(test_content),    cmocka_unit_test(test_identities),
+        cmocka_unit_test(test_crisis),     cmocka_unit_test(test_examples),
         cmocka_unit_test(test_switches),   cmocka_unit_test(test_tidy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,6 +39,35 @@ static void test_exact(void **state)
     assert_true(a.exact == b.exact && a.chars == 0);
 }
 
+static uint64_t opening(const char *question, const char *reply)
+{
+    struct dedup_signature s;
+    sign(&s, question, reply);
+    return s.opening;
+}
+
+/* The first 16 characters of the client's first turn that has so many, signs aside. */
+static void test_opening(void **state)
+{
+    (void)state;
+    const char *text = "一二三四五六七八九十百千万亿兆京";
+    const uint64_t h = opening(text, "好");
+    assert_true(h != 0);
+    assert_true(h == opening("一二三四，五六七八。九十百千！万亿兆京垓秭", "不好"));
+    assert_true(h != opening("一二三四五六七八九十百千万亿兆垓", "好"));
+    assert_true(opening("一二三四五六七八九十百千万亿兆", "好") == 0);
+    assert_true(opening("你好", text) == 0); /* the counsellor's */
+    struct dedup_work w = { 0 };
+    struct dedup_signature s;
+    const struct dedup_turn turns[] = { { ROLE_COUNSELLOR, text, (int64_t)strlen(text) },
+                                        { ROLE_CLIENT, "你好", 6 },
+                                        { ROLE_COUNSELLOR, "好", 3 },
+                                        { ROLE_CLIENT, text, (int64_t)strlen(text) } };
+    assert_ok(dedup_sign(&s, &w, turns, COUNT_OF(turns)));
+    assert_true(s.opening == h);
+    dedup_work_clear(&w);
+}
+
 /* A text of `count` characters, those from `change` on by another seed. */
 static void make_text(char *out, uint64_t seed, int64_t count, int64_t change)
 {
@@ -200,9 +229,10 @@ static void test_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact),   cmocka_unit_test(test_jaccard),
-        cmocka_unit_test(test_banding), cmocka_unit_test(test_runs),
-        cmocka_unit_test(test_quota),   cmocka_unit_test(test_order),
+        cmocka_unit_test(test_exact),   cmocka_unit_test(test_opening),
+        cmocka_unit_test(test_jaccard), cmocka_unit_test(test_banding),
+        cmocka_unit_test(test_runs),    cmocka_unit_test(test_quota),
+        cmocka_unit_test(test_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -200,8 +200,12 @@ static void test_splits(void **state)
     struct prepare_counts c;
     struct shards *s;
     char out[FILE_PATH_MAX];
-    const char *const settings[] = { "data.validation_permyriad=2000", "data.test_permyriad=3000",
-                                     "data.split_seed=7", "data.split=hash", NULL };
+    const char *const settings[] = { "data.validation_permyriad=2000",
+                                     "data.test_permyriad=3000",
+                                     "data.split_seed=7",
+                                     "data.split=hash",
+                                     "data.openings=apart",
+                                     NULL };
     int64_t counted[SPLIT_COUNT] = { 0 };
     path_of(out, "splits");
     assert_ok(prepare(&c, SAMPLE_CORPUS, out, settings));
@@ -291,6 +295,74 @@ static void test_stratified(void **state)
     }
     assert_int_equal(c.split[SPLIT_VALIDATION].dialogues, (c.dialogues + 5) / 10);
     assert_int_equal(c.split[SPLIT_TEST].dialogues, (2 * c.dialogues + 5) / 10);
+}
+
+/* 300 dialogues of 100 questions, which begin alike and go on differently. */
+static void write_openings(const char *path)
+{
+    struct buf text = { 0 };
+    for (int i = 0; i < 300; i++) {
+        const int question = i / 3 * 7919 + 100000;
+        assert_ok(buf_printf(&text,
+                             "{\"messages\":[" USER("你好") "," HELP("请讲") "," USER(
+                                 "%d，我的问题：%d号事情怎么办？%d") "," HELP("%d") "]}\n",
+                             question, question, i * i + 12345, i * 104729));
+    }
+    write_text(path, text.data);
+    buf_clear(&text);
+}
+
+/* How many held-out dialogues have their opening in training too; questions keep their turn 2. */
+static int64_t openings_in_both(const char *out, const struct prepare_counts *c)
+{
+    struct shards *s;
+    int64_t both = 0;
+    assert_ok(shards_open(&s, out, true));
+    const int64_t n = shards_dialogue_count(s);
+    assert_int_equal(n, c->dialogues);
+    int32_t(*ids)[12] = calloc((size_t)n, sizeof *ids);
+    for (int64_t d = 0; d < n; d++)
+        assert_ok(shards_tokens(s, ids[d], d, shards_turn(s, d, 2)->ctx_off, 12));
+    for (int64_t a = 0; a < n; a++) {
+        bool leaks = false;
+        if (shards_dialogue(s, a)->split == SPLIT_TRAIN) continue;
+        for (int64_t b = 0; b < n && !leaks; b++)
+            leaks = shards_dialogue(s, b)->split == SPLIT_TRAIN &&
+                    memcmp(ids[a], ids[b], sizeof *ids) == 0;
+        both += leaks;
+    }
+    free(ids);
+    shards_close(s);
+    return both;
+}
+
+static void test_openings(void **state)
+{
+    (void)state;
+    char source[FILE_PATH_MAX], out[FILE_PATH_MAX];
+    struct prepare_counts c;
+    path_of(source, "openings.jsonl");
+    write_openings(source);
+    for (int64_t i = 0; i < 4; i++) {
+        const bool together = i < 2;
+        const char *const settings[] = { "data.validation_permyriad=1000",
+                                         "data.test_permyriad=1000",
+                                         together ? "data.openings=together"
+                                                  : "data.openings=apart",
+                                         i % 2 ? "data.split=hash" : "data.split=stratified",
+                                         "data.replace=true",
+                                         NULL };
+        path_of(out, "openings");
+        assert_ok(prepare(&c, source, out, settings));
+        assert_int_equal(c.dialogues, 300);
+        assert_int_equal(c.duplicates.near, 0);
+        assert_int_equal(c.duplicates.clusters, 0);
+        assert_int_equal(c.duplicates.same_opening, 300);
+        assert_int_equal(c.duplicates.leaked_opening, openings_in_both(out, &c));
+        assert_int_equal(c.duplicates.leaked_opening > 0, !together);
+        assert_in_range(c.split[SPLIT_TEST].dialogues, 10, 60);
+        if (together) assert_int_equal(c.split[SPLIT_TEST].dialogues % 3, 0);
+    }
 }
 
 static void test_settings(void **state)
@@ -508,6 +580,7 @@ int main(void)
         cmocka_unit_test(test_splits),
         cmocka_unit_test(test_turn_flags),
         cmocka_unit_test(test_stratified),
+        cmocka_unit_test(test_openings),
         cmocka_unit_test(test_settings),
         cmocka_unit_test(test_nothing_usable),
         cmocka_unit_test(test_faults),

@@ -385,6 +385,7 @@ static void test_file_order(void **state)
             assert_ok(prepare(&c, source, out, settings, NULL));
             assert_int_equal(c.duplicates.leaked_exact, 0);
             assert_int_equal(c.duplicates.leaked_near, 0);
+            assert_int_equal(c.duplicates.leaked_opening, 0);
             count = read_members(&got, out);
             assert_ok(dir_remove(out));
             if (order == 0) {
