@@ -7,8 +7,8 @@
 # what it had.
 #     scripts/gpu_check.sh [--stages LIST] [--minutes M] [--out DIR] [--device NAME] [--tiny]
 #                          [--build DIR] [--python PATH]
-#   --stages   of: info build smoke step peer bench plan tests equal learn conditions sanitize ncu
-#              (default: all)
+#   --stages   of: info build smoke step peer bench plan tests equal learn conditions step32
+#              sanitize ncu (default: all)
 #   --minutes  ends within so many, stage by stage (default 9.3)
 #   --out      folder for the JSON and the log (default tests/bench/results)
 #   --device   cuda (default), or emu or cpu to try the script without a GPU
@@ -21,7 +21,8 @@ set -uo pipefail
 shopt -s extglob
 cd "$(dirname "$0")/.." || exit 1
 
-all_stages="info build smoke step peer bench plan tests equal learn conditions sanitize ncu"
+all_stages="info build smoke step peer bench plan tests equal learn conditions step32"
+all_stages+=" sanitize ncu"
 stages=$all_stages minutes=9.3 device=cuda tiny=0 build=build-gpu python=python3
 out=tests/bench/results
 while (($# > 0)); do
@@ -33,7 +34,7 @@ while (($# > 0)); do
     --tiny) tiny=1; shift ;;
     --build) build=$2; shift 2 ;;
     --python) python=$2; shift 2 ;;
-    *) sed -n '2,20s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,21s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done
 for stage in $stages; do
@@ -49,8 +50,8 @@ export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 export SOULCHAT_TUNE=$build/gemm.tune # chosen once for all that is run here
 
 # What a stage may take at most, in seconds, whatever becomes of its parts.
-declare -A share=([info]=40 [build]=240 [smoke]=70 [step]=190 [peer]=260 [bench]=130 [plan]=20
-  [tests]=120 [equal]=60 [learn]=300 [conditions]=60 [sanitize]=240 [ncu]=90)
+declare -A share=([info]=40 [build]=240 [smoke]=70 [step]=150 [peer]=260 [bench]=130 [plan]=20
+  [tests]=120 [equal]=60 [learn]=330 [conditions]=60 [step32]=100 [sanitize]=240 [ncu]=90)
 stage_end=0
 
 say() { printf '%5d s  %s\n' $(($(date +%s) - begin)) "$*"; }
@@ -270,23 +271,36 @@ unwatch_card() {
 stage_step() {
   if ((tiny)); then
     step tiny 60 "${tiny_sizes[@]}" "${precision[@]}"
+    timeline "${tiny_sizes[@]}"
     return
   fi
   watch_card bf16-grads
   step bf16-grads 110 "${sizes_6b[@]}" "${precision[@]}" --train.grad_dtype=bf16 --bench.steps=8
   unwatch_card
   # A timeline for ui.perfetto.dev: a step and its surroundings, of four layers.
-  SOULCHAT_TRACE=$out/$name.trace.json run timeline 40 "$soulchat" bench step --device "$device" \
-    "${sizes_6b[@]}" "${precision[@]}" --train.grad_dtype=bf16 --bench.layers=4 --bench.steps=1
-  gzip -f "$out/$name.trace.json" 2> /dev/null
+  timeline "${sizes_6b[@]}" --bench.layers=4 --train.grad_dtype=bf16
+}
+
+# The same with gradients in float32, which leaves room for half the rows.
+stage_step32() {
+  ((tiny)) && return
   step f32-grads 90 --bench.hidden=4096 --bench.layers=28 --bench.heads=32 --bench.vocab=130528 \
     --bench.rows=8192 --bench.micro=8 --bench.probe=8192 --bench.steps=4 "${precision[@]}" \
     --train.activations=lean
 }
 
+# timeline settings...: SOULCHAT_TRACE of a few steps, for the report and for ui.perfetto.dev.
+timeline() {
+  run timeline 40 env SOULCHAT_TRACE="$work/trace.json" "$soulchat" bench step --device "$device" \
+    "$@" "${precision[@]}" --bench.steps=1
+  gzip -c "$work/trace.json" > "$out/$name.trace.json.gz"
+}
+
+has_torch() { timeout 90 "$python" -c 'import torch' 2> /dev/null; }
+
 stage_peer() {
   local sizes=(--preset 6b --rows 16384 --micro 4 --steps 6 --precision bf16)
-  if ! timeout 60 "$python" -c 'import torch' 2> /dev/null; then
+  if ! has_torch; then
     say "peer: $python has no PyTorch: skipped"
     note peer skipped 0
     return
@@ -323,9 +337,8 @@ stage_bench() {
 
 # What `soulchat plan` says of the step that was measured, at the rates that were.
 stage_plan() {
-  local card=("--plan.card=$device") settings=(--batch.unit=tokens --batch.size=65536
+  local card=(--plan.card=h200) settings=(--train.precision=bf16 --batch.unit=tokens --batch.size=65536
     --batch.micro_tokens=16384 --train.activations=lean --train.grad_dtype=bf16)
-  [[ $device == emu* ]] && card=(--plan.card=h200) # what plans cannot be made for
   if ! python3 scripts/gpu_report.py "$work" "$out/$name.json" --rates "$work/rates.json" \
     > "$work/plan-card.txt"; then
     say "plan: no rates measured in this call: the assumed ones"
@@ -334,7 +347,7 @@ stage_plan() {
     read -r -a settings <<< "${settings[*]} $(sed -n 2p "$work/plan-card.txt")"
   fi
   run plan 15 bash -c '"$@" > "$0"' "$work/plan.json" "$soulchat" plan --json "${card[@]}" \
-    "${precision[@]}" "${settings[@]}"
+    "${settings[@]}"
 }
 
 # ---- training from scratch ----
@@ -350,6 +363,11 @@ open_corpus() {
     model=$deps/model
   fi
   mkdir -p "$learn"
+  if grep -q 'SOULCHAT_WITH_HDF5:BOOL=OFF' "$build/CMakeCache.txt"; then
+    say "$stage: this build has no HDF5, so it cannot train"
+    note "training-$stage" skipped 0
+    return 1
+  fi
   [[ -e $learn/shards/prepared.json ]] || run prepare 60 "$soulchat" prepare \
     --data.source="$source" --data.tokenizer="$model" --data.dir="$learn/shards" \
     --data.client_name=用户 --data.counsellor_name=心理咨询师 || return
@@ -393,7 +411,7 @@ PY
     最近工作压力很大，每天都失眠。 我和男朋友分手了，很难过。 孩子总是不听话，我该怎么办？ \
     "$soulchat" generate --generate.model="$learn/run" --generate.device="$device" \
     --generate.max_new_tokens=100 --generate.temperature=0.7 --generate.top_p=0.75
-  run theirs $((seconds + 50)) "$python" tests/peer/train_torch.py --model "$learn/first-hf" \
+  has_torch && run theirs $((seconds + 50)) "$python" tests/peer/train_torch.py --model "$learn/first-hf" \
     --packs "$learn/packs.safetensors" --rates "$work/learn-ours.jsonl" --beta2 0.95 \
     --grads f32 --attention "$( ((tiny)) && echo segments || echo flash)" --warmup 0 \
     --steps "$steps" --deadline "$seconds" --device "$peer_device" --json "$work/learn-peer.json"

@@ -118,6 +118,20 @@ def apart(a, b):
     return sum(abs(x - y) / y for x, y in pairs) / len(pairs) if pairs else None
 
 
+def idle_between(folder):
+    """What the device waits between two micro-batches of a step, as a share of the shorter one: the
+    largest. Between those that another operator follows lies the end of a step."""
+    track = [e for e in read(folder, "trace.json") or [] if e["ph"] == "X" and e["tid"] == 1]
+    micro = sorted((e for e in track if e["name"] == "micro_batch"), key=lambda e: e["ts"])
+    ends = [e["ts"] for e in track if e["name"] in ("sumsq_chunks", "adamw_segments")]
+    shares = []
+    for a, b in zip(micro, micro[1:]):
+        end = a["ts"] + a["dur"]
+        if not any(end <= t <= b["ts"] for t in ends):
+            shares.append((b["ts"] - end) / min(a["dur"], b["dur"]))
+    return max(shares, default=None)
+
+
 def learned(folder):
     ours, noise = ([line["loss"] for line in lines_of(folder, f"learn-{name}.jsonl")
                     if "lr" in line] for name in ("ours", "noise"))
@@ -227,6 +241,8 @@ def speed_bars(report):
                 min((r["of_floor"] for r in slow), default=None), 0.85, False, "; ".join(below)),
             bar("AdamW of 6.17e9 parameters: times its byte floor",
                 step.get("adamw_over_floor"), 1.2, True),
+            bar("device idle between two micro-batches, of one's time", report["idle_between_micro"],
+                0.01, True),
             bar("device allocations after the first step", most(
                 s.get("allocations_after_first") for s in report["steps"].values()), 0, True)]
 
@@ -290,6 +306,7 @@ def collect(folder):
               "ceilings_torch": read(folder, "ceilings.json"), "steps": steps_of(folder),
               "cards": cards_of(folder), "peer": read(folder, "peer.json"),
               "plan": read(folder, "plan.json"), "learn": learned(folder),
+              "idle_between_micro": idle_between(folder),
               "conditions": lines_of(folder, "conditions.jsonl"), "ncu": ncu_of(folder)}
     report["failures"] = [c["check"] for c in report["checks"]
                           if c["status"] not in ("ok", "skipped")]

@@ -4,9 +4,10 @@ find_program(PYTHON3 python3)
 if(PYTHON3 AND NOT SOULCHAT_SANITIZE)
   add_test(NAME gpu_check_dry_run
            COMMAND scripts/gpu_check.sh --device cpu --tiny --build ${CMAKE_BINARY_DIR}
-                   --stages info,smoke,bench,step,peer,equal --out ${CMAKE_BINARY_DIR}/gpu_check
+                   --stages info,smoke,step,peer,bench,plan,equal,learn,conditions
+                   --out ${CMAKE_BINARY_DIR}/gpu_check
            WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(gpu_check_dry_run PROPERTIES TIMEOUT 300
+  set_tests_properties(gpu_check_dry_run PROPERTIES TIMEOUT 600
                        ENVIRONMENT OMP_WAIT_POLICY=passive
                        PASS_REGULAR_EXPRESSION "not ok: none"
                        FAIL_REGULAR_EXPRESSION "FAILED")
