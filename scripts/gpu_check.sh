@@ -239,9 +239,10 @@ PY
   rm -rf "$learn"/equal-*
   run train-whole 60 "${train[@]}" --train.out="$learn/equal-1" --train.steps=6 || return
   run train-half 60 "${train[@]}" --train.out="$learn/equal-2" --train.steps=3 || return
-  run train-resumed 60 "${train[@]}" --train.out="$learn/equal-2" --train.steps=6 --resume || return
+  run train-resumed 60 "${train[@]}" --train.out="$learn/equal-2" --train.steps=6 --resume \
+    || return
   run same-weights 60 "$soulchat" ckpt diff "$learn/equal-1" "$learn/equal-2"
-  run same-bytes 60 diff -r "$learn"/equal-1/ckpt/step-00000006 "$learn"/equal-2/ckpt/step-00000006
+  run same-bytes 60 diff -r "$learn"/equal-{1,2}/ckpt/step-00000006
 }
 
 # ---- how fast ----
@@ -337,8 +338,8 @@ stage_bench() {
 
 # What `soulchat plan` says of the step that was measured, at the rates that were.
 stage_plan() {
-  local card=(--plan.card=h200) settings=(--train.precision=bf16 --batch.unit=tokens --batch.size=65536
-    --batch.micro_tokens=16384 --train.activations=lean --train.grad_dtype=bf16)
+  local card=(--plan.card=h200) settings=(--train.precision=bf16 --train.grad_dtype=bf16
+    --train.activations=lean --batch.unit=tokens --batch.size=65536 --batch.micro_tokens=16384)
   if ! python3 scripts/gpu_report.py "$work" "$out/$name.json" --rates "$work/rates.json" \
     > "$work/plan-card.txt"; then
     say "plan: no rates measured in this call: the assumed ones"

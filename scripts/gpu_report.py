@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the stages of scripts/gpu_check.sh left in a folder, as one JSON with a verdict for each bar.
+"""What the stages of scripts/gpu_check.sh left in a folder: one JSON, a verdict for each bar.
 
     gpu_report.py FOLDER OUT.json [--table] [--verdict] [--rates FILE]
 
@@ -100,7 +100,8 @@ def ncu_of(folder):
         kernels = {}
         for row in rows:
             if "Metric Name" in row:
-                kernel = kernels.setdefault(row["ID"], {"group": name, "kernel": row["Kernel Name"]})
+                kernel = kernels.setdefault(
+                    row["ID"], {"group": name, "kernel": row["Kernel Name"]})
                 kernel[row["Metric Name"]] = f'{row["Metric Value"]} {row["Metric Unit"]}'.strip()
         out += kernels.values()
     return out
@@ -241,8 +242,8 @@ def speed_bars(report):
                 min((r["of_floor"] for r in slow), default=None), 0.85, False, "; ".join(below)),
             bar("AdamW of 6.17e9 parameters: times its byte floor",
                 step.get("adamw_over_floor"), 1.2, True),
-            bar("device idle between two micro-batches, of one's time", report["idle_between_micro"],
-                0.01, True),
+            bar("device idle between two micro-batches, of one's time",
+                report["idle_between_micro"], 0.01, True),
             bar("device allocations after the first step", most(
                 s.get("allocations_after_first") for s in report["steps"].values()), 0, True)]
 

@@ -9,8 +9,8 @@ is checked against float64 and timed, and the fastest is used; torch.compile; th
 rows only, chunked, with its gradients at once; bf16 weights and float32 master, moments and update
 in one compiled kernel over flat memory (--optimizer fused: torch.optim.AdamW(fused=True)); where
 memory is short, micro-batches of half the rows before anything is recomputed. Micro-batches are
-those of `soulchat bench packs` or of train/bench_batch.h. The last line is JSON; --json has it after
-every step, so that a run that is stopped leaves what it had.
+those of `soulchat bench packs` or of train/bench_batch.h. The last line is JSON; --json has it
+while steps are made, so that a run that is stopped leaves what it had.
 """
 import argparse
 import json
@@ -279,7 +279,7 @@ def choose_attention(a, size, m):
                 if best is None or seconds < best[1]:
                     best = name, seconds
         except Exception as e:  # an attention that this PyTorch or device lacks
-            report[name] = f"{type(e).__name__}: {str(e).splitlines()[0][:160]}"
+            report[name] = f"{type(e).__name__}: {str(e)[:160].splitlines()[:1]}"
         say(f"attention {name}: {report[name]}")
         torch._dynamo.reset()
     if best is None:
@@ -299,9 +299,13 @@ def pieces_for(a, size, rows):
     return 1 if need < 0.95 * torch.cuda.get_device_properties(0).total_memory else 2
 
 
-def open_data(a, size, pieces):
-    packs = glm.packs_from_file(a.packs) if a.packs else \
-        glm.packs_from_formula(a.rows, size.vocab, a.micro)
+def read_packs(a, size):
+    if a.packs:
+        return glm.packs_from_file(a.packs)
+    return glm.packs_from_formula(a.rows, size.vocab, a.micro)
+
+
+def open_data(a, packs, pieces):
     layouts, steps = {}, []
     for step in packs:
         for m in step:
@@ -327,33 +331,42 @@ def run_step(net, flat, micro, number):
     return loss
 
 
-def warm_up(a, size, flat, attention, losses):
-    """The network and its data after the first steps; out of memory: again with micro-batches of
-    half the rows, then with every layer recomputed."""
-    pieces = pieces_for(a, size, a.rows if not a.packs else 16384)
+def first_steps(a, size, flat, packs, attention, losses, pieces, recompute):
+    data = open_data(a, packs, pieces)
+    prepare(attention, data)
+    positions = max(int(max(m.pos.max(), m.block.max())) for s in data for m in s) + 1
+    net = glm.Glm(size, flat.weights, attention, a.compile, recompute, a.chunk, positions)
+    net.pieces = pieces
+    for i in range(a.warmup):
+        losses.append(run_step(net, flat, data[i % len(data)], i + 1).item())
+        say(f"step {i + 1}: loss {losses[-1]:.4f}")
+    return net, data
+
+
+def warm_up(a, size, flat, packs, attention, losses):
+    """The network and its data after the first steps. Out of memory: again with micro-batches of
+    half the rows, then with every layer recomputed. What does not compile: without the compiler."""
+    pieces = pieces_for(a, size, max(len(m["ids"]) for step in packs for m in step))
     modes = [(pieces, False), (2 * pieces, False), (2 * pieces, True)]
     if a.recompute != "auto":
         modes = [(pieces, a.recompute == "full")]
-    for mode in modes:
-        data = open_data(a, size, mode[0])
-        prepare(attention, data)
-        positions = max(int(max(m.pos.max(), m.block.max())) for s in data for m in s) + 1
-        net = glm.Glm(size, flat.weights, attention, a.compile, mode[1], a.chunk, positions)
-        net.pieces = mode[0]
+    while True:
         try:
-            for i in range(a.warmup):
-                losses.append(run_step(net, flat, data[i % len(data)], i + 1).item())
-                say(f"step {i + 1}: loss {losses[-1]:.4f}")
-            return net, data
-        except torch.OutOfMemoryError:
-            if losses or mode == modes[-1]:
+            return first_steps(a, size, flat, packs, attention, losses, *modes[0])
+        except Exception as e:  # of the compiler, or of what it calls
+            short = isinstance(e, torch.OutOfMemoryError) or "out of memory" in str(e)
+            if losses or (len(modes) == 1 if short else a.compile == "none"):
                 raise
-            a.notes.append(f"out of memory with {mode[0]} pieces")
-            say(a.notes[-1])
+            a.notes.append(f"{type(e).__name__} with {modes[0]}: {str(e)[:160].splitlines()[:1]}")
+        say(a.notes[-1])
+        if short:
+            modes.pop(0)
+        else:
+            a.compile = "none"
         flat.zero()
-        del net, data
         torch._dynamo.reset()
-        torch.cuda.empty_cache()
+        if a.device == "cuda":
+            torch.cuda.empty_cache()
 
 
 def prepare(attention, data):
@@ -413,11 +426,12 @@ def main():
     size = glm.size_of_folder(a.model) if a.model else types.SimpleNamespace(
         hidden=a.hidden, layers=a.layers, heads=a.heads, vocab=a.vocab, inner=4 * a.hidden,
         tied=True)
-    attention, report = choose_attention(a, size, open_data(a, size, 1)[0][0])
+    packs = read_packs(a, size)
+    attention, report = choose_attention(a, size, open_data(a, [packs[0][:1]], 1)[0][0])
     flat = Flat(a, size, glm.weights_of_folder(a.model, size) if a.model else None)
     say(f"{flat.count} parameters, attention {attention}")
     losses, result = [], {}
-    net, data = warm_up(a, size, flat, attention, losses)
+    net, data = warm_up(a, size, flat, packs, attention, losses)
 
     def done(times, tokens):
         result.update(result_of(a, net, flat, attention, report, losses, times, tokens))
