@@ -151,12 +151,10 @@ find_cuda_libraries() {
     export CPATH="$(dirname "$header")${CPATH:+:$CPATH}"
     cmake_more+=("-DCMAKE_LIBRARY_PATH=$build/cuda-shim")
   fi
-  for name in cudnn_graph nccl; do # newer than the bundle's: those of the libraries here
-    header=$(find "$site" -name "$name.h" 2> /dev/null | head -1)
-    [[ -z $header ]] || cmake_more+=("-DSOULCHAT_${name%_graph}_INCLUDE_DIR=$(dirname "$header")")
+  for name in CUDNN/cudnn_graph NCCL/nccl; do # of the libraries here, not the bundle's
+    header=$(find "$site" -name "${name#*/}.h" 2> /dev/null | head -1)
+    [[ -z $header ]] || cmake_more+=("-DSOULCHAT_${name%/*}_INCLUDE_DIR=$(dirname "$header")")
   done
-  cmake_more=("${cmake_more[@]/SOULCHAT_cudnn/SOULCHAT_CUDNN}")
-  cmake_more=("${cmake_more[@]/SOULCHAT_nccl/SOULCHAT_NCCL}")
   for name in libcudnn.so.9 libnccl.so.2; do
     library=$(find "$site" -name "$name" 2> /dev/null | head -1)
     [[ -z $library ]] || export LD_LIBRARY_PATH="$(dirname "$library"):${LD_LIBRARY_PATH:-}"
@@ -384,11 +382,11 @@ open_corpus() {
 # A GLM of 230 million parameters learns SMILE from scratch, here and in PyTorch, from the same
 # weights on the same batches at the same rates; then it answers.
 stage_learn() {
-  local steps=400 seconds=75 noise=60 warmup=20 peer_device=cuda
+  local steps=400 seconds=75 noise=60 warmup=20 peer_device=cuda attention=flash
   open_corpus || return
   rm -rf "$learn"/{model,first,first-hf,run,other,*.safetensors}
-  ((tiny)) && steps=20 seconds=30 noise=10 warmup=2
-  [[ $device == cuda* ]] || peer_device=cpu
+  ((tiny)) && steps=20 seconds=30 noise=10 warmup=2 attention=segments
+  [[ $device == cuda* ]] || peer_device=cpu attention=segments
   mkdir -p "$learn/model" && cp "$model"/* "$learn/model/"
   ((tiny)) || python3 - "$learn/model/config.json" << 'PY' || return
 import json, sys
@@ -412,10 +410,11 @@ PY
     最近工作压力很大，每天都失眠。 我和男朋友分手了，很难过。 孩子总是不听话，我该怎么办？ \
     "$soulchat" generate --generate.model="$learn/run" --generate.device="$device" \
     --generate.max_new_tokens=100 --generate.temperature=0.7 --generate.top_p=0.75
-  has_torch && run theirs $((seconds + 50)) "$python" tests/peer/train_torch.py --model "$learn/first-hf" \
-    --packs "$learn/packs.safetensors" --rates "$work/learn-ours.jsonl" --beta2 0.95 \
-    --grads f32 --attention "$( ((tiny)) && echo segments || echo flash)" --warmup 0 \
-    --steps "$steps" --deadline "$seconds" --device "$peer_device" --json "$work/learn-peer.json"
+  has_torch && run theirs $((seconds + 50)) "$python" tests/peer/train_torch.py \
+    --model "$learn/first-hf" --packs "$learn/packs.safetensors" \
+    --rates "$work/learn-ours.jsonl" --beta2 0.95 --grads f32 --warmup 0 \
+    --attention "$attention" --steps "$steps" \
+    --deadline "$seconds" --device "$peer_device" --json "$work/learn-peer.json"
   # How far two runs of ours are apart that differ in rounding alone.
   [[ $device == cpu ]] ||
     run noise 60 "${train[@]}" --train.out="$learn/other" --train.steps="$noise" \

@@ -360,10 +360,11 @@ def write_rates(report, path):
 def main():
     folder, out, options = sys.argv[1], sys.argv[2], sys.argv[3:]
     report = collect(folder)
-    with open(out + ".tmp", "w") as f:
+    new = f"{out}.{os.getpid()}.tmp"  # several checks may run side by side
+    with open(new, "w") as f:
         json.dump(report, f, indent=1, ensure_ascii=False)
         f.write("\n")
-    os.replace(out + ".tmp", out)  # what was there stays whole if this is killed
+    os.replace(new, out)  # what was there stays whole if this is killed
     if "--table" in options:
         table(report)
         print(f"report: {out}")

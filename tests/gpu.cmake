@@ -12,6 +12,10 @@ if(PYTHON3 AND NOT SOULCHAT_SANITIZE)
                        PASS_REGULAR_EXPRESSION "not ok: none"
                        FAIL_REGULAR_EXPRESSION "FAILED")
 endif()
+if(PYTHON3)
+  add_test(NAME gpu_report COMMAND ${PYTHON3} tests/bench/check_report.py
+           WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+endif()
 # Registers and spills of every kernel on the card that is tuned for; skipped without nvcc.
 # scripts/cuda_check.sh by itself does all architectures, in three times the time.
 if(PYTHON3 AND NOT SOULCHAT_SANITIZE)
