@@ -31,14 +31,11 @@ static const struct cfg_row rows[] = {
     { "data.near_threshold", CFG_FLOAT, "0.8", 0.5, 1, NULL,
       "share of 5-character shingles that makes two dialogues near duplicates" },
     { "data.split", CFG_ENUM, "stratified", 0, 0, "stratified|hash",
-<<<<<<< HEAD
       "stratified = each source and topic has its share of every split; hash = each dialogue's "
       "text decides alone" },
-=======
     { "data.openings", CFG_ENUM, "together", 0, 0, "together|apart",
       "whether dialogues whose first client turn begins with the same 16 characters, as those made "
       "from one question do, share a split" },
->>>>>>> data5
     { "data.split_seed", CFG_INT, "42", 0, 9e15, NULL,
       "with a dialogue's text, decides its split" },
     { "data.validation_permyriad", CFG_INT, "100", 0, 10000, NULL,

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define INIT_PARALLEL 65536 /* elements from which threads are worth their start */
 #define MATRIX_STD 0.02
 /* (2*28)^-1/2 at any depth, as residual_alpha is sqrt(2*28) at any depth. */
 #define BRANCH_SCALE 0.13363062095621219
@@ -357,6 +358,8 @@ void glm_param_init(float *out, const struct glm_params *p, const struct glm_con
         for (int64_t i = 0; i < count; i++) out[i] = row->init == GLM_INIT_ONE ? 1.0f : 0.0f;
         return;
     }
+    /* Numbers by counter: any division among threads gives the same. */
+#pragma omp parallel for if (count >= INIT_PARALLEL)
     for (int64_t i = 0; i < count; i++) {
         const int64_t e = first + i;
         const bool is_branch = row->init == GLM_INIT_QKV && is_v_element(config, e);

@@ -4,12 +4,17 @@ find_program(PYTHON3 python3)
 if(PYTHON3 AND NOT SOULCHAT_SANITIZE)
   add_test(NAME gpu_check_dry_run
            COMMAND scripts/gpu_check.sh --device cpu --tiny --build ${CMAKE_BINARY_DIR}
-                   --stages info,smoke,bench,step,peer,equal --out ${CMAKE_BINARY_DIR}/gpu_check
+                   --stages info,smoke,step,peer,bench,plan,equal,learn,conditions
+                   --out ${CMAKE_BINARY_DIR}/gpu_check
            WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(gpu_check_dry_run PROPERTIES TIMEOUT 300
+  set_tests_properties(gpu_check_dry_run PROPERTIES TIMEOUT 600
                        ENVIRONMENT OMP_WAIT_POLICY=passive
                        PASS_REGULAR_EXPRESSION "not ok: none"
                        FAIL_REGULAR_EXPRESSION "FAILED")
+endif()
+if(PYTHON3)
+  add_test(NAME gpu_report COMMAND ${PYTHON3} tests/bench/check_report.py
+           WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 endif()
 # Registers and spills of every kernel on the card that is tuned for; skipped without nvcc.
 # scripts/cuda_check.sh by itself does all architectures, in three times the time.

@@ -1,5 +1,6 @@
-/* Whole runs on the emulated GPU: whatever call of it fails, the error is one line, the last
- * checkpoint is intact, and the run goes on from there to the bits of one undisturbed. */
+/* Whole runs on the emulated GPU, or on a real one (testing_gpu): whatever call of it fails, the
+ * error is one line, the last checkpoint is intact, and the run goes on from there to the bits of
+ * one undisturbed. */
 #include "train_runs.h"
 
 #include "base/check.h"
@@ -120,7 +121,7 @@ int main(void)
         cmocka_unit_test(test_device_memory),
     };
     struct dev *dev;
-    if (dev_open(&dev, "emu", 1) != ERR_OK) testing_skip_all(err_last()->text);
+    if (dev_open(&dev, testing_gpu(), 1) != ERR_OK) testing_skip_all(err_last()->text);
     dev_close(dev);
     micro_corpus(RUNS_CORPUS, 10, 4);
     assert_ok(log_init("off"));

@@ -10,6 +10,9 @@ struct cfg *runs_cfg(const char *out, const char *const *settings)
 {
     struct cfg *cfg = micro_cfg(RUNS_CORPUS, out);
     for (; settings[0] != NULL; settings += 2) micro_set(cfg, settings[0], settings[1]);
+    /* Where a GPU is to be tested, it is the one that settings mean. */
+    if (strcmp(cfg_str(cfg, "train.device"), "emu") == 0)
+        micro_set(cfg, "train.device", testing_gpu());
     return cfg;
 }
 

@@ -70,6 +70,36 @@ def packs_from_formula(rows, vocab, count):
     return [[micro] * count]
 
 
+def cut(micro, pieces):
+    """The samples of a micro-batch in so many of about as many rows each; together the same loss.
+    All are padded to the rows of the largest, so that they have one shape."""
+    if pieces == 1:
+        return [micro]
+    segments = micro["segments"].tolist()
+    total, groups, sums = sum(n for _, _, n in segments), [[] for _ in range(pieces)], [0] * pieces
+    for s, c, n in segments:
+        at = min(range(pieces), key=lambda i: sums[i])
+        groups[at].append((s, c, n))
+        sums[at] += n
+    assert sum(sums) == total
+    rows = -(-max(sums) // 128) * 128
+    return [pick(micro, group, rows) for group in groups if group]
+
+
+def pick(micro, segments, rows):
+    """Some samples of a micro-batch, moved together, in so many rows."""
+    where = torch.cat([torch.arange(s, s + n) for s, _, n in segments])
+    place = torch.full((len(micro["ids"]),), -1)
+    place[where] = torch.arange(len(where))
+    kept = place[micro["target_rows"].long()] >= 0
+    out = {name: F.pad(micro[name][where], (0, rows - len(where)))
+           for name in ("ids", "pos", "block")}
+    out["segments"] = torch.tensor([(place[s].item(), c, n) for s, c, n in segments])
+    out["target_rows"] = place[micro["target_rows"].long()][kept]
+    out["labels"], out["weights"] = micro["labels"][kept], micro["weights"][kept]
+    return out
+
+
 def bounds(lengths):
     return torch.tensor([0] + list(lengths)).cumsum(0).to(torch.int32)
 
@@ -96,6 +126,8 @@ def layout(micro, device):
     for name, value in vars(m).items():
         if isinstance(value, torch.Tensor):
             setattr(m, name, value.to(device))
+            if len(value) != rows:  # differs between micro-batches: one compiled layer for all
+                torch._dynamo.maybe_mark_dynamic(getattr(m, name), 0)
     m.longest_context = max(c for _, c, _ in segments)
     m.longest_reply = max(n - c for _, c, n in segments)
     m.longest = max(n for _, _, n in segments)
@@ -166,7 +198,7 @@ def prepare_flex(m):
 
 
 ATTENTION = {"segments": attend_segments, "flash": attend_flash, "flex": attend_flex,
-             "cudnn": attend_cudnn}
+             "cudnn": attend_cudnn}  # in the order in which they are tried
 
 
 # ---- the network ----

@@ -7,9 +7,10 @@
 Nothing is held back: one ragged run without padding; every exact attention that this PyTorch has
 is checked against float64 and timed, and the fastest is used; torch.compile; the loss over trained
 rows only, chunked, with its gradients at once; bf16 weights and float32 master, moments and update
-in one compiled kernel over flat memory (--optimizer fused: torch.optim.AdamW(fused=True)); no
-recomputation where the memory suffices. Micro-batches are those of `soulchat bench packs` or of
-train/bench_batch.h. The last line is JSON.
+in one compiled kernel over flat memory (--optimizer fused: torch.optim.AdamW(fused=True)); where
+memory is short, micro-batches of half the rows before anything is recomputed. Micro-batches are
+those of `soulchat bench packs` or of train/bench_batch.h. The last line is JSON; --json has it
+while steps are made, so that a run that is stopped leaves what it had.
 """
 import argparse
 import json
@@ -26,7 +27,7 @@ import torch.utils.checkpoint
 
 import glm_torch as glm
 
-BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+BETA1, EPS = 0.9, 1e-8
 CHUNK = 1 << 28  # elements of one update
 PRESETS = {"6b": dict(hidden=4096, layers=28, heads=32, vocab=130528),
            "tiny": dict(hidden=64, layers=2, heads=2, vocab=640)}
@@ -49,7 +50,10 @@ def parse():
     p.add_argument("--attention", choices=["auto", *glm.ATTENTION], default="auto")
     p.add_argument("--compile", choices=["none", "default", "max-autotune-no-cudagraphs"])
     p.add_argument("--recompute", choices=["auto", "none", "full"], default="auto")
+    p.add_argument("--pieces", type=int, default=0, help="a micro-batch is cut into; 0: by memory")
     p.add_argument("--lr", type=float, default=1e-4)
+    p.add_argument("--rates", help="metrics.jsonl of a run whose learning rates are taken")
+    p.add_argument("--beta2", type=float, default=0.999)
     p.add_argument("--clip", type=float, default=1.0)
     p.add_argument("--deadline", type=float, default=1e9, help="seconds; later steps are left out")
     p.add_argument("--json", help="write the result here too")
@@ -58,11 +62,20 @@ def parse():
         setattr(a, name, value)
     a.precision = a.precision or ("bf16" if a.device == "cuda" else "f32")
     a.compile = a.compile or ("default" if a.device == "cuda" else "none")
+    a.notes = []
+    if a.rates:
+        with open(a.rates) as f:
+            a.rates = [row["lr"] for row in map(json.loads, f) if "lr" in row]
+        a.steps = min(a.steps, len(a.rates) - a.warmup)
     return a
 
 
+def elapsed():
+    return time.perf_counter() - START
+
+
 def say(text):
-    print(f"{time.perf_counter() - START:7.1f} s  {text}", file=sys.stderr, flush=True)
+    print(f"{elapsed():7.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 def sync(device):
@@ -72,12 +85,12 @@ def sync(device):
 
 # ---- weights, gradients and state in flat memory ----
 
-def update_flat(w, master, m, v, g, scale, lr, c1, c2, decay):
+def update_flat(w, master, m, v, g, scale, lr, beta2, c1, c2, decay):
     """AdamW as torch.optim.AdamW does it; c1, c2: bias corrections; g is clipped by scale."""
     g = g.float() * scale
     x = (w if master is None else master).float()
     m.lerp_(g, 1 - BETA1)
-    v.mul_(BETA2).add_(g * g, alpha=1 - BETA2)
+    v.mul_(beta2).add_(g * g * (1 - beta2))
     x = x * (1 - lr * decay) - (lr / c1) * m / (torch.sqrt(v) / c2 + EPS)
     if master is not None:
         master.copy_(x)
@@ -115,7 +128,7 @@ class Flat:
         if a.optimizer == "fused":
             target = self.w if self.master is None else self.master
             self.target = [p.detach() for p in target.split(CHUNK)]
-            self.adamw = [torch.optim.AdamW([t], lr=a.lr, betas=(BETA1, BETA2), eps=EPS,
+            self.adamw = [torch.optim.AdamW([t], lr=a.lr, betas=(BETA1, a.beta2), eps=EPS,
                                             weight_decay=0.0, fused=True) for t in self.target]
             return
         self.m, self.v = (torch.zeros(self.count, device=a.device) for _ in range(2))
@@ -133,12 +146,14 @@ class Flat:
         return torch.clamp(self.a.clip / (norm + 1e-6), max=1.0), norm
 
     def step(self, number):
+        a = self.a
         scale, norm = self.clip_scale()
-        if self.a.optimizer == "fused":
-            self.step_fused(scale)
+        lr = a.rates[number - 1] if a.rates else a.lr
+        if a.optimizer == "fused":
+            self.step_fused(scale, lr)
             return norm
-        c1, c2 = 1 - BETA1 ** number, (1 - BETA2 ** number) ** 0.5
-        factors = [torch.tensor(x, device=self.a.device) for x in (self.a.lr, c1, c2)]
+        c1, c2 = 1 - BETA1 ** number, (1 - a.beta2 ** number) ** 0.5
+        factors = [torch.tensor(x, device=a.device) for x in (lr, a.beta2, c1, c2)]
         with torch.no_grad():
             for at in range(0, self.count, CHUNK):
                 part = slice(at, at + CHUNK)
@@ -147,10 +162,11 @@ class Flat:
                             *factors, 0.0)
         return norm
 
-    def step_fused(self, scale):
+    def step_fused(self, scale, lr):
         pieces = zip(self.target, self.adamw, self.g.split(CHUNK), self.w.split(CHUNK))
         for target, adamw, g, w in pieces:
             target.grad = g.detach().to(target.dtype) * scale
+            adamw.param_groups[0]["lr"] = lr
             adamw.step()
             target.grad = None
             if self.master is not None:
@@ -244,6 +260,10 @@ def choose_attention(a, size, m):
         names.remove("segments")  # a launch per sample and layer
     bar = 2e-2 if dtype == torch.bfloat16 else 1e-4
     for name in names:
+        if best is not None and elapsed() > 0.4 * a.deadline:
+            report[name] = "not tried: no time"
+            a.notes.append(f"attention {name} was not tried")
+            continue
         attend = glm.ATTENTION[name]
         if a.compile != "none" and name == "flex":  # the others are library calls
             attend = torch.compile(attend)
@@ -259,7 +279,7 @@ def choose_attention(a, size, m):
                 if best is None or seconds < best[1]:
                     best = name, seconds
         except Exception as e:  # an attention that this PyTorch or device lacks
-            report[name] = f"{type(e).__name__}: {str(e).splitlines()[0][:160]}"
+            report[name] = f"{type(e).__name__}: {str(e)[:160].splitlines()[:1]}"
         say(f"attention {name}: {report[name]}")
         torch._dynamo.reset()
     if best is None:
@@ -269,15 +289,35 @@ def choose_attention(a, size, m):
 
 # ---- steps ----
 
-def open_data(a, size):
-    packs = glm.packs_from_file(a.packs) if a.packs else \
-        glm.packs_from_formula(a.rows, size.vocab, a.micro)
-    layouts = {id(m): glm.layout(m, a.device) for step in packs for m in step}
+def pieces_for(a, size, rows):
+    """1, or 2 where a micro-batch's activations would not fit beside weights and state: compiled
+    layers keep some 26 bytes a row and hidden unit, the flat optimizer 16 a parameter."""
+    if a.pieces or a.device != "cuda":
+        return a.pieces or 1
+    count = sum(torch.Size(s).numel() for s in glm.shapes_of(size).values())
+    need = 16 * count + 26 * size.hidden * size.layers * rows + 12 * a.chunk * size.vocab
+    return 1 if need < 0.95 * torch.cuda.get_device_properties(0).total_memory else 2
+
+
+def read_packs(a, size):
+    if a.packs:
+        return glm.packs_from_file(a.packs)
+    return glm.packs_from_formula(a.rows, size.vocab, a.micro)
+
+
+def open_data(a, packs, pieces):
+    layouts, steps = {}, []
+    for step in packs:
+        for m in step:
+            if id(m) not in layouts:
+                layouts[id(m)] = [glm.layout(x, a.device) for x in glm.cut(m, pieces)]
+        steps.append([x for m in step for x in layouts[id(m)]])
+    every = [m for step in steps for m in step]
     for name in ("longest", "longest_context", "longest_reply"):
-        most = max(getattr(m, name) for m in layouts.values())
-        for m in layouts.values():
+        most = max(getattr(m, name) for m in every)
+        for m in every:
             setattr(m, name, most)  # one compiled layer serves all
-    return [[layouts[id(m)] for m in step] for step in packs]
+    return steps
 
 
 def run_step(net, flat, micro, number):
@@ -291,37 +331,90 @@ def run_step(net, flat, micro, number):
     return loss
 
 
-def warm_up(a, size, flat, data, attention, losses):
-    """The first steps; out of memory: once more with every layer recomputed."""
-    modes = {"none": [False], "full": [True], "auto": [False, True]}[a.recompute]
-    for recompute in modes:
-        positions = max(int(max(m.pos.max(), m.block.max())) for s in data for m in s) + 1
-        net = glm.Glm(size, flat.weights, attention, a.compile, recompute, a.chunk, positions)
+def first_steps(a, size, flat, packs, attention, losses, pieces, recompute):
+    data = open_data(a, packs, pieces)
+    prepare(attention, data)
+    positions = max(int(max(m.pos.max(), m.block.max())) for s in data for m in s) + 1
+    net = glm.Glm(size, flat.weights, attention, a.compile, recompute, a.chunk, positions)
+    net.pieces = pieces
+    for i in range(a.warmup):
+        losses.append(run_step(net, flat, data[i % len(data)], i + 1).item())
+        say(f"step {i + 1}: loss {losses[-1]:.4f}")
+    return net, data
+
+
+def warm_up(a, size, flat, packs, attention, losses):
+    """The network and its data after the first steps. Out of memory: again with micro-batches of
+    half the rows, then with every layer recomputed. What does not compile: without the compiler."""
+    pieces = pieces_for(a, size, max(len(m["ids"]) for step in packs for m in step))
+    modes = [(pieces, False), (2 * pieces, False), (2 * pieces, True)]
+    if a.recompute != "auto":
+        modes = [(pieces, a.recompute == "full")]
+    while True:
         try:
-            for i in range(a.warmup):
-                losses.append(run_step(net, flat, data[i % len(data)], i + 1).item())
-                say(f"step {i + 1}: loss {losses[-1]:.4f}")
-            return net
-        except torch.OutOfMemoryError:
-            if recompute or losses or a.recompute != "auto":
+            return first_steps(a, size, flat, packs, attention, losses, *modes[0])
+        except Exception as e:  # of the compiler, or of what it calls
+            short = isinstance(e, torch.OutOfMemoryError) or "out of memory" in str(e)
+            if losses or (len(modes) == 1 if short else a.compile == "none"):
                 raise
-            say("out of memory: recomputing every layer")
-            flat.zero()
-        torch.cuda.empty_cache()
+            a.notes.append(f"{type(e).__name__} with {modes[0]}: {str(e)[:160].splitlines()[:1]}")
+        say(a.notes[-1])
+        if short:
+            modes.pop(0)
+        else:
+            a.compile = "none"
+        flat.zero()
+        torch._dynamo.reset()
+        if a.device == "cuda":
+            torch.cuda.empty_cache()
 
 
-def measure(a, net, flat, data, losses):
-    times, tokens = [], 0
+def prepare(attention, data):
+    if attention == "flex":
+        for m in {id(m): m for step in data for m in step}.values():
+            if m.block_mask is None:
+                glm.prepare_flex(m)
+
+
+def measure(a, net, flat, data, losses, done):
+    """done(times, tokens of each step) after every step."""
+    times, tokens = [], []
     for i in range(a.warmup, a.warmup + a.steps):
-        if times and time.perf_counter() - START > a.deadline:
+        if times and elapsed() > a.deadline:
+            a.notes.append(f"{i - a.warmup} of {a.steps} steps: no time")
             break
         begin = time.perf_counter()
         losses.append(run_step(net, flat, data[i % len(data)], i + 1).item())
         sync(a.device)
         times.append(time.perf_counter() - begin)
-        tokens += sum(n for m in data[i % len(data)] for _, _, n in m.segments)
+        tokens.append(sum(n for m in data[i % len(data)] for _, _, n in m.segments))
         say(f"step {i + 1}: loss {losses[-1]:.4f}, {times[-1]:.4f} s")
-    return times, tokens
+        done(times, tokens)
+
+
+def result_of(a, net, flat, attention, report, losses, times, tokens):
+    """Steps that compile something are not counted where nothing was warmed up."""
+    first = min(3, len(times) - 1) if a.warmup == 0 else 0
+    counted, seconds = tokens[first:], times[first:]
+    same = len(set(tokens)) == 1
+    peak = torch.cuda.max_memory_allocated() if a.device == "cuda" else 0
+    device = torch.cuda.get_device_name() if a.device == "cuda" else "cpu"
+    return dict(
+        torch=torch.__version__, device=device, parameters=flat.count, precision=a.precision,
+        master=flat.master is not None, optimizer=a.optimizer, compile=a.compile,
+        recompute=net.recompute, pieces=net.pieces, attention=attention, attention_report=report,
+        notes=a.notes, tokens=sum(counted) / len(counted), steps=len(times),
+        tokens_per_s=round(counted[0] / statistics.median(seconds) if same else
+                           sum(counted) / sum(seconds), 1),
+        step_ms=dict(median=round(statistics.median(seconds) * 1e3, 3),
+                     min=round(min(seconds) * 1e3, 3), max=round(max(seconds) * 1e3, 3)),
+        peak_bytes=peak, seconds=round(elapsed(), 1), losses=losses)
+
+
+def write(path, result):
+    with open(path + ".tmp", "w") as f:
+        f.write(json.dumps(result) + "\n")
+    os.replace(path + ".tmp", path)
 
 
 def main():
@@ -333,33 +426,22 @@ def main():
     size = glm.size_of_folder(a.model) if a.model else types.SimpleNamespace(
         hidden=a.hidden, layers=a.layers, heads=a.heads, vocab=a.vocab, inner=4 * a.hidden,
         tied=True)
-    data = open_data(a, size)
-    attention, attention_report = choose_attention(a, size, data[0][0])
-    if attention == "flex":
-        for m in {id(m): m for step in data for m in step}.values():
-            glm.prepare_flex(m)
+    packs = read_packs(a, size)
+    attention, report = choose_attention(a, size, open_data(a, [packs[0][:1]], 1)[0][0])
     flat = Flat(a, size, glm.weights_of_folder(a.model, size) if a.model else None)
     say(f"{flat.count} parameters, attention {attention}")
-    losses = []
-    net = warm_up(a, size, flat, data, attention, losses)
-    times, tokens = measure(a, net, flat, data, losses)
-    peak = torch.cuda.max_memory_allocated() if a.device == "cuda" else 0
-    device = torch.cuda.get_device_name() if a.device == "cuda" else "cpu"
-    result = dict(
-        torch=torch.__version__, device=device, parameters=flat.count, precision=a.precision,
-        master=flat.master is not None, optimizer=a.optimizer, compile=a.compile,
-        recompute=net.recompute, attention=attention, attention_report=attention_report,
-        tokens=tokens / len(times), steps=len(times),
-        tokens_per_s=round(tokens / sum(times) if len(data) > 1 else
-                           tokens / len(times) / statistics.median(times), 1),
-        step_ms=dict(median=round(statistics.median(times) * 1e3, 3),
-                     min=round(min(times) * 1e3, 3), max=round(max(times) * 1e3, 3)),
-        peak_bytes=peak, losses=losses)
-    text = json.dumps(result)
+    losses, result = [], {}
+    net, data = warm_up(a, size, flat, packs, attention, losses)
+
+    def done(times, tokens):
+        result.update(result_of(a, net, flat, attention, report, losses, times, tokens))
+        if a.json and (len(times) < 10 or len(times) % 10 == 0 or len(times) == a.steps):
+            write(a.json, result)
+
+    measure(a, net, flat, data, losses, done)
     if a.json:
-        with open(a.json, "w") as f:
-            f.write(text + "\n")
-    print(text)
+        write(a.json, result)
+    print(json.dumps(result))
 
 
 START = time.perf_counter()
