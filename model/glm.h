@@ -150,8 +150,8 @@ const struct glm_layout *glm_grad_layout(const struct glm *glm);
 dtype_t glm_grad_dtype(const struct glm *glm);
 struct dev *glm_dev(const struct glm *glm);
 /* The flat arena of weights [glm_weight_layout's element_count + options.weight_extra], dtype
- * options.dtype; borrowed. Not of a model
- * with 16-bit matrices, whose weights are no one array: ASSERT. */
+ * options.dtype; borrowed. Not of a model with 16-bit matrices, whose weights are no one array:
+ * ASSERT. */
 struct tensor glm_weights(const struct glm *glm);
 /* Row `index` of the parameter table, in its own dtype; borrowed. */
 struct tensor glm_weight(const struct glm *glm, int64_t index);

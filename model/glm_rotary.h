@@ -7,10 +7,8 @@
  * inv_freq is a half-precision buffer of the reference and is rounded to fp16 in both modes. Then
  *     fp32_angle  product, cosine and sine in float32: the reference after .float()
  *     fp16_angle  p, the product, cosine and sine rounded to fp16: the reference in half precision,
- *     as published
- *                 weights were trained. The angle is off by up to 0.3 rad at position 2047, so the
- *                 two
- *                 are different models.
+ *                 as published weights were trained. The angle is off by up to 0.3 rad at position
+ *                 2047, so the two are different models.
  * The table is float32 either way; another accumulator dtype widens it, which is exact.
  *
  * Source: RotaryEmbedding of THUDM/chatglm-6b, modeling_chatglm.py; Su et al. 2021,

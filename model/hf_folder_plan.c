@@ -116,8 +116,8 @@ err_t hf_plan_create(struct hf_plan *out, const struct glm_config *config,
     if (!out->item) RAISE_DONE(NOMEM, "a plan of %lld tensors", (long long)count_max);
     for (int64_t i = 0; i < params.count; i++)
         TRY_DONE(add_row(out, &params.row[i], config, source, dtype));
-    for (int64_t i = 0; i < params.count;
-         i++) { /* second names come last, as the output layer does */
+    /* Second names come last, as the output layer does. */
+    for (int64_t i = 0; i < params.count; i++) {
         const struct glm_param *row = &params.row[i];
         int64_t from = -1;
         if (row->name_tied[0] == '\0') continue;

@@ -47,8 +47,7 @@ static err_t fill_formula(struct bench_packs *p, int64_t micro, int64_t rows)
     for (int64_t s = 0; s <= p->steps; s++) p->step_first[s] = (int32_t)(s * micro);
     for (int64_t i = 0; i < p->micro_count; i++) {
         TRY(bench_batch_create(&p->micro[i], rows, p->vocab_size));
-        float *weights =
-            (float *)(uintptr_t)p->micro[i].weights; /* ours until they are given out */
+        float *weights = (float *)(uintptr_t)p->micro[i].weights; /* not given out yet */
         for (int64_t t = 0; t < p->micro[i].target_count; t++) weights[t] /= (float)micro;
     }
     return ERR_OK;

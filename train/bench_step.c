@@ -32,7 +32,7 @@ static err_t sizes_from_cfg(struct glm_config *config, const struct cfg *cfg)
         .ffn_size = 4 * C,
         .position_max = 2048,
         .norm_eps = 1e-5,
-        .residual_alpha = 7.483314773547883, /* sqrt(56) */
+        .residual_alpha = GLM_RESIDUAL_ALPHA,
         .tied = true,
         .rotary = GLM_ROTARY_FP32_ANGLE,
         .pad_id = 3,

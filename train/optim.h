@@ -62,7 +62,7 @@ struct optim_target optim_target_of(const struct glm *glm);
 struct optim;
 
 /* Yours; optim_close it (NULL allowed). The glm is borrowed. State is zero, the master included
- * (optim_set_master). ERR_NOMEM. */
+ * (optim_write_state). ERR_NOMEM. */
 MUST_USE err_t optim_create(struct optim **out, struct glm *glm,
                             const struct optim_options *options);
 MUST_USE err_t optim_create_on(struct optim **out, const struct optim_target *target,
