@@ -161,7 +161,10 @@ void glm_set_fetch(struct glm *glm, const struct glm_fetch *fetch)
     glm->fetch = *fetch;
 }
 
-err_t glm_init(struct glm *glm, uint64_t seed) { return glm_init_exact(glm, seed, NULL); }
+err_t glm_init(struct glm *glm, uint64_t seed)
+{
+    return glm_init_exact(glm, seed, &(struct glm_sink){ 0 });
+}
 
 err_t glm_init_exact(struct glm *glm, uint64_t seed, const struct glm_sink *sink)
 {
@@ -174,7 +177,7 @@ err_t glm_init_exact(struct glm *glm, uint64_t seed, const struct glm_sink *sink
         for (int64_t first = 0; first < total; first += INIT_CHUNK) {
             const int64_t count = min_i64(INIT_CHUNK, total - first);
             glm_param_init(values, &glm->params, &glm->config, i, seed, first, count);
-            if (sink != NULL) TRY_DONE(sink->put(sink->context, i, first, values, count));
+            if (sink->put != NULL) TRY_DONE(sink->put(sink->context, i, first, values, count));
             TRY_DONE(put_chunk(glm, i, first, values, space, count));
         }
     }

@@ -105,7 +105,8 @@ MUST_USE err_t glm_load(struct glm *glm, struct weight_source *source);
  * must begin at the file's own value, not at its rounding to bf16. `put` receives every element of
  * the table once, as float32, before it is rounded: elements first .. first+count-1 of row `index`,
  * rows in the table's order, chunks from the front; a tied tensor once. `values` is the model's own
- * until put returns. An error of put ends the load with that error.
+ * until put returns. An error of put ends the load with that error. A sink without `put` gets
+ * nothing.
  */
 struct glm_sink {
     err_t (*put)(void *context, int64_t index, int64_t first, const float *values, int64_t count);

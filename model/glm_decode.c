@@ -69,8 +69,9 @@ static err_t measure(int64_t *scratch_bytes, struct glm_cache *cache)
 static bool push(int64_t *offset, int64_t *end, int64_t bytes)
 {
     *offset = *end;
-    return checked_add(end, *end, bytes) && *end <= INT64_MAX - CACHE_STEP &&
-           (*end = align_up(*end, CACHE_STEP), true);
+    if (!checked_add(end, *end, bytes) || *end > INT64_MAX - CACHE_STEP) return false;
+    *end = align_up(*end, CACHE_STEP);
+    return true;
 }
 
 static err_t cache_allocate(struct glm_cache *cache)
@@ -162,16 +163,9 @@ static err_t fetch_logits(struct glm_cache *cache, float *out, const struct tens
 {
     struct dev *dev = cache->glm->dev;
     const int64_t count = tensor_count(logits), bytes = count * dtype_bytes(logits->dtype);
-    const double *f64 = cache->rows;
-    const uint16_t *bf16 = cache->rows;
     if (logits->dtype == DTYPE_F32) return dev_download(dev, out, logits->data, bytes);
     TRY(dev_download(dev, cache->rows, logits->data, bytes));
-    if (logits->dtype == DTYPE_F64) {
-        for (int64_t i = 0; i < count; i++) out[i] = (float)f64[i];
-    } else {
-        ASSERT(logits->dtype == DTYPE_BF16);
-        for (int64_t i = 0; i < count; i++) out[i] = bf16_to_f32(bf16[i]);
-    }
+    weight_widen(out, logits->dtype, cache->rows, count);
     return ERR_OK;
 }
 

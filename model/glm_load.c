@@ -59,7 +59,7 @@ static err_t check_twins(const struct glm_param *row, struct weight_source *sour
 struct load {
     struct glm *glm;
     struct weight_source *source;
-    const struct glm_sink *sink; /* NULL: none */
+    const struct glm_sink *sink;
     char *values;                /* [LOAD_CHUNK] of the widest dtype */
 };
 
@@ -69,7 +69,7 @@ static err_t load_chunk(struct load *load, int64_t index, int64_t from, int64_t 
 {
     const struct glm_sink *sink = load->sink;
     const struct tensor to = glm_weight(load->glm, index);
-    if (sink != NULL) {
+    if (sink->put != NULL) {
         float *exact = (float *)(void *)load->values;
         TRY(weight_source_read_as(load->source, exact, DTYPE_F32, from, first, count));
         TRY(sink->put(sink->context, index, first, exact, count));
@@ -116,5 +116,5 @@ done:
 
 err_t glm_load(struct glm *glm, struct weight_source *source)
 {
-    return glm_load_exact(glm, source, NULL);
+    return glm_load_exact(glm, source, &(struct glm_sink){ 0 });
 }

@@ -21,6 +21,9 @@
 
 #include <stdint.h>
 
+/* inv_freq of pair j of `pairs`, in float32: not rounded yet. */
+float glm_rotary_frequency(int64_t j, int64_t pairs);
+
 /* cosine and sine: [positions, head_dim/4], row-major, the caller's; head_dim a multiple of 4. */
 void glm_rotary_table(float *cosine, float *sine, enum glm_rotary rounding, int64_t positions,
                       int64_t head_dim);

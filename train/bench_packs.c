@@ -4,6 +4,7 @@
 #include "base/num.h"
 #include "data/batch.h"
 #include "data/batch_spec.h"
+#include "data/settings_batch.h"
 #include "train/bench_batch.h"
 #include "train/validate.h"
 
@@ -74,11 +75,8 @@ struct packs_corpus {
 
 static err_t packs_corpus_open(struct packs_corpus *c, const struct cfg *cfg, const char *dir)
 {
-    const struct sample_limits limits = {
-        .max_input = cfg_int(cfg, "batch.max_input"),
-        .max_target = cfg_int(cfg, "batch.max_target"),
-        .over_long_target = (enum over_long_target)cfg_enum(cfg, "batch.over_long_target"),
-    };
+    struct sample_limits limits;
+    sample_limits_from_cfg(&limits, cfg);
     TRY(shards_open(&c->shards, dir, true));
     TRY(sample_set_open(&c->set, c->shards, SPLIT_TRAIN, &limits));
     TRY(batch_spec_from_cfg(&c->spec, cfg));

@@ -77,21 +77,13 @@ static err_t check_one_micro(const struct bench_packs *packs)
     return ERR_OK;
 }
 
-static err_t put_master(void *context, int64_t index, int64_t first, const float *values,
-                        int64_t count)
-{
-    return optim_write_state(context, OPTIM_MASTER, index, first, values, count);
-}
-
 static err_t load_weights(struct bench_step *b, const char *folder)
 {
     struct weight_source *source;
-    const struct glm_sink master = { put_master, b->optim };
+    const struct glm_sink master = optim_master_sink(b->optim);
     if (folder[0] == '\0') return bench_init_weights(b->glm, b->optim);
     TRY(hf_folder_open(&source, folder));
-    const err_t rc = optim_plan_of(b->optim)->format.master
-                         ? glm_load_exact(b->glm, source, &master)
-                         : glm_load(b->glm, source);
+    const err_t rc = glm_load_exact(b->glm, source, &master);
     weight_source_close(source);
     return rc;
 }

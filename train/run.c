@@ -52,7 +52,7 @@ static err_t allocate(struct run *r)
     TRY(glm_create(&r->glm, r->dev, &r->state.model, &options));
     TRY(lanes_init(&r->lanes, r->dev, r->batch.lanes, r->zero.lane_first, r->zero.lane_end,
                    glm_grad_layout(r->glm)->element_count, glm_grad_dtype(r->glm)));
-    TRY(zero_attach(&r->zero, r->glm, &r->lanes, r->batch.lanes));
+    TRY(zero_attach(&r->zero, r->glm, &r->lanes));
     TRY(optim_create_on(&r->optim, &r->zero.target, &optim));
     return snapshot_open(&r->snapshot, r->optim,
                          strcmp(cfg_str(r->cfg, "train.save"), "background") == 0,
@@ -68,24 +68,14 @@ static err_t advise(err_t rc)
           first.text);
 }
 
-/* A chunk of initial values, before they are rounded to bf16. */
-static err_t put_master(void *context, int64_t index, int64_t first, const float *values,
-                        int64_t count)
-{
-    struct run *r = context;
-    return optim_write_state(r->optim, OPTIM_MASTER, index, first, values, count);
-}
-
 static err_t load_weights(struct run *r)
 {
     struct weight_source *source;
-    const struct glm_sink master = { put_master, r };
-    const bool exact = r->formats.state.master;
+    const struct glm_sink master = optim_master_sink(r->optim);
     const uint64_t seed = (uint64_t)cfg_int(r->cfg, "model.init_seed");
-    if (run_starts_random(r))
-        return exact ? glm_init_exact(r->glm, seed, &master) : glm_init(r->glm, seed);
+    if (run_starts_random(r)) return glm_init_exact(r->glm, seed, &master);
     TRY(hf_folder_open(&source, cfg_str(r->cfg, "model.dir")));
-    const err_t rc = exact ? glm_load_exact(r->glm, source, &master) : glm_load(r->glm, source);
+    const err_t rc = glm_load_exact(r->glm, source, &master);
     weight_source_close(source);
     return rc;
 }

@@ -4,6 +4,7 @@
 #include "base/num.h"
 #include "data/prepare.h"
 #include "data/sample_mix.h"
+#include "data/settings_batch.h"
 #include "train/run_impl.h"
 #include "train/validate.h"
 
@@ -12,11 +13,8 @@
 
 err_t run_open_data(struct run *r)
 {
-    const struct sample_limits limits = {
-        .max_input = cfg_int(r->cfg, "batch.max_input"),
-        .max_target = cfg_int(r->cfg, "batch.max_target"),
-        .over_long_target = (enum over_long_target)cfg_enum(r->cfg, "batch.over_long_target"),
-    };
+    struct sample_limits limits;
+    sample_limits_from_cfg(&limits, r->cfg);
     TRY(shards_open(&r->shards, cfg_str(r->cfg, "data.dir"), true));
     TRY(prepare_check_shards(r->shards, r->cfg));
     struct sample_mix mix;
