@@ -63,8 +63,6 @@ bool stop_take_save(void)
     return wanted;
 }
 
-void stop_request(int signal_number) { on_signal(signal_number); }
-
 void stop_reset(void)
 {
     caught = 0;

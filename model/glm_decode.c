@@ -183,7 +183,6 @@ err_t glm_prefill(struct glm_cache *cache, float *logits, int64_t slot, const in
               (long long)rows, (long long)ctx, (long long)cache->tokens_max);
 
     cache->len[slot] = 0; /* until the whole prompt is in */
-    glm->rows_ready = 0;
     struct glm_pass p = glm_pass_begin(glm, PASS_PREFILL, rows);
     p.cache = cache;
     p.slot = slot;
@@ -223,7 +222,6 @@ err_t glm_decode(struct glm_cache *cache, float *logits, const int32_t *slots, c
     TRY(check_slots(cache, slots, count));
     TRY(glm_check_rows(glm, count, ids, pos, block));
 
-    glm->rows_ready = 0;
     struct glm_pass p = decode_pass(cache, count);
     TRY(glm_upload_rows(&p, ids, pos, block));
     TRY(dev_upload(glm->dev, p.slots.data, slots, count * 4));
@@ -234,10 +232,4 @@ err_t glm_decode(struct glm_cache *cache, float *logits, const int32_t *slots, c
     TRY(fetch_logits(cache, logits, &out));
     for (int64_t i = 0; i < count; i++) cache->len[slots[i]]++;
     return ERR_OK;
-}
-
-int64_t glm_cache_len(const struct glm_cache *cache, int64_t slot)
-{
-    ASSERT(slot >= 0 && slot < cache->slots);
-    return cache->len[slot];
 }

@@ -108,7 +108,6 @@ err_t glm_load_exact(struct glm *glm, struct weight_source *source, const struct
     TRY_DONE(check_extra(&glm->params, source));
     for (int64_t i = 0; i < glm->params.count; i++) TRY_DONE(load_row(&load, i));
     TRY_DONE(dev_sync(glm->dev));
-    glm->rows_ready = 0;
 done:
     free(load.values);
     return rc;

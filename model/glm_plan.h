@@ -51,7 +51,7 @@ enum glm_buffer_id {
     GLM_B_DH,          /* [R, C]  T  gradient of the stream: of h2, h1, the hidden state below */
     GLM_B_DY,          /* [R, C]  T  gradient of what a matrix read */
     GLM_B_DQKV,        /* [R, 3C] T */
-    GLM_B_LOGITS,      /* [1, V]  T  of one row, for prompts and inspection */
+    GLM_B_LOGITS,      /* [1, V]  T  of a prompt's last row */
     GLM_B_IDS,         /* [R]     i32 */
     GLM_B_POS,         /* [R]     i32 */
     GLM_B_BLOCK,       /* [R]     i32 */

@@ -150,20 +150,6 @@ done:
     return rc;
 }
 
-err_t safetensors_file_bytes(int64_t *out, const struct safetensors_entry *entries, int64_t count,
-                             const char *const *metadata)
-{
-    err_t rc = ERR_OK;
-    struct buf header = { 0 };
-    int64_t *begin = NULL;
-    TRY_DONE(safetensors_place(&header, &begin, entries, count, metadata));
-    *out = begin[count];
-done:
-    free(begin);
-    buf_clear(&header);
-    return rc;
-}
-
 err_t safetensors_writer_open(struct safetensors_writer *w, const char *path,
                               const struct safetensors_entry *entries, int64_t count,
                               const char *const *metadata)

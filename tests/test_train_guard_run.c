@@ -195,12 +195,12 @@ static void test_weights_that_are_not_finite_are_not_saved(void **state)
     (void)state;
     struct run run;
     struct cfg *cfg = runs_cfg("unsaved", SETTINGS("train.steps", "3", "train.save_every", "1"));
-    assert_ok(run_open(&run, cfg, false));
+    assert_ok(micro_run_start(&run, cfg, false));
     run.state.step = 2;
     const int64_t row = glm_params_find(glm_params(run.glm), GLM_FC1_BIAS, 1);
     float *weight = (float *)glm_weights(run.glm).data + glm_layout(run.glm)->offset[row];
     weight[5] = INFINITY;
-    stop_request(SIGTERM);
+    testing_signal(SIGTERM);
     assert_err(loop_run(&run), NUMERIC, glm_params(run.glm)->row[row].name);
     stop_reset();
     assert_false(runs_has_checkpoint("unsaved", 2));

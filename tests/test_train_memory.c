@@ -31,7 +31,7 @@ static err_t train_small(int64_t choice, const char *out, const char *steps, boo
 {
     struct run run;
     struct cfg *cfg = small_cfg(choice, out, steps);
-    err_t rc = run_open(&run, cfg, resume);
+    err_t rc = micro_run_start(&run, cfg, resume);
     if (rc == ERR_OK) rc = loop_run(&run);
     run_close(&run);
     cfg_close(cfg);
@@ -144,7 +144,7 @@ static void test_device_error(void **state)
         struct run run;
         struct cfg *cfg = runs_cfg("device", settings);
         assert_ok(dir_remove(micro_path("device")));
-        assert_ok(run_open(&run, cfg, false));
+        assert_ok(micro_run_start(&run, cfg, false));
         run.total_steps = 2;
         assert_ok(loop_run(&run));
         run.total_steps = 6;

@@ -15,6 +15,12 @@
 
 const char *micro_path(const char *name) { return testing_path(name); }
 
+err_t micro_run_start(struct run *run, struct cfg *cfg, bool resume)
+{
+    const struct ranks_place alone = { .size = 1, .listen_fd = -1 };
+    return run_open(run, cfg, resume, &alone);
+}
+
 struct glm_config micro_config(void)
 {
     return (struct glm_config){

@@ -16,7 +16,7 @@ struct cfg *runs_cfg(const char *out, const char *const *settings)
 err_t runs_open(struct cfg *cfg, bool resume)
 {
     struct run run;
-    const err_t rc = run_open(&run, cfg, resume);
+    const err_t rc = micro_run_start(&run, cfg, resume);
     run_close(&run);
     return rc;
 }
@@ -25,7 +25,7 @@ err_t runs_train(int64_t *step, const char *out, bool resume, const char *const 
 {
     struct run run;
     struct cfg *cfg = runs_cfg(out, settings);
-    err_t rc = run_open(&run, cfg, resume);
+    err_t rc = micro_run_start(&run, cfg, resume);
     if (rc == ERR_OK) rc = loop_run(&run);
     *step = run.state.step;
     run_close(&run);

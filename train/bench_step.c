@@ -1,6 +1,7 @@
 #include "train/bench_step.h"
 
 #include "base/check.h"
+#include "base/num.h"
 #include "base/progress.h"
 #include "model/hf_folder.h"
 #include "train/formats.h"
@@ -241,12 +242,6 @@ static err_t run_step(struct bench_step *b, double *part_s, double *loss, int64_
 
 /* ---- measuring ---- */
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void summarise(struct bench_step *b, struct bench_result *r)
 {
     const double steps = (double)b->steps;
@@ -262,8 +257,7 @@ static void summarise(struct bench_step *b, struct bench_result *r)
             r->model_flop += bench_model_flop(glm_config(b->glm), &micro[m]) / steps;
         }
     }
-    qsort(b->step_s, (size_t)b->steps, sizeof *b->step_s, ascending);
-    r->step_s = b->step_s[b->steps / 2];
+    r->step_s = median_f64(b->step_s, b->steps); /* sorts */
     r->step_s_min = b->step_s[0];
     r->step_s_max = b->step_s[b->steps - 1];
     /* Steps of a corpus differ in size: the rate is that of all of them. */

@@ -161,7 +161,7 @@ static err_t open_checked(struct run *r, bool resume, int64_t ranks)
     return describe_state(r);
 }
 
-err_t run_open_ranked(struct run *r, struct cfg *cfg, bool resume, const struct ranks_place *place)
+err_t run_open(struct run *r, struct cfg *cfg, bool resume, const struct ranks_place *place)
 {
     char dir[FILE_PATH_MAX] = "";
     bool found = false;
@@ -184,12 +184,6 @@ err_t run_open_ranked(struct run *r, struct cfg *cfg, bool resume, const struct 
         TRY(load_weights(r));
     if (run_is_done(r) || r->zero.rank != 0) return ERR_OK;
     return open_records(r, found);
-}
-
-err_t run_open(struct run *r, struct cfg *cfg, bool resume)
-{
-    const struct ranks_place alone = { .size = 1, .listen_fd = -1 };
-    return run_open_ranked(r, cfg, resume, &alone);
 }
 
 bool run_is_done(const struct run *r) { return r->step_first >= r->total_steps; }
