@@ -245,6 +245,38 @@ static void test_refused(void **state)
     rig_close(&rig);
 }
 
+static err_t no_linear(struct dev *dev, const struct linear_fwd_args *args)
+{
+    (void)dev;
+    (void)args;
+    RAISE(CUDA, "no product today");
+}
+
+/* A slot whose new prompt did not get in holds none; the old one is gone. */
+static void test_prefill_that_fails(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct glm_cache *cache;
+    struct text t = prompt_of(4, 8);
+    float row[VOCAB];
+    const int32_t slot = 0, token = 3;
+    open_rig(&rig, "cpu", DTYPE_F32);
+    assert_ok(glm_cache_create(&cache, rig.glm, 1, 12));
+    assert_ok(glm_prefill(cache, row, 0, t.ids, t.pos, t.block, 8, 7));
+    const struct ops_table *ops = rig.dev->ops;
+    struct ops_table broken = *ops;
+    broken.linear_fwd = no_linear;
+    rig.dev->ops = &broken;
+    assert_err(glm_prefill(cache, row, 0, t.ids, t.pos, t.block, 8, 7), CUDA, "no product");
+    rig.dev->ops = ops;
+    assert_err(glm_decode(cache, row, &slot, &token, &token, &token, 1), ARG, "holds no prompt");
+    assert_ok(glm_prefill(cache, row, 0, t.ids, t.pos, t.block, 8, 7));
+    assert_ok(glm_decode(cache, row, &slot, &token, &token, &token, 1));
+    glm_cache_close(cache);
+    rig_close(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -252,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_batch),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_prefill_that_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -170,6 +170,13 @@ static void test_shards(void **state)
         file_bytes += st.st_size;
     }
     assert_true(file_bytes > report.bytes);
+
+    /* Every tensor is larger than the limit alone: a file for each, and none that is empty. */
+    assert_ok(export_golden("single", (struct hf_export){ .dtype = DTYPE_F16,
+                                                          .shard_bytes_max = 1,
+                                                          .report = &report }));
+    assert_int_equal(report.file_count, 43);
+    assert_same_model("single", DTYPE_F16, 0);
 }
 
 static void test_untied(void **state)

@@ -94,6 +94,11 @@ static void test_ticket_order(void **state)
     assert_ok(glm_train_end(rig.glm, first, nll));
     assert_ok(glm_train_end(rig.glm, second, nll));
     assert_err(glm_train_end(rig.glm, first, nll), ARG, "is not the oldest");
+    /* One without targets takes its turn like any other. */
+    assert_ok(glm_train_begin(rig.glm, &first, &empty.glm, &grads));
+    assert_ok(glm_train_begin(rig.glm, &second, &batch.glm, &grads));
+    assert_ok(glm_train_end(rig.glm, first, nll));
+    assert_ok(glm_train_end(rig.glm, second, nll));
 
     /* A batch that is refused opens no ticket. */
     batch.ids[0] = -1;

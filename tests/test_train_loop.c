@@ -322,6 +322,14 @@ static void test_epochs(void **state)
     assert_int_equal(steps_for(SETTINGS("batch.unit", "tokens", "batch.size", "128",
                                         "batch.pack_len", "128", "train.epochs", "3")),
                      3 * epoch);
+    /* 1.1 and 2.2 are above what they say; that does not make a step more. */
+    char epochs[32];
+    for (int64_t tenths = 1; tenths <= 30; tenths++) {
+        snprintf(epochs, sizeof epochs, "%d.%d", (int)(tenths / 10), (int)(tenths % 10));
+        assert_int_equal(steps_for(SETTINGS("batch.unit", "tokens", "batch.size", "128",
+                                            "batch.pack_len", "128", "train.epochs", epochs)),
+                         (tenths * epoch + 9) / 10);
+    }
 }
 
 /* ---- what goes wrong on the way ---- */

@@ -238,6 +238,25 @@ static void test_queues_in_any_order(void **state)
     }
 }
 
+/* State that is read right after an update is what the update made. */
+static void test_reading_waits(void **state)
+{
+    (void)state;
+    const struct optim_format host = on_host(formats[0], 4096);
+    struct state_rig r[2];
+    float read[2][2048];
+    state_rig_open(&r[0], state_rig_cpu(), &formats[0]);
+    state_rig_open(&r[1], lazy_dev_open(0), &host);
+    for (int i = 0; i < 2; i++) {
+        const int64_t row = glm_params_find(&r[i].params, GLM_FC1_WEIGHT, 1);
+        assert_ok(train_all(&r[i]));
+        assert_ok(optim_step(r[i].optim, &r[i].grads, 1e-3, 0.9, 21));
+        assert_ok(optim_read_state(r[i].optim, read[i], OPTIM_EXP_AVG, row, 0, 2048));
+        state_rig_close(&r[i]);
+    }
+    assert_memory_equal(read[0], read[1], sizeof read[0]);
+}
+
 /* A queue that does not wait is noticed by the test above: in each of the three something is
  * needed. */
 static void test_queues_that_do_not_wait(void **state)
@@ -367,6 +386,7 @@ int main(void)
         cmocka_unit_test(test_plans_that_cannot_be),
         cmocka_unit_test(test_places_have_the_same_bits),
         cmocka_unit_test(test_queues_in_any_order),
+        cmocka_unit_test(test_reading_waits),
         cmocka_unit_test(test_queues_that_do_not_wait),
         cmocka_unit_test(test_queued_work_that_fails),
         cmocka_unit_test(test_state_in_parts),
