@@ -3,6 +3,7 @@
 #include "model/glm.h"
 
 #include "base/num.h"
+#include "model/glm_find.h"
 #include "model/glm_impl.h"
 #include "model/weights.h"
 
@@ -27,31 +28,6 @@ static err_t check_extra(const struct glm_params *params, const struct weight_so
         if (glm_params_find_name(params, name) < 0 && !is_ignored(name))
             RAISE(FORMAT, "%s: in the files, but no tensor of this model", name);
     }
-    return ERR_OK;
-}
-
-static err_t check_shape(const struct glm_param *row, const struct weight_info *info)
-{
-    char found[WEIGHT_SHAPE_TEXT_MAX], expected[WEIGHT_SHAPE_TEXT_MAX];
-    bool same = info->dims == row->dims;
-    for (int d = 0; same && d < row->dims; d++) same = info->dim[d] == row->dim[d];
-    if (same) return ERR_OK;
-    RAISE(FORMAT, "%s: shape %s; expected %s", info->name,
-          weight_shape_text(found, info->dims, info->dim),
-          weight_shape_text(expected, row->dims, row->dim));
-}
-
-/* Where the files hold a tied tensor twice, both must be the same. */
-static err_t check_twins(const struct glm_param *row, struct weight_source *source, int64_t first,
-                         int64_t second)
-{
-    const struct weight_info info = weight_source_info(source, second);
-    int64_t differs = -1;
-    TRY(check_shape(row, &info));
-    TRY(weight_source_compare(&differs, source, first, second));
-    if (differs >= 0)
-        RAISE(FORMAT, "%s and %s differ first in row %lld; model.tie: false keeps both", row->name,
-              row->name_tied, (long long)differs);
     return ERR_OK;
 }
 
@@ -80,18 +56,9 @@ static err_t load_chunk(struct load *load, int64_t index, int64_t from, int64_t 
 
 static err_t load_row(struct load *load, int64_t index)
 {
-    struct weight_source *source = load->source;
     const struct glm_param *row = &load->glm->params.row[index];
-    const bool is_tied = row->name_tied[0] != '\0';
-    int64_t found = weight_source_find(source, row->name);
-    const int64_t twin = is_tied ? weight_source_find(source, row->name_tied) : -1;
-    if (found < 0) found = twin;
-    if (found < 0) RAISE(FORMAT, "%s: not in the files", row->name);
-
-    const struct weight_info info = weight_source_info(source, found);
-    TRY(check_shape(row, &info));
-    if (twin >= 0 && twin != found) TRY(check_twins(row, source, found, twin));
-
+    int64_t found;
+    TRY(glm_find(&found, row, load->source));
     for (int64_t e = 0; e < row->count; e += LOAD_CHUNK) {
         const int64_t count = min_i64(LOAD_CHUNK, row->count - e);
         TRY(load_chunk(load, index, found, e, count));

@@ -156,14 +156,8 @@ static void test_load_into_another_model(void **state)
 static void test_parts_of_the_published_model(void **state)
 {
     (void)state;
-    struct glm_config config = micro_config();
     struct glm_params params;
-    config.vocab_size = 130528;
-    config.hidden_size = 4096;
-    config.ffn_size = 16384;
-    config.layer_count = 28;
-    config.head_count = config.kv_head_count = 32;
-    assert_ok(glm_params_create(&params, &config));
+    assert_ok(glm_params_create(&params, &glm_chatglm_6b));
     int64_t files_count = 0, total = 0;
     for (int64_t first = 0, end; first < params.count; first = end, files_count++) {
         int64_t bytes = 0;

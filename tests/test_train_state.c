@@ -24,17 +24,6 @@ static const struct optim_format formats[] = {
     { .weights = DTYPE_F64 },
 };
 
-static struct glm_config published_config(void)
-{
-    struct glm_config config = micro_config();
-    config.vocab_size = 130528;
-    config.hidden_size = 4096;
-    config.ffn_size = 16384;
-    config.layer_count = 28;
-    config.head_count = config.kv_head_count = 32;
-    return config;
-}
-
 /* Every element of every row in exactly one piece, pieces side by side in their parts, parts side
  * by side in their slices, slices side by side in memory. */
 static void check_plan(const struct optim_plan *p, const struct glm_params *params)
@@ -90,7 +79,7 @@ static void test_plans_cover_the_table(void **state)
 {
     (void)state;
     static const int64_t sizes[] = { 1024, 4096, 0 };
-    const struct glm_config configs[] = { micro_config(), grain_config(), published_config() };
+    const struct glm_config configs[] = { micro_config(), grain_config(), glm_chatglm_6b };
     for (int64_t c = 0; c < COUNT_OF(configs); c++) {
         struct glm_params params;
         assert_ok(glm_params_create(&params, &configs[c]));
@@ -122,7 +111,7 @@ static void test_bytes_of_the_published_model(void **state)
 {
     (void)state;
     const int64_t all = 6173286400, coded = 5637144576, rest = all - coded;
-    const struct glm_config config = published_config();
+    const struct glm_config config = glm_chatglm_6b;
     struct glm_params params;
     struct optim_plan plan;
     assert_ok(glm_params_create(&params, &config));

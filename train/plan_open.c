@@ -25,27 +25,6 @@
 
 /* ---- the model ---- */
 
-/* THUDM/chatglm-6b, config.json. */
-static const struct glm_config published = {
-    .family = GLM_CHATGLM,
-    .vocab_size = 130528,
-    .hidden_size = 4096,
-    .layer_count = 28,
-    .head_count = 32,
-    .kv_head_count = 32,
-    .ffn_size = 16384,
-    .position_max = 2048,
-    .norm_eps = 1e-5,
-    .residual_alpha = GLM_RESIDUAL_ALPHA,
-    .tied = true,
-    .rotary = GLM_ROTARY_FP16_ANGLE,
-    .pad_id = 3,
-    .mask_id = 130000,
-    .gmask_id = 130001,
-    .bos_id = 130004,
-    .eos_id = 130005,
-};
-
 static err_t open_config(struct plan_setup *s, const struct cfg *cfg)
 {
     const char *dir = cfg_str(cfg, "model.dir");
@@ -53,7 +32,7 @@ static err_t open_config(struct plan_setup *s, const struct cfg *cfg)
     char path[FILE_PATH_MAX];
     TRY(path_join(path, dir[0] != '\0' ? dir : ".", "config.json"));
     if (dir[0] == '\0' || access(path, F_OK) != 0) {
-        *config = published;
+        *config = glm_chatglm_6b;
         snprintf(s->model_source, sizeof s->model_source, "ChatGLM-6B as published%s%.128s",
                  dir[0] != '\0' ? ": no config.json in " : "", dir);
     } else {
