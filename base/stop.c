@@ -1,5 +1,7 @@
 #include "base/stop.h"
 
+#include "base/check.h"
+
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -40,7 +42,7 @@ void stop_catch(void)
     action.sa_flags = SA_ONSTACK | SA_RESTART;
     sigaltstack(&stack, NULL);
     sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+    for (int64_t i = 0; i < COUNT_OF(signals); i++)
         sigaction(signals[i], &action, NULL);
 }
 

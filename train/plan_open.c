@@ -6,6 +6,7 @@
 #include "base/progress.h"
 #include "data/settings_batch.h"
 #include "kernels/probe.h"
+#include "train/one_micro.h"
 #include "train/validate.h"
 #include "train/zero.h"
 
@@ -61,22 +62,6 @@ static void measure_samples(struct plan_text *t, struct sample_set *set)
     t->measured = true;
 }
 
-/* The mean step is planned; where no step may be cut, all of an epoch are looked at. */
-static err_t check_one_micro(const struct plan *plan, struct batcher *batcher)
-{
-    struct step_plan step;
-    if (!plan->settings.update_in_backward) return ERR_OK;
-    for (int64_t i = 0; i < batcher_steps_per_epoch(batcher); i++) {
-        TRY(batcher_plan(batcher, &step, i));
-        if (step.micro_count[0] > 1)
-            RAISE(USAGE,
-                  "train.update is backward, and step %lld of this corpus has %lld micro-batches; "
-                  "set a larger batch.micro_tokens, or a smaller batch.size",
-                  (long long)i + 1, (long long)step.micro_count[0]);
-    }
-    return ERR_OK;
-}
-
 static err_t read_set(struct plan_setup *s, struct shards *shards, const struct cfg *cfg)
 {
     err_t rc = ERR_OK;
@@ -91,7 +76,9 @@ static err_t read_set(struct plan_setup *s, struct shards *shards, const struct 
                    cfg_str(cfg, "data.dir"));
     measure_samples(t, set);
     TRY_DONE(batcher_open(&batcher, set, &s->plan.batch));
-    TRY_DONE(check_one_micro(&s->plan, batcher));
+    if (s->plan.settings.update_in_backward)
+        TRY_DONE(one_micro_check(batcher, batcher_steps_per_epoch(batcher),
+                                 s->plan.batch.micro_tokens));
     TRY_DONE(sample_set_open(&validation, shards, SPLIT_VALIDATION, &limits));
     t->bounds = batcher_bounds(batcher);
     validate_bounds(&t->bounds, validation); /* as a run does */

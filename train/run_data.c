@@ -109,22 +109,3 @@ err_t run_plan_steps(struct run *r)
     if (r->total_steps == 0) r->total_steps = steps_of_epochs(r, epochs);
     return sched_from_cfg(&r->sched, r->cfg, r->total_steps);
 }
-
-/* A gradient that is used at once has nothing to be added to: a step must be one micro-batch. What
- * cannot be looked at in a second or two is found at its step. */
-err_t run_check_one_micro(const struct run *r)
-{
-    struct step_plan plan;
-    const int64_t steps = min_i64(r->total_steps, 1000000);
-    for (int64_t step = 0; step < steps && r->formats.grad_keep == GLM_GRADS_RELEASED; step++) {
-        TRY(batcher_plan(r->batcher, &plan, step));
-        if (plan.micro_count[0] > 1)
-            RAISE(USAGE,
-                  "train.update is backward, and step %lld has %lld micro-batches of "
-                  "batch.micro_tokens = %lld rows: it must be one; set a larger "
-                  "batch.micro_tokens, a smaller batch.size, or train.update: step",
-                  (long long)step + 1, (long long)plan.micro_count[0],
-                  (long long)r->batch.micro_tokens);
-    }
-    return ERR_OK;
-}
