@@ -87,16 +87,9 @@ static void test_out_of_memory(void **state)
         assert_ok(train_small(i, out, "1", false));
         for (int64_t s = 0; s < COUNT_OF(sites); s++) {
             int n = 1;
-            for (bool done = false; !done; n++) {
+            for (bool failed = true; failed; n++) {
                 struct cfg *cfg = small_cfg(i, out, "2");
-                fault_arm(sites[s], n);
-                const err_t rc = runs_open(cfg, true);
-                done = fault_hits() < n;
-                fault_arm("", 0);
-                if (done)
-                    assert_ok(rc);
-                else
-                    assert_err(rc, NOMEM, "bytes");
+                failed = runs_open_fails(cfg, sites[s], n, "bytes");
                 assert_ok(ckpt_verify(micro_path(checkpoint)));
                 cfg_close(cfg);
             }
