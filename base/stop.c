@@ -42,8 +42,7 @@ void stop_catch(void)
     action.sa_flags = SA_ONSTACK | SA_RESTART;
     sigaltstack(&stack, NULL);
     sigemptyset(&action.sa_mask);
-    for (int64_t i = 0; i < COUNT_OF(signals); i++)
-        sigaction(signals[i], &action, NULL);
+    for (int64_t i = 0; i < COUNT_OF(signals); i++) sigaction(signals[i], &action, NULL);
 }
 
 /* alarm(2) counts in unsigned int; a century will do. */

@@ -30,7 +30,8 @@ err_t glm_find(int64_t *index, const struct glm_param *row, struct weight_source
     int64_t differs = -1;
     TRY(weight_source_compare(&differs, source, first, second));
     if (differs >= 0)
-        RAISE(FORMAT, "%s and %s are tied and differ first in row %lld; model.tie: false keeps both",
+        RAISE(FORMAT,
+              "%s and %s are tied and differ first in row %lld; model.tie: false keeps both",
               row->name, row->name_tied, (long long)differs);
     return ERR_OK;
 }

@@ -38,7 +38,7 @@ struct glm {
     int64_t vocab_rows;         /* of embedding and head, with the zero rows behind them */
     struct glm_plan plan;
     void *memory[GLM_BUF_CLASSES]; /* on the device; NULL in a sketch that only measures scratch */
-    void *losses; /* [targets_max] on the host, as the device has them */
+    void *losses;                  /* [targets_max] on the host, as the device has them */
     struct glm_ticket ticket[GLM_TICKETS];
     int64_t tickets_begun, tickets_ended; /* ticket i is ticket[i % GLM_TICKETS] */
 };

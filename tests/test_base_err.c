@@ -78,8 +78,10 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),  cmocka_unit_test(test_frames),
-        cmocka_unit_test(test_pass_of_another), cmocka_unit_test(test_adopt),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_pass_of_another),
+        cmocka_unit_test(test_adopt),
         cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

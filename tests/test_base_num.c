@@ -78,10 +78,8 @@ static void test_median(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f16_round_trip),
-        cmocka_unit_test(test_f16_rounding),
-        cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_checked),
+        cmocka_unit_test(test_f16_round_trip), cmocka_unit_test(test_f16_rounding),
+        cmocka_unit_test(test_bf16),           cmocka_unit_test(test_checked),
         cmocka_unit_test(test_median),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

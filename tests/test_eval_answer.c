@@ -160,8 +160,8 @@ static void test_bad_record(void **state)
     assert_ok(answer_into(&out, cfg, corpus, (struct answer_options){ .slots = 1 }));
     assert_non_null(strstr(line_at(&out, 1), "\"id\":\"3\""));
     assert_string_equal(line_at(&out, 2), "");
-    assert_err(answer_into(&out, cfg, testing_path("nowhere"), (struct answer_options){ .slots = 1 }),
-               NOTFOUND, "nowhere");
+    const struct answer_options one = { .slots = 1 };
+    assert_err(answer_into(&out, cfg, testing_path("nowhere"), one), NOTFOUND, "nowhere");
     buf_clear(&out);
     cfg_close(cfg);
 }

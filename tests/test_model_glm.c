@@ -353,9 +353,8 @@ int main(void)
         cmocka_unit_test(test_padded_layout),   cmocka_unit_test(test_cpu_against_ref),
         cmocka_unit_test(test_eval_only),       cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_wrong_grads),     cmocka_unit_test(test_no_targets),
-        cmocka_unit_test(test_loss_of_logits),         cmocka_unit_test(test_family),
-        cmocka_unit_test(test_dtype_of_device),
-        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_loss_of_logits),  cmocka_unit_test(test_family),
+        cmocka_unit_test(test_dtype_of_device), cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -211,9 +211,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranks), /* before any threads */
-        cmocka_unit_test(test_one_bit),  cmocka_unit_test(test_places),
-        cmocka_unit_test(test_layouts),
-        cmocka_unit_test(test_majority), cmocka_unit_test(test_loading),
+        cmocka_unit_test(test_one_bit), cmocka_unit_test(test_places),
+        cmocka_unit_test(test_layouts), cmocka_unit_test(test_majority),
+        cmocka_unit_test(test_loading),
     };
     micro_corpus(RUNS_CORPUS, 10, 4);
     assert_ok(log_init("off"));

@@ -57,7 +57,7 @@ static void test_cuts(void **state)
     static const struct {
         struct lanes_node node;
         int64_t cut;
-    } cases[] = { { { 0, 2 }, 1 },  { { 0, 3 }, 2 },  { { 0, 4 }, 2 },   { { 0, 5 }, 4 },
+    } cases[] = { { { 0, 2 }, 1 },  { { 0, 3 }, 2 },   { { 0, 4 }, 2 },   { { 0, 5 }, 4 },
                   { { 0, 12 }, 8 }, { { 8, 12 }, 10 }, { { 16, 33 }, 32 } };
     for (int64_t i = 0; i < COUNT_OF(cases); i++)
         assert_int_equal(lanes_cut(&cases[i].node), cases[i].cut);
@@ -71,7 +71,7 @@ static void test_nodes(void **state)
         int64_t first, end, count;
         struct lanes_node node[2];
     } cases[] = {
-        { 0, 12, 1, { { 0, 12 } } },        { 0, 6, 2, { { 0, 4 }, { 4, 6 } } },
+        { 0, 12, 1, { { 0, 12 } } },           { 0, 6, 2, { { 0, 4 }, { 4, 6 } } },
         { 6, 12, 2, { { 6, 8 }, { 8, 12 } } }, { 4, 8, 1, { { 4, 8 } } },
         { 3, 6, 2, { { 3, 4 }, { 4, 6 } } },
     };

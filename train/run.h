@@ -7,7 +7,8 @@
  *     rc = run_leave(&run, rc);                   // everybody is done, or is told that we failed
  *     run_close(&run);
  *
- * Of several ranks each opens the run, and they are connected until run_leave. Rank 0 keeps the run folder. All must see it at the same path: checkpoints are read by all.
+ * Of several ranks each opens the run, and they are connected until run_leave. Rank 0 keeps the run
+ * folder. All must see it at the same path: checkpoints are read by all.
  *
  * The run folder (train.out):
  *     settings.yaml    the resolved settings of the last start

@@ -95,7 +95,7 @@ static int64_t steps_of_epochs(const struct run *r, double epochs)
         const int64_t samples = llround(epochs * (double)sample_set_count(r->train_set));
         return div_ceil(max_i64(samples, 1), r->batch.size);
     }
-    /* 1.1 * 10 is above 11 in float64; no epoch has as many steps as this tolerance would need. */
+    /* 2.2 * 45 is above 99 in float64; no epoch has as many steps as this tolerance would need. */
     const double steps = epochs * (double)batcher_steps_per_epoch(r->batcher);
     return max_i64((int64_t)ceil(steps * (1.0 - 1e-12)), 1);
 }
