@@ -135,28 +135,17 @@ static bool parse_enum(int64_t *out, const char *choices, const char *text)
     return false;
 }
 
-static bool is_utf8(const char *text)
-{
-    uint32_t c;
-    for (size_t left = strlen(text); left > 0;) {
-        const int count = utf8_decode(&c, text, left);
-        if (count == 0) return false;
-        text += count;
-        left -= (size_t)count;
-    }
-    return true;
-}
-
 static bool parse_value(struct cfg_value *out, const struct cfg *cfg, const struct cfg_row *row,
                         const char *text)
 {
-    if (strnlen(text, CFG_VALUE_MAX) == CFG_VALUE_MAX) return false;
+    const int64_t size = (int64_t)strnlen(text, CFG_VALUE_MAX);
+    if (size == CFG_VALUE_MAX) return false;
     switch (row->type) {
     case CFG_INT: return parse_int(&out->integer, row, text);
     case CFG_FLOAT: return parse_float(&out->real, row, text, cfg->c_locale);
     case CFG_BOOL: return parse_enum(&out->integer, "false|true", text);
     case CFG_ENUM: return parse_enum(&out->integer, row->choices, text);
-    case CFG_STRING: return is_utf8(text);
+    case CFG_STRING: return utf8_valid_prefix(text, size) == size;
     }
     return false;
 }

@@ -243,7 +243,7 @@ static bool is_plain(const char *text)
 }
 
 /* What YAML takes as it is between double quotes, on one line. */
-static bool is_printable(uint32_t c)
+static bool is_printable(int32_t c)
 {
     return (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') ||
            (c >= 0xa0 && c != 0x2028 && c != 0x2029 && c != 0xfeff && c != 0xfffe && c != 0xffff);
@@ -252,16 +252,13 @@ static bool is_printable(uint32_t c)
 static err_t dump_quoted(struct buf *out, const char *text)
 {
     TRY(buf_puts(out, "\""));
-    for (size_t left = strlen(text); left > 0;) {
-        uint32_t c = 0;
-        const int count = utf8_decode(&c, text, left);
-        ASSERT(count > 0); /* cfg_set took nothing else */
+    for (int64_t left = (int64_t)strlen(text), count; left > 0; text += count, left -= count) {
+        const int32_t c = utf8_decode(&count, text, left);
+        ASSERT(c >= 0); /* cfg_set took nothing else */
         if (is_printable(c))
             TRY(buf_append(out, text, (size_t)count));
         else
-            TRY(buf_printf(out, c > 0xffff ? "\\U%08x" : "\\u%04x", c));
-        text += count;
-        left -= (size_t)count;
+            TRY(buf_printf(out, c > 0xffff ? "\\U%08x" : "\\u%04x", (unsigned)c));
     }
     return buf_puts(out, "\"");
 }

@@ -1,5 +1,7 @@
 #include "base/num.h"
 
+#include <stdlib.h>
+
 uint16_t f32_to_f16(float f)
 {
     const uint32_t bits = f32_to_bits(f);
@@ -15,4 +17,16 @@ uint16_t f32_to_f16(float f)
     }
     const uint32_t odd = (magnitude >> 13) & 1u;
     return (uint16_t)(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double median_f64(double *values, int64_t count)
+{
+    qsort(values, (size_t)count, sizeof *values, ascending);
+    return 0.5 * values[(count - 1) / 2] + 0.5 * values[count / 2];
 }

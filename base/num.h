@@ -1,7 +1,6 @@
 /*
- * num.h - small arithmetic that everything needs: 16-bit floats, checked sizes, rounding.
- * All functions are pure. Sizes and counts are int64_t; `checked_mul` is for sizes that come
- * from a file or a setting.
+ * num.h - small arithmetic that everything needs: 16-bit floats, checked sizes, rounding, medians.
+ * Sizes and counts are int64_t; `checked_mul` is for sizes that come from a file or a setting.
  */
 #ifndef BASE_NUM_H
 #define BASE_NUM_H
@@ -76,6 +75,10 @@ static inline float f16_to_f32(uint16_t h)
 
 /* Round to nearest, ties to even; overflow gives infinity, NaN stays NaN. */
 uint16_t f32_to_f16(float f);
+
+/* Of count > 0 values, none of them NaN, which are sorted; the mean of the two in the middle where
+ * count is even. */
+double median_f64(double *values, int64_t count);
 
 #ifdef __cplusplus
 }

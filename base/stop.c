@@ -1,5 +1,7 @@
 #include "base/stop.h"
 
+#include "base/check.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -49,7 +51,7 @@ void stop_catch(void)
     action.sa_flags = SA_ONSTACK | SA_RESTART;
     sigaltstack(&stack, NULL);
     sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+    for (int64_t i = 0; i < COUNT_OF(signals); i++)
         if (signals[i] != SIGHUP || !is_ignored(SIGHUP)) sigaction(signals[i], &action, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
@@ -83,8 +85,6 @@ bool stop_take_save(void)
     save_wanted = 0;
     return wanted;
 }
-
-void stop_request(int signal_number) { on_signal(signal_number); }
 
 void stop_reset(void)
 {

@@ -36,7 +36,6 @@ bool stop_wait_readable(int fd);
 int stop_signal(void);     /* SIGUSR2 if it came, else the first of the others; 0: none */
 int stop_status(void);     /* how a process that stopped on request ends */
 bool stop_take_save(void); /* whether SIGUSR1 came since the last call */
-void stop_request(int signal_number); /* as if the signal had come: for tests */
 void stop_reset(void);
 
 #endif

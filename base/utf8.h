@@ -1,36 +1,38 @@
 /*
- * utf8.h - one character of UTF-8 at a time, strictly: overlong forms, surrogates and values above
- * U+10FFFF are not characters (The Unicode Standard, table 3-7).
+ * utf8.h - strict UTF-8: what is well-formed, and how ill-formed bytes are repaired.
+ *
+ * Well-formed means Unicode 15, table 3-7: no surrogates, nothing overlong, nothing above U+10FFFF.
+ * Repair replaces each maximal subpart of an ill-formed sequence by one U+FFFD (section 3.9), which
+ * is what Python's bytes.decode(errors="replace") does. NUL is an ordinary character.
  */
 #ifndef BASE_UTF8_H
 #define BASE_UTF8_H
 
-#include <stddef.h>
+#include "base/buf.h"
+#include "base/err.h"
+
 #include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Bytes of the character at text[0..size), 1 to 4, with its code point in *out; 0, with *out
- * untouched, when there is none: size is 0 or the bytes are not UTF-8. */
-static inline int utf8_decode(uint32_t *out, const char *text, size_t size)
-{
-    static const uint32_t least[5] = { 0, 0, 0x80, 0x800, 0x10000 };
-    if (size == 0) return 0;
-    const uint8_t first = (uint8_t)text[0];
-    const int count = first < 0x80 ? 1 : first < 0xc0 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3
-                      : first < 0xf8 ? 4 : 0;
-    if (count == 0 || (size_t)count > size) return 0;
-    uint32_t c = count == 1 ? first : first & (0x7fu >> count);
-    for (int i = 1; i < count; i++) {
-        if (((uint8_t)text[i] & 0xc0u) != 0x80u) return 0;
-        c = c << 6 | ((uint8_t)text[i] & 0x3fu);
-    }
-    if (c < least[count] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) return 0;
-    *out = c;
-    return count;
-}
+#define UTF8_REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
+
+/*
+ * The code point at the start of text[size], size > 0, and its length in bytes. -1 when the bytes
+ * are ill-formed; *length is then what one U+FFFD stands for, 1 to 3.
+ */
+int32_t utf8_decode(int64_t *length, const char *text, int64_t size);
+
+/* The bytes of a code point, 0 to 0x10FFFF and no surrogate; returns how many, 1 to 4. */
+int64_t utf8_encode(char out[4], int32_t point);
+
+/* Bytes of the longest well-formed prefix; `size` when everything is. */
+int64_t utf8_valid_prefix(const char *text, int64_t size);
+
+/* Append text[size] to *out with ill-formed bytes repaired. Error: ERR_NOMEM. */
+MUST_USE err_t utf8_append_repaired(struct buf *out, const char *text, int64_t size);
 
 #ifdef __cplusplus
 }

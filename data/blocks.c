@@ -1,7 +1,7 @@
 #include "data/blocks.h"
 
 #include "base/num.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 #include <stdio.h>
 #include <string.h>

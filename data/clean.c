@@ -2,11 +2,11 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "base/utf8.h"
 #include "data/clean_rules.h"
 #include "data/clean_text.h"
 #include "data/clean_words.h"
 #include "data/pii.h"
-#include "data/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 #include "data/clean_text.h"
 
 #include "base/check.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 #include <string.h>
 

@@ -3,13 +3,13 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/num.h"
+#include "base/utf8.h"
 #include "data/blocks.h"
 #include "data/corpus_forms.h"
 #include "data/corpus_json.h"
 #include "data/csv.h"
 #include "data/jdoc.h"
 #include "data/turn_list.h"
-#include "data/utf8.h"
 #include "data/window.h"
 
 #include <stdio.h>

@@ -1,8 +1,8 @@
 #include "data/csv.h"
 
 #include "base/num.h"
+#include "base/utf8.h"
 #include "data/corpus.h"
-#include "data/utf8.h"
 
 #include <string.h>
 

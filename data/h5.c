@@ -1,8 +1,8 @@
 #include "data/h5.h"
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "data/h5z_zstd.h"
-#include "data/utf8.h"
 
 #include <stdio.h>
 #include <string.h>

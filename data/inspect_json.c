@@ -4,14 +4,14 @@
 
 #include <string.h>
 
-static err_t put_char(struct buf *out, const char *text, int bytes, uint32_t c)
+static err_t put_char(struct buf *out, const char *text, int64_t bytes, int32_t c)
 {
-    if (bytes == 0) {
+    if (c < 0) {
         TRY(buf_puts(out, "\\ufffd"));
     } else if (c == '"' || c == '\\') {
-        TRY(buf_printf(out, "\\%c", (int)c));
+        TRY(buf_printf(out, "\\%c", c));
     } else if (c < 0x20 || c == 0x7f) {
-        TRY(buf_printf(out, "\\u%04x", c));
+        TRY(buf_printf(out, "\\u%04x", (unsigned)c));
     } else {
         TRY(buf_append(out, text, (size_t)bytes));
     }
@@ -22,10 +22,10 @@ err_t json_put_string(struct buf *out, const char *text, size_t size)
 {
     TRY(buf_puts(out, "\""));
     for (size_t at = 0; at < size;) {
-        uint32_t c = 0;
-        const int bytes = utf8_decode(&c, text + at, size - at);
+        int64_t bytes;
+        const int32_t c = utf8_decode(&bytes, text + at, (int64_t)(size - at));
         TRY(put_char(out, text + at, bytes, c));
-        at += bytes > 0 ? (size_t)bytes : 1;
+        at += (size_t)bytes;
     }
     TRY(buf_puts(out, "\""));
     return ERR_OK;

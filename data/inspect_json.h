@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Append a string with its quotes; bytes that are not UTF-8 become U+FFFD. */
+/* Append a string with its quotes; what is not UTF-8 becomes U+FFFD. */
 MUST_USE err_t json_put_string(struct buf *out, const char *text, size_t size);
 /* Append `"name":` and the string; or the array [v[0], v[stride], v[2*stride], ...]. No commas. */
 MUST_USE err_t json_put_member(struct buf *out, const char *name, const char *text);

@@ -1,8 +1,8 @@
 #include "data/planner.h"
 
 #include "base/num.h"
+#include "base/utf8.h"
 #include "data/prepare_batch.h"
-#include "data/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>

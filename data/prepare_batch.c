@@ -3,7 +3,7 @@
 #include "base/check.h"
 #include "base/digest.h"
 #include "base/num.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>

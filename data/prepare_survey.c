@@ -2,10 +2,10 @@
 
 #include "base/num.h"
 #include "base/progress.h"
+#include "base/utf8.h"
 #include "data/pool.h"
 #include "data/prepare_batch.h"
 #include "data/prepare_spool.h"
-#include "data/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
+#include "base/utf8.h"
 #include "data/h5.h"
 #include "data/shard_file.h"
-#include "data/utf8.h"
 
 #include "base/num.h"
 

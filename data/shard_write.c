@@ -4,8 +4,8 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "data/shard_file.h"
-#include "data/utf8.h"
 
 #include <dirent.h>
 #include <errno.h>

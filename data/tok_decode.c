@@ -15,7 +15,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <string.h>

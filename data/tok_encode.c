@@ -8,7 +8,7 @@
 #include "data/tok_internal.h"
 
 #include "base/check.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 #include "data/tok_norm.h"
 
 #include "base/check.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <stdbool.h>

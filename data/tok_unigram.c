@@ -2,9 +2,9 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "base/utf8.h"
 #include "data/tok_norm.h"
 #include "data/tok_trie.h"
-#include "data/utf8.h"
 
 #include <float.h>
 #include <stdbool.h>

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 
 struct range {
-    uint32_t first, last;
+    int32_t first, last;
 };
 
 static const struct range wide[] = {
@@ -20,27 +20,27 @@ static const struct range empty[] = {
     { 0xfe00, 0xfe0f }, { 0xfe20, 0xfe2f }, { 0xfeff, 0xfeff },
 };
 
-static bool in_ranges(const struct range *ranges, int64_t count, uint32_t c)
+static bool in_ranges(const struct range *ranges, int64_t count, int32_t c)
 {
     for (int64_t i = 0; i < count; i++)
         if (c >= ranges[i].first && c <= ranges[i].last) return true;
     return false;
 }
 
-static int64_t char_width(uint32_t c)
+static int64_t char_width(int32_t c)
 {
     if (in_ranges(empty, COUNT_OF(empty), c)) return 0;
     return in_ranges(wide, COUNT_OF(wide), c) ? 2 : 1;
 }
 
 /* The next character's bytes and columns; what is not printable counts as "?". */
-static int next_char(int64_t *columns, bool *printable, const char *text, size_t size)
+static int64_t next_char(int64_t *columns, bool *printable, const char *text, size_t size)
 {
-    uint32_t c = 0;
-    const int bytes = utf8_decode(&c, text, size);
-    *printable = bytes > 0 && c >= 0x20 && !(c >= 0x7f && c < 0xa0);
+    int64_t bytes;
+    const int32_t c = utf8_decode(&bytes, text, (int64_t)size);
+    *printable = c >= 0x20 && !(c >= 0x7f && c < 0xa0);
     *columns = *printable ? char_width(c) : 1;
-    return bytes > 0 ? bytes : 1;
+    return bytes;
 }
 
 int64_t text_width(const char *text, size_t size)
@@ -64,7 +64,7 @@ err_t text_pad(struct buf *out, const char *text, size_t size, int64_t columns)
     for (size_t at = 0; at < size;) {
         int64_t width;
         bool printable;
-        const int bytes = next_char(&width, &printable, text + at, size - at);
+        const int64_t bytes = next_char(&width, &printable, text + at, size - at);
         if (used + width > room) break;
         TRY(buf_append(out, printable ? text + at : "?", printable ? (size_t)bytes : 1));
         used += width;

@@ -12,12 +12,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Columns of `size` bytes of UTF-8; a byte that is not UTF-8 counts as one. */
+/* Columns of `size` bytes of UTF-8; what is not UTF-8 counts as one "?" for each
+ * U+FFFD that base/utf8.h would put there. */
 int64_t text_width(const char *text, size_t size);
 
 /*
  * Append text, cut with "…" where it is wider than `columns` and filled with spaces where it is
- * narrower. Control characters and bytes that are not UTF-8 become "?": a piece of a corpus cannot
+ * narrower. Control characters and what is not UTF-8 become "?": a piece of a corpus cannot
  * steer the terminal.
  */
 MUST_USE err_t text_pad(struct buf *out, const char *text, size_t size, int64_t columns);

@@ -6,6 +6,7 @@
 #include "eval/console.h"
 #include "eval/gen.h"
 #include "eval/question.h"
+#include "eval/stream.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -123,20 +124,6 @@ static err_t prompt(const struct chat *c, const char *name)
 
 /* ---- the reply ---- */
 
-static err_t stream(struct chat *c)
-{
-    const struct gen_reply *reply = gen_reply(c->gen, 0);
-    size_t printed = 0;
-    TRY(gen_begin(c->gen, 0, c->question.turns, c->question.turn_count, c->replies++));
-    while (gen_is_busy(c->gen, 0)) {
-        TRY(stop_requested() ? gen_stop(c->gen, 0) : gen_step(c->gen));
-        if (reply->text.size == printed) continue;
-        TRY(console_write(reply->text.data + printed, (int64_t)(reply->text.size - printed)));
-        printed = reply->text.size;
-    }
-    return console_puts("\n");
-}
-
 static void tell_what_is_odd(const struct gen_reply *reply)
 {
     if (reply->turns_dropped > 0)
@@ -154,7 +141,7 @@ static err_t answer(struct chat *c)
 {
     const struct gen_reply *reply = gen_reply(c->gen, 0);
     TRY(prompt(c, gen_names(c->gen)->counsellor_name));
-    TRY(stream(c));
+    TRY(stream_reply(c->gen, &c->question, c->replies++));
     tell_what_is_odd(reply);
     if (reply->stop == GEN_STOP_REQUESTED) {
         if (!c->is_terminal || stop_signal() != SIGINT) return stop_if_asked();

@@ -133,7 +133,6 @@ static void reset(struct slot *s)
     struct buf text = s->reply.text;
     struct i32_buf ids = s->ids;
     buf_reset(&text);
-    if (text.data != NULL) text.data[0] = '\0';
     i32_buf_reset(&ids);
     *s = (struct slot){ .reply.text = text, .ids = ids };
 }

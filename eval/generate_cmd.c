@@ -9,6 +9,7 @@
 #include "eval/console.h"
 #include "eval/gen.h"
 #include "eval/question.h"
+#include "eval/stream.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -36,25 +37,10 @@ static const struct cli_spec spec = {
     .sections = "generate|data",
 };
 
-/* Print what the reply gained since *printed. */
-static err_t print_new(size_t *printed, const struct gen_reply *reply)
-{
-    if (reply->text.size == *printed) return ERR_OK;
-    TRY(console_write(reply->text.data + *printed, (int64_t)(reply->text.size - *printed)));
-    *printed = reply->text.size;
-    return ERR_OK;
-}
-
-static err_t stream_reply(struct gen *gen, const struct question *question)
+static err_t print_reply(struct gen *gen, const struct question *question)
 {
     const struct gen_reply *reply = gen_reply(gen, 0);
-    size_t printed = 0;
-    TRY(gen_begin(gen, 0, question->turns, question->turn_count, 0));
-    while (gen_is_busy(gen, 0)) {
-        TRY(stop_requested() ? gen_stop(gen, 0) : gen_step(gen));
-        TRY(print_new(&printed, reply));
-    }
-    TRY(console_puts("\n"));
+    TRY(stream_reply(gen, question, 0));
     if (reply->tokens_cut > 0)
         LOG_W("generate", "the question is too long: its first %lld tokens were left out",
               (long long)reply->tokens_cut);
@@ -69,7 +55,7 @@ static err_t answer_text(const struct question *question, const struct cfg *cfg)
 {
     struct gen *gen;
     TRY(gen_open(&gen, cfg, 1));
-    const err_t rc = stream_reply(gen, question);
+    const err_t rc = print_reply(gen, question);
     gen_close(gen);
     return rc;
 }

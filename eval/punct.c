@@ -11,21 +11,21 @@ static const struct {
 } marks[] = { { ',', "，" }, { '!', "！" }, { ':', "：" }, { ';', "；" }, { '?', "？" } };
 
 /* The full-width form of a character that is one of the marks, or NULL. */
-static const char *full_width(uint32_t c)
+static const char *full_width(int32_t c)
 {
     for (int64_t i = 0; i < COUNT_OF(marks); i++)
-        if (c == (uint32_t)marks[i].half) return marks[i].full;
+        if (c == marks[i].half) return marks[i].full;
     return NULL;
 }
 
-static bool is_chinese(uint32_t c) { return c >= 0x4e00 && c <= 0x9fff; }
+static bool is_chinese(int32_t c) { return c >= 0x4e00 && c <= 0x9fff; }
 
 /* What is held back goes out: its next neighbour is known. */
 static err_t release(struct punct *p, struct buf *out, bool before_chinese)
 {
     if (p->held == 0) return ERR_OK;
     if (before_chinese)
-        TRY(buf_puts(out, full_width((uint32_t)p->held)));
+        TRY(buf_puts(out, full_width(p->held)));
     else
         TRY(buf_append(out, &p->held, 1));
     p->held = 0;
@@ -35,9 +35,8 @@ static err_t release(struct punct *p, struct buf *out, bool before_chinese)
 err_t punct_push(struct punct *p, struct buf *out, const char *text, int64_t size)
 {
     while (size > 0) {
-        uint32_t c = 0;
-        const int known = utf8_decode(&c, text, (size_t)size);
-        const int length = known > 0 ? known : 1; /* a stray byte is no mark and not Chinese */
+        int64_t length;
+        const int32_t c = utf8_decode(&length, text, size); /* -1 is no mark and not Chinese */
         const char *full = full_width(c);
         TRY(release(p, out, is_chinese(c)));
         if (full != NULL && !p->after_chinese)

@@ -19,11 +19,9 @@ static err_t allocate(struct glm *glm)
             TRY(dev_alloc(glm->dev, &glm->memory[klass], bytes,
                           glm_buffer_class_name((enum glm_buffer_class)klass)));
     }
-    /* The largest of what is looked at on the host: a row of logits, a hidden state, the losses. */
-    const int64_t count =
-        max_i64(glm->options.targets_max, max_i64(glm->config.vocab_size, glm->config.hidden_size));
-    glm->staging = calloc((size_t)count, sizeof(double));
-    if (glm->staging == NULL) RAISE(NOMEM, "host staging: %lld bytes wanted", (long long)count * 8);
+    glm->losses = calloc((size_t)glm->options.targets_max, sizeof(double)); /* the widest dtype */
+    if (glm->losses == NULL)
+        RAISE(NOMEM, "losses on the host: no memory for %lld", (long long)glm->options.targets_max);
     return ERR_OK;
 }
 
@@ -124,7 +122,7 @@ void glm_close(struct glm *glm)
 {
     if (glm == NULL) return;
     glm_tickets_close(glm);
-    free(glm->staging);
+    free(glm->losses);
     for (int klass = GLM_BUF_CLASSES - 1; klass >= 0; klass--)
         dev_free(glm->dev, glm->memory[klass]);
     glm_forget_weights(glm);
@@ -161,7 +159,10 @@ void glm_set_fetch(struct glm *glm, const struct glm_fetch *fetch)
     glm->fetch = *fetch;
 }
 
-err_t glm_init(struct glm *glm, uint64_t seed) { return glm_init_exact(glm, seed, NULL); }
+err_t glm_init(struct glm *glm, uint64_t seed)
+{
+    return glm_init_exact(glm, seed, &(struct glm_sink){ 0 });
+}
 
 err_t glm_init_exact(struct glm *glm, uint64_t seed, const struct glm_sink *sink)
 {
@@ -174,12 +175,11 @@ err_t glm_init_exact(struct glm *glm, uint64_t seed, const struct glm_sink *sink
         for (int64_t first = 0; first < total; first += INIT_CHUNK) {
             const int64_t count = min_i64(INIT_CHUNK, total - first);
             glm_param_init(values, &glm->params, &glm->config, i, seed, first, count);
-            if (sink != NULL) TRY_DONE(sink->put(sink->context, i, first, values, count));
+            if (sink->put != NULL) TRY_DONE(sink->put(sink->context, i, first, values, count));
             TRY_DONE(put_chunk(glm, i, first, values, space, count));
         }
     }
     TRY_DONE(dev_sync(glm->dev));
-    glm->rows_ready = 0;
 done:
     free(values);
     free(space);

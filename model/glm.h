@@ -5,7 +5,8 @@
  *     struct glm_options options = { .dtype = DTYPE_F32, .train = true, .rows_max = 16384, ... };
  *     TRY(glm_create(&glm, dev, &config, &options));
  *     TRY_DONE(glm_load(glm, weight_source));               // or glm_init(glm, seed)
- *     TRY_DONE(glm_train_micro(glm, &batch, &grads, nll));  // gradients are added to grads.arena
+ *     TRY_DONE(glm_train_begin(glm, &ticket, &batch, &grads));  // added to grads.arena
+ *     TRY_DONE(glm_train_end(glm, ticket, nll));
  *
  * All memory is planned by glm_create (glm_plan.h); no call after it allocates on the device, but
  * for glm_cache_create. One thread at a time per glm, its caches included: they share its
@@ -105,7 +106,8 @@ MUST_USE err_t glm_load(struct glm *glm, struct weight_source *source);
  * must begin at the file's own value, not at its rounding to bf16. `put` receives every element of
  * the table once, as float32, before it is rounded: elements first .. first+count-1 of row `index`,
  * rows in the table's order, chunks from the front; a tied tensor once. `values` is the model's own
- * until put returns. An error of put ends the load with that error.
+ * until put returns. An error of put ends the load with that error. A sink without `put` gets
+ * nothing.
  */
 struct glm_sink {
     err_t (*put)(void *context, int64_t index, int64_t first, const float *values, int64_t count);
@@ -150,8 +152,8 @@ const struct glm_layout *glm_grad_layout(const struct glm *glm);
 dtype_t glm_grad_dtype(const struct glm *glm);
 struct dev *glm_dev(const struct glm *glm);
 /* The flat arena of weights [glm_weight_layout's element_count + options.weight_extra], dtype
- * options.dtype; borrowed. Not of a model
- * with 16-bit matrices, whose weights are no one array: ASSERT. */
+ * options.dtype; borrowed. Not of a model with 16-bit matrices, whose weights are no one array:
+ * ASSERT. */
 struct tensor glm_weights(const struct glm *glm);
 /* Row `index` of the parameter table, in its own dtype; borrowed. */
 struct tensor glm_weight(const struct glm *glm, int64_t index);
@@ -178,29 +180,21 @@ struct glm_grads {
     void *context;
 };
 
-/* Forward and backward; gradients of sum_i weights[i]*nll[i] are ADDED to grads. A batch without
- * targets adds nothing and calls no hook. The same as begin and end below, with no ticket open. */
-MUST_USE err_t glm_train_micro(struct glm *glm, const struct glm_batch *batch,
-                               const struct glm_grads *grads, double *nll);
-
 /*
- * The same without waiting for the device, so that the next micro-batch is prepared meanwhile:
- * begin queues it (the batch may change as soon as it returns) and gives a ticket; end waits for
- * that micro-batch's losses. Tickets are ended in the order they were begun; at most GLM_TICKETS
- * may be open: ERR_ARG else. An error of begin opens no ticket, and those that were open stay so. A
- * failure of queued work may appear in a later call. A ticket that will not be ended any more needs
- * no care: glm_close waits for its work.
+ * Forward and backward; gradients of sum_i weights[i]*nll[i] are ADDED to grads. A batch without
+ * targets adds nothing and calls no hook.
+ *
+ * The next micro-batch can be prepared while the device works on this one: begin queues it (the
+ * batch may change as soon as it returns) and gives a ticket; end waits for that micro-batch's
+ * losses. Tickets are ended in the order they were begun; at most GLM_TICKETS may be open: ERR_ARG
+ * else. An error of begin opens no ticket, and those that were open stay so. A failure of queued
+ * work may appear in a later call. A ticket that will not be ended any more needs no care:
+ * glm_close waits for its work.
  */
 #define GLM_TICKETS 2
 MUST_USE err_t glm_train_begin(struct glm *glm, int *ticket, const struct glm_batch *batch,
                                const struct glm_grads *grads);
 MUST_USE err_t glm_train_end(struct glm *glm, int ticket, double *nll);
-
-/* After glm_eval_micro, for tests and inspection: output of block l [rows, C] and logits
- * [row_count, V] of given rows, copied to the host as float64. Hidden states are kept with
- * options.train, whatever options.activations: otherwise ERR_ARG. */
-MUST_USE err_t glm_hidden(struct glm *glm, double *out, int64_t layer);
-MUST_USE err_t glm_logits(struct glm *glm, double *out, const int32_t *rows, int64_t row_count);
 
 /* ---- decoding with a key/value cache ---- */
 
@@ -222,7 +216,4 @@ MUST_USE err_t glm_prefill(struct glm_cache *cache, float *logits, int64_t slot,
 MUST_USE err_t glm_decode(struct glm_cache *cache, float *logits, const int32_t *slots,
                           const int32_t *ids, const int32_t *pos, const int32_t *block,
                           int64_t count);
-/* Tokens now in a slot. */
-int64_t glm_cache_len(const struct glm_cache *cache, int64_t slot);
-
 #endif

@@ -10,6 +10,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+const struct glm_config glm_chatglm_6b = {
+    .family = GLM_CHATGLM,
+    .vocab_size = 130528,
+    .hidden_size = 4096,
+    .layer_count = 28,
+    .head_count = 32,
+    .kv_head_count = 32,
+    .ffn_size = 16384,
+    .position_max = 2048,
+    .norm_eps = 1e-5,
+    .residual_alpha = GLM_RESIDUAL_ALPHA,
+    .tied = true,
+    .rotary = GLM_ROTARY_FP16_ANGLE,
+    .pad_id = 3,
+    .mask_id = 130000,
+    .gmask_id = 130001,
+    .bos_id = 130004,
+    .eos_id = 130005,
+};
+
 /* ---- the fields, once: names in ChatGLM-6B's config.json, places, and allowed ranges ---- */
 
 struct field {

@@ -42,6 +42,8 @@ struct glm_config {
     int32_t pad_id, mask_id, gmask_id, bos_id, eos_id;
 };
 
+extern const struct glm_config glm_chatglm_6b; /* THUDM/chatglm-6b, as its config.json has it */
+
 /*
  * Read dir/config.json. Family by `inner_hidden_size` (ChatGLM-6B) or
  * `padded_vocab_size`/`multi_query_attention` (ChatGLM2-6B and later: ERR_UNSUPPORTED for now, in

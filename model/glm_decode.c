@@ -69,8 +69,9 @@ static err_t measure(int64_t *scratch_bytes, struct glm_cache *cache)
 static bool push(int64_t *offset, int64_t *end, int64_t bytes)
 {
     *offset = *end;
-    return checked_add(end, *end, bytes) && *end <= INT64_MAX - CACHE_STEP &&
-           (*end = align_up(*end, CACHE_STEP), true);
+    if (!checked_add(end, *end, bytes) || *end > INT64_MAX - CACHE_STEP) return false;
+    *end = align_up(*end, CACHE_STEP);
+    return true;
 }
 
 static err_t cache_allocate(struct glm_cache *cache)
@@ -162,16 +163,9 @@ static err_t fetch_logits(struct glm_cache *cache, float *out, const struct tens
 {
     struct dev *dev = cache->glm->dev;
     const int64_t count = tensor_count(logits), bytes = count * dtype_bytes(logits->dtype);
-    const double *f64 = cache->rows;
-    const uint16_t *bf16 = cache->rows;
     if (logits->dtype == DTYPE_F32) return dev_download(dev, out, logits->data, bytes);
     TRY(dev_download(dev, cache->rows, logits->data, bytes));
-    if (logits->dtype == DTYPE_F64) {
-        for (int64_t i = 0; i < count; i++) out[i] = (float)f64[i];
-    } else {
-        ASSERT(logits->dtype == DTYPE_BF16);
-        for (int64_t i = 0; i < count; i++) out[i] = bf16_to_f32(bf16[i]);
-    }
+    weight_widen(out, logits->dtype, cache->rows, count);
     return ERR_OK;
 }
 
@@ -189,7 +183,6 @@ err_t glm_prefill(struct glm_cache *cache, float *logits, int64_t slot, const in
               (long long)rows, (long long)ctx, (long long)cache->tokens_max);
 
     cache->len[slot] = 0; /* until the whole prompt is in */
-    glm->rows_ready = 0;
     struct glm_pass p = glm_pass_begin(glm, PASS_PREFILL, rows);
     p.cache = cache;
     p.slot = slot;
@@ -229,7 +222,6 @@ err_t glm_decode(struct glm_cache *cache, float *logits, const int32_t *slots, c
     TRY(check_slots(cache, slots, count));
     TRY(glm_check_rows(glm, count, ids, pos, block));
 
-    glm->rows_ready = 0;
     struct glm_pass p = decode_pass(cache, count);
     TRY(glm_upload_rows(&p, ids, pos, block));
     TRY(dev_upload(glm->dev, p.slots.data, slots, count * 4));
@@ -240,10 +232,4 @@ err_t glm_decode(struct glm_cache *cache, float *logits, const int32_t *slots, c
     TRY(fetch_logits(cache, logits, &out));
     for (int64_t i = 0; i < count; i++) cache->len[slots[i]]++;
     return ERR_OK;
-}
-
-int64_t glm_cache_len(const struct glm_cache *cache, int64_t slot)
-{
-    ASSERT(slot >= 0 && slot < cache->slots);
-    return cache->len[slot];
 }

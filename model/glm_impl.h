@@ -4,7 +4,7 @@
  *
  *     glm.c         life cycle, initial weights
  *     glm_load.c    weights from files
- *     glm_micro.c   a micro-batch: checks, upload, loss, what can be looked at
+ *     glm_micro.c   a micro-batch: checks, upload, loss
  *     glm_train.c   micro-batches with gradients, several in flight
  *     glm_net.c     embedding, layers, head: forward and backward
  *     glm_block.c   one layer, forward and backward
@@ -38,8 +38,7 @@ struct glm {
     int64_t vocab_rows;         /* of embedding and head, with the zero rows behind them */
     struct glm_plan plan;
     void *memory[GLM_BUF_CLASSES]; /* on the device; NULL in a sketch that only measures scratch */
-    void *staging;                 /* host; a row of logits, a hidden state, or all losses */
-    int64_t rows_ready; /* rows of the last forward pass that can be looked at; 0: none */
+    void *losses;                  /* [targets_max] on the host, as the device has them */
     struct glm_ticket ticket[GLM_TICKETS];
     int64_t tickets_begun, tickets_ended; /* ticket i is ticket[i % GLM_TICKETS] */
 };
@@ -119,9 +118,6 @@ MUST_USE err_t glm_upload_batch(struct glm_pass *p, const struct glm_batch *b, b
 /* `segments` is borrowed until the device has done the pass. */
 MUST_USE err_t glm_upload_segments(struct glm_pass *p, const struct attn_segment *segments,
                                    int64_t count);
-/* A tensor of at most a row of logits (or targets_max losses) to the host, as float64. */
-MUST_USE err_t glm_fetch(struct glm *glm, double *out, const struct tensor *t);
-
 /* Values as the device keeps them to float64. */
 void glm_widen(double *out, const void *values, dtype_t dtype, int64_t count);
 

@@ -3,6 +3,7 @@
 #include "model/glm.h"
 
 #include "base/num.h"
+#include "model/glm_find.h"
 #include "model/glm_impl.h"
 #include "model/weights.h"
 
@@ -30,36 +31,11 @@ static err_t check_extra(const struct glm_params *params, const struct weight_so
     return ERR_OK;
 }
 
-static err_t check_shape(const struct glm_param *row, const struct weight_info *info)
-{
-    char found[WEIGHT_SHAPE_TEXT_MAX], expected[WEIGHT_SHAPE_TEXT_MAX];
-    bool same = info->dims == row->dims;
-    for (int d = 0; same && d < row->dims; d++) same = info->dim[d] == row->dim[d];
-    if (same) return ERR_OK;
-    RAISE(FORMAT, "%s: shape %s; expected %s", info->name,
-          weight_shape_text(found, info->dims, info->dim),
-          weight_shape_text(expected, row->dims, row->dim));
-}
-
-/* Where the files hold a tied tensor twice, both must be the same. */
-static err_t check_twins(const struct glm_param *row, struct weight_source *source, int64_t first,
-                         int64_t second)
-{
-    const struct weight_info info = weight_source_info(source, second);
-    int64_t differs = -1;
-    TRY(check_shape(row, &info));
-    TRY(weight_source_compare(&differs, source, first, second));
-    if (differs >= 0)
-        RAISE(FORMAT, "%s and %s differ first in row %lld; model.tie: false keeps both", row->name,
-              row->name_tied, (long long)differs);
-    return ERR_OK;
-}
-
 /* What one load carries from tensor to tensor. */
 struct load {
     struct glm *glm;
     struct weight_source *source;
-    const struct glm_sink *sink; /* NULL: none */
+    const struct glm_sink *sink;
     char *values;                /* [LOAD_CHUNK] of the widest dtype */
 };
 
@@ -69,7 +45,7 @@ static err_t load_chunk(struct load *load, int64_t index, int64_t from, int64_t 
 {
     const struct glm_sink *sink = load->sink;
     const struct tensor to = glm_weight(load->glm, index);
-    if (sink != NULL) {
+    if (sink->put != NULL) {
         float *exact = (float *)(void *)load->values;
         TRY(weight_source_read_as(load->source, exact, DTYPE_F32, from, first, count));
         TRY(sink->put(sink->context, index, first, exact, count));
@@ -80,18 +56,9 @@ static err_t load_chunk(struct load *load, int64_t index, int64_t from, int64_t 
 
 static err_t load_row(struct load *load, int64_t index)
 {
-    struct weight_source *source = load->source;
     const struct glm_param *row = &load->glm->params.row[index];
-    const bool is_tied = row->name_tied[0] != '\0';
-    int64_t found = weight_source_find(source, row->name);
-    const int64_t twin = is_tied ? weight_source_find(source, row->name_tied) : -1;
-    if (found < 0) found = twin;
-    if (found < 0) RAISE(FORMAT, "%s: not in the files", row->name);
-
-    const struct weight_info info = weight_source_info(source, found);
-    TRY(check_shape(row, &info));
-    if (twin >= 0 && twin != found) TRY(check_twins(row, source, found, twin));
-
+    int64_t found;
+    TRY(glm_find(&found, row, load->source));
     for (int64_t e = 0; e < row->count; e += LOAD_CHUNK) {
         const int64_t count = min_i64(LOAD_CHUNK, row->count - e);
         TRY(load_chunk(load, index, found, e, count));
@@ -108,7 +75,6 @@ err_t glm_load_exact(struct glm *glm, struct weight_source *source, const struct
     TRY_DONE(check_extra(&glm->params, source));
     for (int64_t i = 0; i < glm->params.count; i++) TRY_DONE(load_row(&load, i));
     TRY_DONE(dev_sync(glm->dev));
-    glm->rows_ready = 0;
 done:
     free(load.values);
     return rc;
@@ -116,5 +82,5 @@ done:
 
 err_t glm_load(struct glm *glm, struct weight_source *source)
 {
-    return glm_load_exact(glm, source, NULL);
+    return glm_load_exact(glm, source, &(struct glm_sink){ 0 });
 }

@@ -1,4 +1,4 @@
-/* One micro-batch: checked on the host, uploaded, run; and what tests look at afterwards. */
+/* One micro-batch: checked on the host, uploaded, run. */
 #include "model/glm.h"
 
 #include "base/num.h"
@@ -152,61 +152,23 @@ void glm_widen(double *out, const void *values, dtype_t dtype, int64_t count)
     }
 }
 
-/* Copy a tensor to the host as float64, by way of the staging area. */
-err_t glm_fetch(struct glm *glm, double *out, const struct tensor *t)
+static err_t fetch_losses(struct glm *glm, double *nll, const struct tensor *t)
 {
     const int64_t count = tensor_count(t);
-    TRY(dev_download(glm->dev, glm->staging, t->data, count * dtype_bytes(t->dtype)));
-    glm_widen(out, glm->staging, t->dtype, count);
+    TRY(dev_download(glm->dev, glm->losses, t->data, count * dtype_bytes(t->dtype)));
+    glm_widen(nll, glm->losses, t->dtype, count);
     return ERR_OK;
 }
 
 err_t glm_eval_micro(struct glm *glm, const struct glm_batch *batch, double *nll)
 {
-    glm->rows_ready = 0;
     TRY(glm_check_batch(glm, batch, false));
     struct glm_pass p = glm_pass_begin(glm, PASS_BATCH, batch->rows);
     TRY(glm_upload_batch(&p, batch, false));
     TRY(glm_forward(&p));
     if (batch->target_count > 0) {
         TRY(glm_loss(&p));
-        TRY(glm_fetch(glm, nll, &p.nll));
+        TRY(fetch_losses(glm, nll, &p.nll));
     }
-    TRY(dev_sync(glm->dev));
-    glm->rows_ready = batch->rows;
-    return ERR_OK;
-}
-
-/* ---- looking inside ---- */
-
-err_t glm_hidden(struct glm *glm, double *out, int64_t layer)
-{
-    const int64_t L = glm->config.layer_count, C = glm->config.hidden_size;
-    if (layer < 0 || layer >= L)
-        RAISE(ARG, "hidden state of layer %lld; expected 0 .. %lld", (long long)layer,
-              (long long)L - 1);
-    if (glm->rows_ready == 0) RAISE(ARG, "hidden state: run glm_eval_micro first");
-    if (!glm->options.train)
-        RAISE(ARG, "hidden state: kept only by a model with room for training");
-
-    const struct tensor h = glm_view(glm, GLM_B_HIDDEN, layer + 1, glm->rows_ready);
-    for (int64_t r = 0; r < glm->rows_ready; r++) {
-        const struct tensor row =
-            tensor_1d((char *)h.data + r * C * dtype_bytes(h.dtype), h.dtype, C, h.name);
-        TRY(glm_fetch(glm, out + r * C, &row));
-    }
-    return ERR_OK;
-}
-
-err_t glm_logits(struct glm *glm, double *out, const int32_t *rows, int64_t row_count)
-{
-    if (glm->rows_ready == 0) RAISE(ARG, "logits: run glm_eval_micro first");
-    TRY(check_range("logits row", rows, row_count, glm->rows_ready));
-    struct glm_pass p = glm_pass_begin(glm, PASS_BATCH, glm->rows_ready);
-    struct tensor logits = glm_view(glm, GLM_B_LOGITS, 0, 1);
-    for (int64_t i = 0; i < row_count; i++) {
-        TRY(glm_head(&p, &logits, rows[i], 1));
-        TRY(glm_fetch(glm, out + i * glm->config.vocab_size, &logits));
-    }
-    return ERR_OK;
+    return dev_sync(glm->dev);
 }

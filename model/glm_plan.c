@@ -223,7 +223,6 @@ err_t glm_plan_create(struct glm_plan *out, struct dev *dev, const struct glm_co
     TRY_DONE(glm_measure_scratch(&scratch_bytes, &sketch));
     TRY_DONE(place_buffer(plan, GLM_B_SCRATCH, scratch_bytes, 0, DTYPE_U8, 1));
     TRY_DONE(plan_outside(plan, &sketch));
-    plan->count = GLM_B_COUNT;
     plan->forward_flop_per_row = 2.0 * (4.0 * C * C + 2.0 * C * F) * (double)config->layer_count;
     *out = *plan;
 done:

@@ -4,7 +4,7 @@
  *
  *     struct glm_plan plan;
  *     TRY(glm_plan_create(&plan, dev, &config, &options));
- *     for (int64_t i = 0; i < plan.count; i++)
+ *     for (int64_t i = 0; i < GLM_B_COUNT; i++)
  *         print(plan.buffer[i].name, plan.buffer[i].bytes, plan.buffer[i].copies);
  *
  * Buffers of one class lie in one allocation, each copy at a multiple of 64 bytes. Buffers that a
@@ -51,7 +51,7 @@ enum glm_buffer_id {
     GLM_B_DH,          /* [R, C]  T  gradient of the stream: of h2, h1, the hidden state below */
     GLM_B_DY,          /* [R, C]  T  gradient of what a matrix read */
     GLM_B_DQKV,        /* [R, 3C] T */
-    GLM_B_LOGITS,      /* [1, V]  T  of one row, for prompts and inspection */
+    GLM_B_LOGITS,      /* [1, V]  T  of a prompt's last row */
     GLM_B_IDS,         /* [R]     i32 */
     GLM_B_POS,         /* [R]     i32 */
     GLM_B_BLOCK,       /* [R]     i32 */
@@ -77,11 +77,8 @@ struct glm_buffer {
     int64_t offset;     /* of the first copy inside its class, bytes */
 };
 
-#define GLM_BUFFERS_MAX 64
-
 struct glm_plan {
-    struct glm_buffer buffer[GLM_BUFFERS_MAX]; /* by enum glm_buffer_id */
-    int64_t count;
+    struct glm_buffer buffer[GLM_B_COUNT]; /* by enum glm_buffer_id */
     int64_t class_bytes[GLM_BUF_CLASSES];
     int64_t bytes; /* in all */
     /* Not in `bytes`, since the caller allocates it: one gradient arena (glm_grad_layout). */

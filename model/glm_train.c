@@ -88,7 +88,6 @@ err_t glm_train_begin(struct glm *glm, int *ticket, const struct glm_batch *batc
 {
     const int index = (int)(glm->tickets_begun % GLM_TICKETS);
     *ticket = -1;
-    glm->rows_ready = 0;
     TRY(glm_check_batch(glm, batch, true));
     TRY(check_grads(glm, grads));
     if (glm->tickets_begun - glm->tickets_ended >= GLM_TICKETS)
@@ -118,15 +117,4 @@ err_t glm_train_end(struct glm *glm, int ticket, double *nll)
     TRY(rc);
     glm_widen(nll, losses(glm, t), dtype, t->target_count);
     return ERR_OK;
-}
-
-err_t glm_train_micro(struct glm *glm, const struct glm_batch *batch, const struct glm_grads *grads,
-                      double *nll)
-{
-    int ticket;
-    if (glm->tickets_begun != glm->tickets_ended)
-        RAISE(ARG, "%lld micro-batches are in flight; end them first",
-              (long long)(glm->tickets_begun - glm->tickets_ended));
-    TRY(glm_train_begin(glm, &ticket, batch, grads));
-    return glm_train_end(glm, ticket, nll);
 }

@@ -1,6 +1,7 @@
 #include "model/hf_folder_plan.h"
 
 #include "base/check.h"
+#include "model/glm_find.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,34 +43,6 @@ static void set_shape(struct hf_item *item, int dims, const int64_t *dim)
     item->bytes = item->count * dtype_bytes(item->entry.dtype);
 }
 
-/* Where the values of a row are: under its name or, for a tied one, under either of two. */
-static err_t find_values(int64_t *from, const struct glm_param *row, struct weight_source *source)
-{
-    const bool is_tied = row->name_tied[0] != '\0';
-    const int64_t twin = is_tied ? weight_source_find(source, row->name_tied) : -1;
-    *from = weight_source_find(source, row->name);
-    if (*from >= 0 && twin >= 0) {
-        int64_t differs;
-        TRY(weight_source_compare(&differs, source, *from, twin));
-        if (differs >= 0)
-            RAISE(FORMAT,
-                  "%s and %s are tied and differ in row %lld; export both with "
-                  "--model.tie=false",
-                  row->name, row->name_tied, (long long)differs);
-    }
-    if (*from < 0) *from = twin;
-    if (*from < 0) RAISE(FORMAT, "no tensor %s in the source", row->name);
-
-    const struct weight_info info = weight_source_info(source, *from);
-    if (info.dims != row->dims || memcmp(info.dim, row->dim, (size_t)row->dims * 8) != 0) {
-        char found[WEIGHT_SHAPE_TEXT_MAX], expected[WEIGHT_SHAPE_TEXT_MAX];
-        RAISE(FORMAT, "%s is %s; config.json wants %s", info.name,
-              weight_shape_text(found, info.dims, info.dim),
-              weight_shape_text(expected, row->dims, row->dim));
-    }
-    return ERR_OK;
-}
-
 static err_t add_row(struct hf_plan *plan, const struct glm_param *row,
                      const struct glm_config *config, struct weight_source *source, dtype_t dtype)
 {
@@ -81,7 +54,7 @@ static err_t add_row(struct hf_plan *plan, const struct glm_param *row,
                  (long long)row->layer);
         set_shape(add(plan, name, DTYPE_F16, HF_FROM_ROTARY), 1, &pairs);
     }
-    TRY(find_values(&from, row, source));
+    TRY(glm_find(&from, row, source));
     set_shape(add(plan, row->name, is_norm(row->role) ? DTYPE_F32 : dtype, from), row->dims,
               row->dim);
     return ERR_OK;
@@ -116,8 +89,8 @@ err_t hf_plan_create(struct hf_plan *out, const struct glm_config *config,
     if (!out->item) RAISE_DONE(NOMEM, "a plan of %lld tensors", (long long)count_max);
     for (int64_t i = 0; i < params.count; i++)
         TRY_DONE(add_row(out, &params.row[i], config, source, dtype));
-    for (int64_t i = 0; i < params.count;
-         i++) { /* second names come last, as the output layer does */
+    /* Second names come last, as the output layer does. */
+    for (int64_t i = 0; i < params.count; i++) {
         const struct glm_param *row = &params.row[i];
         int64_t from = -1;
         if (row->name_tied[0] == '\0') continue;

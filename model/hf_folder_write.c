@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/num.h"
 #include "base/progress.h"
+#include "model/glm_rotary.h"
 #include "model/hf_folder.h"
 #include "model/hf_folder_plan.h"
 
@@ -19,7 +20,6 @@
 #define BLOCK_ELEMENTS     (1 << 20)
 #define FILE_BYTES_DEFAULT 2000000000
 #define SMALL_FILE_BYTES   ((int64_t)64 << 20) /* tokenizer models are some MB */
-#define ROTARY_BASE        10000.0f
 
 /* ---- values ---- */
 
@@ -53,13 +53,6 @@ static err_t pack(void *out, const struct hf_item *item, const float *values, in
     return ERR_OK;
 }
 
-/* The reference's buffer: 10000^(-2j/(D/2)) for j < D/4, in float32, then rounded to float16. */
-static void rotary_frequencies(float *out, int64_t count)
-{
-    for (int64_t j = 0; j < count; j++)
-        out[j] = 1.0f / powf(ROTARY_BASE, (float)(2 * j) / (float)(2 * count));
-}
-
 static err_t write_item(struct safetensors_writer *w, int64_t place, struct job *job,
                         const struct hf_item *item)
 {
@@ -68,7 +61,7 @@ static err_t write_item(struct safetensors_writer *w, int64_t place, struct job 
         const int64_t n = min_i64(BLOCK_ELEMENTS, item->count - first);
         if (item->from == HF_FROM_ROTARY) {
             ASSERT(item->count <= BLOCK_ELEMENTS);
-            rotary_frequencies(job->values, n);
+            for (int64_t j = 0; j < n; j++) job->values[j] = glm_rotary_frequency(j, n);
         } else {
             TRY(weight_source_read_as(job->source, job->values, DTYPE_F32, item->from, first, n));
         }

@@ -19,8 +19,7 @@ struct model_source {
 };
 
 /* ERR_NOTFOUND: no such folder, or nothing of a model in it; else as hf_checkpoint.h and
- * hf_folder.h.
- * Close it also after a failure. */
+ * hf_folder.h. Close it also after a failure. */
 MUST_USE err_t model_source_open(struct model_source *out, const char *path);
 void model_source_close(struct model_source *s);
 

@@ -67,8 +67,5 @@ void safetensors_writer_close(struct safetensors_writer *w); /* discards unless 
 MUST_USE err_t safetensors_place(struct buf *header, int64_t **begin,
                                  const struct safetensors_entry *entries, int64_t count,
                                  const char *const *metadata);
-/* Size of the file that these entries would make. */
-MUST_USE err_t safetensors_file_bytes(int64_t *out, const struct safetensors_entry *entries,
-                                      int64_t count, const char *const *metadata);
 
 #endif

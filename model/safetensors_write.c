@@ -63,20 +63,11 @@ static err_t place(int64_t *begin, const struct safetensors_entry *e, int64_t co
     return ERR_OK;
 }
 
-static bool is_utf8(const char *text)
-{
-    uint32_t ignored;
-    for (int bytes; *text != '\0'; text += bytes) {
-        bytes = utf8_decode(&ignored, text, strlen(text));
-        if (bytes == 0) return false;
-    }
-    return true;
-}
-
 /* `text` as a JSON string, quoted. ERR_ARG when it is not UTF-8. */
 static err_t append_string(struct buf *out, const char *text)
 {
-    if (!is_utf8(text)) RAISE(ARG, "not valid UTF-8: %.80s", text);
+    const int64_t size = (int64_t)strlen(text);
+    if (utf8_valid_prefix(text, size) < size) RAISE(ARG, "not valid UTF-8: %.80s", text);
     json_t *value = json_string(text);
     char *quoted = value ? json_dumps(value, JSON_ENCODE_ANY) : NULL;
     json_decref(value);
@@ -147,20 +138,6 @@ err_t safetensors_place(struct buf *header, int64_t **begin,
     return ERR_OK;
 done:
     free(places);
-    return rc;
-}
-
-err_t safetensors_file_bytes(int64_t *out, const struct safetensors_entry *entries, int64_t count,
-                             const char *const *metadata)
-{
-    err_t rc = ERR_OK;
-    struct buf header = { 0 };
-    int64_t *begin = NULL;
-    TRY_DONE(safetensors_place(&header, &begin, entries, count, metadata));
-    *out = begin[count];
-done:
-    free(begin);
-    buf_clear(&header);
     return rc;
 }
 

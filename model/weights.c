@@ -85,6 +85,12 @@ static const struct {
     [DTYPE_F64] = { f32_from_f64, f64_from_f64 },
 };
 
+void weight_widen(float *out, dtype_t dtype, const void *values, int64_t count)
+{
+    ASSERT(converts[dtype].to_f32 != NULL);
+    converts[dtype].to_f32(out, values, count);
+}
+
 static bool is_infinite_16(uint16_t half, dtype_t dtype)
 {
     return (half & 0x7fffu) == (dtype == DTYPE_F16 ? 0x7c00u : 0x7f80u);

@@ -62,6 +62,8 @@ MUST_USE err_t weight_source_read_as(struct weight_source *s, void *out, dtype_t
 /* Round f32 values to f16 or bf16, ties to even, or copy them to f32. Returns the first index at
  * which a finite value became infinite, -1 when none did. */
 MUST_USE int64_t weight_round(void *out, dtype_t dtype, const float *values, int64_t count);
+/* The way back: values of a float dtype as f32, f64 rounded. */
+void weight_widen(float *out, dtype_t dtype, const void *values, int64_t count);
 /* The 16-bit dtype that all tensors of two dimensions have, else F32: in which inference can keep
  * matrices without changing a value. */
 dtype_t weight_source_matrix_dtype(const struct weight_source *s);

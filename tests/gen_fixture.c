@@ -23,15 +23,6 @@ static const char CONFIG[] =
     "\"bos_token_id\":1604,\"eos_token_id\":1605,\"pad_token_id\":3,"
     "\"soulchat_rotary\":\"fp32_angle\",\"tie_word_embeddings\":false}";
 
-const char *gen_path(const char *name)
-{
-    static char path[8][FILE_PATH_MAX];
-    static int turn;
-    char *out = path[turn++ % 8];
-    assert_true(snprintf(out, FILE_PATH_MAX, "%s/%s", testing_dir(), name) < FILE_PATH_MAX);
-    return out;
-}
-
 /* Values that matter: logits of some units, norms not one, biases not zero. */
 static float value(const struct glm_params *p, int64_t index, int64_t element)
 {

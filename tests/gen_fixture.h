@@ -28,7 +28,5 @@ void gen_model_write(const char *dir, const struct gen_weights *w);
 /* All settings; generate.model and generate.tokenizer are set. Yours. */
 struct cfg *gen_cfg(const char *dir);
 void gen_set(struct cfg *cfg, const char *key, const char *value);
-/* Path in the test's own folder; borrowed until 8 more were made. */
-const char *gen_path(const char *name);
 
 #endif

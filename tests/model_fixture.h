@@ -16,6 +16,7 @@
 #ifndef TESTS_MODEL_FIXTURE_H
 #define TESTS_MODEL_FIXTURE_H
 
+#include "glm_look.h"
 #include "testing.h"
 
 #include "model/glm.h"

@@ -1,5 +1,5 @@
 # Tests of the network that judge it by the float64 reference operators.
-add_library(soulchat_model_fixture STATIC model_fixture.c)
+add_library(soulchat_model_fixture STATIC model_fixture.c glm_look.c)
 target_link_libraries(soulchat_model_fixture PUBLIC soulchat_testing soulchat_model soulchat_ref
                       PRIVATE soulchat_options)
 foreach(subject plan glm grad pack decode load half units flight)

@@ -21,6 +21,7 @@
  * Exit status: 0 all within bounds, 1 not so or the folder is bad, 2 wrong usage, 77 the device is
  * not in this build or does not compute in that dtype.
  */
+#include "glm_look.h"
 #include "parity_bf16.h"
 #include "parity_case.h"
 
@@ -122,24 +123,21 @@ static err_t check_forward(struct report *r, struct parity *p)
     const int64_t rows = p->batch.rows, C = p->config.hidden_size, V = p->config.vocab_size;
     double expected = 0.0;
     double *out = malloc((size_t)(rows * max_i64(C, V)) * sizeof *out);
-    int32_t *all = malloc((size_t)rows * sizeof *all);
-    if (out == NULL || all == NULL) RAISE_DONE(NOMEM, "logits of %lld rows", (long long)rows);
-    for (int64_t i = 0; i < rows; i++) all[i] = (int32_t)i;
+    if (out == NULL) RAISE_DONE(NOMEM, "logits of %lld rows", (long long)rows);
 
     TRY_DONE(glm_eval_micro(p->glm, &p->batch, p->nll));
     TRY_DONE(golden_attribute(&expected, p->golden, "forward", "loss"));
     note(r, Q_LOSS, fabs(mean_loss(p) - expected) / fabs(expected), "forward");
-    TRY_DONE(glm_logits(p->glm, out, all, rows));
+    TRY_DONE(glm_look_logits(p->glm, out, rows, 0, rows));
     TRY_DONE(compare_rows_of(r, Q_LOGITS, p, out, "forward/logits", V));
     for (int64_t l = 0; l < p->config.layer_count; l++) {
         char name[64];
         snprintf(name, sizeof name, "forward/hidden_%lld", (long long)l);
-        TRY_DONE(glm_hidden(p->glm, out, l));
+        TRY_DONE(glm_look_hidden(p->glm, out, rows, l));
         TRY_DONE(compare_rows_of(r, Q_HIDDEN, p, out, name, C));
     }
 done:
     free(out);
-    free(all);
     return rc;
 }
 

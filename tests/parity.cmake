@@ -10,7 +10,7 @@ if(TARGET test_data_seq)
   target_link_libraries(test_data_seq PRIVATE soulchat_golden)
 endif()
 
-add_executable(parity parity.c parity_bf16.c parity_case.c)
+add_executable(parity parity.c parity_bf16.c parity_case.c glm_look.c)
 set_target_properties(parity PROPERTIES LINKER_LANGUAGE CXX
                       RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 target_link_libraries(parity PRIVATE soulchat_golden soulchat_data soulchat_ref PkgConfig::jansson

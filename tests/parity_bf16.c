@@ -1,5 +1,7 @@
 #include "parity_bf16.h"
 
+#include "glm_look.h"
+
 #include "base/num.h"
 #include "model/json_in.h"
 
@@ -82,17 +84,10 @@ static err_t judge(struct report *r, enum quantity q, const char *name, const do
 static err_t judge_logits(struct report *r, struct parity *ours, struct parity *exact, double *a,
                           double *b)
 {
-    err_t rc = ERR_OK;
     const int64_t rows = ours->batch.rows, V = ours->config.vocab_size;
-    int32_t *all = malloc((size_t)rows * sizeof *all);
-    if (all == NULL) RAISE(NOMEM, "logits of %lld rows", (long long)rows);
-    for (int64_t i = 0; i < rows; i++) all[i] = (int32_t)i;
-    TRY_DONE(glm_logits(ours->glm, a, all, rows));
-    TRY_DONE(glm_logits(exact->glm, b, all, rows));
-    TRY_DONE(judge(r, Q_LOGITS, "logits", a, b, rows * V));
-done:
-    free(all);
-    return rc;
+    TRY(glm_look_logits(ours->glm, a, rows, 0, rows));
+    TRY(glm_look_logits(exact->glm, b, rows, 0, rows));
+    return judge(r, Q_LOGITS, "logits", a, b, rows * V);
 }
 
 static err_t judge_forward(struct report *r, struct parity *ours, struct parity *exact)
@@ -109,8 +104,8 @@ static err_t judge_forward(struct report *r, struct parity *ours, struct parity 
     for (int64_t l = 0; l < ours->config.layer_count; l++) {
         char name[NAME_MAX_BYTES];
         snprintf(name, sizeof name, "hidden_%lld", (long long)l);
-        TRY_DONE(glm_hidden(ours->glm, a, l));
-        TRY_DONE(glm_hidden(exact->glm, b, l));
+        TRY_DONE(glm_look_hidden(ours->glm, a, rows, l));
+        TRY_DONE(glm_look_hidden(exact->glm, b, rows, l));
         TRY_DONE(judge(r, Q_HIDDEN, name, a, b, rows * C));
     }
 done:

@@ -2,24 +2,9 @@
 
 struct glm_config plan_6b(bool tied)
 {
-    return (struct glm_config){
-        .family = GLM_CHATGLM,
-        .vocab_size = 130528,
-        .hidden_size = 4096,
-        .layer_count = 28,
-        .head_count = 32,
-        .kv_head_count = 32,
-        .ffn_size = 16384,
-        .position_max = 2048,
-        .norm_eps = 1e-5,
-        .residual_alpha = GLM_RESIDUAL_ALPHA,
-        .tied = tied,
-        .pad_id = 3,
-        .mask_id = 130000,
-        .gmask_id = 130001,
-        .bos_id = 130004,
-        .eos_id = 130005,
-    };
+    struct glm_config config = glm_chatglm_6b;
+    config.tied = tied;
+    return config;
 }
 
 struct cost_settings plan_full(void)

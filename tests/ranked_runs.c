@@ -46,7 +46,7 @@ static void redirect(const struct ranked_run *run, int64_t rank)
 static err_t train(const struct errand *errand, const struct ranks_place *place)
 {
     struct run run;
-    err_t rc = run_open_ranked(&run, errand->cfg, errand->run->resume, place);
+    err_t rc = run_open(&run, errand->cfg, errand->run->resume, place);
     if (rc == ERR_OK && !run_is_done(&run)) rc = loop_run(&run);
     rc = run_leave(&run, rc);
     run_close(&run);

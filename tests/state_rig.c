@@ -16,7 +16,8 @@ static struct tensor alloc_flat(struct dev *dev, dtype_t dtype, int64_t count)
     return tensor_1d(data, dtype, count, "arena");
 }
 
-void state_rig_open(struct state_rig *r, struct dev *dev, const struct optim_format *format)
+static void open_rig(struct state_rig *r, struct dev *dev, const struct optim_format *format,
+                     bool scattered)
 {
     const struct glm_config config = micro_config();
     const struct optim_options options = { .beta1 = 0.9,
@@ -39,8 +40,20 @@ void state_rig_open(struct state_rig *r, struct dev *dev, const struct optim_for
                                          .params = &r->params,
                                          .layout = &r->layout,
                                          .grad_layout = &r->layout,
-                                         .weights = r->weights };
+                                         .weights = r->weights,
+                                         .scattered = scattered };
     assert_ok(optim_create_on(&r->optim, &target, &options));
+}
+
+void state_rig_open(struct state_rig *r, struct dev *dev, const struct optim_format *format)
+{
+    open_rig(r, dev, format, false);
+}
+
+void state_rig_open_scattered(struct state_rig *r, struct dev *dev,
+                              const struct optim_format *format)
+{
+    open_rig(r, dev, format, true);
 }
 
 void state_rig_close(struct state_rig *r)

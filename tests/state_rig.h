@@ -22,6 +22,9 @@ struct state_rig {
 
 struct dev *state_rig_cpu(void);
 void state_rig_open(struct state_rig *r, struct dev *dev, const struct optim_format *format);
+/* As a rank that has only what it owns of the weights. */
+void state_rig_open_scattered(struct state_rig *r, struct dev *dev,
+                              const struct optim_format *format);
 void state_rig_close(struct state_rig *r);
 /* Weights, and the master where there is one. */
 MUST_USE err_t state_rig_fill(struct state_rig *r);

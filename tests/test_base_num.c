@@ -66,13 +66,21 @@ static void test_checked(void **state)
     assert_true(align_up(129, 128) == 256 && align_up(128, 128) == 128 && align_up(0, 128) == 0);
 }
 
+static void test_median(void **state)
+{
+    (void)state;
+    double odd[] = { 9, -1, 4 }, even[] = { 8, 1, 4, 2 }, one[] = { -3 };
+    assert_true(median_f64(odd, 3) == 4 && odd[0] == -1 && odd[2] == 9);
+    assert_true(median_f64(even, 4) == 3);
+    assert_true(median_f64(one, 1) == -3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f16_round_trip),
-        cmocka_unit_test(test_f16_rounding),
-        cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_checked),
+        cmocka_unit_test(test_f16_round_trip), cmocka_unit_test(test_f16_rounding),
+        cmocka_unit_test(test_bf16),           cmocka_unit_test(test_checked),
+        cmocka_unit_test(test_median),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,8 +4,8 @@
 #include "tok_golden.h"
 
 #include "base/file.h"
+#include "base/utf8.h"
 #include "data/tok.h"
-#include "data/utf8.h"
 
 #include <pthread.h>
 #include <stdio.h>

@@ -3,9 +3,9 @@
 
 #include "base/check.h"
 #include "base/rng.h"
+#include "base/utf8.h"
 #include "data/corpus.h"
 #include "data/tok.h"
-#include "data/utf8.h"
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -62,7 +62,7 @@ static err_t answer_into(struct buf *out, struct cfg *cfg, const char *corpus,
 
 static struct cfg *open_cfg(void)
 {
-    const char *dir = gen_path("model");
+    const char *dir = testing_path("model");
     gen_model_write(dir, &(struct gen_weights){ .end = 8 });
     struct cfg *cfg = gen_cfg(dir);
     gen_set(cfg, "generate.max_new_tokens", "30");
@@ -88,7 +88,7 @@ static void assert_text(const json_t *line, const char *key, const char *wanted)
 static void test_lines(void **state)
 {
     (void)state;
-    const char *corpus = gen_path("corpus.jsonl");
+    const char *corpus = testing_path("corpus.jsonl");
     struct cfg *cfg = open_cfg();
     struct buf out = { 0 };
     char id[16];
@@ -115,7 +115,7 @@ static void test_lines(void **state)
 static void test_same_lines(void **state)
 {
     (void)state;
-    const char *corpus = gen_path("corpus.jsonl");
+    const char *corpus = testing_path("corpus.jsonl");
     struct cfg *cfg = open_cfg();
     struct buf whole = { 0 }, part = { 0 };
     write_corpus(corpus);
@@ -148,7 +148,7 @@ static void test_bad_record(void **state)
         "{\"id\":1,\"messages\":[{\"role\":\"user\",\"content\":\"一\"}]}\n"
         "{\"id\":2,\"messages\":[{\"role\":\"nobody\",\"content\":\"二\"}]}\n"
         "{\"id\":3,\"messages\":[{\"role\":\"user\",\"content\":\"三\"}]}\n";
-    const char *corpus = gen_path("bad.jsonl");
+    const char *corpus = testing_path("bad.jsonl");
     struct cfg *cfg = open_cfg();
     struct buf out = { 0 };
     assert_ok(file_replace(corpus, text, sizeof text - 1));
@@ -160,8 +160,8 @@ static void test_bad_record(void **state)
     assert_ok(answer_into(&out, cfg, corpus, (struct answer_options){ .slots = 1 }));
     assert_non_null(strstr(line_at(&out, 1), "\"id\":\"3\""));
     assert_string_equal(line_at(&out, 2), "");
-    assert_err(answer_into(&out, cfg, gen_path("nowhere"), (struct answer_options){ .slots = 1 }),
-               NOTFOUND, "nowhere");
+    const struct answer_options one = { .slots = 1 };
+    assert_err(answer_into(&out, cfg, testing_path("nowhere"), one), NOTFOUND, "nowhere");
     buf_clear(&out);
     cfg_close(cfg);
 }
@@ -169,11 +169,11 @@ static void test_bad_record(void **state)
 static void test_stop(void **state)
 {
     (void)state;
-    const char *corpus = gen_path("corpus.jsonl");
+    const char *corpus = testing_path("corpus.jsonl");
     struct cfg *cfg = open_cfg();
     struct buf out = { 0 };
     write_corpus(corpus);
-    stop_request(SIGINT);
+    testing_signal(SIGINT);
     assert_err(answer_into(&out, cfg, corpus, (struct answer_options){ .slots = 2, .skip = 4 }),
                INTERRUPTED, "--skip 4");
     stop_reset();

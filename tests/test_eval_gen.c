@@ -4,13 +4,14 @@
  * should; and what cannot be answered, or a tokenizer that is not the model's, is refused.
  */
 #include "gen_fixture.h"
+#include "glm_look.h"
 #include "tok_fixture.h"
 
 #include "base/check.h"
 #include "base/file.h"
 #include "base/num.h"
+#include "base/utf8.h"
 #include "data/chat.h"
-#include "data/utf8.h"
 #include "eval/gen.h"
 #include "eval/gen_model.h"
 #include "eval/question.h"
@@ -85,10 +86,9 @@ static int32_t next_by_forward(struct glm *glm, const struct sequence *s, int64_
                                      .block = s->block,
                                      .segment_count = 1,
                                      .segments = &segment };
-    const int32_t last = (int32_t)s->rows - 1;
     int32_t best = 0;
     assert_ok(glm_eval_micro(glm, &batch, NULL));
-    assert_ok(glm_logits(glm, logits, &last, 1));
+    assert_ok(glm_look_logits(glm, logits, s->rows, s->rows - 1, 1));
     for (int32_t v = 1; v < vocab; v++)
         if (logits[v] > logits[best]) best = v;
     return best;
@@ -97,7 +97,7 @@ static int32_t next_by_forward(struct glm *glm, const struct sequence *s, int64_
 static void test_is_forward(void **state)
 {
     (void)state;
-    const char *dir = gen_path("forward");
+    const char *dir = testing_path("forward");
     gen_model_write(dir, &(struct gen_weights){ .end = -50 });
     struct cfg *cfg = gen_cfg(dir);
     gen_set(cfg, "generate.greedy", "true");
@@ -147,7 +147,7 @@ enum { CONVERSATIONS = 12, TOKENS = 40 };
 
 static struct cfg *lively_cfg(void)
 {
-    const char *dir = gen_path("lively");
+    const char *dir = testing_path("lively");
     gen_model_write(dir, &(struct gen_weights){ .end = 8 });
     struct cfg *cfg = gen_cfg(dir);
     gen_set(cfg, "generate.temperature", "1");
@@ -244,7 +244,7 @@ static void test_random_stream(void **state)
 static void test_ends(void **state)
 {
     (void)state;
-    const char *dir = gen_path("ends");
+    const char *dir = testing_path("ends");
     gen_model_write(dir, &(struct gen_weights){ .end = 1e4 });
     struct cfg *cfg = gen_cfg(dir);
     struct gen *gen = open_gen(cfg, 1);
@@ -281,7 +281,7 @@ static void test_ends(void **state)
 static void test_full(void **state)
 {
     (void)state;
-    const char *dir = gen_path("full");
+    const char *dir = testing_path("full");
     gen_model_write(dir, &(struct gen_weights){ .end = -1e4 });
     struct cfg *cfg = gen_cfg(dir);
     gen_set(cfg, "generate.max_new_tokens", "100");
@@ -310,7 +310,7 @@ static void test_full(void **state)
 static void test_not_finite(void **state)
 {
     (void)state;
-    const char *dir = gen_path("broken");
+    const char *dir = testing_path("broken");
     gen_model_write(dir, &(struct gen_weights){ .broken = NAN });
     struct cfg *cfg = gen_cfg(dir);
     gen_set(cfg, "generate.max_new_tokens", "5");
@@ -340,20 +340,20 @@ static void test_refused(void **state)
         "\"layernorm_epsilon\":1e-05,\"mask_token_id\":1600,\"gmask_token_id\":1601,"
         "\"bos_token_id\":1604,\"eos_token_id\":%d,\"pad_token_id\":3}";
     char config[1000];
-    const char *dir = gen_path("refused");
+    const char *dir = testing_path("refused");
     gen_model_write(dir, &(struct gen_weights){ 0 });
     struct cfg *cfg = gen_cfg(dir);
     gen_set(cfg, "generate.max_new_tokens", "150");
     assert_refused(cfg, ERR_USAGE, "160 positions");
     gen_set(cfg, "generate.max_new_tokens", "20");
-    gen_set(cfg, "generate.tokenizer", gen_path("nowhere"));
+    gen_set(cfg, "generate.tokenizer", testing_path("nowhere"));
     assert_refused(cfg, ERR_NOTFOUND, "nowhere");
     gen_set(cfg, "generate.tokenizer", ""); /* then the model's own, which it lacks */
     assert_refused(cfg, ERR_NOTFOUND, "generate.tokenizer");
     gen_set(cfg, "generate.tokenizer", TOK_FIXTURE_CHATGLM2);
     if (tok_fixture_library()) assert_refused(cfg, ERR_FORMAT, "another family");
     gen_set(cfg, "generate.tokenizer", GEN_TOKENIZER);
-    gen_set(cfg, "generate.model", gen_path("nowhere"));
+    gen_set(cfg, "generate.model", testing_path("nowhere"));
     assert_refused(cfg, ERR_NOTFOUND, "nowhere");
     gen_set(cfg, "generate.model", "");
     assert_refused(cfg, ERR_USAGE, "generate.model is not set");
@@ -378,7 +378,7 @@ static void test_weights(void **state)
     } rows[] = {
         { "auto", DTYPE_F32 }, { "f32", DTYPE_F32 }, { "f16", DTYPE_F16 }, { "bf16", DTYPE_BF16 }
     };
-    const char *dir = gen_path("weights");
+    const char *dir = testing_path("weights");
     gen_model_write(dir, &(struct gen_weights){ 0 });
     struct cfg *cfg = gen_cfg(dir);
     for (int64_t i = 0; i < COUNT_OF(rows); i++) {
@@ -467,7 +467,7 @@ static void write_state(const char *dir, const char *text)
 static void test_role_names(void **state)
 {
     (void)state;
-    const char *dir = gen_path("state");
+    const char *dir = testing_path("state");
     struct chat_template t;
     struct cfg *cfg = gen_cfg(dir);
     assert_ok(role_names_find(&t, cfg, dir)); /* no such folder: nothing was kept */

@@ -58,7 +58,10 @@ static void test_memory(void **state)
     for (int64_t i = 0; i < COUNT_OF(sizes); i++) dev_free(dev, data[i]);
     dev_free(dev, NULL);
     assert_int_equal(dev->stats.alloc_bytes, 0);
+    void *again;
+    assert_ok(dev_alloc(dev, &again, 4096, "less than before"));
     assert_int_equal(dev->stats.alloc_bytes_max, total);
+    dev_free(dev, again);
     dev_close(dev);
 }
 

@@ -170,6 +170,13 @@ static void test_shards(void **state)
         file_bytes += st.st_size;
     }
     assert_true(file_bytes > report.bytes);
+
+    /* Every tensor is larger than the limit alone: a file for each, and none that is empty. */
+    assert_ok(export_golden(
+        "single",
+        (struct hf_export){ .dtype = DTYPE_F16, .shard_bytes_max = 1, .report = &report }));
+    assert_int_equal(report.file_count, 43);
+    assert_same_model("single", DTYPE_F16, 0);
 }
 
 static void test_untied(void **state)
@@ -262,11 +269,11 @@ static void test_options(void **state)
     config.layer_count = 4;
     options.replace = true;
     assert_err(hf_folder_write(testing_path("options"), &config, source, &options), FORMAT,
-               "no tensor transformer.layers.3.input_layernorm.weight");
+               "transformer.layers.3.input_layernorm.weight: not in the files");
     config.layer_count = 3;
     config.ffn_size = 128;
     assert_err(hf_folder_write(testing_path("options"), &config, source, &options), FORMAT,
-               "mlp.dense_h_to_4h.weight is [256, 64]; config.json wants [128, 64]");
+               "mlp.dense_h_to_4h.weight: shape [256, 64]; expected [128, 64]");
     weight_source_close(source);
 }
 
@@ -323,7 +330,7 @@ static void test_values_that_do_not_fit(void **state)
         { DENSE_BIAS, 0x7f7fffff, DTYPE_BF16, ERR_NUMERIC, "beyond bfloat16" },
         { DENSE_BIAS, 0x7f7f7fff, DTYPE_BF16, ERR_OK, "" },
         { DENSE_BIAS, 0x7f7fffff, DTYPE_F32, ERR_OK, "" },
-        { "lm_head.weight", 0x3f800000, DTYPE_F32, ERR_FORMAT, "are tied and differ in row 0" },
+        { "lm_head.weight", 0x3f800000, DTYPE_F32, ERR_FORMAT, "tied and differ first in row 0" },
     };
     const struct glm_config config = golden_config();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -326,7 +326,6 @@ static void test_written_reads_back(void **state)
 {
     (void)state;
     struct weight_source *s;
-    int64_t bytes;
     assert_ok(write_entries());
     assert_ok(safetensors_source_open(&s, test_path()));
     assert_int_equal(weight_source_count(s), ENTRY_COUNT);
@@ -348,8 +347,7 @@ static void test_written_reads_back(void **state)
     memcpy(&header_bytes, file.data, 8);
     assert_int_equal((header_bytes + 8) % 64, 0); /* the data are aligned */
     assert_memory_equal(file.data + 8, "{\"__metadata__\":{\"format\":\"pt\"},\"norm\":{", 40);
-    assert_ok(safetensors_file_bytes(&bytes, entries, ENTRY_COUNT, metadata));
-    assert_int_equal(bytes, file.size);
+    assert_int_equal(file.size, 8 + header_bytes + 12 + 4 + 12 + 0 + 5);
     buf_clear(&file);
 }
 

@@ -331,7 +331,8 @@ static void check_modes(const char *device, bool tied)
         rig_open(&rig, device, 2, &config, &options);
         rig_randomize(&rig, 5);
         rig_eval(&rig, &batch.glm);
-        for (int64_t l = 0; l < 3; l++) assert_ok(glm_hidden(rig.glm, hidden[m][l], l));
+        for (int64_t l = 0; l < 3; l++)
+            assert_ok(glm_look_hidden(rig.glm, hidden[m][l], batch.glm.rows, l));
         loss[m] = rig_train(&rig, &batch.glm);
         loss[m] += rig_train(&rig, &batch.glm);
         grads[m] = rig_copy(&rig, &rig.grads);

@@ -47,7 +47,7 @@ static const char *const *settings(void)
 static err_t start(struct cfg *cfg, bool resume)
 {
     struct run run;
-    err_t rc = run_open(&run, cfg, resume);
+    err_t rc = micro_run_start(&run, cfg, resume);
     if (rc == ERR_OK && !run_is_done(&run)) rc = loop_run(&run);
     rc = run_leave(&run, rc);
     run_close(&run);

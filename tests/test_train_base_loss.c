@@ -3,9 +3,14 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "data/settings_batch.h"
 #include "model/hf_checkpoint.h"
 #include "model/hf_folder.h"
+#include "ranks_fixture.h"
+#include "train/base_loss.h"
+#include "train/validate.h"
 
+#include <limits.h>
 #include <math.h>
 
 #define GIVEN "given" /* a model folder with weights in float16 */
@@ -78,9 +83,42 @@ static void test_memory_is_short(void **state)
     runs_same_checkpoint("short", "bf16", 1);
 }
 
+/* Rank 1 has no room for it, then all have. */
+static void body_ranks(struct comm *comm, void *arg)
+{
+    struct cfg *cfg = arg;
+    const struct glm_config config = micro_config();
+    struct sample_limits limits;
+    struct run run;
+    double loss;
+    sample_limits_from_cfg(&limits, cfg);
+    micro_run_open_ranked(&run, cfg, "emu", &config, comm);
+    run.state.model = config;
+    assert_ok(sample_set_open(&run.validation_set, run.shards, SPLIT_VALIDATION, &limits));
+    validate_bounds(&run.bounds, run.validation_set);
+    fault_arm("gpu.malloc", comm_rank(comm) == 1 ? 1 : INT_MAX);
+    assert_ok(base_loss_measure(&loss, &run));
+    assert_true(isnan(loss));
+    fault_arm("", 0);
+    assert_ok(base_loss_measure(&loss, &run));
+    assert_true(isfinite(loss));
+    micro_run_close(&run);
+}
+
+/* Where one rank has no room, all do without, and none waits for it. */
+static void test_ranks(void **state)
+{
+    (void)state;
+    struct cfg *cfg =
+        runs_cfg("unused", ON_EMU("model.init", "weights", "batch.lanes", "2", "train.zero", "0"));
+    ranks_run("shm", 2, body_ranks, cfg);
+    cfg_close(cfg);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ranks), /* before any threads */
         cmocka_unit_test(test_is_the_loss_in_float32),
         cmocka_unit_test(test_left_out),
         cmocka_unit_test(test_memory_is_short),

@@ -61,6 +61,30 @@ static void test_round_trip(void **state)
     bench_packs_clear(&made);
 }
 
+/* What the header says of a sample: its positions, its blocks, its trained tokens. */
+static void test_formula(void **state)
+{
+    (void)state;
+    enum { ROWS = 512, VOCAB = 640, CTX = 121, LEN = 153 };
+    struct glm_batch b;
+    assert_ok(bench_batch_create(&b, ROWS, VOCAB));
+    assert_int_equal(b.segment_count, 3);
+    assert_int_equal(b.segments[0].ctx, CTX);
+    assert_int_equal(b.segments[0].len, LEN);
+    assert_int_equal(b.segments[1].start, LEN);
+    for (int32_t i = 0; i < LEN; i++) {
+        assert_int_equal(b.ids[i], (i * 7919 + 13) % (VOCAB - 8));
+        assert_int_equal(b.pos[i], i < CTX ? i : CTX - 1);
+        assert_int_equal(b.block[i], i < CTX ? 0 : i - CTX + 1);
+    }
+    for (int32_t t = 0; t < LEN - CTX; t++) {
+        assert_int_equal(b.target_rows[t], CTX - 1 + t);
+        assert_int_equal(b.labels[t], b.ids[CTX + t]);
+    }
+    assert_int_equal(b.target_rows[LEN - CTX], LEN + 211 - 1);
+    bench_batch_clear(&b);
+}
+
 /* The weights of a step's trained tokens add up to 1, however many micro-batches it has. */
 static void test_weights(void **state)
 {
@@ -197,6 +221,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_formula),
         cmocka_unit_test(test_weights),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_hostile),

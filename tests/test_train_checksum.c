@@ -1,6 +1,7 @@
 /* checksum.h: a flipped bit is found and named, on one rank and between ranks. */
 #include "train_runs.h"
 
+#include "base/check.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "ranks_fixture.h"
@@ -60,6 +61,37 @@ static void test_one_bit(void **state)
         assert_ok(optim_write_state(run.optim, OPTIM_EXP_AVG_SQ, row, element, &value, 1));
     }
     checksum_clear(&want);
+    micro_run_close(&run);
+    cfg_close(cfg);
+}
+
+/* The total tells where a value is, not only that it is there. */
+static void test_places(void **state)
+{
+    (void)state;
+    static const struct {
+        enum optim_part part;
+        enum glm_role role;
+        int64_t layer;
+    } places[] = {
+        { OPTIM_EXP_AVG, GLM_QKV_BIAS, 0 },
+        { OPTIM_EXP_AVG_SQ, GLM_QKV_BIAS, 0 },
+        { OPTIM_EXP_AVG, GLM_QKV_BIAS, 1 },
+    };
+    uint32_t total[COUNT_OF(places)];
+    struct run run;
+    struct cfg *cfg = micro_cfg(RUNS_CORPUS, "unused");
+    micro_run_open(&run, cfg, "cpu");
+    for (int64_t i = 0; i < COUNT_OF(places); i++) {
+        const int64_t row = glm_params_find(glm_params(run.glm), places[i].role, places[i].layer);
+        float value = 0.5F;
+        int64_t bytes;
+        assert_ok(optim_write_state(run.optim, places[i].part, row, 1, &value, 1));
+        assert_ok(checksum_total(&total[i], &bytes, run.optim, NULL));
+        value = 0;
+        assert_ok(optim_write_state(run.optim, places[i].part, row, 1, &value, 1));
+        for (int64_t k = 0; k < i; k++) assert_int_not_equal(total[k], total[i]);
+    }
     micro_run_close(&run);
     cfg_close(cfg);
 }
@@ -179,8 +211,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranks), /* before any threads */
-        cmocka_unit_test(test_one_bit),  cmocka_unit_test(test_layouts),
-        cmocka_unit_test(test_majority), cmocka_unit_test(test_loading),
+        cmocka_unit_test(test_one_bit), cmocka_unit_test(test_places),
+        cmocka_unit_test(test_layouts), cmocka_unit_test(test_majority),
+        cmocka_unit_test(test_loading),
     };
     micro_corpus(RUNS_CORPUS, 10, 4);
     assert_ok(log_init("off"));

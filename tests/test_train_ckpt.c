@@ -4,7 +4,9 @@
 
 #include "base/check.h"
 #include "base/fault.h"
+#include "base/digest.h"
 #include "base/log.h"
+#include "base/num.h"
 #include "train/ckpt.h"
 
 #include <signal.h>
@@ -154,14 +156,8 @@ static void test_load_into_another_model(void **state)
 static void test_parts_of_the_published_model(void **state)
 {
     (void)state;
-    struct glm_config config = micro_config();
     struct glm_params params;
-    config.vocab_size = 130528;
-    config.hidden_size = 4096;
-    config.ffn_size = 16384;
-    config.layer_count = 28;
-    config.head_count = config.kv_head_count = 32;
-    assert_ok(glm_params_create(&params, &config));
+    assert_ok(glm_params_create(&params, &glm_chatglm_6b));
     int64_t files_count = 0, total = 0;
     for (int64_t first = 0, end; first < params.count; first = end, files_count++) {
         int64_t bytes = 0;
@@ -176,6 +172,46 @@ static void test_parts_of_the_published_model(void **state)
     assert_int_equal(total, 4 * params.element_count);
     assert_int_equal(files_count, 13); /* 2.14 GB of embedding alone, then 22.5 GB */
     glm_params_clear(&params);
+}
+
+/* A file that is exactly as large as it may be is not cut. */
+static void test_part_that_is_full(void **state)
+{
+    (void)state;
+    struct glm_param row[3] = { { .count = CKPT_PART_BYTES_MAX / 8 },
+                                { .count = CKPT_PART_BYTES_MAX / 8 },
+                                { .count = 1 } };
+    const struct glm_params params = { .count = 3, .row = row };
+    assert_int_equal(ckpt_part_end(&params, 0), 2);
+    row[1].count++;
+    assert_int_equal(ckpt_part_end(&params, 0), 1);
+    assert_int_equal(ckpt_part_end(&params, 1), 3);
+}
+
+/* A file has a sum for each block, the last of which may be short. */
+static void test_sums_of_blocks(void **state)
+{
+    (void)state;
+    static const int64_t sizes[] = { 0, 1, CKPT_BLOCK_BYTES, CKPT_BLOCK_BYTES + 1,
+                                     2 * CKPT_BLOCK_BYTES };
+    static const int64_t blocks[] = { 0, 1, 1, 2, 2 };
+    uint8_t *bytes = malloc((size_t)(2 * CKPT_BLOCK_BYTES));
+    assert_non_null(bytes);
+    for (int64_t i = 0; i < 2 * CKPT_BLOCK_BYTES; i++) bytes[i] = (uint8_t)(i * 7 + i / 4096);
+    for (int64_t k = 0; k < COUNT_OF(sizes); k++) {
+        struct ckpt_manifest m = { .step = 1 };
+        assert_ok(file_replace(micro_path("blocks"), bytes, sizes[k]));
+        assert_ok(ckpt_manifest_measure(&m, testing_dir(), "blocks"));
+        assert_int_equal(m.file[0].bytes, sizes[k]);
+        assert_int_equal(m.file[0].block_count, blocks[k]);
+        for (int64_t i = 0; i < blocks[k]; i++) {
+            const int64_t first = i * CKPT_BLOCK_BYTES;
+            const int64_t size = min_i64(CKPT_BLOCK_BYTES, sizes[k] - first);
+            assert_int_equal(m.file[0].crc32c[i], crc32c(0, bytes + first, (size_t)size));
+        }
+        ckpt_manifest_clear(&m);
+    }
+    free(bytes);
 }
 
 /* ---- failures ---- */
@@ -568,6 +604,8 @@ int main(void)
         cmocka_unit_test(test_layouts_share_one_format),
         cmocka_unit_test(test_load_into_another_model),
         cmocka_unit_test(test_parts_of_the_published_model),
+        cmocka_unit_test(test_part_that_is_full),
+        cmocka_unit_test(test_sums_of_blocks),
         cmocka_unit_test(test_every_step_fails_once),
         cmocka_unit_test(test_write_refused),
         cmocka_unit_test(test_file_in_the_way),

@@ -23,13 +23,13 @@ static const struct optim_format formats[] = {
 };
 static const struct ckpt_keep one = { .last = 1 };
 
-/* One rank of a run: a rig, what of it is its own, and weights that lie elsewhere. */
+/* One rank of a run: a rig, what of it is its own, and its weights before they were spoilt. */
 struct rank {
     struct state_rig rig;
     struct ckpt_ranks ranks;
     struct ckpt_state state;
     int64_t rank, size;
-    char *elsewhere; /* weights of all rows, in another layout: reversed rows */
+    char *kept;
 };
 
 /* A range of whole blocks of each row; who has which differs from row to row. */
@@ -42,34 +42,37 @@ static void owned(const void *context, int64_t row, int64_t *first, int64_t *cou
     *count = min_i64(all - *first, per);
 }
 
-static void *weights_elsewhere(const void *context, int64_t row, int64_t first)
+static int64_t weight_bytes(const struct rank *r)
 {
-    const struct rank *r = context;
-    int64_t at = first;
-    for (int64_t i = r->rig.params.count - 1; i > row; i--) at += r->rig.params.row[i].count;
-    return r->elsewhere + at * dtype_bytes(r->rig.weights.dtype);
+    return tensor_count(&r->rig.weights) * dtype_bytes(r->rig.weights.dtype);
 }
 
-static void rank_open(struct rank *r, const struct optim_format *format, struct comm *comm)
+static void rank_open_rig(struct rank *r, const struct optim_format *format, struct comm *comm,
+                          void (*open)(struct state_rig *, struct dev *,
+                                       const struct optim_format *))
 {
     memset(r, 0, sizeof *r);
     r->rank = comm_rank(comm);
     r->size = comm_size(comm);
     r->ranks = (struct ckpt_ranks){ .comm = comm, .owned = owned, .context = r };
-    state_rig_open(&r->rig, state_rig_cpu(), format);
-    const int64_t unit = dtype_bytes(format->weights);
-    r->elsewhere = calloc((size_t)r->rig.params.element_count, (size_t)unit);
-    assert_non_null(r->elsewhere);
+    open(&r->rig, state_rig_cpu(), format);
+    r->kept = malloc((size_t)weight_bytes(r));
+    assert_non_null(r->kept);
     r->state = (struct ckpt_state){ .step = 7, .updates = 7, .lanes = 1, .model = micro_config() };
     r->state.formats = formats_stored(&optim_plan_of(r->rig.optim)->format);
     memset(r->state.corpus_sha256, 'c', SHA256_HEX_SIZE - 1);
     assert_ok(buf_puts(&r->state.settings, "train:\n  steps: 12\n"));
 }
 
+static void rank_open(struct rank *r, const struct optim_format *format, struct comm *comm)
+{
+    rank_open_rig(r, format, comm, state_rig_open);
+}
+
 static void rank_close(struct rank *r)
 {
     ckpt_state_clear(&r->state);
-    free(r->elsewhere);
+    free(r->kept);
     state_rig_close(&r->rig);
 }
 
@@ -77,21 +80,13 @@ static void rank_train(struct rank *r)
 {
     assert_ok(state_rig_fill(&r->rig));
     assert_ok(state_rig_train(&r->rig, 1, 4));
+    memcpy(r->kept, r->rig.weights.data, (size_t)weight_bytes(r));
 }
 
 static char *weights_at(const struct rank *r, int64_t row)
 {
     return (char *)r->rig.weights.data +
            r->rig.layout.offset[row] * dtype_bytes(r->rig.weights.dtype);
-}
-
-/* All weights also elsewhere. */
-static void copy_elsewhere(struct rank *r)
-{
-    const int64_t unit = dtype_bytes(r->rig.weights.dtype);
-    for (int64_t i = 0; i < r->rig.params.count; i++)
-        memcpy(weights_elsewhere(r, i, 0), weights_at(r, i),
-               (size_t)(r->rig.params.row[i].count * unit));
 }
 
 /* What is not this rank's becomes nonsense: nobody must ask it for that. */
@@ -167,11 +162,27 @@ static const char *step_dir(const char *root)
 
 static const char *root_of(int64_t format, int64_t size, const char *what)
 {
-    static char name[4][64];
+    static char name[8][64];
     static int turn;
-    char *out = name[turn++ % 4];
+    char *out = name[turn++ % 8];
     snprintf(out, sizeof name[0], "f%lld-r%lld-%s", (long long)format, (long long)size, what);
     return out;
+}
+
+/* Weights that are spread: a rank reads and writes its own, and touches no others. */
+static void check_scattered(struct comm *comm, int64_t f, const char *same_as)
+{
+    const char *root = root_of(f, comm_size(comm), "scattered");
+    struct rank r;
+    rank_open_rig(&r, &formats[f], comm, state_rig_open_scattered);
+    memset(r.rig.weights.data, 0x3a, (size_t)weight_bytes(&r));
+    assert_ok(ckpt_load(step_dir(same_as), &r.state.formats, r.rig.optim, &r.ranks));
+    memcpy(r.kept, r.rig.weights.data, (size_t)weight_bytes(&r));
+    for (int64_t i = 0; i < r.rig.params.count; i++) spoil_weights(&r, i);
+    assert_memory_equal(r.rig.weights.data, r.kept, (size_t)weight_bytes(&r));
+    assert_ok(ckpt_save(micro_path(root), &r.state, r.rig.optim, &one, &r.ranks));
+    assert_same_folder(step_dir(root), step_dir(same_as));
+    rank_close(&r);
 }
 
 /* In the background: what changes after the copy does not show. */
@@ -211,7 +222,6 @@ static void save_body(struct comm *comm, void *arg)
         assert_ok(ckpt_save(micro_path(root), &from.state, from.rig.optim, &one, NULL));
         assert_ok(ckpt_verify(step_dir(root)));
     }
-    copy_elsewhere(&from);
     if (size > 1) {
         spoil_others(&from);
         assert_ok(ckpt_save(micro_path(root), &from.state, from.rig.optim, &one, &from.ranks));
@@ -225,20 +235,13 @@ static void save_body(struct comm *comm, void *arg)
     assert_ok(ckpt_load(dir, &to.state.formats, to.rig.optim, &to.ranks));
     for (int64_t i = 0; i < to.rig.params.count; i++)
         assert_memory_equal(
-            weights_at(&to, i), weights_elsewhere(&from, i, 0),
+            weights_at(&to, i), from.kept + (weights_at(&from, i) - (char *)from.rig.weights.data),
             (size_t)(to.rig.params.row[i].count * dtype_bytes(to.rig.weights.dtype)));
     assert_ok(ckpt_save(micro_path(again), &to.state, to.rig.optim, &one, &to.ranks));
     assert_same_folder(step_dir(again), step_dir(root));
 
     check_snapshot(&to, f, root);
-
-    /* Weights that are spread, too, in memory of their own. */
-    const int64_t bytes = tensor_count(&to.rig.weights) * dtype_bytes(to.rig.weights.dtype);
-    to.ranks.weights = weights_elsewhere;
-    assert_ok(ckpt_load(dir, &to.state.formats, to.rig.optim, &to.ranks));
-    memset(to.rig.weights.data, 0x3a, (size_t)bytes);
-    assert_ok(ckpt_save(micro_path(again), &to.state, to.rig.optim, &one, &to.ranks));
-    assert_same_folder(step_dir(again), step_dir(root));
+    check_scattered(comm, f, root);
     rank_close(&from);
     rank_close(&to);
 }

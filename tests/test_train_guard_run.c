@@ -53,6 +53,26 @@ static bool has_text(const char *run, const char *text)
     return found;
 }
 
+/* Seconds of steps first..last by their lines; of a repeated step the last line counts. */
+static double seconds_of_steps(const char *run, int64_t first, int64_t last)
+{
+    struct buf all = { 0 };
+    char path[FILE_PATH_MAX];
+    double seconds[16] = { 0 }, sum = 0;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", run);
+    runs_read(&all, path);
+    for (const char *line = all.data; line != NULL; line = strstr(line + 1, "{\"step\":")) {
+        const char *value = strstr(line, "\"seconds\":"), *end = strchr(line, '\n');
+        const int64_t step = strtoll(line + strlen("{\"step\":"), NULL, 10);
+        if (strncmp(strchr(line, ','), ",\"epoch\"", 8) != 0) continue;
+        assert_true(value != NULL && value < end && step < 16);
+        seconds[step] = strtod(value + strlen("\"seconds\":"), NULL);
+    }
+    for (int64_t i = first; i <= last; i++) sum += seconds[i];
+    buf_clear(&all);
+    return sum;
+}
+
 #define SKIPS "train.on_nonfinite", "skip", "train.keep_last", "9", "train.save_every", "1"
 #define ROLLS "train.on_nonfinite", "rollback", "train.keep_last", "9", "train.save_every", "3"
 
@@ -99,6 +119,11 @@ static void test_rollback(void **state)
     ckpt_state_clear(&s);
     assert_true(has_text("roll", "{\"step\":5,\"event\":\"rollback\""));
     assert_true(has_text("roll", "\"restarts\":0,\"repeated_steps\":1}"));
+    /* What was undone was of no use; what was saved before it stays. */
+    const struct runs_curve useful = runs_curve("roll", "useful_seconds");
+    assert_true(useful.count >= 2 && useful.step[0] == 3 && useful.step[1] == 6);
+    assert_true(fabs(useful.value[0] - seconds_of_steps("roll", 1, 3)) < 1e-5);
+    assert_true(fabs(useful.value[1] - seconds_of_steps("roll", 1, 6)) < 1e-5);
 
     assert_ok(train_with("guard.nan", 5, "roll-2", false, SETTINGS("train.steps", "6", ROLLS)));
     assert_ok(train_with("", 0, "roll-2", true, SETTINGS("train.steps", "8", ROLLS)));
@@ -108,6 +133,9 @@ static void test_rollback(void **state)
     assert_ok(train_with("guard.nan", 5, "roll-3", false,
                          SETTINGS("train.steps", "8", "train.rollback_skip", "3", ROLLS)));
     check_state("roll-3", 8, 6, 1);
+    s = state_of("roll-3", 8);
+    assert_true(s.guard.range[0].first == 3 && s.guard.range[0].end == 5);
+    ckpt_state_clear(&s);
 }
 
 /* Where layers are updated before the loss is known, nothing else helps. */
@@ -195,12 +223,12 @@ static void test_weights_that_are_not_finite_are_not_saved(void **state)
     (void)state;
     struct run run;
     struct cfg *cfg = runs_cfg("unsaved", SETTINGS("train.steps", "3", "train.save_every", "1"));
-    assert_ok(run_open(&run, cfg, false));
+    assert_ok(micro_run_start(&run, cfg, false));
     run.state.step = 2;
     const int64_t row = glm_params_find(glm_params(run.glm), GLM_FC1_BIAS, 1);
     float *weight = (float *)glm_weights(run.glm).data + glm_layout(run.glm)->offset[row];
     weight[5] = INFINITY;
-    stop_request(SIGTERM);
+    testing_signal(SIGTERM);
     assert_err(loop_run(&run), NUMERIC, glm_params(run.glm)->row[row].name);
     stop_reset();
     assert_false(runs_has_checkpoint("unsaved", 2));

@@ -1,6 +1,7 @@
 /* lanes.h: the sum of lanes has the bits of the tree in its header, for every number of lanes. */
 #include "testing.h"
 
+#include "base/check.h"
 #include "base/rng.h"
 #include "train/lanes.h"
 
@@ -47,6 +48,39 @@ static void run_lanes(float *out, struct lanes *lanes, int64_t count)
     assert_ok(lanes_sum(lanes, &grads));
     assert_int_equal(tensor_count(&grads), COUNT);
     memcpy(out, grads.data, COUNT * sizeof *out);
+}
+
+/* The largest power of two below the width. */
+static void test_cuts(void **state)
+{
+    (void)state;
+    static const struct {
+        struct lanes_node node;
+        int64_t cut;
+    } cases[] = { { { 0, 2 }, 1 },  { { 0, 3 }, 2 },   { { 0, 4 }, 2 },   { { 0, 5 }, 4 },
+                  { { 0, 12 }, 8 }, { { 8, 12 }, 10 }, { { 16, 33 }, 32 } };
+    for (int64_t i = 0; i < COUNT_OF(cases); i++)
+        assert_int_equal(lanes_cut(&cases[i].node), cases[i].cut);
+}
+
+/* The nodes of 12 lanes on 1, 2, 3 and 4 ranks. */
+static void test_nodes(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t first, end, count;
+        struct lanes_node node[2];
+    } cases[] = {
+        { 0, 12, 1, { { 0, 12 } } },           { 0, 6, 2, { { 0, 4 }, { 4, 6 } } },
+        { 6, 12, 2, { { 6, 8 }, { 8, 12 } } }, { 4, 8, 1, { { 4, 8 } } },
+        { 3, 6, 2, { { 3, 4 }, { 4, 6 } } },
+    };
+    for (int64_t i = 0; i < COUNT_OF(cases); i++) {
+        struct lanes_node got[LANES_NODES_MAX];
+        const int64_t count = lanes_nodes(got, 12, cases[i].first, cases[i].end);
+        assert_int_equal(count, cases[i].count);
+        assert_memory_equal(got, cases[i].node, (size_t)count * sizeof *got);
+    }
 }
 
 static void test_tree(void **state)
@@ -102,6 +136,8 @@ static void test_reset(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_nodes),
         cmocka_unit_test(test_tree),
         cmocka_unit_test(test_reset),
     };

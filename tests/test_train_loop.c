@@ -136,8 +136,8 @@ static void test_saved_once(void **state)
     (void)state;
     struct run run;
     struct cfg *cfg = runs_cfg("once", SETTINGS("train.steps", "4"));
-    assert_ok(run_open(&run, cfg, false));
-    stop_request(SIGTERM);
+    assert_ok(micro_run_start(&run, cfg, false));
+    testing_signal(SIGTERM);
     assert_err(loop_run(&run), INTERRUPTED, "stopped after step 0 of 4");
     assert_false(runs_has_checkpoint("once", 0));
     stop_reset();
@@ -146,7 +146,7 @@ static void test_saved_once(void **state)
 
     assert_int_equal(unlink(micro_path("once/ckpt/step-00000004/MANIFEST.json")), 0);
     run.total_steps = 5;
-    stop_request(SIGINT);
+    testing_signal(SIGINT);
     assert_err(loop_run(&run), INTERRUPTED, "stopped after step 4 of 5");
     stop_reset();
     assert_false(runs_has_checkpoint("once", 4)); /* still without a manifest: not written again */
@@ -164,7 +164,7 @@ static void test_resume_of_a_finished_run(void **state)
     assert_ok(runs_train(&step, "finished", false, SETTINGS("train.steps", "2")));
     runs_read(&before, "finished/metrics.jsonl");
     struct cfg *cfg = runs_cfg("finished", SETTINGS("train.steps", "2", "train.lr", "5e-4"));
-    assert_ok(run_open(&run, cfg, true));
+    assert_ok(micro_run_start(&run, cfg, true));
     assert_true(run_is_done(&run));
     assert_int_equal(run.state.step, 2);
     run_close(&run);
@@ -293,7 +293,7 @@ static int64_t steps_for(const char *const *settings)
 {
     struct run run;
     struct cfg *cfg = runs_cfg("epochs", settings);
-    assert_ok(run_open(&run, cfg, false));
+    assert_ok(micro_run_start(&run, cfg, false));
     const int64_t steps = run.total_steps;
     run_close(&run);
     cfg_close(cfg);
@@ -306,7 +306,7 @@ static void test_epochs(void **state)
     (void)state;
     struct run run;
     struct cfg *cfg = runs_cfg("epochs", SETTINGS("batch.size", "4"));
-    assert_ok(run_open(&run, cfg, false));
+    assert_ok(micro_run_start(&run, cfg, false));
     assert_int_equal(sample_set_count(run.train_set), 19);
     run_close(&run);
     cfg_close(cfg);
@@ -324,6 +324,29 @@ static void test_epochs(void **state)
                      3 * epoch);
 }
 
+/* 2.2 * 45 is above 99 in float64; that does not make a step more. */
+static void test_epochs_with_a_tenth(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *epochs;
+        int64_t steps;
+    } cases[] = { { "1", 45 }, { "2.2", 99 }, { "2.201", 100 } };
+    micro_corpus("tenths", 40, 4);
+    for (int64_t i = 0; i < COUNT_OF(cases); i++) {
+        struct run run;
+        struct cfg *cfg = micro_cfg("tenths", "epochs");
+        micro_set(cfg, "batch.unit", "tokens");
+        micro_set(cfg, "batch.size", "64");
+        micro_set(cfg, "batch.pack_len", "64");
+        micro_set(cfg, "train.epochs", cases[i].epochs);
+        assert_ok(micro_run_start(&run, cfg, false));
+        assert_int_equal(run.total_steps, cases[i].steps);
+        run_close(&run);
+        cfg_close(cfg);
+    }
+}
+
 /* ---- what goes wrong on the way ---- */
 
 static float *some_weight(struct run *run)
@@ -337,7 +360,7 @@ static void test_not_finite(void **state)
     (void)state;
     struct run run;
     struct cfg *cfg = runs_cfg("nan", SETTINGS("train.steps", "3", "train.validate_every", "3"));
-    assert_ok(run_open(&run, cfg, false));
+    assert_ok(micro_run_start(&run, cfg, false));
     assert_ok(loop_run(&run));
     run.total_steps = 6;
     *some_weight(&run) = NAN;
@@ -349,7 +372,7 @@ static void test_not_finite(void **state)
 
     /* Before a checkpoint of such weights could push out a good one. */
     cfg = runs_cfg("nan-base", SETTINGS("train.steps", "3", "train.validate_every", "3"));
-    assert_ok(run_open(&run, cfg, false));
+    assert_ok(micro_run_start(&run, cfg, false));
     *some_weight(&run) = INFINITY;
     assert_err(loop_run(&run), NUMERIC, "step 0: validation loss");
     run_close(&run);
@@ -365,7 +388,7 @@ static void test_records_that_cannot_be_written(void **state)
     struct run run;
     int64_t step;
     struct cfg *cfg = runs_cfg("lines", SETTINGS("train.steps", "4", "train.validate_every", "0"));
-    assert_ok(run_open(&run, cfg, false));
+    assert_ok(micro_run_start(&run, cfg, false));
     fault_arm("metrics.write", 2);
     assert_ok(loop_run(&run));
     fault_arm("", 0);
@@ -377,7 +400,7 @@ static void test_records_that_cannot_be_written(void **state)
     cfg_close(cfg);
 
     cfg = runs_cfg("lines", SETTINGS("train.steps", "6", "train.save_every", "1"));
-    assert_ok(run_open(&run, cfg, true));
+    assert_ok(micro_run_start(&run, cfg, true));
     fault_arm("ckpt.rename", 1);
     assert_err(loop_run(&run), IO, "injected fault at ckpt.rename");
     fault_arm("", 0);
@@ -394,7 +417,7 @@ static void test_one_program_at_a_time(void **state)
     (void)state;
     struct run run;
     struct cfg *cfg = runs_cfg("locked", SETTINGS("train.steps", "1"));
-    assert_ok(run_open(&run, cfg, false));
+    assert_ok(micro_run_start(&run, cfg, false));
     assert_err(runs_open(cfg, true), IO, "another program trains in this folder");
     run_close(&run);
     assert_ok(runs_open(cfg, true));
@@ -438,6 +461,7 @@ int main(void)
         cmocka_unit_test(test_settings_that_cannot_be),
         cmocka_unit_test(test_steps_that_must_be_one),
         cmocka_unit_test(test_epochs),
+        cmocka_unit_test(test_epochs_with_a_tenth),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_records_that_cannot_be_written),
         cmocka_unit_test(test_one_program_at_a_time),

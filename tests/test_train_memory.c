@@ -31,7 +31,7 @@ static err_t train_small(int64_t choice, const char *out, const char *steps, boo
 {
     struct run run;
     struct cfg *cfg = small_cfg(choice, out, steps);
-    err_t rc = run_open(&run, cfg, resume);
+    err_t rc = micro_run_start(&run, cfg, resume);
     if (rc == ERR_OK) rc = loop_run(&run);
     run_close(&run);
     cfg_close(cfg);
@@ -87,16 +87,9 @@ static void test_out_of_memory(void **state)
         assert_ok(train_small(i, out, "1", false));
         for (int64_t s = 0; s < COUNT_OF(sites); s++) {
             int n = 1;
-            for (bool done = false; !done; n++) {
+            for (bool failed = true; failed; n++) {
                 struct cfg *cfg = small_cfg(i, out, "2");
-                fault_arm(sites[s], n);
-                const err_t rc = runs_open(cfg, true);
-                done = fault_hits() < n;
-                fault_arm("", 0);
-                if (done)
-                    assert_ok(rc);
-                else
-                    assert_err(rc, NOMEM, "bytes");
+                failed = runs_open_fails(cfg, sites[s], n, "bytes");
                 assert_ok(ckpt_verify(micro_path(checkpoint)));
                 cfg_close(cfg);
             }
@@ -144,7 +137,7 @@ static void test_device_error(void **state)
         struct run run;
         struct cfg *cfg = runs_cfg("device", settings);
         assert_ok(dir_remove(micro_path("device")));
-        assert_ok(run_open(&run, cfg, false));
+        assert_ok(micro_run_start(&run, cfg, false));
         run.total_steps = 2;
         assert_ok(loop_run(&run));
         run.total_steps = 6;

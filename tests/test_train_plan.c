@@ -236,6 +236,15 @@ static void test_steps(void **state)
     p.batch.lanes = 4;
     plan_step(&p);
     assert_true(p.work.micro_batches == 4);
+    /* Of 4 lanes two have one sample more, and both may be on one rank of two. */
+    p.batch.size = 82;
+    p.settings.ranks = 2;
+    plan_step(&p);
+    assert_true(p.rank_work.rows == 42 * 310);
+    p.settings.ranks = 4;
+    plan_step(&p);
+    assert_true(p.rank_work.rows == 21 * 310);
+    p.settings.ranks = 1;
     p.batch = (struct batch_spec){
         .unit = BATCH_TOKENS, .size = 65536, .lanes = 1, .micro_tokens = 16384, .pack_len = 2048
     };

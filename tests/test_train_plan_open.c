@@ -40,7 +40,7 @@ static void check_run(const char *const (*settings)[2], int64_t count)
     struct plan *p = &setup.plan;
     assert_ok(plan_compute(p));
     assert_true(p->fits && p->text.measured);
-    assert_ok(run_open(&run, cfg, false));
+    assert_ok(micro_run_start(&run, cfg, false));
     assert_int_equal(p->bounds.rows, run.bounds.rows);
     assert_int_equal(p->bounds.segments, run.bounds.segments);
     assert_int_equal(p->bounds.targets, run.bounds.targets);

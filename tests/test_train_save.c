@@ -43,7 +43,7 @@ static err_t train(const char *out, const char *save, const char *const *setting
 {
     struct run run;
     struct cfg *cfg = save_cfg(out, save, settings);
-    err_t rc = run_open(&run, cfg, resume);
+    err_t rc = micro_run_start(&run, cfg, resume);
     if (rc == ERR_OK) rc = loop_run(&run);
     run_close(&run);
     cfg_close(cfg);
@@ -111,7 +111,7 @@ static void test_no_room_for_the_copy(void **state)
     (void)state;
     struct run run;
     struct cfg *cfg = save_cfg("no-room", "background", SETTINGS(NULL));
-    assert_ok(run_open(&run, cfg, false));
+    assert_ok(micro_run_start(&run, cfg, false));
     fault_arm("dev.host_alloc", 1);
     assert_ok(loop_run(&run));
     fault_arm("", 0);
@@ -139,7 +139,7 @@ static void test_failures(void **state)
         bool found;
         struct cfg *cfg = save_cfg("failing", "background", SETTINGS(NULL));
         assert_ok(dir_remove(micro_path("failing")));
-        assert_ok(run_open(&run, cfg, false));
+        assert_ok(micro_run_start(&run, cfg, false));
         fault_arm(sites[i % 3], 1 + i / 3 * 5);
         const err_t rc = loop_run(&run);
         if (rc != ERR_OK) {
@@ -168,12 +168,12 @@ static void test_ends(void **state)
     (void)state;
     struct run run;
     struct cfg *cfg = save_cfg("ends", "background", SETTINGS(NULL));
-    assert_ok(run_open(&run, cfg, false));
+    assert_ok(micro_run_start(&run, cfg, false));
     fault_arm("guard.nan", 4); /* train.on_nonfinite is stop */
     assert_err(loop_run(&run), NUMERIC, "step 4: loss");
     fault_arm("", 0);
     assert_true(runs_has_checkpoint("ends", 3));
-    stop_request(SIGTERM);
+    testing_signal(SIGTERM);
     assert_err(loop_run(&run), INTERRUPTED, "continue with --resume");
     stop_reset();
     assert_true(run.step_saved == 3);

@@ -85,6 +85,14 @@ static void test_best(void **state)
         assert_int_equal(best, saves[i].best);
     }
     assert_true(loss == 1.5);
+    /* A run that went back behind the best one leaves it alone, until it has come as far. */
+    const struct ckpt_keep unmeasured = { .last = 1, .best = true, .validation_loss = NAN };
+    ckpt_rig_set(&r, 4);
+    assert_ok(ckpt_save(micro_path("best"), &r.state, r.optim, &unmeasured, NULL));
+    assert_string_equal(ckpt_names_in("best"), "best.json step-00000004 step-00000006 ");
+    ckpt_rig_set(&r, 7);
+    assert_ok(ckpt_save(micro_path("best"), &r.state, r.optim, &unmeasured, NULL));
+    assert_string_equal(ckpt_names_in("best"), "best.json step-00000006 step-00000007 ");
     /* A mark that cannot be read, or of what is gone, is none. */
     assert_ok(file_replace(micro_path("best/best.json"), "{\"step\": tru", 12));
     assert_ok(ckpt_best(&best, &loss, micro_path("best")));

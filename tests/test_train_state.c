@@ -24,17 +24,6 @@ static const struct optim_format formats[] = {
     { .weights = DTYPE_F64 },
 };
 
-static struct glm_config published_config(void)
-{
-    struct glm_config config = micro_config();
-    config.vocab_size = 130528;
-    config.hidden_size = 4096;
-    config.ffn_size = 16384;
-    config.layer_count = 28;
-    config.head_count = config.kv_head_count = 32;
-    return config;
-}
-
 /* Every element of every row in exactly one piece, pieces side by side in their parts, parts side
  * by side in their slices, slices side by side in memory. */
 static void check_plan(const struct optim_plan *p, const struct glm_params *params)
@@ -90,7 +79,7 @@ static void test_plans_cover_the_table(void **state)
 {
     (void)state;
     static const int64_t sizes[] = { 1024, 4096, 0 };
-    const struct glm_config configs[] = { micro_config(), grain_config(), published_config() };
+    const struct glm_config configs[] = { micro_config(), grain_config(), glm_chatglm_6b };
     for (int64_t c = 0; c < COUNT_OF(configs); c++) {
         struct glm_params params;
         assert_ok(glm_params_create(&params, &configs[c]));
@@ -122,7 +111,7 @@ static void test_bytes_of_the_published_model(void **state)
 {
     (void)state;
     const int64_t all = 6173286400, coded = 5637144576, rest = all - coded;
-    const struct glm_config config = published_config();
+    const struct glm_config config = glm_chatglm_6b;
     struct glm_params params;
     struct optim_plan plan;
     assert_ok(glm_params_create(&params, &config));
@@ -236,6 +225,25 @@ static void test_queues_in_any_order(void **state)
         }
         state_rig_close(&want);
     }
+}
+
+/* State that is read right after an update is what the update made. */
+static void test_reading_waits(void **state)
+{
+    (void)state;
+    const struct optim_format host = on_host(formats[0], 4096);
+    struct state_rig r[2];
+    float read[2][2048];
+    state_rig_open(&r[0], state_rig_cpu(), &formats[0]);
+    state_rig_open(&r[1], lazy_dev_open(0), &host);
+    for (int i = 0; i < 2; i++) {
+        const int64_t row = glm_params_find(&r[i].params, GLM_FC1_WEIGHT, 1);
+        assert_ok(train_all(&r[i]));
+        assert_ok(optim_step(r[i].optim, &r[i].grads, 1e-3, 0.9, 21));
+        assert_ok(optim_read_state(r[i].optim, read[i], OPTIM_EXP_AVG, row, 0, 2048));
+        state_rig_close(&r[i]);
+    }
+    assert_memory_equal(read[0], read[1], sizeof read[0]);
 }
 
 /* A queue that does not wait is noticed by the test above: in each of the three something is
@@ -367,6 +375,7 @@ int main(void)
         cmocka_unit_test(test_plans_that_cannot_be),
         cmocka_unit_test(test_places_have_the_same_bits),
         cmocka_unit_test(test_queues_in_any_order),
+        cmocka_unit_test(test_reading_waits),
         cmocka_unit_test(test_queues_that_do_not_wait),
         cmocka_unit_test(test_queued_work_that_fails),
         cmocka_unit_test(test_state_in_parts),

@@ -244,7 +244,7 @@ static void test_given_up_steps(void **state)
     const struct tensor weights = glm_weights(run.glm);
     double *before = micro_copy(run.glm, &weights, &count);
 
-    stop_request(SIGTERM);
+    testing_signal(SIGTERM);
     assert_err(step_run(&run, &memory, &result, 0), INTERRUPTED, "stopped");
     stop_reset();
 
@@ -270,7 +270,7 @@ static void test_given_up_steps(void **state)
     micro_set(cfg, "batch.size", "12");
     micro_set(cfg, "batch.lanes", "3");
     micro_run_open(&run, cfg, "cpu");
-    stop_request(SIGTERM);
+    testing_signal(SIGTERM);
     assert_err(step_run(&run, &memory, &result, 0), INTERRUPTED, "stopped");
     stop_reset();
     assert_ok(step_run(&run, &memory, &result, 0));

@@ -2,7 +2,9 @@
 
 #include "base/err.h"
 #include "base/file.h"
+#include "base/stop.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +33,12 @@ void testing_assert_code(err_t got, err_t expected, const char *part, const char
                     rec->frames[i].expr);
     }
     _fail(file, line);
+}
+
+void testing_signal(int signal_number)
+{
+    stop_catch();
+    raise(signal_number);
 }
 
 static char test_dir[256];

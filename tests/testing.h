@@ -34,6 +34,9 @@ const char *testing_dir(void);
 /* testing_dir()/name; borrowed, good for eight calls. */
 const char *testing_path(const char *name);
 
+/* The signal comes, with stop.h's handler in place. */
+void testing_signal(int signal_number);
+
 /* The path of shared reference material ("golden/chatglm-tiny"), or NULL when it is not there.
  * Looked for in $SOULCHAT_SHARED, then ../shared from the project's root. Borrowed. */
 const char *testing_shared(const char *relative);

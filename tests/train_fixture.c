@@ -15,6 +15,12 @@
 
 const char *micro_path(const char *name) { return testing_path(name); }
 
+err_t micro_run_start(struct run *run, struct cfg *cfg, bool resume)
+{
+    const struct ranks_place alone = { .size = 1, .listen_fd = -1 };
+    return run_open(run, cfg, resume, &alone);
+}
+
 struct glm_config micro_config(void)
 {
     return (struct glm_config){
@@ -184,7 +190,7 @@ void micro_run_open_ranked(struct run *run, struct cfg *cfg, const char *device,
     assert_ok(lanes_init(&run->lanes, run->dev, run->batch.lanes, run->zero.lane_first,
                          run->zero.lane_end, glm_grad_layout(run->glm)->element_count,
                          glm_grad_dtype(run->glm)));
-    assert_ok(zero_attach(&run->zero, run->glm, &run->lanes, run->batch.lanes));
+    assert_ok(zero_attach(&run->zero, run->glm, &run->lanes));
     assert_ok(glm_init(run->glm, 1));
     assert_ok(optim_create_on(&run->optim, &run->zero.target, &optim));
     run->total_steps = 1000;

@@ -6,7 +6,7 @@
  *     struct cfg *cfg = micro_cfg("corpus", "run");    // settings that train on them
  *     micro_set(cfg, "train.steps", "6");
  *
- * Through the program's own way (run_open), or by hand on the float64 table:
+ * Through the program's own way (micro_run_start), or by hand on the float64 table:
  *
  *     micro_run_open(&run, cfg, "ref");
  *     assert_ok(step_run(&run, &memory, &result, 0));
@@ -36,6 +36,8 @@ void micro_corpus(const char *name, int64_t train_count, int64_t validation_coun
 struct cfg *micro_cfg(const char *corpus, const char *out);
 void micro_set(struct cfg *cfg, const char *key, const char *value);
 
+/* run_open as the only rank. */
+MUST_USE err_t micro_run_start(struct run *run, struct cfg *cfg, bool resume);
 /* What a step needs, without folders: "ref" is float64, "cpu" float32, "lazy:SEED" lazy_dev.h. */
 void micro_run_open(struct run *run, struct cfg *cfg, const char *device);
 /* The same with another model, as one of several ranks. */

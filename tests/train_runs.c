@@ -1,5 +1,6 @@
 #include "train_runs.h"
 
+#include "base/fault.h"
 #include "train/loop.h"
 
 #include <jansson.h>
@@ -19,16 +20,29 @@ struct cfg *runs_cfg(const char *out, const char *const *settings)
 err_t runs_open(struct cfg *cfg, bool resume)
 {
     struct run run;
-    const err_t rc = run_open(&run, cfg, resume);
+    const err_t rc = micro_run_start(&run, cfg, resume);
     run_close(&run);
     return rc;
+}
+
+bool runs_open_fails(struct cfg *cfg, const char *site, int n, const char *part)
+{
+    fault_arm(site, n);
+    const err_t rc = runs_open(cfg, true);
+    const bool reached = fault_hits() >= n;
+    fault_arm("", 0);
+    if (reached)
+        assert_err(rc, NOMEM, part);
+    else
+        assert_ok(rc);
+    return reached;
 }
 
 err_t runs_train(int64_t *step, const char *out, bool resume, const char *const *settings)
 {
     struct run run;
     struct cfg *cfg = runs_cfg(out, settings);
-    err_t rc = run_open(&run, cfg, resume);
+    err_t rc = micro_run_start(&run, cfg, resume);
     if (rc == ERR_OK) rc = loop_run(&run);
     *step = run.state.step;
     run_close(&run);

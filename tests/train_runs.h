@@ -17,6 +17,9 @@
 /* micro_cfg of RUNS_CORPUS and these settings: key, value, ..., NULL. */
 struct cfg *runs_cfg(const char *out, const char *const *settings);
 MUST_USE err_t runs_open(struct cfg *cfg, bool resume); /* and close */
+/* Such a start in which the n-th passage of the fault point `site` finds no memory: true, and its
+ * error names `part`. False when it is passed less often, and the start succeeds. */
+bool runs_open_fails(struct cfg *cfg, const char *site, int n, const char *part);
 /* A whole start, as the command does it. *step: where it ended. */
 MUST_USE err_t runs_train(int64_t *step, const char *out, bool resume, const char *const *settings);
 

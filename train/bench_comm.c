@@ -221,23 +221,11 @@ static err_t time_part(struct bench_comm *b, double *seconds, enum bench_comm_pa
     return ERR_OK;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int64_t count)
-{
-    qsort(values, (size_t)count, sizeof *values, ascending);
-    return values[count / 2];
-}
-
 /* Of one part over another, round by round; `into` is overwritten. */
 static double median_ratio(double *into, const double *a, const double *b, int64_t count)
 {
     for (int64_t i = 0; i < count; i++) into[i] = a[i] / b[i];
-    return median(into, count);
+    return median_f64(into, count);
 }
 
 static double *row(const struct bench_comm *b, enum bench_comm_part part)
@@ -265,7 +253,7 @@ err_t bench_comm_measure(struct bench_comm *b, struct bench_comm_result *r)
         median_ratio(ratios, row(b, BENCH_COMM_TREE), row(b, BENCH_COMM_MOVE), b->rounds);
     free(ratios);
     for (int part = 0; part < BENCH_COMM_PARTS; part++)
-        r->seconds[part] = median(row(b, (enum bench_comm_part)part), b->rounds);
+        r->seconds[part] = median_f64(row(b, (enum bench_comm_part)part), b->rounds);
     r->bytes_per_s = (double)r->sent_bytes / r->seconds[BENCH_COMM_MOVE];
     return ERR_OK;
 }

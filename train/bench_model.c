@@ -89,12 +89,6 @@ done:
 
 /* ---- the device ---- */
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static err_t time_products(double *out, struct dev *dev, const struct linear_fwd_args *args,
                            int calls)
 {
@@ -116,8 +110,7 @@ static err_t median_product_s(double *out, struct dev *dev, const struct linear_
         TRY(time_products(&sample_s[count], dev, args, calls));
         spent_s += calls * sample_s[count++];
     }
-    qsort(sample_s, (size_t)count, sizeof *sample_s, ascending);
-    *out = sample_s[count / 2];
+    *out = median_f64(sample_s, count);
     return ERR_OK;
 }
 

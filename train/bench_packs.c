@@ -4,6 +4,7 @@
 #include "base/num.h"
 #include "data/batch.h"
 #include "data/batch_spec.h"
+#include "data/settings_batch.h"
 #include "train/bench_batch.h"
 #include "train/validate.h"
 
@@ -47,8 +48,7 @@ static err_t fill_formula(struct bench_packs *p, int64_t micro, int64_t rows)
     for (int64_t s = 0; s <= p->steps; s++) p->step_first[s] = (int32_t)(s * micro);
     for (int64_t i = 0; i < p->micro_count; i++) {
         TRY(bench_batch_create(&p->micro[i], rows, p->vocab_size));
-        float *weights =
-            (float *)(uintptr_t)p->micro[i].weights; /* ours until they are given out */
+        float *weights = (float *)(uintptr_t)p->micro[i].weights; /* not given out yet */
         for (int64_t t = 0; t < p->micro[i].target_count; t++) weights[t] /= (float)micro;
     }
     return ERR_OK;
@@ -75,11 +75,8 @@ struct packs_corpus {
 
 static err_t packs_corpus_open(struct packs_corpus *c, const struct cfg *cfg, const char *dir)
 {
-    const struct sample_limits limits = {
-        .max_input = cfg_int(cfg, "batch.max_input"),
-        .max_target = cfg_int(cfg, "batch.max_target"),
-        .over_long_target = (enum over_long_target)cfg_enum(cfg, "batch.over_long_target"),
-    };
+    struct sample_limits limits;
+    sample_limits_from_cfg(&limits, cfg);
     TRY(shards_open(&c->shards, dir, true));
     TRY(sample_set_open(&c->set, c->shards, SPLIT_TRAIN, &limits));
     TRY(batch_spec_from_cfg(&c->spec, cfg));

@@ -1,6 +1,7 @@
 #include "train/bench_step.h"
 
 #include "base/check.h"
+#include "base/num.h"
 #include "base/progress.h"
 #include "model/hf_folder.h"
 #include "train/formats.h"
@@ -32,7 +33,7 @@ static err_t sizes_from_cfg(struct glm_config *config, const struct cfg *cfg)
         .ffn_size = 4 * C,
         .position_max = 2048,
         .norm_eps = 1e-5,
-        .residual_alpha = 7.483314773547883, /* sqrt(56) */
+        .residual_alpha = GLM_RESIDUAL_ALPHA,
         .tied = true,
         .rotary = GLM_ROTARY_FP32_ANGLE,
         .pad_id = 3,
@@ -77,21 +78,13 @@ static err_t check_one_micro(const struct bench_packs *packs)
     return ERR_OK;
 }
 
-static err_t put_master(void *context, int64_t index, int64_t first, const float *values,
-                        int64_t count)
-{
-    return optim_write_state(context, OPTIM_MASTER, index, first, values, count);
-}
-
 static err_t load_weights(struct bench_step *b, const char *folder)
 {
     struct weight_source *source;
-    const struct glm_sink master = { put_master, b->optim };
+    const struct glm_sink master = optim_master_sink(b->optim);
     if (folder[0] == '\0') return bench_init_weights(b->glm, b->optim);
     TRY(hf_folder_open(&source, folder));
-    const err_t rc = optim_plan_of(b->optim)->format.master
-                         ? glm_load_exact(b->glm, source, &master)
-                         : glm_load(b->glm, source);
+    const err_t rc = glm_load_exact(b->glm, source, &master);
     weight_source_close(source);
     return rc;
 }
@@ -249,12 +242,6 @@ static err_t run_step(struct bench_step *b, double *part_s, double *loss, int64_
 
 /* ---- measuring ---- */
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void summarise(struct bench_step *b, struct bench_result *r)
 {
     const double steps = (double)b->steps;
@@ -270,8 +257,7 @@ static void summarise(struct bench_step *b, struct bench_result *r)
             r->model_flop += bench_model_flop(glm_config(b->glm), &micro[m]) / steps;
         }
     }
-    qsort(b->step_s, (size_t)b->steps, sizeof *b->step_s, ascending);
-    r->step_s = b->step_s[b->steps / 2];
+    r->step_s = median_f64(b->step_s, b->steps); /* sorts */
     r->step_s_min = b->step_s[0];
     r->step_s_max = b->step_s[b->steps - 1];
     /* Steps of a corpus differ in size: the rate is that of all of them. */

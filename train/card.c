@@ -98,12 +98,14 @@ static err_t unknown(const char *name, bool has_rates)
 }
 
 /* The entry of this card: its gpu's name, or the one it was asked for by. */
-static json_t *find_entry(const json_t *root, const char *gpu)
+static const json_t *find_entry(json_t *root, const char *gpu)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)root, key,
-                        value) if (begins_with(key, gpu) || begins_with(gpu, key)) return value;
+    json_object_foreach(root, key, value)
+    {
+        if (begins_with(key, gpu) || begins_with(gpu, key)) return value;
+    }
     return NULL;
 }
 

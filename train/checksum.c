@@ -23,9 +23,7 @@ static err_t sum_weights(struct checksum *s, char *piece, const struct optim_tar
     const int64_t all = s->params->row[row].count;
     for (int64_t at = 0; at < all; at += per_piece) {
         const int64_t bytes = min_i64(per_piece, all - at) * unit;
-        const char *from =
-            (const char *)target->weights.data + (target->layout->offset[row] + at) * unit;
-        TRY(dev_download(target->dev, piece, from, bytes));
+        TRY(dev_download(target->dev, piece, optim_target_weights(target, row, at), bytes));
         s->row[row] = crc32c(s->row[row], piece, (size_t)bytes);
         s->bytes += bytes;
     }
@@ -131,14 +129,6 @@ static void owned_range(int64_t *first, int64_t *count, const struct optim_targe
     if (ranks != NULL) ranks->owned(ranks->context, row, first, count);
 }
 
-static const char *weights_at(const struct optim_target *target, const struct ckpt_ranks *ranks,
-                              int64_t row, int64_t first)
-{
-    if (ranks != NULL && ranks->weights != NULL) return ranks->weights(ranks->context, row, first);
-    const int64_t at = target->layout->offset[row] + first;
-    return (const char *)target->weights.data + at * dtype_bytes(target->weights.dtype);
-}
-
 /* A chunk's crc32c and its place, as a number to add. */
 static uint32_t chunk_term(int64_t row, int part, int64_t chunk, const void *bytes, int64_t size)
 {
@@ -162,7 +152,7 @@ static err_t add_chunk(struct total *t, int64_t row, int64_t first, int64_t coun
     const struct optim_plan *plan = optim_plan_of(t->optim);
     const int64_t chunk = first / SUMSQ_CHUNK;
     int64_t bytes = count * dtype_bytes(target->weights.dtype);
-    TRY(dev_download(target->dev, t->piece, weights_at(target, t->ranks, row, first), bytes));
+    TRY(dev_download(target->dev, t->piece, optim_target_weights(target, row, first), bytes));
     t->sum += chunk_term(row, OPTIM_PARTS, chunk, t->piece, bytes);
     t->bytes += bytes;
     for (int part = 0; part < OPTIM_PARTS; part++) {
@@ -234,7 +224,7 @@ static err_t row_is_finite(bool *finite, const struct optim_target *target,
     if (count == 0) return ERR_OK;
     const int64_t chunks = div_ceil(count, SUMSQ_CHUNK);
     const struct sumsq_segment segment = { 0, count, 0 };
-    const struct tensor x = tensor_1d((void *)(uintptr_t)weights_at(target, ranks, row, first),
+    const struct tensor x = tensor_1d(optim_target_weights(target, row, first),
                                       target->weights.dtype, count, "weights");
     struct tensor out = tensor_1d(sums->data, DTYPE_F64, chunks, "sums of weights");
     TRY(op_sumsq_chunks(target->dev,

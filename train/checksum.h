@@ -6,7 +6,7 @@
  *     TRY_DONE(checksum_compare_ranks(&sum, comm, step));
  *     checksum_clear(&sum);
  *
- *     TRY(checksum_total(&total, optim, ranks));       // the same before saving and after loading
+ *     TRY(checksum_total(&total, &bytes, optim, ranks));  // the same after loading as before
  *
  * A sum is the crc32c of a tensor's elements in row-major order, without the layout's padding; of
  * the state, of its parts one after the other. The total adds up, modulo 2^32, the crc32c of every

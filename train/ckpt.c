@@ -17,17 +17,12 @@
 
 /* ---- what is saved ---- */
 
-static bool same_formats(const struct stored_formats *a, const struct stored_formats *b)
-{
-    return a->precision == b->precision && a->master == b->master && a->moments == b->moments;
-}
-
 err_t ckpt_saving_open(struct ckpt_saving *s, const char *root, const struct ckpt_state *state,
                        struct optim *optim, const struct ckpt_keep *keep,
                        const struct ckpt_ranks *ranks)
 {
     const struct stored_formats formats = formats_stored(&optim_plan_of(optim)->format);
-    ASSERT(same_formats(&state->formats, &formats));
+    ASSERT(formats_same(&state->formats, &formats));
     ASSERT(keep->last >= 1);
     *s = (struct ckpt_saving){ .keep = *keep,
                                .step = state->step,
@@ -94,7 +89,7 @@ err_t ckpt_read_device(struct ckpt_source *source, const void **out,
         return optim_read_state(source->optim, source->bytes, (enum optim_part)tensor->part,
                                 tensor->row, first, count);
     return dev_download(target->dev, source->bytes,
-                        ckpt_weights(source->ranks, target, tensor->row, first),
+                        optim_target_weights(target, tensor->row, first),
                         count * dtype_bytes(tensor->dtype));
 }
 

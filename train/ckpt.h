@@ -149,15 +149,13 @@ MUST_USE err_t ckpt_remove_leftovers(const char *root);
 /*
  * What a rank of several has of the state. Of every row it keeps a contiguous range of elements,
  * and the ranges of all ranks cover the row once: that rank writes them, weights included. Ranges
- * of rows with block-wise codes begin at multiples of ADAMW_BLOCK. NULL instead of the struct: one
- * rank, which has everything.
+ * of rows with block-wise codes begin at multiples of ADAMW_BLOCK. When loading, it reads all
+ * weights, or, where its optimizer's target is scattered, those of its ranges. NULL instead of the
+ * struct: one rank, which has everything.
  */
 struct ckpt_ranks {
     struct comm *comm;
     void (*owned)(const void *context, int64_t row, int64_t *first, int64_t *count);
-    /* Where element `first` of a row's weights, one of its own, lies on the device. NULL: every
-     * rank has all weights in its target's arena, and reads all when loading. */
-    void *(*weights)(const void *context, int64_t row, int64_t first);
     const void *context;
 };
 

@@ -213,10 +213,7 @@ err_t ckpt_best_note(int64_t *best, const char *root, const struct ckpt_keep *ke
     /* One that a resume has gone back behind is no longer of this run; so is one of this very step,
      * whose folder was replaced. */
     if (*best >= step) loss = INFINITY;
-    if (!(keep->validation_loss < loss)) {
-        if (*best >= step) *best = -1;
-        return ERR_OK;
-    }
+    if (!(keep->validation_loss < loss)) return ERR_OK;
     TRY(write_best(path, step, keep->validation_loss));
     *best = step;
     return ERR_OK;

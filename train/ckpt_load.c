@@ -28,7 +28,7 @@ static err_t put_weights(const struct loading *l, int64_t row, int64_t first, co
                          int64_t count)
 {
     const struct optim_target *target = optim_target(l->optim);
-    return dev_upload(target->dev, ckpt_weights(l->ranks, target, row, first), values,
+    return dev_upload(target->dev, optim_target_weights(target, row, first), values,
                       count * dtype_bytes(target->weights.dtype));
 }
 
@@ -56,18 +56,15 @@ static err_t put_stored_weights(struct loading *l, const struct ckpt_tensor *ten
     const bool fills_master = now->master && !l->parts.plan.format.master;
     if (dtype == now->weights && !fills_master) return ERR_OK;
 
-    ASSERT(dtype == DTYPE_F32 || dtype == DTYPE_BF16);
-    const uint16_t *half = (const uint16_t *)(const void *)l->piece;
-    if (dtype == DTYPE_BF16)
-        for (int64_t i = 0; i < count; i++) wide[i] = bf16_to_f32(half[i]);
-    else
-        memcpy(wide, l->piece, (size_t)count * sizeof *wide);
+    weight_widen(wide, dtype, l->piece, count);
     if (fills_master) TRY(fill_master(l, tensor, first, wide, count));
     if (dtype == now->weights) return ERR_OK;
     if (now->weights == DTYPE_F32) return put_weights(l, tensor->row, first, wide, count);
-    uint16_t *rounded = (uint16_t *)(void *)l->piece;
-    for (int64_t i = 0; i < count; i++) rounded[i] = f32_to_bf16(wide[i]);
-    return put_weights(l, tensor->row, first, rounded, count);
+    const int64_t beyond = weight_round(l->piece, now->weights, wide, count);
+    if (beyond >= 0)
+        RAISE(NUMERIC, "%s: %s: element %lld is %g, beyond %s", l->dir, tensor->name,
+              (long long)(first + beyond), (double)wide[beyond], dtype_name(now->weights));
+    return put_weights(l, tensor->row, first, l->piece, count);
 }
 
 /* f32 weights take what a master holds. */
@@ -104,7 +101,7 @@ static err_t read_tensor(struct loading *l, const struct ckpt_part *p, int64_t i
                          struct weight_source *source)
 {
     const struct ckpt_tensor *tensor = &p->tensor[i];
-    const bool whole = becomes_weights(l, tensor) && (l->ranks == NULL || !l->ranks->weights);
+    const bool whole = becomes_weights(l, tensor) && !optim_target(l->optim)->scattered;
     const struct ckpt_range range =
         whole ? (struct ckpt_range){ 0, tensor->count } : ckpt_owned(l->ranks, tensor);
     const int64_t per_piece = CKPT_PIECE_BYTES / dtype_bytes(tensor->dtype);

@@ -33,14 +33,6 @@ struct ckpt_range ckpt_owned(const struct ckpt_ranks *ranks, const struct ckpt_t
     return r;
 }
 
-void *ckpt_weights(const struct ckpt_ranks *ranks, const struct optim_target *target, int64_t row,
-                   int64_t first)
-{
-    if (ranks != NULL && ranks->weights != NULL) return ranks->weights(ranks->context, row, first);
-    const int64_t at = target->layout->offset[row] + first;
-    return (char *)target->weights.data + at * dtype_bytes(target->weights.dtype);
-}
-
 /* ---- one verdict ---- */
 
 struct verdict {

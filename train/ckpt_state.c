@@ -92,7 +92,7 @@ static err_t check_counts(const struct ckpt_state *s, const char *name)
         { "samples", s->samples, 0, INT64_MAX }, { "stream_index", s->stream_index, -1, INT64_MAX },
         { "lanes", s->lanes, 1, INT64_MAX },     { "seed", s->seed, 0, INT64_MAX },
     };
-    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+    for (int64_t i = 0; i < COUNT_OF(counts); i++)
         if (counts[i].value < counts[i].min || counts[i].value > counts[i].max)
             RAISE(FORMAT, "%s: %s is %lld; expected %lld to %lld", name, counts[i].key,
                   (long long)counts[i].value, (long long)counts[i].min, (long long)counts[i].max);

@@ -8,9 +8,9 @@
  *     TRY(cost_memory(&memory, dev, &config, &settings, &bounds));    // dev: plan_dev.h, or real
  *     cost_time(&time, &config, &settings, &work, &memory, &card);
  *
- * Memory comes from glm_plan_create, which is also what allocates, and from the
- * optimizer's plan, likewise. Time is a sum of parts, each FLOP or bytes over a rate:
- * within 10 % where the rates are measured.
+ * Memory comes from the plans of the model and of the optimizer, which are also what a run
+ * allocates by. Time is a sum of parts, each FLOP or bytes over a rate: within 10 % where the rates
+ * are measured.
  */
 #ifndef TRAIN_COST_H
 #define TRAIN_COST_H

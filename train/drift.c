@@ -13,14 +13,6 @@ struct drift {
     int64_t count;
 };
 
-static void widen(float *out, const void *in, dtype_t dtype, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++)
-        out[i] = dtype == DTYPE_BF16  ? bf16_to_f32(((const uint16_t *)in)[i])
-                 : dtype == DTYPE_F64 ? (float)((const double *)in)[i]
-                                      : ((const float *)in)[i];
-}
-
 /* What of elements *first .. of a row is here; returns how many. */
 static int64_t here(int64_t *first, int64_t count, const struct optim_target *target, int64_t row)
 {
@@ -36,7 +28,7 @@ static int64_t here(int64_t *first, int64_t count, const struct optim_target *ta
 static err_t take(float *out, int64_t *count, const struct optim_target *target)
 {
     const struct glm_params *params = target->params;
-    const int64_t unit = dtype_bytes(target->weights.dtype);
+    const dtype_t dtype = target->weights.dtype;
     double raw[DRIFT_RUN_ELEMENTS]; /* room for any dtype */
     *count = 0;
     for (int64_t i = 0; i < params->count; i++) {
@@ -44,12 +36,11 @@ static err_t take(float *out, int64_t *count, const struct optim_target *target)
         for (int64_t k = 0; k < DRIFT_RUNS && params->row[i].dims == 2; k++) {
             int64_t first = all / DRIFT_RUNS * k;
             const int64_t run = here(&first, min_i64(DRIFT_RUN_ELEMENTS, all - first), target, i);
-            const char *from =
-                (const char *)target->weights.data + (target->layout->offset[i] + first) * unit;
-            if (run == 0) continue;
-            if (out != NULL) TRY(dev_download(target->dev, raw, from, run * unit));
-            if (out != NULL) widen(out + *count, raw, target->weights.dtype, run);
             *count += run;
+            if (out == NULL || run == 0) continue;
+            TRY(dev_download(target->dev, raw, optim_target_weights(target, i, first),
+                             run * dtype_bytes(dtype)));
+            weight_widen(out + *count - run, dtype, raw, run);
         }
     }
     return ERR_OK;

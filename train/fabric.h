@@ -23,8 +23,8 @@ struct fabric {
  * `setting` and the links known. */
 MUST_USE err_t fabric_link(double *bytes_per_s, const char *text, const char *setting);
 
-/* The part of a message to `ranks` others that neighbours take, and its time: links inside and
- * between machines work side by side. */
+/* How long a card takes to exchange so many bytes with neighbours and with other machines, in so
+ * many messages: both kinds of links work side by side. */
 double fabric_seconds(const struct fabric *fabric, double intra_bytes, double inter_bytes,
                       double messages);
 

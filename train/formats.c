@@ -93,6 +93,11 @@ struct stored_formats formats_stored(const struct optim_format *state)
     return (struct stored_formats){ state->weights, state->master, state->moments };
 }
 
+bool formats_same(const struct stored_formats *a, const struct stored_formats *b)
+{
+    return a->precision == b->precision && a->master == b->master && a->moments == b->moments;
+}
+
 const char *formats_moments_name(enum optim_moments moments)
 {
     return moments == OPTIM_MOMENTS_8BIT ? "8bit" : "f32";

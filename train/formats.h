@@ -39,6 +39,7 @@ struct stored_formats {
     enum optim_moments moments;
 };
 struct stored_formats formats_stored(const struct optim_format *state);
+bool formats_same(const struct stored_formats *a, const struct stored_formats *b);
 const char *formats_moments_name(enum optim_moments moments); /* "f32", "8bit" */
 /*
  * Whether state stored in `then` can go on as `now` without a changed value: the same, or weights

@@ -3,7 +3,7 @@
  *
  *     TRY(goodput_open(&goodput, metrics_path, step_first));   // before this start's first line
  *     ... goodput.useful_s += seconds of each step ...
- *     goodput_now(&goodput, &report);
+ *     const struct goodput_report report = goodput_now(&goodput);
  *
  * The record is metrics.jsonl: lines "start", "resume", "save" and "stop" tell the clock, and
  * "save" also how many useful seconds lie behind its checkpoint. What was computed after the
@@ -31,7 +31,7 @@ struct goodput_here {
 };
 
 struct goodput {
-    double begun_s;  /* by time(2): when this start opened */
+    double begun_s;  /* goodput_clock_s() when this start opened */
     double before_s; /* wall time of the starts before, from the first's begin to this one's */
     double useful_s; /* in steps that led to the present state */
     double saved_s;  /* the same at the last save of this start or before it */

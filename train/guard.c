@@ -4,7 +4,6 @@
 #include "base/num.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define SIGMA_PER_MAD  1.4826 /* of a normal distribution */
@@ -32,27 +31,14 @@ err_t guard_rules_from_cfg(struct guard_rules *out, const struct cfg *cfg)
 
 /* ---- the window ---- */
 
-static int compare(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Sorts the values. */
-static double median(double *values, int64_t count)
-{
-    qsort(values, (size_t)count, sizeof *values, compare);
-    return 0.5 * values[(count - 1) / 2] + 0.5 * values[count / 2];
-}
-
 double guard_limit(const struct guard_series *s, double sigmas)
 {
     double sorted[GUARD_WINDOW];
     if (s->count < GUARD_WINDOW_MIN || sigmas == 0.0) return INFINITY;
     memcpy(sorted, s->value, (size_t)s->count * sizeof *sorted);
-    const double middle = median(sorted, s->count);
+    const double middle = median_f64(sorted, s->count);
     for (int64_t i = 0; i < s->count; i++) sorted[i] = fabs(s->value[i] - middle);
-    const double mad = median(sorted, s->count);
+    const double mad = median_f64(sorted, s->count);
     return middle + sigmas * fmax(SIGMA_PER_MAD * mad, SIGMA_PER_SIZE * fabs(middle));
 }
 

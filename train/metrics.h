@@ -52,7 +52,7 @@ MUST_USE err_t metrics_validation(struct metrics *m, int64_t step, double loss, 
 MUST_USE err_t metrics_base_loss(struct metrics *m, double loss);
 /* drift.h; since: the step of the sample before. */
 MUST_USE err_t metrics_weight_change(struct metrics *m, int64_t step, double change, int64_t since);
-/* "start", "resume" or "stop", at `time` by time(2). */
+/* "start", "resume" or "stop"; `time` in seconds since 1970. */
 MUST_USE err_t metrics_clock(struct metrics *m, int64_t step, const char *event, double time);
 /* A checkpoint for which training waited `seconds`; `useful` seconds of steps led to it. */
 MUST_USE err_t metrics_save(struct metrics *m, int64_t step, double time, double seconds,

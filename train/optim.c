@@ -173,6 +173,12 @@ struct optim_target optim_target_of(const struct glm *glm)
     };
 }
 
+void *optim_target_weights(const struct optim_target *t, int64_t row, int64_t first)
+{
+    const int64_t at = t->layout->offset[row] + first;
+    return (char *)t->weights.data + at * dtype_bytes(t->weights.dtype);
+}
+
 err_t optim_create(struct optim **out, struct glm *glm, const struct optim_options *options)
 {
     const struct optim_target target = optim_target_of(glm);
@@ -452,4 +458,15 @@ err_t optim_write_state(struct optim *o, enum optim_part part, int64_t row, int6
             TRY(dev_upload(o->target.dev, run.data, from + run.at, run.bytes));
     }
     return ERR_OK;
+}
+
+static err_t put_master(void *context, int64_t index, int64_t first, const float *values,
+                        int64_t count)
+{
+    return optim_write_state(context, OPTIM_MASTER, index, first, values, count);
+}
+
+struct glm_sink optim_master_sink(struct optim *o)
+{
+    return (struct glm_sink){ o->plan.format.master ? put_master : NULL, o };
 }

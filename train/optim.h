@@ -58,11 +58,13 @@ struct optim_target {
     struct comm *comm;
 };
 struct optim_target optim_target_of(const struct glm *glm);
+/* Where element `first` of a row's weights lies on the device. */
+void *optim_target_weights(const struct optim_target *target, int64_t row, int64_t first);
 
 struct optim;
 
 /* Yours; optim_close it (NULL allowed). The glm is borrowed. State is zero, the master included
- * (optim_set_master). ERR_NOMEM. */
+ * (optim_write_state). ERR_NOMEM. */
 MUST_USE err_t optim_create(struct optim **out, struct glm *glm,
                             const struct optim_options *options);
 MUST_USE err_t optim_create_on(struct optim **out, const struct optim_target *target,
@@ -103,5 +105,8 @@ MUST_USE err_t optim_read_state(struct optim *optim, void *out, enum optim_part 
                                 int64_t first, int64_t count);
 MUST_USE err_t optim_write_state(struct optim *optim, enum optim_part part, int64_t row,
                                  int64_t first, const void *values, int64_t count);
+/* Where a float32 master gets its initial values while the model is loaded (glm_load_exact); none
+ * where the format has no master: `put` is NULL. */
+struct glm_sink optim_master_sink(struct optim *optim);
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/progress.h"
 #include "data/settings_batch.h"
 #include "kernels/probe.h"
+#include "train/one_micro.h"
 #include "train/validate.h"
 #include "train/zero.h"
 
@@ -25,27 +26,6 @@
 
 /* ---- the model ---- */
 
-/* THUDM/chatglm-6b, config.json. */
-static const struct glm_config published = {
-    .family = GLM_CHATGLM,
-    .vocab_size = 130528,
-    .hidden_size = 4096,
-    .layer_count = 28,
-    .head_count = 32,
-    .kv_head_count = 32,
-    .ffn_size = 16384,
-    .position_max = 2048,
-    .norm_eps = 1e-5,
-    .residual_alpha = GLM_RESIDUAL_ALPHA,
-    .tied = true,
-    .rotary = GLM_ROTARY_FP16_ANGLE,
-    .pad_id = 3,
-    .mask_id = 130000,
-    .gmask_id = 130001,
-    .bos_id = 130004,
-    .eos_id = 130005,
-};
-
 static err_t open_config(struct plan_setup *s, const struct cfg *cfg)
 {
     const char *dir = cfg_str(cfg, "model.dir");
@@ -53,7 +33,7 @@ static err_t open_config(struct plan_setup *s, const struct cfg *cfg)
     char path[FILE_PATH_MAX];
     TRY(path_join(path, dir[0] != '\0' ? dir : ".", "config.json"));
     if (dir[0] == '\0' || access(path, F_OK) != 0) {
-        *config = published;
+        *config = glm_chatglm_6b;
         snprintf(s->model_source, sizeof s->model_source, "ChatGLM-6B as published%s%.128s",
                  dir[0] != '\0' ? ": no config.json in " : "", dir);
     } else {
@@ -82,22 +62,6 @@ static void measure_samples(struct plan_text *t, struct sample_set *set)
     t->measured = true;
 }
 
-/* The mean step is planned; where no step may be cut, all of an epoch are looked at. */
-static err_t check_one_micro(const struct plan *plan, struct batcher *batcher)
-{
-    struct step_plan step;
-    if (!plan->settings.update_in_backward) return ERR_OK;
-    for (int64_t i = 0; i < batcher_steps_per_epoch(batcher); i++) {
-        TRY(batcher_plan(batcher, &step, i));
-        if (step.micro_count[0] > 1)
-            RAISE(USAGE,
-                  "train.update is backward, and step %lld of this corpus has %lld micro-batches; "
-                  "set a larger batch.micro_tokens, or a smaller batch.size",
-                  (long long)i + 1, (long long)step.micro_count[0]);
-    }
-    return ERR_OK;
-}
-
 static err_t read_set(struct plan_setup *s, struct shards *shards, const struct cfg *cfg)
 {
     err_t rc = ERR_OK;
@@ -112,7 +76,9 @@ static err_t read_set(struct plan_setup *s, struct shards *shards, const struct 
                    cfg_str(cfg, "data.dir"));
     measure_samples(t, set);
     TRY_DONE(batcher_open(&batcher, set, &s->plan.batch));
-    TRY_DONE(check_one_micro(&s->plan, batcher));
+    if (s->plan.settings.update_in_backward)
+        TRY_DONE(
+            one_micro_check(batcher, batcher_steps_per_epoch(batcher), s->plan.batch.micro_tokens));
     TRY_DONE(sample_set_open(&validation, shards, SPLIT_VALIDATION, &limits));
     t->bounds = batcher_bounds(batcher);
     validate_bounds(&t->bounds, validation); /* as a run does */

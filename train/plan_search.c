@@ -120,10 +120,8 @@ static err_t fit_micro(struct plan *p, bool *fits, int64_t least, int64_t most)
 static err_t try_set(struct plan *p, bool *fits, const struct plan *base, unsigned set)
 {
     const int64_t micro = base->batch.micro_tokens;
-    const unsigned both = BIT(CHANGE_LEAN) | BIT(CHANGE_RECOMPUTE);
     *p = *base;
     *fits = false;
-    if ((set & both) == both) return ERR_OK;
     for (int i = 0; i < CHANGE_COUNT; i++)
         if ((set & BIT(i)) != 0 && !apply_change(p, (enum change)i)) return ERR_OK;
     if (p->settings.moments_8bit && p->settings.master) return ERR_OK;

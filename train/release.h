@@ -4,7 +4,8 @@
  *
  *     struct release release = { .glm = glm, .optim = optim, .arena = arena, .lr = lr, ... };
  *     const struct glm_grads grads = release_grads(&release);
- *     TRY(glm_train_micro(glm, &batch, &grads, nll));
+ *     TRY(glm_train_begin(glm, &ticket, &batch, &grads));
+ *     TRY(glm_train_end(glm, ticket, nll));
  *     TRY(optim_norm(optim, &norm));                      // of all units
  *
  * For models with GLM_GRADS_RELEASED; one micro-batch a step. The first gradient that is complete

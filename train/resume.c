@@ -108,12 +108,6 @@ static err_t check_state(struct run *r, const struct ckpt_state *state, const ch
     return ERR_OK;
 }
 
-/* Values in other formats than those of the files have other bytes, and other checksums. */
-static bool same_formats(const struct stored_formats *a, const struct stored_formats *b)
-{
-    return a->precision == b->precision && a->master == b->master && a->moments == b->moments;
-}
-
 /* The algorithms that the run began with: timed again, others could win, with other last bits. */
 static err_t adopt_tuning(struct run *r, const struct ckpt_state *state, const char *dir)
 {
@@ -139,7 +133,8 @@ static err_t load(struct run *r, const char *dir, bool check)
     r->state.samples = state.samples;
     r->state.stream_index = state.stream_index;
     r->state.guard = state.guard;
-    r->state.crc32c = same_formats(&state.formats, &r->state.formats) ? state.crc32c : 0;
+    /* Values in other formats than the files' have other bytes, and other checksums. */
+    r->state.crc32c = formats_same(&state.formats, &r->state.formats) ? state.crc32c : 0;
     r->state.grad_norm = r->formats.clip_by_previous ? state.grad_norm : 0.0;
     TRY_DONE(record_verify(r, dir));
 done:

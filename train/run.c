@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "model/hf_folder.h"
 #include "train/base_loss.h"
+#include "train/one_micro.h"
 #include "train/record.h"
 #include "train/resume.h"
 #include "train/run_impl.h"
@@ -52,7 +53,7 @@ static err_t allocate(struct run *r)
     TRY(glm_create(&r->glm, r->dev, &r->state.model, &options));
     TRY(lanes_init(&r->lanes, r->dev, r->batch.lanes, r->zero.lane_first, r->zero.lane_end,
                    glm_grad_layout(r->glm)->element_count, glm_grad_dtype(r->glm)));
-    TRY(zero_attach(&r->zero, r->glm, &r->lanes, r->batch.lanes));
+    TRY(zero_attach(&r->zero, r->glm, &r->lanes));
     TRY(optim_create_on(&r->optim, &r->zero.target, &optim));
     return snapshot_open(&r->snapshot, r->optim,
                          strcmp(cfg_str(r->cfg, "train.save"), "background") == 0,
@@ -68,24 +69,14 @@ static err_t advise(err_t rc)
           first.text);
 }
 
-/* A chunk of initial values, before they are rounded to bf16. */
-static err_t put_master(void *context, int64_t index, int64_t first, const float *values,
-                        int64_t count)
-{
-    struct run *r = context;
-    return optim_write_state(r->optim, OPTIM_MASTER, index, first, values, count);
-}
-
 static err_t load_weights(struct run *r)
 {
     struct weight_source *source;
-    const struct glm_sink master = { put_master, r };
-    const bool exact = r->formats.state.master;
+    const struct glm_sink master = optim_master_sink(r->optim);
     const uint64_t seed = (uint64_t)cfg_int(r->cfg, "model.init_seed");
-    if (run_starts_random(r))
-        return exact ? glm_init_exact(r->glm, seed, &master) : glm_init(r->glm, seed);
+    if (run_starts_random(r)) return glm_init_exact(r->glm, seed, &master);
     TRY(hf_folder_open(&source, cfg_str(r->cfg, "model.dir")));
-    const err_t rc = exact ? glm_load_exact(r->glm, source, &master) : glm_load(r->glm, source);
+    const err_t rc = glm_load_exact(r->glm, source, &master);
     weight_source_close(source);
     return rc;
 }
@@ -166,12 +157,13 @@ static err_t open_checked(struct run *r, bool resume, int64_t ranks)
     TRY(guard_rules_from_cfg(&r->guard, r->cfg));
     TRY(run_open_data(r));
     TRY(run_plan_steps(r));
-    TRY(run_check_one_micro(r));
+    if (r->formats.grad_keep == GLM_GRADS_RELEASED)
+        TRY(one_micro_check(r->batcher, r->total_steps, r->batch.micro_tokens));
     TRY(run_read_config(r, &r->state.model));
     return describe_state(r);
 }
 
-err_t run_open_ranked(struct run *r, struct cfg *cfg, bool resume, const struct ranks_place *place)
+err_t run_open(struct run *r, struct cfg *cfg, bool resume, const struct ranks_place *place)
 {
     char dir[FILE_PATH_MAX] = "";
     bool found = false;
@@ -194,12 +186,6 @@ err_t run_open_ranked(struct run *r, struct cfg *cfg, bool resume, const struct 
         TRY(load_weights(r));
     if (run_is_done(r) || r->zero.rank != 0) return ERR_OK;
     return open_records(r, found);
-}
-
-err_t run_open(struct run *r, struct cfg *cfg, bool resume)
-{
-    const struct ranks_place alone = { .size = 1, .listen_fd = -1 };
-    return run_open_ranked(r, cfg, resume, &alone);
 }
 
 bool run_is_done(const struct run *r) { return r->step_first >= r->total_steps; }

@@ -2,18 +2,13 @@
  * run.h - everything a training run holds, opened from the settings and closed in reverse.
  *
  *     struct run run;
- *     rc = run_open(&run, cfg, resume);
+ *     rc = run_open(&run, cfg, resume, &place);   // ranks.h
  *     if (rc == ERR_OK) rc = loop_run(&run);      // loop.h
- *     run_close(&run);
- *
- * Of several ranks each opens the run (run_open_ranked), and they are connected until run_leave:
- *
- *     rc = run_open_ranked(&run, cfg, resume, &place);
- *     if (rc == ERR_OK) rc = loop_run(&run);
  *     rc = run_leave(&run, rc);                   // everybody is done, or is told that we failed
  *     run_close(&run);
  *
- * Rank 0 keeps the run folder. All must see it at the same path: checkpoints are read by all.
+ * Of several ranks each opens the run, and they are connected until run_leave. Rank 0 keeps the run
+ * folder. All must see it at the same path: checkpoints are read by all.
  *
  * The run folder (train.out):
  *     settings.yaml    the resolved settings of the last start
@@ -85,15 +80,15 @@ struct run {
 /*
  * Opens and checks everything, loads or initialises the weights, continues from the newest valid
  * checkpoint when `resume`. ERR_USAGE: settings that contradict each other, the corpus or the
- * checkpoint; a run folder that already holds checkpoints while resume is false. ERR_IO: another
- * program trains there. Settings and model are checked before the run folder is made.
+ * checkpoint; batch.lanes that the ranks cannot share; a run folder that already holds checkpoints
+ * while resume is false. ERR_IO: another program trains there. Settings and model are checked
+ * before the run folder is made.
+ *
+ * `place` is whom ranks_find says that this process is. Several ranks meet when settings, corpus
+ * and device are in order; settings and corpus must be the same on all (ERR_COMM).
  */
-MUST_USE err_t run_open(struct run *run, struct cfg *cfg, bool resume);
-/* The same as one of several ranks; ranks meet when settings, corpus and device are in order.
- * Settings and corpus must be the same on all (ERR_COMM). ERR_USAGE: batch.lanes that the ranks
- * cannot share. */
-MUST_USE err_t run_open_ranked(struct run *run, struct cfg *cfg, bool resume,
-                               const struct ranks_place *place);
+MUST_USE err_t run_open(struct run *run, struct cfg *cfg, bool resume,
+                        const struct ranks_place *place);
 /* Whether the run was resumed at its end: then nothing is to be done, and no file was touched. */
 bool run_is_done(const struct run *run);
 /* Ends the connection to the other ranks: ranks_leave, whose code is returned. */

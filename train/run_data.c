@@ -4,6 +4,7 @@
 #include "base/num.h"
 #include "data/prepare.h"
 #include "data/sample_mix.h"
+#include "data/settings_batch.h"
 #include "train/run_impl.h"
 #include "train/validate.h"
 
@@ -12,11 +13,8 @@
 
 err_t run_open_data(struct run *r)
 {
-    const struct sample_limits limits = {
-        .max_input = cfg_int(r->cfg, "batch.max_input"),
-        .max_target = cfg_int(r->cfg, "batch.max_target"),
-        .over_long_target = (enum over_long_target)cfg_enum(r->cfg, "batch.over_long_target"),
-    };
+    struct sample_limits limits;
+    sample_limits_from_cfg(&limits, r->cfg);
     TRY(shards_open(&r->shards, cfg_str(r->cfg, "data.dir"), true));
     TRY(prepare_check_shards(r->shards, r->cfg));
     struct sample_mix mix;
@@ -97,7 +95,7 @@ static int64_t steps_of_epochs(const struct run *r, double epochs)
         const int64_t samples = llround(epochs * (double)sample_set_count(r->train_set));
         return div_ceil(max_i64(samples, 1), r->batch.size);
     }
-    /* 1.1 * 10 is above 11 in float64; no epoch has as many steps as this tolerance would need. */
+    /* 2.2 * 45 is above 99 in float64; no epoch has as many steps as this tolerance would need. */
     const double steps = epochs * (double)batcher_steps_per_epoch(r->batcher);
     return max_i64((int64_t)ceil(steps * (1.0 - 1e-12)), 1);
 }
@@ -110,23 +108,4 @@ err_t run_plan_steps(struct run *r)
         RAISE(USAGE, "train.steps and train.epochs are both 0; expected one of them above 0");
     if (r->total_steps == 0) r->total_steps = steps_of_epochs(r, epochs);
     return sched_from_cfg(&r->sched, r->cfg, r->total_steps);
-}
-
-/* A gradient that is used at once has nothing to be added to: a step must be one micro-batch. What
- * cannot be looked at in a second or two is found at its step. */
-err_t run_check_one_micro(const struct run *r)
-{
-    struct step_plan plan;
-    const int64_t steps = min_i64(r->total_steps, 1000000);
-    for (int64_t step = 0; step < steps && r->formats.grad_keep == GLM_GRADS_RELEASED; step++) {
-        TRY(batcher_plan(r->batcher, &plan, step));
-        if (plan.micro_count[0] > 1)
-            RAISE(USAGE,
-                  "train.update is backward, and step %lld has %lld micro-batches of "
-                  "batch.micro_tokens = %lld rows: it must be one; set a larger "
-                  "batch.micro_tokens, a smaller batch.size, or train.update: step",
-                  (long long)step + 1, (long long)plan.micro_count[0],
-                  (long long)r->batch.micro_tokens);
-    }
-    return ERR_OK;
 }

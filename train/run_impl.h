@@ -13,8 +13,6 @@ bool run_starts_random(const struct run *r);
 MUST_USE err_t run_read_config(struct run *r, struct glm_config *config);
 /* total_steps and the schedule. */
 MUST_USE err_t run_plan_steps(struct run *r);
-/* ERR_USAGE: train.update is backward, and a step has several micro-batches. */
-MUST_USE err_t run_check_one_micro(const struct run *r);
 
 /* ---- run_ranks.c: one of several ranks ---- */
 

@@ -4,8 +4,9 @@
  * exchange.h and zero_fetch.h make them, on one clock for computing and one for the links.
  *
  *     struct scale scale;
- *     TRY(scale_step(&scale, &(struct scale_args){ .config = &config, .ranks = 8, .stage = 2, ...
- * })); scale.sent_bytes, scale.exposed_s, ...
+ *     struct scale_args args = { .config = &config, .ranks = 8, .stage = 2, ... };
+ *     TRY(scale_step(&scale, &args));
+ *     ... scale.sent_bytes, scale.exposed_s ...
  *
  * Bytes are exact: tests compare them with those that a communicator has counted. Of N elements in
  * n slices, with g bytes of a gradient, w of a weight, k sums over lanes on each rank (lanes.h: 1
@@ -48,8 +49,8 @@ struct scale_args {
     int64_t passes;  /* micro-batches of the rank that has most */
     int64_t samples; /* of a step, all ranks */
     struct fabric fabric;
-    double forward_s, head_s,
-        backward_s; /* of one micro-batch: all layers; output layer and loss */
+    double forward_s, backward_s; /* of one micro-batch: all layers */
+    double head_s;                /* its output layer and loss */
 };
 
 enum scale_kind { SCALE_GRADIENTS, SCALE_SPREAD, SCALE_FETCHED, SCALE_SCALARS, SCALE_KINDS };

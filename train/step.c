@@ -107,7 +107,7 @@ static err_t run_whole(struct run *run, struct step_memory *m, struct step_resul
 
 /* ---- gradients that are used at once ---- */
 
-/* run.c has looked at the micro-batches of all steps, or of the first million. */
+/* Opening the run has looked at the micro-batches of all steps, or of the first million. */
 static err_t run_released(struct run *run, struct step_memory *m, struct step_result *out,
                           int64_t step)
 {

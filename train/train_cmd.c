@@ -106,7 +106,7 @@ static err_t train(struct cfg *cfg, bool resume, const struct ranks_place *place
     struct run run;
     stop_catch();
     stop_after(cfg_int(cfg, "train.stop_after"));
-    err_t rc = run_open_ranked(&run, cfg, resume, place);
+    err_t rc = run_open(&run, cfg, resume, place);
     if (rc == ERR_OK && run_is_done(&run)) {
         LOG_I("train", "nothing to do: %s is at step %lld of %lld; a higher train.steps trains on",
               cfg_str(cfg, "train.out"), (long long)run.state.step, (long long)run.total_steps);

@@ -25,7 +25,9 @@ static void owned(const void *context, int64_t row, int64_t *first, int64_t *cou
 
 err_t zero_open(struct zero *z, struct comm *comm, int stage, int64_t lane_count)
 {
-    *z = (struct zero){ .size = 1, .lane_end = lane_count, .unit_next = -1 };
+    *z = (struct zero){
+        .size = 1, .lane_count = lane_count, .lane_end = lane_count, .unit_next = -1
+    };
     ASSERT(stage >= 0 && stage <= ZERO_STAGE_MAX);
     if (comm == NULL || comm_size(comm) == 1) return ERR_OK;
     z->comm = comm;
@@ -35,7 +37,6 @@ err_t zero_open(struct zero *z, struct comm *comm, int stage, int64_t lane_count
     z->size = comm_size(comm);
     TRY(zero_check_lanes(lane_count, z->size));
     const struct lanes_node mine = lanes_of_rank(lane_count, z->rank, z->size);
-    z->lane_count = lane_count;
     z->lane_first = mine.begin;
     z->lane_end = mine.end;
     return ERR_OK;
@@ -61,15 +62,7 @@ err_t zero_share_model(struct zero *z, struct glm_options *options, const struct
     return rc;
 }
 
-/* Where a checkpoint finds scattered weights. */
-static void *scattered(const void *context, int64_t row, int64_t first)
-{
-    const struct optim_target *target = &((const struct zero *)context)->target;
-    return (char *)target->weights.data +
-           (target->layout->offset[row] + first) * dtype_bytes(target->weights.dtype);
-}
-
-err_t zero_attach(struct zero *z, struct glm *glm, struct lanes *lanes, int64_t lane_count)
+err_t zero_attach(struct zero *z, struct glm *glm, struct lanes *lanes)
 {
     z->glm = glm;
     z->lanes = lanes;
@@ -83,13 +76,12 @@ err_t zero_attach(struct zero *z, struct glm *glm, struct lanes *lanes, int64_t 
                                                              .comm = z->comm,
                                                              .owner = &z->owner,
                                                              .layout = glm_layout(glm),
-                                                             .lane_count = lane_count,
+                                                             .lane_count = z->lane_count,
                                                              .dtype = glm_grad_dtype(glm) }));
     if (z->stage < 3) return ERR_OK;
     TRY(zero_fetch_open(&z->fetch, glm, &z->exchange));
     z->target.layout = &z->fetch.home;
     z->target.scattered = true;
-    z->ckpt.weights = scattered;
     return ERR_OK;
 }
 

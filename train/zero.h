@@ -5,7 +5,7 @@
  *     TRY(zero_open(&z, comm, stage, lane_count));   // one rank: all that follows does nothing
  *     TRY(zero_share_model(&z, &options, dev, &config));
  *     ... glm_create, lanes_init ...
- *     TRY(zero_attach(&z, glm, &lanes, lane_count)); // and optim_create_on z.target
+ *     TRY(zero_attach(&z, glm, &lanes));             // and optim_create_on z.target
  *     for each step:
  *     zero_begin(&z, step);
  *     ... lanes z.lane_first .. z.lane_end - 1, zero_idle before the first micro-batch, zero_hooks
@@ -112,8 +112,7 @@ MUST_USE err_t zero_open(struct zero *z, struct comm *comm, int stage, int64_t l
 MUST_USE err_t zero_share_model(struct zero *z, struct glm_options *options, const struct dev *dev,
                                 const struct glm_config *config);
 /* The model and the gradients' buffers, borrowed. ERR_NOMEM. */
-MUST_USE err_t zero_attach(struct zero *z, struct glm *glm, struct lanes *lanes,
-                           int64_t lane_count);
+MUST_USE err_t zero_attach(struct zero *z, struct glm *glm, struct lanes *lanes);
 void zero_close(struct zero *z);
 
 /* What this rank does now, for whoever loses it: "load", "save"; a literal. */

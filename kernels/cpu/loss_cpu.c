@@ -94,20 +94,13 @@ static int64_t x_bytes(const struct linear_ce_args *a)
     return align_up(chunk_targets(a) * a->x->dim[1] * (int64_t)sizeof(float), 64);
 }
 
-/* The last chunk may be shorter, and a shorter product may be cut into wider tiles. */
 int64_t linear_ce_scratch_cpu(const struct dev *dev, const struct linear_ce_args *a)
 {
-    const int64_t N = a->rows->dim[0], targets = chunk_targets(a);
-    if (N == 0) return 0;
-    const int64_t counts[] = { targets, N % targets };
-    int64_t gemm_bytes = 0;
-    for (int i = 0; i < COUNT_OF(counts); i++) {
-        const struct chunk chunk = { .count = counts[i] };
-        const struct gemm_args logits = logits_product(a, &chunk), dx = dx_product(a, &chunk);
-        gemm_bytes = max_i64(gemm_bytes, max_i64(gemm_scratch_bytes(dev, &logits),
-                                                 gemm_scratch_bytes(dev, &dx)));
-    }
-    return logits_bytes(a) + x_bytes(a) + gemm_bytes;
+    if (a->rows->dim[0] == 0) return 0;
+    const struct chunk longest = { .count = chunk_targets(a) };
+    const struct gemm_args logits = logits_product(a, &longest), dx = dx_product(a, &longest);
+    return logits_bytes(a) + x_bytes(a) +
+           max_i64(gemm_scratch_bytes(dev, &logits), gemm_scratch_bytes(dev, &dx));
 }
 
 static void gather(struct dev *dev, const struct linear_ce_args *a, const struct chunk *chunk)

@@ -4,16 +4,9 @@
 #include "kernels/cpu/sgemm.h"
 
 #include <omp.h>
-#include <stdlib.h>
 
 #define RUNS_MAX 1000
 #define RUNS_MIN 3
-
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 /* The median duration of n x n x n products over about `seconds`, after one that is not counted. */
 static err_t median_product_s(double *out, const float *a, const float *b, float *c, int64_t n,
@@ -43,8 +36,7 @@ static err_t median_product_s(double *out, const float *a, const float *b, float
             run_s[runs++] = end - start;
         if (runs >= RUNS_MIN && end - begin > seconds) break;
     }
-    qsort(run_s, (size_t)runs, sizeof run_s[0], ascending);
-    *out = run_s[runs / 2];
+    *out = median_f64(run_s, runs);
     return ERR_OK;
 }
 

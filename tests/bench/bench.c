@@ -197,18 +197,6 @@ static void ceiling_of(struct ceiling *c, struct bench *b, enum bench_ceiling ki
 
 /* ---- timing ---- */
 
-static int ascending(const void *x, const void *y)
-{
-    const double a = *(const double *)x, b = *(const double *)y;
-    return (a > b) - (a < b);
-}
-
-static double median(double *sample, int count)
-{
-    qsort(sample, (size_t)count, sizeof *sample, ascending);
-    return sample[count / 2];
-}
-
 /* Seconds of one call, as the mean of `calls`. */
 static err_t time_calls(double *out, struct dev *dev, bench_work work, const void *context,
                         int calls)
@@ -247,8 +235,8 @@ static err_t time_in_turns(double *mine_s, double *other_s, struct bench *b, ben
         TRY(time_calls(&theirs[count], b->dev, other->work, other->context, other_calls));
         count++;
     } while (count < SAMPLES_MAX && (count < SAMPLES_MIN || omp_get_wtime() - begin < b->seconds));
-    *mine_s = median(mine, count);
-    *other_s = median(theirs, count);
+    *mine_s = median_f64(mine, count);
+    *other_s = median_f64(theirs, count);
     return ERR_OK;
 }
 

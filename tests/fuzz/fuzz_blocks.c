@@ -4,8 +4,8 @@
 #include "fuzz/fuzz.h"
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "data/blocks.h"
-#include "data/utf8.h"
 
 #include <string.h>
 

@@ -4,9 +4,9 @@
 #include "fuzz/fuzz.h"
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "data/clean.h"
 #include "data/corpus.h"
-#include "data/utf8.h"
 
 #include <string.h>
 

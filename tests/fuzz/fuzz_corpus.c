@@ -3,8 +3,8 @@
 #include "fuzz/fuzz.h"
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "data/corpus.h"
-#include "data/utf8.h"
 
 static void check_dialogue(const struct dialogue_text *d)
 {

@@ -4,9 +4,9 @@
 #include "fuzz/fuzz.h"
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "data/csv.h"
 #include "data/turn_list.h"
-#include "data/utf8.h"
 
 #include <string.h>
 

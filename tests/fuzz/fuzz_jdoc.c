@@ -3,8 +3,8 @@
 #include "fuzz/fuzz.h"
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "data/jdoc.h"
-#include "data/utf8.h"
 
 /* The nodes of a value; spans must add up. */
 static const struct jdoc_node *walk(const struct jdoc_node *node, int depth)

@@ -5,8 +5,8 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "base/utf8.h"
 #include "data/tok.h"
-#include "data/utf8.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* utf8.h against every code point and against cases of Unicode 15, section 3.9. */
 #include "testing.h"
 
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 #include <string.h>
 
