@@ -12,6 +12,8 @@
 #define HANDLER_STACK_BYTES 65536
 #define POLL_MS             200
 
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM };
+
 static volatile sig_atomic_t caught, save_wanted;
 static char handler_stack[HANDLER_STACK_BYTES];
 
@@ -35,6 +37,14 @@ static bool is_ignored(int signal_number)
     return sigaction(signal_number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
+static void set_blocked(int how)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (int64_t i = 0; i < COUNT_OF(signals); i++) sigaddset(&set, signals[i]);
+    sigprocmask(how, &set, NULL);
+}
+
 /*
  * The handler has a stack of its own. oneDNN's AVX-512 products (2.6.3) keep values below the stack
  * pointer, farther down than the 128 bytes that signals spare; a handler on the thread's own stack
@@ -43,7 +53,6 @@ static bool is_ignored(int signal_number)
  */
 void stop_catch(void)
 {
-    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM };
     const stack_t stack = { .ss_sp = handler_stack, .ss_size = sizeof handler_stack };
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -54,7 +63,10 @@ void stop_catch(void)
     for (int64_t i = 0; i < COUNT_OF(signals); i++)
         if (signals[i] != SIGHUP || !is_ignored(SIGHUP)) sigaction(signals[i], &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+    set_blocked(SIG_UNBLOCK);
 }
+
+void stop_hold(void) { set_blocked(SIG_BLOCK); }
 
 /* poll(2) is never restarted. Its timeout is for the signal that comes just before it. */
 bool stop_wait_readable(int fd)

@@ -27,6 +27,9 @@
 
 /* Handle these signals from now on. Called by the main thread; idempotent. */
 void stop_catch(void);
+/* Block these signals, for a program that is about to be executed: what comes before it calls
+ * stop_catch waits for that, instead of ending it as though it had crashed. */
+void stop_hold(void);
 /* As if SIGUSR2 came so many seconds from now; 0: never. After stop_catch. */
 void stop_after(int64_t seconds);
 bool stop_requested(void);

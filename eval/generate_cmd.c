@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "base/stop.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 #include "eval/answer.h"
 #include "eval/console.h"
 #include "eval/gen.h"

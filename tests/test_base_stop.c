@@ -45,6 +45,19 @@ static void test_save_and_again(void **state)
     stop_reset();
 }
 
+/* What comes too early for a handler is not lost, and ends nobody. */
+static void test_hold(void **state)
+{
+    (void)state;
+    stop_hold();
+    raise(SIGTERM);
+    assert_false(stop_requested());
+    stop_catch();
+    assert_true(stop_requested());
+    assert_int_equal(stop_signal(), SIGTERM);
+    stop_reset();
+}
+
 /* nohup's word stands; a log that nobody reads any more ends nothing. */
 static void test_ignored(void **state)
 {
@@ -99,6 +112,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_signal),
         cmocka_unit_test(test_save_and_again),
+        cmocka_unit_test(test_hold),
         cmocka_unit_test(test_ignored),
         cmocka_unit_test(test_wait_readable),
         cmocka_unit_test(test_own_stack),

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "base/progress.h"
+#include "base/stop.h"
 #include "train/rendezvous_wire.h"
 
 #include <errno.h>
@@ -89,6 +90,7 @@ __attribute__((noreturn)) static void become_rank(const struct launch *l, int64_
     take_cpus(l, rank);
     if (rank == 0) fcntl(l->listen_fd, F_SETFD, 0);
     sigprocmask(SIG_SETMASK, &l->before, NULL);
+    stop_hold();
     execv("/proc/self/exe", l->argv);
     fprintf(stderr, "soulchat: rank %lld does not start: %s\n", (long long)rank, strerror(errno));
     _exit(STATUS_NO_EXEC);

@@ -82,6 +82,7 @@ __attribute__((noreturn)) static void become_child(struct supervisor *s, pid_t p
     /* A group of its own: Ctrl-C reaches the parent alone, and the child once, from there. */
     setpgid(0, 0);
     sigprocmask(SIG_SETMASK, &s->before, NULL);
+    stop_hold();
     s->argv[s->argc] = s->resumes ? resume : NULL;
     execv("/proc/self/exe", s->argv);
     fprintf(stderr, "soulchat: --restarts: the run does not start: %s\n", strerror(errno));
