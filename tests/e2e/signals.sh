@@ -73,6 +73,11 @@ wait_lines again 6
 kill -TERM $pid
 ends 130 $pid "SIGTERM to the parent"
 grep -q "starting again (restart 1)" "$scratch/log" || fail "no restart"
+# A child that has just begun is asked as well as one that trains.
+train_exec early 1000000 --restarts 3 >"$scratch/log" 2>&1 & pid=$!
+until [ -n "$(cat /proc/$pid/task/$pid/children)" ]; do sleep 0.001; done
+kill -TERM $pid
+ends 130 $pid "SIGTERM to the parent of a child that has just begun"
 expect 2 "continue with --resume" train again 1000000 --restarts 3
 [ "$(grep -c "starting again" "$scratch/err")" = 0 ] || fail "a wrong setting was tried again"
 expect 2 "--restarts zero" train again 5 --restarts zero
