@@ -468,7 +468,7 @@ stage_conditions() {
       condition "memory-$n" "memory|injected|bytes" env SOULCHAT_FAULT=gpu.malloc:$n \
         "${train[@]}" --train.steps=6 --resume
     done
-    condition launch "injected|cuda" env SOULCHAT_FAULT=gpu.launch:300 "${train[@]}" \
+    condition launch "injected|cuda" env SOULCHAT_FAULT=gpu.launch:100 "${train[@]}" \
       --train.steps=6 --resume
   fi
   run resumes 40 "${train[@]}" --train.steps=4 --resume
