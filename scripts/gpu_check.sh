@@ -274,7 +274,7 @@ stage_step() {
     return
   fi
   watch_card bf16-grads
-  step bf16-grads 110 "${sizes_6b[@]}" "${precision[@]}" --train.grad_dtype=bf16 --bench.steps=8
+  step bf16-grads 120 "${sizes_6b[@]}" "${precision[@]}" --train.grad_dtype=bf16 --bench.steps=5
   unwatch_card
   # A timeline for ui.perfetto.dev: a step and its surroundings, of four layers.
   timeline "${sizes_6b[@]}" --bench.layers=4 --train.grad_dtype=bf16
