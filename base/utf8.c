@@ -44,7 +44,7 @@ int32_t utf8_decode(int64_t *length, const char *text, int64_t size)
     return point;
 }
 
-int64_t utf8_encode(char out[4], int32_t point)
+int64_t utf8_put(char out[4], int32_t point)
 {
     static const uint8_t lead[] = { 0x00, 0xC0, 0xE0, 0xF0 };
     const int trail = point < 0x80 ? 0 : point < 0x800 ? 1 : point < 0x10000 ? 2 : 3;

@@ -58,7 +58,7 @@ static int32_t simple_form(const struct tok_norm *n, int32_t point)
     const char *replacement = NULL;
     int64_t place, length;
     if (n->units == NULL) return point;
-    const int64_t size = utf8_encode(text, point);
+    const int64_t size = utf8_put(text, point);
     const int64_t found = longest_rule(&replacement, &place, n, text, size);
     if (goes_on(n, place) || (found != 0 && found != size)) return SIMPLE_NONE;
     if (found == 0) return point;
@@ -75,7 +75,7 @@ static bool has_rules(const struct tok_norm *n, int32_t point)
     const char *replacement;
     int64_t place;
     if (n->units == NULL) return false;
-    const int64_t common = utf8_encode(text, point) - 1;
+    const int64_t common = utf8_put(text, point) - 1;
     return longest_rule(&replacement, &place, n, text, common) > 0 || place >= 0;
 }
 

@@ -168,7 +168,7 @@ static err_t put_ids(struct i32_buf *ids, const struct tok_unigram *u, const str
     char bytes[4];
     int64_t id_count = 0;
     for (int64_t at = count; at > 0; at -= ways[at].length)
-        id_count += ways[at].piece == u->model->unknown ? utf8_encode(bytes, points[at - 1]) : 1;
+        id_count += ways[at].piece == u->model->unknown ? utf8_put(bytes, points[at - 1]) : 1;
     if (id_count == 0) return ERR_OK;
     TRY(i32_buf_reserve(ids, id_count));
     ids->count += id_count;
@@ -178,7 +178,7 @@ static err_t put_ids(struct i32_buf *ids, const struct tok_unigram *u, const str
             *--to = ways[at].piece;
             continue;
         }
-        for (int64_t k = utf8_encode(bytes, points[at - 1]); k > 0; k--)
+        for (int64_t k = utf8_put(bytes, points[at - 1]); k > 0; k--)
             *--to = u->model->byte_piece[(uint8_t)bytes[k - 1]];
     }
     return ERR_OK;
