@@ -25,7 +25,7 @@ static err_t check_extra(const struct glm_params *params, const struct weight_so
     for (int64_t i = 0; i < weight_source_count(source); i++) {
         const char *name = weight_source_info(source, i).name;
         if (glm_params_find_name(params, name) < 0 && !is_ignored(name))
-            RAISE(FORMAT, "%s: in the files, but no tensor of this model", name);
+            RAISE(FORMAT, "weights: %s: in the files, but no tensor of this model", name);
     }
     return ERR_OK;
 }
@@ -36,7 +36,7 @@ static err_t check_shape(const struct glm_param *row, const struct weight_info *
     bool same = info->dims == row->dims;
     for (int d = 0; same && d < row->dims; d++) same = info->dim[d] == row->dim[d];
     if (same) return ERR_OK;
-    RAISE(FORMAT, "%s: shape %s; expected %s", info->name,
+    RAISE(FORMAT, "weights: %s: shape %s; expected %s, by config.json", info->name,
           weight_shape_text(found, info->dims, info->dim),
           weight_shape_text(expected, row->dims, row->dim));
 }
@@ -86,7 +86,8 @@ static err_t load_row(struct load *load, int64_t index)
     int64_t found = weight_source_find(source, row->name);
     const int64_t twin = is_tied ? weight_source_find(source, row->name_tied) : -1;
     if (found < 0) found = twin;
-    if (found < 0) RAISE(FORMAT, "%s: not in the files", row->name);
+    if (found < 0)
+        RAISE(FORMAT, "weights: %s: not in the files; is the download complete?", row->name);
 
     const struct weight_info info = weight_source_info(source, found);
     TRY(check_shape(row, &info));
