@@ -7,7 +7,7 @@ static err_t check_shape(const struct glm_param *row, const struct weight_info *
     char found[WEIGHT_SHAPE_TEXT_MAX], expected[WEIGHT_SHAPE_TEXT_MAX];
     const size_t bytes = (size_t)row->dims * sizeof row->dim[0];
     if (info->dims == row->dims && memcmp(info->dim, row->dim, bytes) == 0) return ERR_OK;
-    RAISE(FORMAT, "%s: shape %s; expected %s", info->name,
+    RAISE(FORMAT, "weights: %s: shape %s; expected %s, by config.json", info->name,
           weight_shape_text(found, info->dims, info->dim),
           weight_shape_text(expected, row->dims, row->dim));
 }
@@ -24,7 +24,8 @@ err_t glm_find(int64_t *index, const struct glm_param *row, struct weight_source
         TRY(check_shape(row, &info));
     }
     *index = first >= 0 ? first : second;
-    if (*index < 0) RAISE(FORMAT, "%s: not in the files", row->name);
+    if (*index < 0)
+        RAISE(FORMAT, "weights: %s: not in the files; is the download complete?", row->name);
     if (first < 0 || second < 0) return ERR_OK;
 
     int64_t differs = -1;

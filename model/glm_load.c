@@ -26,7 +26,7 @@ static err_t check_extra(const struct glm_params *params, const struct weight_so
     for (int64_t i = 0; i < weight_source_count(source); i++) {
         const char *name = weight_source_info(source, i).name;
         if (glm_params_find_name(params, name) < 0 && !is_ignored(name))
-            RAISE(FORMAT, "%s: in the files, but no tensor of this model", name);
+            RAISE(FORMAT, "weights: %s: in the files, but no tensor of this model", name);
     }
     return ERR_OK;
 }
