@@ -384,7 +384,8 @@ static void test_every_byte(void **state)
             exercise(&f);
             shard_file_close(&f);
         }
-        if (i % (64 * FLIP_STEP) == 0) { /* the directory way, at some places: it reads and hashes the file */
+        /* The directory way, at some places: it reads and hashes the file. */
+        if (i % (64 * FLIP_STEP) == 0) {
             assert_ok(file_replace(path, image.data, (int64_t)image.size));
             assert_err(shards_open(&s, path_of("bytes"), true), CHECKSUM, "sha256");
         }
