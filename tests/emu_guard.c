@@ -5,6 +5,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -76,5 +77,6 @@ static void test_guard(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_guard) };
+    if (setenv("SOULCHAT_EMU_GUARD", "1", 1) != 0) return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
