@@ -147,6 +147,33 @@ static void test_find_refuses(void **state)
     set_variables("");
 }
 
+/* Each rank of a machine has a GPU of its own, by its number or because it sees no other. */
+static void test_device(void **state)
+{
+    static const struct {
+        const char *launcher, *visible, *device, *expected;
+        int64_t size;
+    } cases[] = {
+        { "srun", NULL, "cuda", "cuda:3", 8 },      { "srun", "0", "cuda", "cuda:0", 8 },
+        { "srun", "0,1,2,3", "cuda", "cuda:3", 8 }, { "mpirun", "GPU-5f", "cuda", "cuda:0", 8 },
+        { "soulchat", "0", "cuda", "cuda:3", 8 },   { "srun", "0", "cuda:1", "cuda:1", 8 },
+        { "srun", "0", "cpu", "cpu", 8 },           { NULL, "0", "cuda", "cuda", 1 },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct ranks_place place = { .launcher = cases[i].launcher,
+                                           .size = cases[i].size,
+                                           .local_rank = 3 };
+        char own[RANKS_DEVICE_MAX];
+        if (cases[i].visible != NULL)
+            setenv("CUDA_VISIBLE_DEVICES", cases[i].visible, 1);
+        else
+            unsetenv("CUDA_VISIBLE_DEVICES");
+        assert_string_equal(ranks_device(own, cases[i].device, &place), cases[i].expected);
+    }
+    unsetenv("CUDA_VISIBLE_DEVICES");
+}
+
 static void test_first_host(void **state)
 {
     static const char *const cases[][2] = {
@@ -609,12 +636,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_find),        cmocka_unit_test(test_find_refuses),
-        cmocka_unit_test(test_first_host),  cmocka_unit_test(test_meet),
-        cmocka_unit_test(test_rank0_late),  cmocka_unit_test(test_misfits),
-        cmocka_unit_test(test_missing),     cmocka_unit_test(test_strangers),
-        cmocka_unit_test(test_frames),      cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_not_settled), cmocka_unit_test(test_rank0_stops),
-        cmocka_unit_test(test_listens),     cmocka_unit_test(test_own_call),
+        cmocka_unit_test(test_device),      cmocka_unit_test(test_first_host),
+        cmocka_unit_test(test_meet),        cmocka_unit_test(test_rank0_late),
+        cmocka_unit_test(test_misfits),     cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_strangers),   cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_faults),      cmocka_unit_test(test_not_settled),
+        cmocka_unit_test(test_rank0_stops), cmocka_unit_test(test_listens),
+        cmocka_unit_test(test_own_call),
     };
     alarm(2 * RANKS_LIMIT_S);
     if (log_init("error") != ERR_OK) return 1;

@@ -51,16 +51,14 @@ err_t bench_comm_open(struct bench_comm *b, const struct cfg *cfg)
 {
     struct glm_config config;
     struct ranks_place place;
-    char device[32];
+    char own[RANKS_DEVICE_MAX];
     *b = (struct bench_comm){ .rounds = cfg_int(cfg, "bench.steps") };
     TRY(ranks_find(&place));
     if (place.size == 1)
         RAISE(USAGE, "bench comm measures between ranks: start it as several, with "
                      "scripts/launch/node.sh --nproc 2 -- soulchat bench comm, or mpirun");
     TRY(bench_config_from_cfg(&config, cfg));
-    snprintf(device, sizeof device, "cuda:%lld", (long long)place.local_rank);
-    const char *wanted = cfg_str(cfg, "train.device");
-    TRY(dev_open(&b->dev, strcmp(wanted, "cuda") == 0 ? device : wanted,
+    TRY(dev_open(&b->dev, ranks_device(own, cfg_str(cfg, "train.device"), &place),
                  (int)cfg_int(cfg, "train.threads")));
     TRY(ranks_join(&b->ranks, &(struct ranks_args){ .place = &place, .dev = b->dev }));
     TRY(glm_params_create(&b->params, &config));

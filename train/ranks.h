@@ -51,6 +51,16 @@ struct ranks_place {
  * say where rank 0 is. */
 MUST_USE err_t ranks_find(struct ranks_place *out);
 
+#define RANKS_DEVICE_MAX 32
+
+/*
+ * Where a rank computes: device "cuda" is the rank's own of its machine, "cuda:LOCAL_RANK";
+ * "cuda:0" where srun or mpirun lets each rank see one GPU alone (CUDA_VISIBLE_DEVICES names one).
+ * Any other device, and a single rank's, is as it was. Returns `out` or `device`.
+ */
+const char *ranks_device(char out[RANKS_DEVICE_MAX], const char *device,
+                         const struct ranks_place *place);
+
 /* The first name in a Slurm list: "gpu[007-009,12]-ib,x1" gives "gpu007-ib". ERR_USAGE. */
 MUST_USE err_t ranks_first_host(char *out, int64_t out_size, const char *list);
 

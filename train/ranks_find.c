@@ -218,3 +218,20 @@ err_t ranks_find(struct ranks_place *out)
     TRY(find_port(out, by));
     return by == BY_SOULCHAT ? find_listener(out) : ERR_OK;
 }
+
+/* Our own launcher gives all ranks the same variables: one GPU is then too few for them. */
+static bool sees_one_gpu(const struct ranks_place *place)
+{
+    const char *visible = value_of("CUDA_VISIBLE_DEVICES");
+    if (strcmp(place->launcher, launchers[BY_SOULCHAT].name) == 0) return false;
+    return visible != NULL && strchr(visible, ',') == NULL;
+}
+
+const char *ranks_device(char out[RANKS_DEVICE_MAX], const char *device,
+                         const struct ranks_place *place)
+{
+    if (place->size == 1 || strcmp(device, "cuda") != 0) return device;
+    const int64_t number = sees_one_gpu(place) ? 0 : place->local_rank;
+    snprintf(out, RANKS_DEVICE_MAX, "cuda:%lld", (long long)number);
+    return out;
+}

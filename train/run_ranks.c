@@ -21,10 +21,8 @@ err_t run_settle_lanes(struct run *r, bool resume, int64_t ranks)
 
 err_t run_open_device(struct run *r, const struct ranks_place *place)
 {
-    const char *device = cfg_str(r->cfg, "train.device");
-    char numbered[32];
-    snprintf(numbered, sizeof numbered, "cuda:%lld", (long long)place->local_rank);
-    if (place->size > 1 && strcmp(device, "cuda") == 0) device = numbered;
+    char own[RANKS_DEVICE_MAX];
+    const char *device = ranks_device(own, cfg_str(r->cfg, "train.device"), place);
     return dev_open(&r->dev, device, (int)cfg_int(r->cfg, "train.threads"));
 }
 

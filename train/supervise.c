@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define STATUS_FAILED  1
 #define STATUS_USAGE   2
 #define STATUS_NO_EXEC 127
 #define PAUSE_MAX_S    60.0
@@ -124,16 +125,17 @@ static void pause_before_start(struct supervisor *s, double seconds)
     if (came > 0) pass_on(s, 0, came);
 }
 
-static err_t run_until_done(struct supervisor *s, int *status, int64_t failures_max,
-                            const char *ckpt_root)
+static err_t run_until_done(struct supervisor *s, int *status, const struct supervise_args *args)
 {
     for (int64_t failures = 0, starts = 0;; starts++) {
-        const int64_t before = newest_step(ckpt_root);
+        const int64_t before = newest_step(args->ckpt_root);
         TRY(run_child(s, status));
         if (!supervise_is_crash(*status) || s->asked_to_stop) return ERR_OK;
-        const int64_t now = newest_step(ckpt_root);
+        if (starts == 0 && *status == STATUS_FAILED && access(args->record, F_OK) != 0)
+            return ERR_OK;
+        const int64_t now = newest_step(args->ckpt_root);
         failures = now > before ? 1 : failures + 1;
-        if (failures > failures_max) {
+        if (failures > args->failures_max) {
             LOG_E("train",
                   "status %d: given up after %lld failures in a row without a new "
                   "checkpoint, the newest is of step %lld",
@@ -148,17 +150,16 @@ static err_t run_until_done(struct supervisor *s, int *status, int64_t failures_
     }
 }
 
-err_t supervise(int *status, int64_t failures_max, const char *ckpt_root, int argc,
-                char *const *argv)
+err_t supervise(int *status, const struct supervise_args *args)
 {
     struct supervisor s = { .resumes = false };
-    TRY(copy_arguments(&s, argc, argv));
+    TRY(copy_arguments(&s, args->argc, args->argv));
     (void)signal(SIGCHLD, SIG_DFL); /* inherited as ignored, the child could not be waited for */
     sigemptyset(&s.signals);
     sigaddset(&s.signals, SIGCHLD);
     for (int64_t i = 0; i < COUNT_OF(passed_on); i++) sigaddset(&s.signals, passed_on[i]);
     sigprocmask(SIG_BLOCK, &s.signals, &s.before);
-    const err_t rc = run_until_done(&s, status, failures_max, ckpt_root);
+    const err_t rc = run_until_done(&s, status, args);
     sigprocmask(SIG_SETMASK, &s.before, NULL);
     free(s.argv);
     return rc;

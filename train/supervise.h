@@ -5,6 +5,8 @@
  * ended decides:
  *     0, 2 (usage), 79 and 130 (stopped on request), or any end after SIGINT, SIGTERM or SIGHUP
  *                          that is final
+ *     1 at the first start, with nothing recorded
+ *                          final, too: what is missing or wrong then will be so again
  *     all else             a crash, a lost rank (75), a full disk, ...: again, with --resume
  * An end after which the newest checkpoint is a newer one than at the start counts as progress;
  * after N ends in a row without progress the parent gives up. The first start after progress, or
@@ -26,12 +28,19 @@ bool supervise_is_crash(int status);
 /* Seconds to wait before the start after `failures` ends in a row without progress. */
 double supervise_pause_s(int64_t failures);
 
+struct supervise_args {
+    int64_t failures_max;  /* in a row without progress */
+    const char *ckpt_root; /* where checkpoints appear */
+    const char *record;    /* a file that is there once a run has begun */
+    int argc;
+    char *const *argv; /* the command's, argv[0] its name */
+};
+
 /*
- * `argv` is the command's, argv[0] its name; options --restarts and --resume are taken out and the
- * latter put in as needed. *status: the last child's, which has said why. The calling process has
- * one thread; SIGCHLD gets its default action. ERR_NOMEM: no child could be started.
+ * Options --restarts and --resume are taken out of the arguments and the latter put in as needed.
+ * *status: the last child's, which has said why. The calling process has one thread; SIGCHLD gets
+ * its default action. ERR_NOMEM: no child could be started.
  */
-MUST_USE err_t supervise(int *status, int64_t failures_max, const char *ckpt_root, int argc,
-                         char *const *argv);
+MUST_USE err_t supervise(int *status, const struct supervise_args *args);
 
 #endif

@@ -52,9 +52,10 @@ static void announce_ranks(const struct run *run)
 {
     const struct zero *zero = &run->zero;
     if (zero->comm == NULL) return;
-    LOG_I("train", "ranks: %lld over %s, %lld lanes, train.zero %d, gradient buffers %lld",
+    const bool chosen = strcmp(cfg_text(run->cfg, "train.zero"), "auto") == 0;
+    LOG_I("train", "ranks: %lld over %s, %lld lanes, train.zero %d%s, gradient buffers %lld",
           (long long)zero->size, comm_kind(zero->comm), (long long)zero->lane_count, zero->stage,
-          (long long)run->lanes.buffer_count);
+          chosen ? " (auto)" : "", (long long)run->lanes.buffer_count);
     const int64_t most = div_ceil(zero->lane_count, zero->size);
     if (zero->lane_count % zero->size != 0)
         LOG_W("train",
@@ -87,7 +88,7 @@ static void announce(const struct run *run)
 static err_t supervise_run(const struct cfg *cfg, const char *restarts,
                            const struct ranks_place *place, int argc, char **argv)
 {
-    char ckpt_root[FILE_PATH_MAX], *end;
+    char ckpt_root[FILE_PATH_MAX], record[FILE_PATH_MAX], *end;
     int status;
     const long count = strtol(restarts, &end, 10);
     if (*restarts == '\0' || *end != '\0' || count < 1 || count > 1000000)
@@ -96,7 +97,11 @@ static err_t supervise_run(const struct cfg *cfg, const char *restarts,
         RAISE(USAGE, "--restarts: %s started this rank, and must start all of them again",
               place->launcher);
     TRY(path_join(ckpt_root, cfg_str(cfg, "train.out"), "ckpt"));
-    TRY(supervise(&status, count, ckpt_root, argc, argv));
+    TRY(path_join(record, cfg_str(cfg, "train.out"), "metrics.jsonl"));
+    const struct supervise_args args = {
+        .failures_max = count, .ckpt_root = ckpt_root, .record = record, .argc = argc, .argv = argv
+    };
+    TRY(supervise(&status, &args));
     if (status != 0) exit(status);
     return ERR_OK;
 }

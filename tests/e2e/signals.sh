@@ -81,6 +81,9 @@ ends 130 $pid "SIGTERM to the parent of a child that has just begun"
 expect 2 "continue with --resume" train again 1000000 --restarts 3
 [ "$(grep -c "starting again" "$scratch/err")" = 0 ] || fail "a wrong setting was tried again"
 expect 2 "--restarts zero" train again 5 --restarts zero
+# What never began is not tried again: it would fail in the same way.
+expect 1 "nowhere" train never 5 --restarts 3 --data.dir="$scratch/nowhere"
+[ "$(grep -c "starting again" "$scratch/err")" = 0 ] || fail "a missing corpus was tried again"
 # A run that cannot get any further is given up.
 expect 1 "given up after 3 failures" train away 40 --restarts 2 --train.lr=10 \
     --train.weight_decay=10
