@@ -69,7 +69,11 @@ train_exec again 1000000 --restarts 3 >"$scratch/log" 2>&1 & pid=$!
 wait_lines again 3
 child=$(cat /proc/$pid/task/$pid/children)
 kill -9 $child
-wait_lines again 6
+for _ in $(seq 1000); do
+    grep -q "starting again (restart 1)" "$scratch/log" && break
+    sleep 0.02
+done
+wait_lines again $(($(cat "$scratch/again/metrics.jsonl" | wc -l) + 2))
 kill -TERM $pid
 ends 130 $pid "SIGTERM to the parent"
 grep -q "starting again (restart 1)" "$scratch/log" || fail "no restart"
