@@ -4,76 +4,95 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
-/* Room for the registers of any CPU: AVX-512 and AMX take some 11 KiB. */
-#define HANDLER_STACK_BYTES 65536
-#define POLL_MS             200
+#define LOOK_MS 100
 
 static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM };
 
-static volatile sig_atomic_t caught, save_wanted;
-static char handler_stack[HANDLER_STACK_BYTES];
+static _Atomic int caught, save_wanted;
+static pid_t catcher; /* the process that has the thread: a forked child has none */
 
-static void on_signal(int signal_number)
+static void note(int signal_number)
 {
-    if (signal_number == SIGUSR1) {
-        save_wanted = 1;
-        return;
-    }
-    if (signal_number == SIGUSR2 || signal_number == SIGALRM)
-        caught = SIGUSR2; /* also where SIGTERM was sent later and delivered first */
-    else if (caught == 0)
-        caught = signal_number;
-    else if (caught != SIGUSR2)
+    if (signal_number == SIGUSR1)
+        atomic_store(&save_wanted, 1);
+    else if (signal_number == SIGUSR2 || signal_number == SIGALRM)
+        atomic_store(&caught, SIGUSR2); /* also where SIGTERM was sent later and taken first */
+    else if (atomic_load(&caught) == 0)
+        atomic_store(&caught, signal_number);
+    else if (atomic_load(&caught) != SIGUSR2)
         _exit(STOP_STATUS_ASKED);
 }
 
-static bool is_ignored(int signal_number)
-{
-    struct sigaction action;
-    return sigaction(signal_number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
-}
-
-static void set_blocked(int how)
+static sigset_t all_signals(void)
 {
     sigset_t set;
     sigemptyset(&set);
     for (int64_t i = 0; i < COUNT_OF(signals); i++) sigaddset(&set, signals[i]);
-    sigprocmask(how, &set, NULL);
+    return set;
+}
+
+/* All but SIGHUP under nohup: sigwait(3) would take it nevertheless. */
+static sigset_t signals_to_take(void)
+{
+    sigset_t set = all_signals();
+    struct sigaction action;
+    if (sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+        sigdelset(&set, SIGHUP);
+    return set;
+}
+
+static void *take_signals(void *arg)
+{
+    const sigset_t set = signals_to_take();
+    int signal_number;
+    (void)arg;
+    for (;;)
+        if (sigwait(&set, &signal_number) == 0) note(signal_number);
+    return NULL;
+}
+
+void stop_hold(void)
+{
+    const sigset_t set = all_signals();
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
 /*
- * The handler has a stack of its own. oneDNN's AVX-512 products (2.6.3) keep values below the stack
- * pointer, farther down than the 128 bytes that signals spare; a handler on the thread's own stack
- * overwrites them, and the product then writes wherever they point. A signal to the process goes to
- * its main thread, which is who calls this.
+ * No handler, but a thread that waits for signals which all others block: oneDNN's AVX-512 products
+ * (2.6.3) keep values below the stack pointer, farther down than the 128 bytes that a signal
+ * spares. A handler on the stack of a thread that multiplies overwrites them, and the product then
+ * writes wherever they point. A second signal goes to any thread that does not block it, so a stack
+ * for handlers of the main thread is not enough.
  */
-void stop_catch(void)
+err_t stop_catch(void)
 {
-    const stack_t stack = { .ss_sp = handler_stack, .ss_size = sizeof handler_stack };
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_signal;
-    action.sa_flags = SA_ONSTACK | SA_RESTART;
-    sigaltstack(&stack, NULL);
-    sigemptyset(&action.sa_mask);
-    for (int64_t i = 0; i < COUNT_OF(signals); i++)
-        if (signals[i] != SIGHUP || !is_ignored(SIGHUP)) sigaction(signals[i], &action, NULL);
+    pthread_t thread;
+    sigset_t before;
+    if (catcher == getpid()) return ERR_OK;
     signal(SIGPIPE, SIG_IGN);
-    set_blocked(SIG_UNBLOCK);
+    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    stop_hold(); /* here, and in every thread that is started from here on */
+    const int code = pthread_create(&thread, NULL, take_signals, NULL);
+    if (code != 0) {
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        RAISE(NOMEM, "signals: no thread: %s", strerror(code));
+    }
+    pthread_detach(thread);
+    catcher = getpid();
+    return ERR_OK;
 }
 
-void stop_hold(void) { set_blocked(SIG_BLOCK); }
-
-/* poll(2) is never restarted. Its timeout is for the signal that comes just before it. */
 bool stop_wait_readable(int fd)
 {
     struct pollfd wanted = { .fd = fd, .events = POLLIN };
     while (!stop_requested()) {
-        const int count = poll(&wanted, 1, POLL_MS);
+        const int count = poll(&wanted, 1, LOOK_MS);
         if (count > 0 || (count < 0 && errno != EINTR)) return true;
     }
     return false;
@@ -86,20 +105,13 @@ void stop_after(int64_t seconds)
     alarm((unsigned)(seconds < most ? seconds : most));
 }
 
-bool stop_requested(void) { return caught != 0; }
-int stop_signal(void) { return caught; }
-int stop_status(void) { return caught == SIGUSR2 ? STOP_STATUS_AGAIN : STOP_STATUS_ASKED; }
-
-/* A signal between the two lines is lost in the one that is being answered. */
-bool stop_take_save(void)
-{
-    const bool wanted = save_wanted != 0;
-    save_wanted = 0;
-    return wanted;
-}
+bool stop_requested(void) { return stop_signal() != 0; }
+int stop_signal(void) { return atomic_load(&caught); }
+int stop_status(void) { return stop_signal() == SIGUSR2 ? STOP_STATUS_AGAIN : STOP_STATUS_ASKED; }
+bool stop_take_save(void) { return atomic_exchange(&save_wanted, 0) != 0; }
 
 void stop_reset(void)
 {
-    caught = 0;
-    save_wanted = 0;
+    atomic_store(&caught, 0);
+    atomic_store(&save_wanted, 0);
 }

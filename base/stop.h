@@ -1,7 +1,7 @@
 /*
  * stop.h - signals as questions that long work asks between pieces.
  *
- *     stop_catch();
+ *     TRY(stop_catch());
  *     while (...) { if (stop_requested()) RAISE(INTERRUPTED, "stopped at step %lld", step); ... }
  *     ... exit(stop_status()) ...
  *
@@ -14,10 +14,12 @@
  *     SIGUSR1           save what there is and go on (stop_take_save)
  *     SIGPIPE           ignored: whoever read the log may leave, and long work goes on.
  *
- * The flags are process state, as signals are.
+ * Flags and thread are process state, as signals are.
  */
 #ifndef BASE_STOP_H
 #define BASE_STOP_H
+
+#include "base/err.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,8 +27,9 @@
 #define STOP_STATUS_ASKED 130
 #define STOP_STATUS_AGAIN 79 /* free in sysexits.h and of the shell's own */
 
-/* Handle these signals from now on. Called by the main thread; idempotent. */
-void stop_catch(void);
+/* Take these signals from now on, in a thread of their own; all others block them. Called before
+ * any other thread is started; idempotent. ERR_NOMEM: no thread. */
+MUST_USE err_t stop_catch(void);
 /* Block these signals, for a program that is about to be executed: what comes before it calls
  * stop_catch waits for that, instead of ending it as though it had crashed. */
 void stop_hold(void);
@@ -34,7 +37,7 @@ void stop_hold(void);
 void stop_after(int64_t seconds);
 bool stop_requested(void);
 /* Wait until fd has something to read, its end or an error included; false when asked to stop. A
- * plain read(2) goes on after the signal, and a person at a prompt would press Ctrl-C in vain. */
+ * plain read(2) knows nothing of the signal, and a person at a prompt would press Ctrl-C in vain. */
 bool stop_wait_readable(int fd);
 int stop_signal(void);     /* SIGUSR2 if it came, else the first of the others; 0: none */
 int stop_status(void);     /* how a process that stopped on request ends */

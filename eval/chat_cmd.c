@@ -207,7 +207,7 @@ err_t cmd_chat(struct cfg *cfg, int argc, char **argv)
     bool help_shown = false;
     TRY(cli_parse(&args, &help_shown, &spec, cfg, argc, argv));
     if (help_shown) return ERR_OK;
-    stop_catch();
+    TRY(stop_catch());
     console_open();
     TRY_DONE(gen_open(&chat.gen, cfg, 1));
     TRY_DONE(converse(&chat));

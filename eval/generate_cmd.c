@@ -117,7 +117,7 @@ err_t cmd_generate(struct cfg *cfg, int argc, char **argv)
     if (text != NULL && (o.limit > 0 || o.skip > 0))
         RAISE(USAGE, "--limit and --skip are for a FILE of conversations");
 
-    stop_catch();
+    TRY(stop_catch());
     console_open();
     return text != NULL ? run_text(text, cfg) : run_file(args.positional[0], cfg, o);
 }

@@ -153,7 +153,7 @@ static err_t start(int *status, const struct options *o, char **argv)
     TRY(ranks_find(&place));
     if (o->ranks > 1 && place.launcher == NULL)
         return ranks_launch(status, o->ranks, argv, (double)o->silence_ms / 1e3);
-    stop_catch();
+    TRY(stop_catch());
     return run(o, &place);
 }
 

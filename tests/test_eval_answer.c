@@ -206,5 +206,6 @@ int main(void)
         cmocka_unit_test(test_bad_record),    cmocka_unit_test(test_stop),
         cmocka_unit_test(test_closed_output),
     };
+    assert_ok(stop_catch());
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

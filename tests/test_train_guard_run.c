@@ -202,14 +202,13 @@ static void test_signals(void **state)
     (void)state;
     int64_t step;
     const char *const settings[] = { "train.steps", "3", "train.keep_last", "9", NULL };
-    stop_catch();
-    raise(SIGUSR1);
+    testing_signal(SIGUSR1);
     assert_ok(runs_train(&step, "signals", false, settings));
     assert_true(runs_has_checkpoint("signals", 1) && runs_has_checkpoint("signals", 3));
     assert_false(runs_has_checkpoint("signals", 2) || stop_take_save());
 
-    raise(SIGUSR2);
-    raise(SIGTERM); /* not the second of two */
+    testing_signal(SIGUSR2);
+    testing_signal(SIGTERM); /* not the second of two */
     assert_err(runs_train(&step, "signals", true, SETTINGS("train.steps", "9")), INTERRUPTED,
                "continue with --resume");
     assert_int_equal(stop_status(), STOP_STATUS_AGAIN);
@@ -247,6 +246,7 @@ int main(void)
         cmocka_unit_test(test_signals),
         cmocka_unit_test(test_weights_that_are_not_finite_are_not_saved),
     };
+    assert_ok(stop_catch());
     micro_corpus(RUNS_CORPUS, 10, 4);
     assert_ok(log_init("off"));
     return cmocka_run_group_tests(tests, NULL, NULL);

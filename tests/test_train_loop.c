@@ -93,11 +93,10 @@ static void test_resume_has_the_same_bits(void **state)
     ckpt_state_clear(&s);
 }
 
-/* SIGTERM to this process in a quarter of a second, through the program's own handler. */
+/* SIGTERM to this process in a quarter of a second. */
 static void signal_soon(timer_t timer)
 {
     const struct itimerspec soon = { .it_value = { .tv_nsec = 250000000 } };
-    stop_catch();
     assert_int_equal(timer_settime(timer, 0, &soon, NULL), 0);
 }
 
@@ -467,6 +466,7 @@ int main(void)
         cmocka_unit_test(test_one_program_at_a_time),
         cmocka_unit_test(test_opening_fails_at_every_step),
     };
+    assert_ok(stop_catch());
     micro_corpus(RUNS_CORPUS, 10, 4);
     assert_ok(log_init("off"));
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -202,6 +202,7 @@ int main(void)
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_ends),
     };
+    assert_ok(stop_catch());
     micro_corpus(RUNS_CORPUS, 10, 4);
     assert_ok(log_init("off"));
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -492,6 +492,7 @@ int main(void)
         cmocka_unit_test(test_released_steps_that_cannot_be),
         cmocka_unit_test(test_device_errors),
     };
+    assert_ok(stop_catch());
     micro_corpus(CORPUS, 15, 0);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

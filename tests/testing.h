@@ -34,7 +34,8 @@ const char *testing_dir(void);
 /* testing_dir()/name; borrowed, good for eight calls. */
 const char *testing_path(const char *name);
 
-/* The signal comes, with stop.h's handler in place. */
+/* The signal comes to this process, and stop.h has taken note of it. A test that uses threads calls
+ * stop_catch first of all. */
 void testing_signal(int signal_number);
 
 /* The path of shared reference material ("golden/chatglm-tiny"), or NULL when it is not there.

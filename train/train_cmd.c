@@ -109,7 +109,7 @@ static err_t supervise_run(const struct cfg *cfg, const char *restarts,
 static err_t train(struct cfg *cfg, bool resume, const struct ranks_place *place)
 {
     struct run run;
-    stop_catch();
+    TRY(stop_catch());
     stop_after(cfg_int(cfg, "train.stop_after"));
     err_t rc = run_open(&run, cfg, resume, place);
     if (rc == ERR_OK && run_is_done(&run)) {
