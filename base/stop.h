@@ -37,7 +37,7 @@ void stop_hold(void);
 void stop_after(int64_t seconds);
 bool stop_requested(void);
 /* Wait until fd has something to read, its end or an error included; false when asked to stop. A
- * plain read(2) knows nothing of the signal, and a person at a prompt would press Ctrl-C in vain. */
+ * plain read(2) knows nothing of signals, and a person at a prompt would press Ctrl-C in vain. */
 bool stop_wait_readable(int fd);
 int stop_signal(void);     /* SIGUSR2 if it came, else the first of the others; 0: none */
 int stop_status(void);     /* how a process that stopped on request ends */
