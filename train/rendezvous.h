@@ -92,9 +92,8 @@ void rendezvous_close(struct rendezvous *meeting);
 
 int64_t rendezvous_rank(const struct rendezvous *meeting);
 int64_t rendezvous_size(const struct rendezvous *meeting);
-/* The name of the machine that a rank runs on. Rank 0 knows all; the others theirs and rank 0's,
- * and
- * "" for the rest. */
+/* The name of the machine that a rank runs on. Rank 0 knows all of them; the others theirs and rank
+ * 0's, and "" for the rest. */
 const char *rendezvous_host(const struct rendezvous *meeting, int64_t rank);
 /* The connection to a rank: rank 0 has one to each other, the others to rank 0; -1: none. */
 int rendezvous_fd(const struct rendezvous *meeting, int64_t rank);
