@@ -111,6 +111,7 @@ static struct tensor matrix(void *data, dtype_t dtype, int64_t rows, int64_t col
 static void set_up(struct setting *s, struct problem *p)
 {
     memset(&s->gpu, 0, sizeof s->gpu);
+    s->gpu.shared_bytes_max = 227 << 10;
     dev_init_host(&s->dev, &ops_cpu, 1);
     s->dev.state = &s->gpu;
     s->qkv = matrix(p->qkv.data(), DTYPE_BF16, p->R, 3 * H * D, "qkv");
