@@ -120,6 +120,20 @@ static void test_no_room_for_the_copy(void **state)
     for (int64_t step = 1; step <= STEPS; step++)
         ckpt_assert_same(micro_path(step_dir("no-room", step)),
                          micro_path(step_dir("waited-0", step)));
+}
+
+/* One byte in sixteen stays free, to the byte. */
+static void test_host_room(void **state)
+{
+    (void)state;
+    assert_true(host_room_holds(1600, 1500));
+    assert_false(host_room_holds(1600, 1501));
+    assert_true(host_room_holds(1615, 1515)); /* the spare part is rounded down */
+    assert_false(host_room_holds(1615, 1516));
+    assert_true(host_room_holds(0, 0));
+    assert_false(host_room_holds(0, 1));
+    assert_true(host_room_holds(INT64_MAX, INT64_MAX / 16 * 15));
+    assert_false(host_room_holds(INT64_MAX, INT64_MAX));
 
     assert_true(host_room() > 0);
     assert_ok(host_room_check(1, NULL, "a copy"));
@@ -199,6 +213,7 @@ int main(void)
         cmocka_unit_test(test_same_bytes),
         cmocka_unit_test(test_keeping),
         cmocka_unit_test(test_no_room_for_the_copy),
+        cmocka_unit_test(test_host_room),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_ends),
     };
