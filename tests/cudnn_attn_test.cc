@@ -260,12 +260,6 @@ static void check_both(const struct fixture *f, const struct qkv_layout *layout,
     assert_ok(attn_cudnn_bwd(c, &s.dev, &s.bwd));
     check_scratch_margin(&p, s.bwd.scratch);
     check_backward(&p);
-
-    struct buf text = { 0, 0, 0 };
-    assert_ok(attn_cudnn_describe(&text, c));
-    assert_non_null(strstr(text.data, "cuDNN 9.10.2"));
-    assert_non_null(strstr(text.data, "bwd target"));
-    buf_clear(&text);
     attn_cudnn_close(c);
 }
 
@@ -364,10 +358,6 @@ static void test_refused_plans(void **state)
         assert_int_equal(*pretend(f, "pretend_plans"), 1);
         *pretend(f, "pretend_plan_status") = 0;
         for (const uint16_t x : p.out) assert_int_equal(x, 0x7fc0);
-        struct buf text = { 0, 0, 0 };
-        assert_ok(attn_cudnn_describe(&text, c));
-        assert_non_null(strstr(text.data, ": refused"));
-        buf_clear(&text);
         attn_cudnn_close(c);
     }
 }
