@@ -97,13 +97,6 @@ static void add_dialogue(struct shard_writer *w, const struct fixture_dialogue *
     free(run);
 }
 
-const char *fixture_path(const char *name)
-{
-    static char path[512];
-    snprintf(path, sizeof path, "%s/%s", testing_dir(), name);
-    return path;
-}
-
 struct shards *fixture_open(const char *name, enum tok_family family,
                             const struct fixture_dialogue *dialogues, int64_t count)
 {
@@ -111,10 +104,10 @@ struct shards *fixture_open(const char *name, enum tok_family family,
     struct shards *shards = NULL;
     const struct shard_info info = make_info(family);
     const struct shard_writer_spec spec = { .tokens_per_shard = 2000, .replace = true };
-    assert_ok(shard_writer_open(&w, fixture_path(name), &info, &spec));
+    assert_ok(shard_writer_open(&w, testing_path(name), &info, &spec));
     for (int64_t d = 0; d < count; d++) add_dialogue(w, &dialogues[d], d);
     assert_ok(shard_writer_commit(w, "{}"));
     shard_writer_close(w);
-    assert_ok(shards_open(&shards, fixture_path(name), true));
+    assert_ok(shards_open(&shards, testing_path(name), true));
     return shards;
 }

@@ -29,12 +29,9 @@ struct fixture_dialogue {
     const struct fixture_turn *turns;
 };
 
-/* Write and open a corpus `name` below testing_dir(); the shards are the caller's. Fails the test.
- */
+/* Write and open the corpus testing_path(name); the shards are the caller's. Fails the test. */
 struct shards *fixture_open(const char *name, enum tok_family family,
                             const struct fixture_dialogue *dialogues, int64_t count);
-/* Where fixture_open wrote it; borrowed until the next call. */
-const char *fixture_path(const char *name);
 
 /* Runs of a turn by definition; return the length. */
 int32_t fixture_ctx(int32_t *out, const struct fixture_turn *turn, int64_t d, int64_t t);
