@@ -13,9 +13,13 @@
 static const int32_t head[FIXTURE_HEAD_LEN] = { 5, 78, 12 };
 static const int32_t cue[FIXTURE_CUE_LEN] = { 4, 77, 12 };
 
-static struct shard_info make_info(enum tok_family family)
+struct shard_info fixture_info(enum tok_family family)
 {
-    struct shard_info info = { .family = family, .vocab_size = 1000, .split_seed = 1 };
+    struct shard_info info;
+    memset(&info, 0, sizeof info); /* compared byte by byte */
+    info.family = family;
+    info.vocab_size = FIXTURE_VOCAB;
+    info.split_seed = 1;
     memset(info.tokenizer_sha256, 'a', SHA256_HEX_SIZE - 1);
     strcpy(info.client_name, "用户");
     strcpy(info.counsellor_name, "心理咨询师");
@@ -102,7 +106,7 @@ struct shards *fixture_open(const char *name, enum tok_family family,
 {
     struct shard_writer *w = NULL;
     struct shards *shards = NULL;
-    const struct shard_info info = make_info(family);
+    const struct shard_info info = fixture_info(family);
     const struct shard_writer_spec spec = { .tokens_per_shard = 2000, .replace = true };
     assert_ok(shard_writer_open(&w, testing_path(name), &info, &spec));
     for (int64_t d = 0; d < count; d++) add_dialogue(w, &dialogues[d], d);

@@ -14,6 +14,7 @@
  * 4 77 12. */
 #define FIXTURE_HEAD_LEN 3
 #define FIXTURE_CUE_LEN  3
+#define FIXTURE_VOCAB    1000
 
 /* A turn by its lengths; the tokens follow from its place. */
 struct fixture_turn {
@@ -28,6 +29,9 @@ struct fixture_dialogue {
     int64_t turn_count;
     const struct fixture_turn *turns;
 };
+
+/* What its shards say of themselves; bytes between members are 0. */
+struct shard_info fixture_info(enum tok_family family);
 
 /* Write and open the corpus testing_path(name); the shards are the caller's. Fails the test. */
 struct shards *fixture_open(const char *name, enum tok_family family,
