@@ -58,7 +58,6 @@ void runs_close(struct runs *r)
     free(r);
 }
 
-int64_t runs_count(const struct runs *r) { return r->total; }
 int64_t runs_spilled(const struct runs *r) { return r->run_count; }
 
 /* ---- in memory: radix sort, least significant byte first; bytes that all share are skipped ----

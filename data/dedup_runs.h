@@ -37,7 +37,6 @@ MUST_USE err_t runs_sort(struct runs *r);
 MUST_USE err_t runs_next(struct runs *r, struct runs_item *out, bool *found);
 /* Read from the smallest again. */
 MUST_USE err_t runs_rewind(struct runs *r);
-int64_t runs_count(const struct runs *r);
 int64_t runs_spilled(const struct runs *r); /* runs on disk; 0 = all in memory */
 void runs_close(struct runs *r);            /* NULL allowed */
 

@@ -16,11 +16,11 @@ static void copy_ids(int32_t *out, const int32_t *ids, int64_t count)
     if (count > 0) memcpy(out, ids, (size_t)count * sizeof *out);
 }
 
-/* Rows up to `ctx` count up; from there one stream stays at `frozen` and the other counts. */
-static void fill_prefix_positions(int32_t *pos, int32_t *block, int64_t len, int64_t ctx,
-                                  int64_t frozen)
+/* Rows up to `ctx`, the mask token's the last of them, count up; from there one stream stays where
+ * it is and the other counts. */
+static void fill_prefix_positions(int32_t *pos, int32_t *block, int64_t len, int64_t ctx)
 {
-    for (int64_t r = 0; pos != NULL && r < len; r++) pos[r] = (int32_t)(r < ctx ? r : frozen);
+    for (int64_t r = 0; pos != NULL && r < len; r++) pos[r] = (int32_t)(r < ctx ? r : ctx - 1);
     for (int64_t r = 0; block != NULL && r < len; r++)
         block[r] = (int32_t)(r < ctx ? 0 : r - ctx + 1);
 }
@@ -53,42 +53,11 @@ void seq_build(struct seq *out, int32_t *ids, int32_t *pos, int32_t *block, enum
         const int64_t ctx = prompt_len + 1;
         out->ctx = ctx;
         out->target_first = ctx - 1; /* its label is <sop> */
-        fill_prefix_positions(pos, block, len, ctx, prompt_len);
+        fill_prefix_positions(pos, block, len, ctx);
     } else {
         out->ctx = 0;
         out->target_first = prompt_len + 1; /* the last row before the reply */
         fill_causal_positions(pos, block, len);
     }
     out->target_count = len - 1 - out->target_first;
-}
-
-static int64_t find_first(const int32_t *ids, int64_t len, int32_t id)
-{
-    for (int64_t r = 0; r < len; r++)
-        if (ids[r] == id) return r;
-    return -1;
-}
-
-err_t seq_positions(int64_t *ctx, int32_t *pos, int32_t *block, const int32_t *ids, int64_t len,
-                    const struct tok_specials *specials)
-{
-    ASSERT(len >= 0 && len <= INT32_MAX);
-    const int64_t sop = find_first(ids, len, specials->sop);
-    if (sop < 0)
-        RAISE(FORMAT, "%lld ids without <sop> (%d): the context has no end", (long long)len,
-              specials->sop);
-
-    /* [gMASK] wins wherever it stands; [MASK] counts only in its absence. */
-    int64_t mask = find_first(ids, len, specials->gmask);
-    if (mask < 0) mask = find_first(ids, len, specials->mask);
-    if (mask < 0)
-        RAISE(FORMAT, "%lld ids without [gMASK] (%d) or [MASK] (%d): positions need one",
-              (long long)len, specials->gmask, specials->mask);
-    if (mask > sop)
-        RAISE(FORMAT, "mask token at row %lld comes after <sop> at row %lld; expected before it",
-              (long long)mask, (long long)sop);
-
-    *ctx = sop;
-    fill_prefix_positions(pos, block, len, sop, mask);
-    return ERR_OK;
 }

@@ -16,7 +16,6 @@
 #ifndef DATA_SEQ_H
 #define DATA_SEQ_H
 
-#include "base/err.h"
 #include "data/tok.h"
 
 #include <stdbool.h>
@@ -41,14 +40,5 @@ int64_t seq_len(enum tok_family family, int64_t prompt_len, int64_t reply_len, b
 void seq_build(struct seq *out, int32_t *ids, int32_t *pos, int32_t *block, enum tok_family family,
                const struct tok_specials *specials, const int32_t *prompt, int64_t prompt_len,
                const int32_t *reply, int64_t reply_len, bool with_end);
-
-/*
- * ctx and positions of ids that already contain their special tokens (ChatGLM-6B): ctx = index of
- * the first <sop>, the frozen position = index of the first [gMASK], or of the first [MASK] where
- * there is none. ERR_FORMAT, with *ctx untouched, when one of them is missing, as the reference
- * raises, or when the mask comes after <sop>, which no training or chat prompt has.
- */
-MUST_USE err_t seq_positions(int64_t *ctx, int32_t *pos, int32_t *block, const int32_t *ids,
-                             int64_t len, const struct tok_specials *specials);
 
 #endif

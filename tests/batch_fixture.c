@@ -13,9 +13,13 @@
 static const int32_t head[FIXTURE_HEAD_LEN] = { 5, 78, 12 };
 static const int32_t cue[FIXTURE_CUE_LEN] = { 4, 77, 12 };
 
-static struct shard_info make_info(enum tok_family family)
+struct shard_info fixture_info(enum tok_family family)
 {
-    struct shard_info info = { .family = family, .vocab_size = 1000, .split_seed = 1 };
+    struct shard_info info;
+    memset(&info, 0, sizeof info); /* compared byte by byte */
+    info.family = family;
+    info.vocab_size = FIXTURE_VOCAB;
+    info.split_seed = 1;
     memset(info.tokenizer_sha256, 'a', SHA256_HEX_SIZE - 1);
     strcpy(info.client_name, "用户");
     strcpy(info.counsellor_name, "心理咨询师");
@@ -97,24 +101,17 @@ static void add_dialogue(struct shard_writer *w, const struct fixture_dialogue *
     free(run);
 }
 
-const char *fixture_path(const char *name)
-{
-    static char path[512];
-    snprintf(path, sizeof path, "%s/%s", testing_dir(), name);
-    return path;
-}
-
 struct shards *fixture_open(const char *name, enum tok_family family,
                             const struct fixture_dialogue *dialogues, int64_t count)
 {
     struct shard_writer *w = NULL;
     struct shards *shards = NULL;
-    const struct shard_info info = make_info(family);
+    const struct shard_info info = fixture_info(family);
     const struct shard_writer_spec spec = { .tokens_per_shard = 2000, .replace = true };
-    assert_ok(shard_writer_open(&w, fixture_path(name), &info, &spec));
+    assert_ok(shard_writer_open(&w, testing_path(name), &info, &spec));
     for (int64_t d = 0; d < count; d++) add_dialogue(w, &dialogues[d], d);
     assert_ok(shard_writer_commit(w, "{}"));
     shard_writer_close(w);
-    assert_ok(shards_open(&shards, fixture_path(name), true));
+    assert_ok(shards_open(&shards, testing_path(name), true));
     return shards;
 }

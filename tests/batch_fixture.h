@@ -14,6 +14,7 @@
  * 4 77 12. */
 #define FIXTURE_HEAD_LEN 3
 #define FIXTURE_CUE_LEN  3
+#define FIXTURE_VOCAB    1000
 
 /* A turn by its lengths; the tokens follow from its place. */
 struct fixture_turn {
@@ -29,12 +30,12 @@ struct fixture_dialogue {
     const struct fixture_turn *turns;
 };
 
-/* Write and open a corpus `name` below testing_dir(); the shards are the caller's. Fails the test.
- */
+/* What its shards say of themselves; bytes between members are 0. */
+struct shard_info fixture_info(enum tok_family family);
+
+/* Write and open the corpus testing_path(name); the shards are the caller's. Fails the test. */
 struct shards *fixture_open(const char *name, enum tok_family family,
                             const struct fixture_dialogue *dialogues, int64_t count);
-/* Where fixture_open wrote it; borrowed until the next call. */
-const char *fixture_path(const char *name);
 
 /* Runs of a turn by definition; return the length. */
 int32_t fixture_ctx(int32_t *out, const struct fixture_turn *turn, int64_t d, int64_t t);

@@ -84,7 +84,7 @@ err_t ckpt_rig_save(struct ckpt_rig *r, const char *root, int64_t step, int64_t 
 {
     const struct ckpt_keep keep = { .last = keep_last };
     ckpt_rig_set(r, step);
-    return ckpt_save(micro_path(root), &r->state, r->optim, &keep, NULL);
+    return ckpt_save(testing_path(root), &r->state, r->optim, &keep, NULL);
 }
 
 /* ---- folders ---- */
@@ -94,7 +94,7 @@ const char *ckpt_step_dir(const char *root, int64_t step)
     static char dir[4][FILE_PATH_MAX];
     static int turn;
     char *out = dir[turn++ % 4];
-    assert_ok(ckpt_path(out, micro_path(root), step));
+    assert_ok(ckpt_path(out, testing_path(root), step));
     return out;
 }
 
@@ -103,7 +103,7 @@ const char *ckpt_names_in(const char *root)
 {
     static char text[4096];
     struct dirent **names;
-    const int count = scandir(micro_path(root), &names, NULL, alphasort);
+    const int count = scandir(testing_path(root), &names, NULL, alphasort);
     assert_true(count >= 0);
     text[0] = '\0';
     for (int i = 0; i < count; i++) {

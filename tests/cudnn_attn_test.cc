@@ -111,6 +111,7 @@ static struct tensor matrix(void *data, dtype_t dtype, int64_t rows, int64_t col
 static void set_up(struct setting *s, struct problem *p)
 {
     memset(&s->gpu, 0, sizeof s->gpu);
+    s->gpu.shared_bytes_max = 227 << 10;
     dev_init_host(&s->dev, &ops_cpu, 1);
     s->dev.state = &s->gpu;
     s->qkv = matrix(p->qkv.data(), DTYPE_BF16, p->R, 3 * H * D, "qkv");
@@ -259,12 +260,6 @@ static void check_both(const struct fixture *f, const struct qkv_layout *layout,
     assert_ok(attn_cudnn_bwd(c, &s.dev, &s.bwd));
     check_scratch_margin(&p, s.bwd.scratch);
     check_backward(&p);
-
-    struct buf text = { 0, 0, 0 };
-    assert_ok(attn_cudnn_describe(&text, c));
-    assert_non_null(strstr(text.data, "cuDNN 9.10.2"));
-    assert_non_null(strstr(text.data, "bwd target"));
-    buf_clear(&text);
     attn_cudnn_close(c);
 }
 
@@ -363,10 +358,6 @@ static void test_refused_plans(void **state)
         assert_int_equal(*pretend(f, "pretend_plans"), 1);
         *pretend(f, "pretend_plan_status") = 0;
         for (const uint16_t x : p.out) assert_int_equal(x, 0x7fc0);
-        struct buf text = { 0, 0, 0 };
-        assert_ok(attn_cudnn_describe(&text, c));
-        assert_non_null(strstr(text.data, ": refused"));
-        buf_clear(&text);
         attn_cudnn_close(c);
     }
 }

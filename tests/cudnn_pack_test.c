@@ -89,6 +89,34 @@ static void check_counts(const void *block, int64_t at, const int32_t *values, i
     for (int64_t i = 0; i < batch; i++) assert_int_equal(counts[i], i < count ? values[i] : 0);
 }
 
+/* The arrays of a group, by where its rows begin and how many there are. */
+struct test_arrays {
+    const int64_t *q, *kv, *dkv; /* [count + 1] rows */
+    const int32_t *queries, *keys, *alone;
+    int64_t count;
+};
+
+static void check_arrays(enum cudnn_pack_call call, const struct cudnn_pack_rows *rows,
+                         const struct test_arrays *t)
+{
+    struct cudnn_group g;
+    int64_t s = 0;
+    assert_true(cudnn_pack_next(&g, &s, call, mixed, MIXED_S, &unlimited));
+    const struct cudnn_block b = cudnn_pack_block(g.batch);
+    void *block = malloc((size_t)b.bytes);
+    assert_non_null(block);
+    cudnn_pack_fill(block, &g, mixed, rows);
+    check_offsets(block, b.at_q, t->q, rows->qkv, t->count, g.batch);
+    check_offsets(block, b.at_kv, t->kv, rows->qkv, t->count, g.batch);
+    check_offsets(block, b.at_out, t->q, rows->out, t->count, g.batch);
+    check_offsets(block, b.at_lse, t->q, rows->lse, t->count, g.batch);
+    check_offsets(block, b.at_dkv, t->dkv, rows->dkv, t->count, g.batch);
+    check_counts(block, b.query_count, t->queries, t->count, g.batch);
+    check_counts(block, b.key_count, t->keys, t->count, g.batch);
+    check_counts(block, b.alone, t->alone, t->count, g.batch);
+    free(block);
+}
+
 static void test_context_arrays(void **state)
 {
     (void)state;
@@ -97,22 +125,14 @@ static void test_context_arrays(void **state)
     static const int32_t lens[] = { 1, 62, 64, 1, 127, 100, 128, 703 };
     static const int32_t alone[] = { 1, 0, 1, 0, 1, 0, 0, 0 };
     const struct cudnn_pack_rows rows = { 96, 32, 2, 64, true };
-    struct cudnn_group g;
-    int64_t s = 0;
-    assert_true(cudnn_pack_next(&g, &s, CUDNN_PACK_CONTEXT, mixed, MIXED_S, &unlimited));
-    const struct cudnn_block b = cudnn_pack_block(g.batch);
-    void *block = malloc((size_t)b.bytes);
-    assert_non_null(block);
-    cudnn_pack_fill(block, &g, mixed, &rows);
-    check_offsets(block, b.at_q, starts, 96, 8, g.batch);
-    check_offsets(block, b.at_kv, starts, 96, 8, g.batch);
-    check_offsets(block, b.at_out, starts, 32, 8, g.batch);
-    check_offsets(block, b.at_lse, starts, 2, 8, g.batch);
-    check_offsets(block, b.at_dkv, compact, 64, 8, g.batch);
-    check_counts(block, b.query_count, lens, 8, g.batch);
-    check_counts(block, b.key_count, lens, 8, g.batch);
-    check_counts(block, b.alone, alone, 8, g.batch);
-    free(block);
+    check_arrays(CUDNN_PACK_CONTEXT, &rows,
+                 &(struct test_arrays){ .q = starts,
+                                        .kv = starts,
+                                        .dkv = compact,
+                                        .queries = lens,
+                                        .keys = lens,
+                                        .alone = alone,
+                                        .count = 8 });
 }
 
 static void test_target_arrays(void **state)
@@ -124,22 +144,14 @@ static void test_target_arrays(void **state)
     static const int32_t keys[] = { 2, 63, 65, 128, 129, 192, 704 };
     static const int32_t alone[] = { 0, 0, 0, 0, 0, 0, 0 };
     const struct cudnn_pack_rows rows = { 96, 32, 2, 96, false };
-    struct cudnn_group g;
-    int64_t s = 0;
-    assert_true(cudnn_pack_next(&g, &s, CUDNN_PACK_TARGET, mixed, MIXED_S, &unlimited));
-    const struct cudnn_block b = cudnn_pack_block(g.batch);
-    void *block = malloc((size_t)b.bytes);
-    assert_non_null(block);
-    cudnn_pack_fill(block, &g, mixed, &rows);
-    check_offsets(block, b.at_q, q, 96, 7, g.batch);
-    check_offsets(block, b.at_kv, kv, 96, 7, g.batch);
-    check_offsets(block, b.at_out, q, 32, 7, g.batch);
-    check_offsets(block, b.at_lse, q, 2, 7, g.batch);
-    check_offsets(block, b.at_dkv, kv, 96, 7, g.batch);
-    check_counts(block, b.query_count, queries, 7, g.batch);
-    check_counts(block, b.key_count, keys, 7, g.batch);
-    check_counts(block, b.alone, alone, 7, g.batch);
-    free(block);
+    check_arrays(CUDNN_PACK_TARGET, &rows,
+                 &(struct test_arrays){ .q = q,
+                                        .kv = kv,
+                                        .dkv = kv,
+                                        .queries = queries,
+                                        .keys = keys,
+                                        .alone = alone,
+                                        .count = 7 });
 }
 
 /* The workspace decides where a group ends: two samples of up to 2048 rows with 32 heads. */

@@ -24,9 +24,9 @@
 #include "glm_look.h"
 #include "parity_bf16.h"
 #include "parity_case.h"
+#include "ref_positions.h"
 
 #include "base/num.h"
-#include "data/seq.h"
 #include "kernels/ops_optim.h"
 
 #include <math.h>
@@ -360,7 +360,7 @@ static err_t generate(struct report *r, struct parity *p, struct glm_cache *cach
     const struct tok_specials specials = parity_specials(&p->config);
     const int32_t slot = 0;
     int64_t ctx = 0;
-    TRY(seq_positions(&ctx, pos, block, p->prompt, p->prompt_len, &specials));
+    TRY(ref_positions(&ctx, pos, block, p->prompt, p->prompt_len, &specials));
     TRY(glm_prefill(cache, logits, slot, p->prompt, pos, block, p->prompt_len, ctx));
     int32_t next_pos = pos[p->prompt_len - 1], next_block = block[p->prompt_len - 1];
     for (int64_t i = 0; i < p->greedy_len; i++) {

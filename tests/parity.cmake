@@ -7,10 +7,11 @@ add_library(soulchat_golden STATIC golden.c golden_safetensors.c ${golden_h5})
 target_link_libraries(soulchat_golden PUBLIC soulchat_model soulchat_hdf5 PRIVATE soulchat_options)
 target_include_directories(soulchat_golden PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 if(TARGET test_data_seq)
+  target_sources(test_data_seq PRIVATE ref_positions.c)
   target_link_libraries(test_data_seq PRIVATE soulchat_golden)
 endif()
 
-add_executable(parity parity.c parity_bf16.c parity_case.c glm_look.c)
+add_executable(parity parity.c parity_bf16.c parity_case.c ref_positions.c glm_look.c)
 set_target_properties(parity PROPERTIES LINKER_LANGUAGE CXX
                       RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 target_link_libraries(parity PRIVATE soulchat_golden soulchat_data soulchat_ref PkgConfig::jansson

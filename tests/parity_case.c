@@ -1,9 +1,9 @@
 #include "parity_case.h"
 
 #include "ref_ops.h"
+#include "ref_positions.h"
 
 #include "base/num.h"
-#include "data/seq.h"
 #include "model/hf_folder.h"
 
 #include <stdlib.h>
@@ -53,7 +53,7 @@ static err_t add_sample(struct parity *p, int64_t b, int64_t len, const double *
         p->target_rows[p->batch.target_count] = (int32_t)(at + i);
         p->labels[p->batch.target_count++] = (int32_t)labels[i + 1];
     }
-    TRY(seq_positions(&ctx, p->pos + at, p->block + at, p->ids + at, len, &specials));
+    TRY(ref_positions(&ctx, p->pos + at, p->block + at, p->ids + at, len, &specials));
     p->segments[b] = (struct attn_segment){ (int32_t)at, (int32_t)ctx, (int32_t)len };
     p->batch.rows += len;
     return ERR_OK;

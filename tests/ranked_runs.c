@@ -20,7 +20,7 @@ static const char *words_path(const struct ranked_run *run, int64_t rank)
 {
     char name[256];
     snprintf(name, sizeof name, "%s.words-%lld", run->out, (long long)rank);
-    return micro_path(name);
+    return testing_path(name);
 }
 
 const char *ranked_words(const struct ranked_run *run, int64_t rank)

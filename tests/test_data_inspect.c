@@ -266,7 +266,7 @@ static void test_command(void **state)
     (void)state;
     struct buf out = { 0 };
     shards_close(open_corpus());
-    const char *dir = strdup(fixture_path("corpus"));
+    const char *dir = strdup(testing_path("corpus"));
 
     assert_ok(RUN(&out, dir, "--batch.size=2"));
     assert_non_null(strstr(out.data, "trained tokens"));

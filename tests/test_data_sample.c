@@ -396,11 +396,11 @@ static void test_like_chat(void **state)
         const struct shard_writer_spec spec = { .replace = true };
         assert_ok(tok_open(&tok, models[m]));
         assert_ok(chat_shard_info(&info, &t, tok));
-        assert_ok(shard_writer_open(&w, fixture_path("real"), &info, &spec));
+        assert_ok(shard_writer_open(&w, testing_path("real"), &info, &spec));
         walk_corpus(w, NULL, tok, &t, 0);
         assert_ok(shard_writer_commit(w, "{}"));
         shard_writer_close(w);
-        assert_ok(shards_open(&shards, fixture_path("real"), true));
+        assert_ok(shards_open(&shards, testing_path("real"), true));
         for (int64_t i = 0; i < COUNT_OF(max_input); i++) {
             const struct sample_limits l = { .max_input = max_input[i], .max_target = 4096 };
             struct sample_set *set = open_set(shards, SPLIT_TRAIN, &l);

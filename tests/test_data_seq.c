@@ -1,5 +1,6 @@
 /* seq.h against layouts worked out by hand, and against the rules written as plain loops. */
 #include "golden.h"
+#include "ref_positions.h"
 #include "testing.h"
 
 #include "data/seq.h"
@@ -57,7 +58,7 @@ static void test_worked_example(void **state)
     /* Padded on the right the reference goes on counting. */
     ids[8] = ids[9] = glm.pad;
     int64_t ctx = -1;
-    assert_ok(seq_positions(&ctx, pos, block, ids, 10, &glm));
+    assert_ok(ref_positions(&ctx, pos, block, ids, 10, &glm));
     assert_int_equal(ctx, 3);
     assert_i32(pos, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2);
     assert_i32(block, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7);
@@ -109,7 +110,7 @@ static void test_chatglm2(void **state)
     assert_int_equal(s.target_count, 0);
 }
 
-/* seq_positions of what seq_build wrote gives what seq_build gave. */
+/* ref_positions of what seq_build wrote gives what seq_build gave. */
 static void test_both_ways_agree(void **state)
 {
     (void)state;
@@ -122,7 +123,7 @@ static void test_both_ways_agree(void **state)
             int64_t ctx = -1;
             seq_build(&s, ids, pos, block, TOK_CHATGLM, &glm, prompt, p, reply, t, t % 3 != 0);
             assert_int_equal(s.len, seq_len(TOK_CHATGLM, p, t, t % 3 != 0));
-            assert_ok(seq_positions(&ctx, pos2, block2, ids, s.len, &glm));
+            assert_ok(ref_positions(&ctx, pos2, block2, ids, s.len, &glm));
             assert_int_equal(ctx, s.ctx);
             assert_memory_equal(pos, pos2, (size_t)s.len * sizeof *pos);
             assert_memory_equal(block, block2, (size_t)s.len * sizeof *block);
@@ -138,19 +139,19 @@ static void test_mask_priority(void **state)
     int64_t ctx;
 
     const int32_t mask_inside[] = { 10, 130000, 11, 130004, 12, 13 };
-    assert_ok(seq_positions(&ctx, pos, block, mask_inside, 6, &glm));
+    assert_ok(ref_positions(&ctx, pos, block, mask_inside, 6, &glm));
     assert_int_equal(ctx, 3);
     assert_i32(pos, 0, 1, 2, 1, 1, 1);
     assert_i32(block, 0, 0, 0, 1, 2, 3);
 
     /* Both: [gMASK] wins although [MASK] stands first. */
     const int32_t both[] = { 130000, 10, 130001, 130004, 12, 13 };
-    assert_ok(seq_positions(&ctx, pos, block, both, 6, &glm));
+    assert_ok(ref_positions(&ctx, pos, block, both, 6, &glm));
     assert_i32(pos, 0, 1, 2, 2, 2, 2);
 
     /* The first of several counts, for masks and for <sop>. */
     const int32_t twice[] = { 10, 130001, 130001, 130004, 12, 130004 };
-    assert_ok(seq_positions(&ctx, pos, NULL, twice, 6, &glm));
+    assert_ok(ref_positions(&ctx, pos, NULL, twice, 6, &glm));
     assert_int_equal(ctx, 3);
     assert_i32(pos, 0, 1, 2, 1, 1, 1);
 }
@@ -161,12 +162,12 @@ static void test_hostile_ids(void **state)
     int32_t pos[8], block[8];
     int64_t ctx = 77;
     const int32_t no_sop[] = { 10, 130001, 11 };
-    assert_err(seq_positions(&ctx, pos, block, no_sop, 3, &glm), FORMAT, "without <sop>");
+    assert_err(ref_positions(&ctx, pos, block, no_sop, 3, &glm), FORMAT, "without <sop>");
     const int32_t no_mask[] = { 10, 11, 130004 };
-    assert_err(seq_positions(&ctx, pos, block, no_mask, 3, &glm), FORMAT, "without [gMASK]");
+    assert_err(ref_positions(&ctx, pos, block, no_mask, 3, &glm), FORMAT, "without [gMASK]");
     const int32_t after[] = { 10, 130004, 130001 };
-    assert_err(seq_positions(&ctx, pos, block, after, 3, &glm), FORMAT, "row 2 comes after");
-    assert_err(seq_positions(&ctx, pos, block, after, 0, &glm), FORMAT, "0 ids");
+    assert_err(ref_positions(&ctx, pos, block, after, 3, &glm), FORMAT, "row 2 comes after");
+    assert_err(ref_positions(&ctx, pos, block, after, 0, &glm), FORMAT, "0 ids");
     assert_int_equal(ctx, 77);
 }
 
@@ -200,7 +201,7 @@ static void check_golden(const int32_t *ids, const int32_t *labels, int64_t len,
         const bool trained = r >= s.target_first && r < s.target_first + s.target_count;
         assert_int_equal(labels[r + 1], trained ? built[r + 1] : -100);
     }
-    assert_ok(seq_positions(&ctx, pos2, NULL, ids, len, specials));
+    assert_ok(ref_positions(&ctx, pos2, NULL, ids, len, specials));
     assert_int_equal(ctx, s.ctx);
     assert_memory_equal(pos, pos2, (size_t)len * sizeof *pos);
 }

@@ -1,4 +1,5 @@
 /* Shards: what is written comes back, a directory appears whole or not at all, damage is found. */
+#include "batch_fixture.h"
 #include "testing.h"
 
 #include "base/check.h"
@@ -12,41 +13,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#define VOCAB 1000
-
+/* A missing special token and a seed of 64 bits come back as well. */
 static struct shard_info make_info(void)
 {
-    struct shard_info info;
-    memset(&info, 0, sizeof info);
-    info.family = TOK_CHATGLM;
-    memset(info.tokenizer_sha256, 'a', SHA256_HEX_SIZE - 1);
-    strcpy(info.client_name, "用户");
-    strcpy(info.counsellor_name, "心理咨询师");
-    strcpy(info.separator, "：");
-    info.specials = (struct tok_specials){ .unk = 0,
-                                           .pad = 3,
-                                           .mask = 900,
-                                           .gmask = 901,
-                                           .smask = 902,
-                                           .sop = 904,
-                                           .eop = 905,
-                                           .eos = -1,
-                                           .newline = 4,
-                                           .space = 5 };
-    info.vocab_size = VOCAB;
-    info.cue_len = 3;
-    memcpy(info.cue, (int32_t[]){ 4, 77, 12 }, 12);
-    info.client_head_len = 3;
-    memcpy(info.client_head, (int32_t[]){ 5, 78, 12 }, 12);
+    struct shard_info info = fixture_info(TOK_CHATGLM);
+    info.specials.eos = -1;
     info.split_seed = 0x123456789abcdef0u;
     return info;
-}
-
-static const char *path_of(const char *name)
-{
-    static char path[FILE_PATH_MAX];
-    assert_ok(path_join(path, testing_dir(), name));
-    return path;
 }
 
 /* Token k of run `kind` of a turn: a value that tells where it belongs. */
@@ -156,7 +129,7 @@ static void test_round_trip(void **state)
     struct shards *s;
     char sha256[2][SHA256_HEX_SIZE];
     for (int i = 0; i < 2; i++) {
-        const char *dir = path_of(i ? "one" : "many");
+        const char *dir = testing_path(i ? "one" : "many");
         write_corpus(dir, 300, i ? 0 : 2000);
         for (int verify = 0; verify < 2; verify++) {
             assert_ok(shards_open(&s, dir, verify));
@@ -166,9 +139,9 @@ static void test_round_trip(void **state)
         }
     }
     assert_string_not_equal(sha256[0], sha256[1]);
-    assert_true(file_exists(path_of("many/shard-00012.h5")));
-    assert_false(file_exists(path_of("one/shard-00001.h5")));
-    assert_false(dir_exists(path_of("many.tmp")));
+    assert_true(file_exists(testing_path("many/shard-00012.h5")));
+    assert_false(file_exists(testing_path("one/shard-00001.h5")));
+    assert_false(dir_exists(testing_path("many.tmp")));
 }
 
 /* The same content gives the same bytes: no times, no uninitialised padding. */
@@ -176,11 +149,11 @@ static void test_same_bytes(void **state)
 {
     (void)state;
     struct buf a = { 0 }, b = { 0 };
-    write_corpus(path_of("same-a"), 50, 0);
+    write_corpus(testing_path("same-a"), 50, 0);
     usleep(1100000); /* times in a file would have the resolution of a second */
-    write_corpus(path_of("same-b"), 50, 0);
-    assert_ok(file_read_all(&a, path_of("same-a/shard-00000.h5"), 1 << 20));
-    assert_ok(file_read_all(&b, path_of("same-b/shard-00000.h5"), 1 << 20));
+    write_corpus(testing_path("same-b"), 50, 0);
+    assert_ok(file_read_all(&a, testing_path("same-a/shard-00000.h5"), 1 << 20));
+    assert_ok(file_read_all(&b, testing_path("same-b/shard-00000.h5"), 1 << 20));
     assert_int_equal(a.size, b.size);
     assert_memory_equal(a.data, b.data, a.size);
     buf_clear(&a);
@@ -193,9 +166,9 @@ static void test_large(void **state)
     (void)state;
     enum { TOKENS = 200000, DIALOGUES = 20000 };
     struct shards *s;
-    struct shard_writer *w = begin(path_of("large"), 0, false);
+    struct shard_writer *w = begin(testing_path("large"), 0, false);
     int32_t *ids = malloc(TOKENS * sizeof *ids), *got = malloc(TOKENS * sizeof *got);
-    for (int64_t i = 0; i < TOKENS; i++) ids[i] = (int32_t)(i * 7919 % VOCAB);
+    for (int64_t i = 0; i < TOKENS; i++) ids[i] = (int32_t)(i * 7919 % FIXTURE_VOCAB);
     const struct turn_runs turns[2] = {
         { .role = ROLE_CLIENT, .ctx = ids, .ctx_len = TOKENS },
         { .role = ROLE_COUNSELLOR, .ctx = ids, .ctx_len = 5, .target = ids, .target_len = 3 },
@@ -207,7 +180,7 @@ static void test_large(void **state)
     assert_ok(shard_writer_commit(w, NULL));
     shard_writer_close(w);
 
-    assert_ok(shards_open(&s, path_of("large"), true));
+    assert_ok(shards_open(&s, testing_path("large"), true));
     assert_int_equal(shards_dialogue_count(s), 1 + DIALOGUES);
     assert_ok(shards_tokens(s, got, 0, shards_turn(s, 0, 0)->ctx_off, TOKENS));
     assert_memory_equal(got, ids, TOKENS * sizeof *ids);
@@ -225,39 +198,40 @@ static void test_existing_directories(void **state)
     const struct shard_info info = make_info();
     struct shard_writer_spec spec = { 0 };
     struct shards *s;
-    write_corpus(path_of("there"), 3, 0);
-    assert_err(shard_writer_open(&w, path_of("there"), &info, &spec), ARG, "exists");
+    write_corpus(testing_path("there"), 3, 0);
+    assert_err(shard_writer_open(&w, testing_path("there"), &info, &spec), ARG, "exists");
     spec.replace = true;
-    assert_ok(dir_create(path_of("foreign")));
-    assert_err(shard_writer_open(&w, path_of("foreign"), &info, &spec), ARG, "no prepared corpus");
-    assert_ok(dir_create(path_of("mine.tmp")));
-    assert_ok(file_replace(path_of("mine.tmp/thesis.txt"), "x", 1));
-    assert_err(shard_writer_open(&w, path_of("mine"), &info, &spec), ARG, "thesis.txt");
-    assert_true(file_exists(path_of("mine.tmp/thesis.txt")));
+    assert_ok(dir_create(testing_path("foreign")));
+    assert_err(shard_writer_open(&w, testing_path("foreign"), &info, &spec), ARG,
+               "no prepared corpus");
+    assert_ok(dir_create(testing_path("mine.tmp")));
+    assert_ok(file_replace(testing_path("mine.tmp/thesis.txt"), "x", 1));
+    assert_err(shard_writer_open(&w, testing_path("mine"), &info, &spec), ARG, "thesis.txt");
+    assert_true(file_exists(testing_path("mine.tmp/thesis.txt")));
     assert_null(w);
 
     /* Replacing: the old corpus is readable until the new one is there. */
-    w = begin(path_of("there/"), 0, true);
+    w = begin(testing_path("there/"), 0, true);
     for (int64_t d = 0; d < 5; d++) add_dialogue(w, d);
-    assert_ok(shards_open(&s, path_of("there"), true));
+    assert_ok(shards_open(&s, testing_path("there"), true));
     assert_int_equal(shards_dialogue_count(s), 3);
     shards_close(s);
     assert_ok(shard_writer_commit(w, NULL));
     shard_writer_close(w);
-    assert_ok(shards_open(&s, path_of("there"), true));
+    assert_ok(shards_open(&s, testing_path("there"), true));
     check_corpus(s, 5);
     shards_close(s);
-    assert_false(dir_exists(path_of("there.tmp")));
+    assert_false(dir_exists(testing_path("there.tmp")));
 
     /* What a killed run left behind is no obstacle. */
-    assert_ok(dir_create(path_of("killed.tmp")));
-    assert_ok(file_replace(path_of("killed.tmp/shard-00000.h5.tmp"), "x", 1));
-    write_corpus(path_of("killed"), 3, 0);
+    assert_ok(dir_create(testing_path("killed.tmp")));
+    assert_ok(file_replace(testing_path("killed.tmp/shard-00000.h5.tmp"), "x", 1));
+    write_corpus(testing_path("killed"), 3, 0);
 
-    w = begin(path_of("nothing"), 0, false);
+    w = begin(testing_path("nothing"), 0, false);
     assert_err(shard_writer_commit(w, NULL), ARG, "no dialogue");
     shard_writer_close(w);
-    assert_false(dir_exists(path_of("nothing.tmp")));
+    assert_false(dir_exists(testing_path("nothing.tmp")));
 }
 
 /* One attempt to replace the corpus of `dir` by 8 dialogues in as many files. */
@@ -288,21 +262,21 @@ static void test_faults(void **state)
     int n = 1, failed = 0;
     for (;; n++) {
         assert_true(n < 1000);
-        if (dir_exists(path_of("faulty"))) assert_ok(dir_remove(path_of("faulty")));
-        write_corpus(path_of("faulty"), 2, 0);
-        const err_t rc = replace_corpus(path_of("faulty"), n);
+        if (dir_exists(testing_path("faulty"))) assert_ok(dir_remove(testing_path("faulty")));
+        write_corpus(testing_path("faulty"), 2, 0);
+        const err_t rc = replace_corpus(testing_path("faulty"), n);
         const int hits = fault_hits();
         fault_arm("", 0);
-        assert_ok(shards_open(&s, path_of("faulty"), true));
+        assert_ok(shards_open(&s, testing_path("faulty"), true));
         const int64_t count = shards_dialogue_count(s);
         shards_close(s);
         failed += rc != ERR_OK;
         assert_true(rc == ERR_OK ? count == 8 : count == 2 || strstr(err_last()->text, "dirsync"));
-        if (rc != ERR_OK && count == 2) assert_false(dir_exists(path_of("faulty.tmp")));
+        if (rc != ERR_OK && count == 2) assert_false(dir_exists(testing_path("faulty.tmp")));
         if (hits < n) break;
     }
     assert_true(failed > 50);
-    assert_false(dir_exists(path_of("faulty.tmp")));
+    assert_false(dir_exists(testing_path("faulty.tmp")));
 }
 
 /* Change prepared.json by one replacement and expect an error. */
@@ -311,7 +285,7 @@ static void expect_prepared(const char *from, const char *to, err_t code, const 
     struct buf text = { 0 }, changed = { 0 };
     struct shards *s;
     char path[FILE_PATH_MAX];
-    strcpy(path, path_of("hostile/prepared.json"));
+    strcpy(path, testing_path("hostile/prepared.json"));
     assert_ok(file_read_all(&text, path, 1 << 20));
     const char *at = strstr(text.data, from);
     assert_non_null(at);
@@ -319,7 +293,7 @@ static void expect_prepared(const char *from, const char *to, err_t code, const 
     assert_ok(buf_puts(&changed, to));
     assert_ok(buf_puts(&changed, at + strlen(from)));
     assert_ok(file_replace(path, changed.data, (int64_t)changed.size));
-    testing_assert_code(shards_open(&s, path_of("hostile"), true), code, part, to, __FILE__,
+    testing_assert_code(shards_open(&s, testing_path("hostile"), true), code, part, to, __FILE__,
                         __LINE__);
     shards_close(s);
     assert_ok(file_replace(path, text.data, (int64_t)text.size));
@@ -331,8 +305,8 @@ static void test_hostile_prepared(void **state)
 {
     (void)state;
     struct shards *s;
-    assert_err(shards_open(&s, path_of("absent"), true), NOTFOUND, "prepared.json");
-    write_corpus(path_of("hostile"), 30, 500);
+    assert_err(shards_open(&s, testing_path("absent"), true), NOTFOUND, "prepared.json");
+    write_corpus(testing_path("hostile"), 30, 500);
     expect_prepared("\"soulchat-prepared\"", "\"other\"", ERR_FORMAT, "soulchat-prepared");
     expect_prepared("\"format_version\": 1", "\"format_version\": 2", ERR_FORMAT, "version 2");
     expect_prepared("shard-00000.h5", "../../x.h5", ERR_FORMAT, "shard-00000.h5");
@@ -341,8 +315,8 @@ static void test_hostile_prepared(void **state)
     expect_prepared("\"sha256\": \"", "\"sha256\": \"z", ERR_CHECKSUM, "sha256");
     expect_prepared("\"shards\": [", "\"shards\": [],\"x\": [", ERR_FORMAT, "0 shards");
     expect_prepared("{", "[", ERR_FORMAT, "prepared.json");
-    assert_int_equal(unlink(path_of("hostile/shard-00001.h5")), 0);
-    assert_err(shards_open(&s, path_of("hostile"), false), NOTFOUND, "shard-00001.h5");
+    assert_int_equal(unlink(testing_path("hostile/shard-00001.h5")), 0);
+    assert_err(shards_open(&s, testing_path("hostile"), false), NOTFOUND, "shard-00001.h5");
 }
 
 /* Read as a reader would; damage must end in an error or in valid ids, never in a crash. */
@@ -372,8 +346,8 @@ static void test_every_byte(void **state)
     struct shards *s;
     char path[FILE_PATH_MAX];
     int64_t opened = 0;
-    write_corpus(path_of("bytes"), 2, 0);
-    strcpy(path, path_of("bytes/shard-00000.h5"));
+    write_corpus(testing_path("bytes"), 2, 0);
+    strcpy(path, testing_path("bytes/shard-00000.h5"));
     assert_ok(file_read_all(&image, path, 65536));
     for (size_t i = 0; i < image.size; i += FLIP_STEP) {
         const char was = image.data[i];
@@ -387,7 +361,7 @@ static void test_every_byte(void **state)
         /* The directory way, at some places: it reads and hashes the file. */
         if (i % (64 * FLIP_STEP) == 0) {
             assert_ok(file_replace(path, image.data, (int64_t)image.size));
-            assert_err(shards_open(&s, path_of("bytes"), true), CHECKSUM, "sha256");
+            assert_err(shards_open(&s, testing_path("bytes"), true), CHECKSUM, "sha256");
         }
         image.data[i] = was;
     }

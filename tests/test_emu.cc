@@ -11,7 +11,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static struct dev no_device; /* gpu_launch of the emulator needs none */
+#define SHARED_MAX (227 << 10)
+
+/* Of a device, what the emulator's gpu_launch looks at. */
+static struct gpu card = { .shared_bytes_max = SHARED_MAX };
+static struct dev emulated = { .state = &card };
 
 /* ---- what it computes ---- */
 
@@ -28,11 +32,11 @@ static void test_ids(void **state)
     (void)state;
     int out[24 * 30] = { 0 };
     assert_ok(
-        gpu_launch(&no_device, "write_ids", write_ids, dim3(2, 3, 4), dim3(5, 3, 2), 0, &out[0]));
+        gpu_launch(&emulated, "write_ids", write_ids, dim3(2, 3, 4), dim3(5, 3, 2), 0, &out[0]));
     for (int block = 0; block < 24; block++)
         for (int thread = 0; thread < 30; thread++)
             assert_int_equal(out[block * 30 + thread], block * 1000 + thread);
-    assert_ok(gpu_launch(&no_device, "write_ids", write_ids, dim3(0), dim3(5), 0, &out[0]));
+    assert_ok(gpu_launch(&emulated, "write_ids", write_ids, dim3(0), dim3(5), 0, &out[0]));
 }
 
 __global__ void sum_rows(float *out, const float *x, int count)
@@ -58,9 +62,22 @@ static void test_reductions(void **state)
         total += sum; /* small integers: exact in any order */
         largest = sum > largest ? sum : largest;
     }
-    assert_ok(gpu_launch(&no_device, "sum_rows", sum_rows, dim3(2), dim3(THREADS), 0, &out[0],
-                         &x[0], (int)COUNT));
+    assert_ok(gpu_launch(&emulated, "sum_rows", sum_rows, dim3(2), dim3(THREADS), 0, &out[0], &x[0],
+                         (int)COUNT));
     for (int i = 0; i < 2 * THREADS; i++) assert_true(out[i] == total + 1000.0f * largest);
+}
+
+/* A block may have all of the shared memory, and no byte more: the refusal is before the launch. */
+static void test_shared_limit(void **state)
+{
+    (void)state;
+    int out = 0;
+    assert_ok(gpu_launch(&emulated, "all", write_ids, dim3(1), dim3(1), SHARED_MAX, &out));
+    out = -1;
+    assert_err(gpu_launch(&emulated, "more", write_ids, dim3(1), dim3(1), SHARED_MAX + 1, &out),
+               UNSUPPORTED,
+               "kernel more: a block wants 232449 bytes of shared memory; this GPU has 232448");
+    assert_int_equal(out, -1);
 }
 
 __global__ void shuffles(int *out)
@@ -75,7 +92,7 @@ static void test_shuffles(void **state)
 {
     (void)state;
     int out[32];
-    assert_ok(gpu_launch(&no_device, "shuffles", shuffles, dim3(1), dim3(32), 0, &out[0]));
+    assert_ok(gpu_launch(&emulated, "shuffles", shuffles, dim3(1), dim3(32), 0, &out[0]));
     for (int lane = 0; lane < 32; lane++)
         assert_int_equal(out[lane], 5 + 100 * (lane ^ 3) +
                                         10000 * (lane + 4 < 32 ? lane + 4 : lane) +
@@ -93,7 +110,7 @@ static void test_early_exit(void **state)
 {
     (void)state;
     int out[64] = { 0 }, sum = 0;
-    assert_ok(gpu_launch(&no_device, "early_exit", early_exit, dim3(1), dim3(64), 0, &out[0]));
+    assert_ok(gpu_launch(&emulated, "early_exit", early_exit, dim3(1), dim3(64), 0, &out[0]));
     for (int i = 0; i < 64; i++) sum += out[i];
     assert_int_equal(sum, 40);
 }
@@ -134,7 +151,7 @@ static void test_products(void **state)
     bf16 tile[3][16 * 64];
     for (int t = 0; t < 3; t++) /* small integers: exact */
         for (int i = 0; i < 16 * 64; i++) tile[t][i] = to_bf16((float)((i * (7 + t) + t) % 11 - 5));
-    assert_ok(gpu_launch(&no_device, "products", products, dim3(1), dim3(32), 0, &y[0], &tile[0][0],
+    assert_ok(gpu_launch(&emulated, "products", products, dim3(1), dim3(32), 0, &y[0], &tile[0][0],
                          &tile[1][0], &tile[2][0]));
     for (int row = 0; row < 16; row++)
         for (int col = 0; col < 16; col++) {
@@ -197,7 +214,7 @@ static void test_late_copies(void **state)
         5,       6,       7,       8,       0,       0,       1, 1, /* after all */
     };
     float out[24];
-    assert_ok(gpu_launch(&no_device, "copies", copies, dim3(1), dim3(1), 0, &out[0], &x[0]));
+    assert_ok(gpu_launch(&emulated, "copies", copies, dim3(1), dim3(1), 0, &out[0], &x[0]));
     for (int i = 0; i < 24; i++)
         assert_true(out[i] == expected[i] || (out[i] != out[i] && expected[i] != expected[i]));
 }
@@ -215,9 +232,9 @@ static void test_missing_barrier(void **state)
     (void)state;
     float out[64];
     int wrong = 0;
-    assert_ok(gpu_launch(&no_device, "rotate", rotate, dim3(1), dim3(64), 0, &out[0], true));
+    assert_ok(gpu_launch(&emulated, "rotate", rotate, dim3(1), dim3(64), 0, &out[0], true));
     for (int i = 0; i < 64; i++) assert_true(out[i] == (float)((i + 1) % 64));
-    assert_ok(gpu_launch(&no_device, "rotate", rotate, dim3(1), dim3(64), 0, &out[0], false));
+    assert_ok(gpu_launch(&emulated, "rotate", rotate, dim3(1), dim3(64), 0, &out[0], false));
     for (int i = 0; i < 64; i++) wrong += out[i] != (float)((i + 1) % 64);
     assert_true(wrong > 10); /* each neighbour has run first with probability one half */
 }
@@ -236,7 +253,7 @@ static void test_shared_is_undefined(void **state)
     (void)state;
     float out[6];
     assert_ok(
-        gpu_launch(&no_device, "read_unwritten", read_unwritten, dim3(3), dim3(1), 16, &out[0]));
+        gpu_launch(&emulated, "read_unwritten", read_unwritten, dim3(3), dim3(1), 16, &out[0]));
     for (int i = 0; i < 6; i++) assert_true(out[i] != out[i]);
 }
 
@@ -247,7 +264,7 @@ static void test_blocks_are_shuffled(void **state)
     (void)state;
     int order[50], seen[50] = { 0 }, count = 0, at_home = 0;
     assert_ok(
-        gpu_launch(&no_device, "take_turn", take_turn, dim3(50), dim3(1), 0, &order[0], &count));
+        gpu_launch(&emulated, "take_turn", take_turn, dim3(50), dim3(1), 0, &order[0], &count));
     assert_int_equal(count, 50);
     for (int i = 0; i < 50; i++) {
         seen[order[i]]++;
@@ -361,7 +378,7 @@ static void run_refused(const struct refused *r, char *text, size_t text_bytes)
         signal(SIGABRT, SIG_DFL);
         dup2(pipe_fd[1], STDERR_FILENO);
         int value = r->value;
-        const err_t rc = gpu_launch(&no_device, r->name, r->kernel, r->grid, r->block, 0, &value);
+        const err_t rc = gpu_launch(&emulated, r->name, r->kernel, r->grid, r->block, 0, &value);
         _exit(rc == ERR_OK ? 0 : 1);
     }
     close(pipe_fd[1]);
@@ -407,7 +424,7 @@ static void test_refusals(void **state)
             assert_non_null(strstr(text, cases[i].name));
     }
     int index = 7;
-    assert_ok(gpu_launch(&no_device, "overrun", overrun, dim3(1), dim3(1), 0, &index));
+    assert_ok(gpu_launch(&emulated, "overrun", overrun, dim3(1), dim3(1), 0, &index));
 }
 
 static void test_launch_faults(void **state)
@@ -415,7 +432,7 @@ static void test_launch_faults(void **state)
     (void)state;
     int out[30] = { 0 };
     fault_arm("gpu.launch", 1);
-    const err_t rc = gpu_launch(&no_device, "write_ids", write_ids, dim3(1), dim3(5), 0, &out[0]);
+    const err_t rc = gpu_launch(&emulated, "write_ids", write_ids, dim3(1), dim3(5), 0, &out[0]);
     fault_arm("", 0);
     assert_err(rc, CUDA, "kernel write_ids");
     assert_int_equal(out[4], 0);
@@ -440,6 +457,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ids),
         cmocka_unit_test(test_reductions),
+        cmocka_unit_test(test_shared_limit),
         cmocka_unit_test(test_shuffles),
         cmocka_unit_test(test_early_exit),
         cmocka_unit_test(test_products),

@@ -19,17 +19,17 @@ static void test_resume_has_the_choices(void **state)
     int64_t step;
     struct ckpt_state first, second;
     struct buf file = { 0 };
-    use_file(micro_path("first.tune"));
+    use_file(testing_path("first.tune"));
     assert_ok(runs_train(&step, "run", false, ON_EMU("train.steps", "1")));
-    assert_ok(ckpt_state_read(&first, micro_path("run/ckpt/step-00000001")));
+    assert_ok(ckpt_state_read(&first, testing_path("run/ckpt/step-00000001")));
     runs_read(&file, "first.tune");
     assert_true(first.tuning.size > 100);
     assert_int_equal(first.tuning.size, file.size);
 
     /* Lines hold times, which are never the same when measured again. */
-    use_file(micro_path("second.tune"));
+    use_file(testing_path("second.tune"));
     assert_ok(runs_train(&step, "run", true, ON_EMU("train.steps", "2")));
-    assert_ok(ckpt_state_read(&second, micro_path("run/ckpt/step-00000002")));
+    assert_ok(ckpt_state_read(&second, testing_path("run/ckpt/step-00000002")));
     for (char *save, *line = strtok_r(first.tuning.data, "\n", &save); line != NULL;
          line = strtok_r(NULL, "\n", &save))
         if (strncmp(line, "crc32c", 6) != 0) assert_non_null(strstr(second.tuning.data, line));

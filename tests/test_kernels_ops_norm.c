@@ -2,6 +2,8 @@
 #include "ops_cases.h"
 #include "ops_harness.h"
 
+#include "kernels/cuda/gpu.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -369,6 +371,28 @@ static void test_too_wide(void **state)
     ops_call_clear(&call);
 }
 
+/* A card with less shared memory than the backward pass of a wide row wants is told so. */
+static void test_shared_memory(void **state)
+{
+    struct ops_env *env = *state;
+    if (env->host) return;
+    static const struct norm_case wide = { "wide", NORM_LAYER, RESIDUAL_FROM_OUTPUT, 1, 16383,
+                                           true, true, false, 1, 1, 0 };
+    struct ops_call call = { .op = &bwd, .dtype = env->dtype };
+    struct ops_laid laid;
+    struct gpu *const gpu = gpu_of(env->dev);
+    const int64_t shared_bytes_max = gpu->shared_bytes_max;
+    describe_bwd_case(&call, &wide, env->dtype, dtype_accumulator(env->dtype));
+    ops_lay(&laid, env->dev, &call);
+    gpu->shared_bytes_max = 99 << 10;
+    assert_err(ops_invoke(&laid), UNSUPPORTED,
+               "kernel residual_norm_bwd: a block wants 131064 bytes of shared memory; this GPU "
+               "has 101376");
+    gpu->shared_bytes_max = shared_bytes_max;
+    ops_clear(&laid);
+    ops_call_clear(&call);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -376,7 +400,7 @@ int main(void)
         cmocka_unit_test(test_gradient),
         cmocka_unit_test(test_rows),      cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_alias),     cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_too_wide),
+        cmocka_unit_test(test_too_wide),  cmocka_unit_test(test_shared_memory),
     };
     return ops_main("norm", tests, COUNT_OF(tests));
 }

@@ -75,17 +75,17 @@ static err_t start_without(int64_t *count, int64_t n, bool resume)
 /* Step 3 is gone: a resume has something to do. */
 static void prepare_resume(void)
 {
-    assert_ok(dir_remove(micro_path("run")));
+    assert_ok(dir_remove(testing_path("run")));
     int64_t count;
     assert_ok(start_without(&count, 0, false));
-    assert_ok(dir_remove(micro_path("run/ckpt/step-00000003")));
+    assert_ok(dir_remove(testing_path("run/ckpt/step-00000003")));
 }
 
 static void fail_each(bool resume)
 {
     int64_t count, total, failed = 0, tried = 0;
     prepare_resume();
-    if (!resume) assert_ok(dir_remove(micro_path("run")));
+    if (!resume) assert_ok(dir_remove(testing_path("run")));
     assert_ok(start_without(&total, 0, resume));
     assert_true(total > 100);
     const int64_t stride = all_of_them ? 1 : total / SOME + 1;
@@ -93,7 +93,7 @@ static void fail_each(bool resume)
         if (resume)
             prepare_resume();
         else
-            assert_ok(dir_remove(micro_path("run")));
+            assert_ok(dir_remove(testing_path("run")));
         if (start_without(&count, n, resume) != ERR_OK) failed++;
         /* There is memory again: what was done is found, and the rest follows. */
         if (!all_of_them || n % 16 == 0) assert_ok(start_without(&count, 0, true));
@@ -140,7 +140,7 @@ static void count_memory(int64_t rank, err_t rc, void *arg)
 
 static void run_two(struct ranked_run *run, struct shortage *s, const char *out)
 {
-    assert_ok(dir_remove(micro_path(out)));
+    assert_ok(dir_remove(testing_path(out)));
     *run = (struct ranked_run){ .size = 2,
                                 .out = out,
                                 .settings = settings(),

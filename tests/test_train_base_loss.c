@@ -24,14 +24,14 @@ static void make_folder(void)
     assert_ok(
         runs_train(&step, "first", false,
                    SETTINGS("train.steps", "5", "train.validate_every", "0", "train.lr", "1e-2")));
-    assert_ok(hf_checkpoint_open(&source, micro_path("first/ckpt/step-00000005")));
-    assert_ok(hf_folder_write(micro_path(GIVEN), &config, source,
+    assert_ok(hf_checkpoint_open(&source, testing_path("first/ckpt/step-00000005")));
+    assert_ok(hf_folder_write(testing_path(GIVEN), &config, source,
                               &(struct hf_export){ .dtype = DTYPE_F16 }));
     weight_source_close(source);
 }
 
 #define ON_EMU(...)                                                                                \
-    SETTINGS("model.dir", micro_path(GIVEN), "train.device", "emu", "train.precision", "bf16",     \
+    SETTINGS("model.dir", testing_path(GIVEN), "train.device", "emu", "train.precision", "bf16",   \
              "train.steps", "1", __VA_ARGS__)
 
 /* The float32 loss is that of a run in float32, and bf16's is another. */
@@ -42,7 +42,7 @@ static void test_is_the_loss_in_float32(void **state)
     assert_ok(runs_train(&step, "bf16", false, ON_EMU("model.init", "weights")));
     assert_ok(runs_train(
         &step, "f32", false,
-        SETTINGS("model.dir", micro_path(GIVEN), "model.init", "weights", "train.steps", "1")));
+        SETTINGS("model.dir", testing_path(GIVEN), "model.init", "weights", "train.steps", "1")));
     const struct runs_curve measured = runs_curve("bf16", "validation_loss_f32");
     const double f32 = runs_curve("f32", "validation_loss").value[0];
     const double bf16 = runs_curve("bf16", "validation_loss").value[0];

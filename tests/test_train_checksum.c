@@ -185,7 +185,7 @@ static void test_loading(void **state)
                                          "state.json" };
     struct ckpt_manifest manifest = { .step = 2 };
     struct buf text = { 0 };
-    strcpy(dir, micro_path("sums/ckpt/step-00000002"));
+    strcpy(dir, testing_path("sums/ckpt/step-00000002"));
     assert_ok(ckpt_state_read(&s, dir));
     assert_true(s.crc32c != 0);
     s.crc32c ^= 4;

@@ -57,14 +57,14 @@ static void test_round_trip(void **state)
     char dir[FILE_PATH_MAX];
     ckpt_rig_open(&a, &config);
     ckpt_rig_open(&b, &config);
-    assert_ok(ckpt_newest(dir, &found, micro_path("trip")));
+    assert_ok(ckpt_newest(dir, &found, testing_path("trip")));
     assert_false(found);
     a.state.updates = 0;
     assert_ok(ckpt_rig_save(&a, "trip", 1200, 3));
     assert_string_equal(ckpt_names_in("trip/step-00001200"),
                         "MANIFEST.json model.0000.safetensors optim.0000.safetensors state.json ");
 
-    assert_ok(ckpt_newest(dir, &found, micro_path("trip")));
+    assert_ok(ckpt_newest(dir, &found, testing_path("trip")));
     assert_true(found);
     assert_ok(ckpt_load(dir, &b.state.formats, b.optim, NULL));
     assert_same_state(&a, &b);
@@ -112,7 +112,7 @@ static void check_layouts(enum optim_moments moments)
 
         ckpt_rig_open_padded(&to, &config, moments, next[0], next[1]);
         assert_ok(ckpt_load(ckpt_step_dir(root[i], 7), &to.state.formats, to.optim, NULL));
-        assert_ok(ckpt_save(micro_path("relaid"), &from.state, to.optim, &one, NULL));
+        assert_ok(ckpt_save(testing_path("relaid"), &from.state, to.optim, &one, NULL));
         ckpt_assert_same(ckpt_step_dir(root[0], 7), ckpt_step_dir("relaid", 7));
         ckpt_rig_close(&from);
         ckpt_rig_close(&to);
@@ -143,7 +143,7 @@ static void test_load_into_another_model(void **state)
     ckpt_rig_open(&other, &config);
     assert_err(ckpt_load(ckpt_step_dir("other", 1), &other.state.formats, other.optim, NULL),
                FORMAT, "has no tensor transformer.layers.1.");
-    assert_err(ckpt_load(micro_path("other"), &other.state.formats, other.optim, NULL), NOTFOUND,
+    assert_err(ckpt_load(testing_path("other"), &other.state.formats, other.optim, NULL), NOTFOUND,
                "model.0000");
     assert_ok(ckpt_rig_save(&other, "two", 1, 1));
     assert_err(ckpt_load(ckpt_step_dir("two", 1), &r.state.formats, r.optim, NULL), FORMAT,
@@ -200,7 +200,7 @@ static void test_sums_of_blocks(void **state)
     for (int64_t i = 0; i < 2 * CKPT_BLOCK_BYTES; i++) bytes[i] = (uint8_t)(i * 7 + i / 4096);
     for (int64_t k = 0; k < COUNT_OF(sizes); k++) {
         struct ckpt_manifest m = { .step = 1 };
-        assert_ok(file_replace(micro_path("blocks"), bytes, sizes[k]));
+        assert_ok(file_replace(testing_path("blocks"), bytes, sizes[k]));
         assert_ok(ckpt_manifest_measure(&m, testing_dir(), "blocks"));
         assert_int_equal(m.file[0].bytes, sizes[k]);
         assert_int_equal(m.file[0].block_count, blocks[k]);
@@ -238,12 +238,12 @@ static void check_faults(const char *root, bool resave)
     ckpt_rig_open(&r, &config);
     assert_ok(ckpt_rig_save(&r, "reference", 1, 1));
     for (int n = 1; !done; n++) {
-        assert_ok(dir_remove(micro_path(root)));
+        assert_ok(dir_remove(testing_path(root)));
         assert_ok(ckpt_rig_save(&r, root, 1, 1));
         ckpt_rig_set(&r, step);
         if (resave) r.state.samples++; /* to tell new from old */
         fault_arm("", n);
-        const err_t rc = ckpt_save(micro_path(root), &r.state, r.optim, &one, NULL);
+        const err_t rc = ckpt_save(testing_path(root), &r.state, r.optim, &one, NULL);
         done = fault_hits() < n;
         fault_arm("", 0);
 
@@ -305,7 +305,7 @@ static void test_file_in_the_way(void **state)
     const struct glm_config config = grain_config();
     struct ckpt_rig r;
     ckpt_rig_open(&r, &config);
-    assert_ok(dir_create(micro_path("way")));
+    assert_ok(dir_create(testing_path("way")));
     assert_ok(file_replace(ckpt_step_dir("way", 2), "x", 1));
     assert_err(ckpt_rig_save(&r, "way", 2, 1), IO, "step-00000002");
     assert_string_equal(ckpt_names_in("way"), "step-00000002 ");
@@ -427,7 +427,7 @@ static void assert_newest(const char *root, int64_t step)
 {
     char dir[FILE_PATH_MAX];
     bool found = false;
-    assert_ok(ckpt_newest(dir, &found, micro_path(root)));
+    assert_ok(ckpt_newest(dir, &found, testing_path(root)));
     assert_true(found);
     assert_string_equal(dir, ckpt_step_dir(root, step));
 }
@@ -444,7 +444,7 @@ static void test_newest(void **state)
     const char *const others[] = { "newest/step-13",  "newest/step-00000014.tmp",
                                    "newest/step-",    "newest/step-00000015x",
                                    "newest/stepping", "newest/step-99999999999999999999999" };
-    for (int64_t i = 0; i < COUNT_OF(others); i++) assert_ok(dir_create(micro_path(others[i])));
+    for (int64_t i = 0; i < COUNT_OF(others); i++) assert_ok(dir_create(testing_path(others[i])));
     assert_newest("newest", 12);
     damage(ckpt_step_dir("newest", 12), "optim.0000.safetensors");
     assert_newest("newest", 10);
@@ -452,7 +452,7 @@ static void test_newest(void **state)
     assert_ok(dir_create(ckpt_step_dir("newest", 10))); /* empty */
     assert_newest("newest", 8);
     damage(ckpt_step_dir("newest", 8), "state.json");
-    assert_err(ckpt_newest(dir, &found, micro_path("newest")), FORMAT,
+    assert_err(ckpt_newest(dir, &found, testing_path("newest")), FORMAT,
                "none of its 3 checkpoints is whole");
     ckpt_rig_close(&r);
 }
@@ -472,7 +472,7 @@ static void test_other_versions(void **state)
     assert_ok(file_read_all(&text, path, 1 << 20));
     *(strstr(text.data, "\"version\": 1") + 11) = '2';
     assert_ok(file_replace(path, text.data, (int64_t)text.size));
-    assert_err(ckpt_newest(dir, &found, micro_path("version")), UNSUPPORTED, "version 2");
+    assert_err(ckpt_newest(dir, &found, testing_path("version")), UNSUPPORTED, "version 2");
 
     buf_reset(&text);
     ckpt_read_file(&text, ckpt_step_dir("version", 1), "state.json");
@@ -494,8 +494,8 @@ static void test_pruning(void **state)
     assert_string_equal(ckpt_names_in("prune"), "step-00000004 step-00000005 ");
 
     /* A killed program's leftovers go; what is not ours stays. */
-    assert_ok(dir_create(micro_path("prune/step-00000009.tmp/deep")));
-    assert_ok(dir_create(micro_path("prune/best")));
+    assert_ok(dir_create(testing_path("prune/step-00000009.tmp/deep")));
+    assert_ok(dir_create(testing_path("prune/best")));
     assert_ok(ckpt_rig_save(&r, "prune", 6, 2));
     assert_string_equal(ckpt_names_in("prune"), "best step-00000005 step-00000006 ");
 

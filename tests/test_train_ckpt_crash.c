@@ -121,10 +121,10 @@ static void set_new(struct ckpt_rig *r, const struct scenario *s)
 
 static void record(struct recorded *out, struct ckpt_rig *r, const struct scenario *s)
 {
-    const char *root = micro_path("recorded");
+    const char *root = testing_path("recorded");
     memset(out, 0, sizeof *out);
     out->s = s;
-    strcpy(out->before, micro_path("before"));
+    strcpy(out->before, testing_path("before"));
     make_before(r, s, out->before);
     make_before(r, s, root);
     read_contents(&out->previous, step_dir(root, s->previous));
@@ -170,7 +170,7 @@ static struct tally run_states(const struct recorded *rec, enum crash_carelessne
     struct tally t = { .states = 0 };
     struct crash crash;
     char name[32];
-    const char *root = micro_path("state");
+    const char *root = testing_path("state");
     crash_open(&crash, rec->before, shim_recorded(), care);
     snprintf(name, sizeof name, "step-%08lld", (long long)rec->s->step);
     const int64_t durable = crash_durable_from(&crash, name);
@@ -239,7 +239,7 @@ static void test_careless_program_is_caught(void **state)
 static void check_failing_calls(struct ckpt_rig *r, const struct scenario *s, int error,
                                 bool onwards)
 {
-    const char *root = micro_path("failing");
+    const char *root = testing_path("failing");
     struct contents previous;
     bool done = false;
     int64_t n = 1;
@@ -298,7 +298,7 @@ static void test_short_writes(void **state)
     (void)state;
     const struct glm_config config = grain_config();
     const struct scenario *s = &scenarios[0];
-    const char *root = micro_path("short");
+    const char *root = testing_path("short");
     struct ckpt_rig r;
     struct contents whole;
     ckpt_rig_open(&r, &config);
@@ -358,7 +358,7 @@ static void test_failing_allocations(void **state)
     static err_t (*const works[])(struct ckpt_rig *, const char *) = { save_again, find_newest,
                                                                        load_newest };
     const struct glm_config config = grain_config();
-    const char *root = micro_path("allocations");
+    const char *root = testing_path("allocations");
     struct ckpt_rig r;
     ckpt_rig_open(&r, &config);
     ckpt_rig_set(&r, 1);

@@ -156,7 +156,7 @@ static const char *step_dir(const char *root)
     static char dir[4][FILE_PATH_MAX];
     static int turn;
     char *out = dir[turn++ % 4];
-    assert_ok(ckpt_path(out, micro_path(root), 7));
+    assert_ok(ckpt_path(out, testing_path(root), 7));
     return out;
 }
 
@@ -180,7 +180,7 @@ static void check_scattered(struct comm *comm, int64_t f, const char *same_as)
     memcpy(r.kept, r.rig.weights.data, (size_t)weight_bytes(&r));
     for (int64_t i = 0; i < r.rig.params.count; i++) spoil_weights(&r, i);
     assert_memory_equal(r.rig.weights.data, r.kept, (size_t)weight_bytes(&r));
-    assert_ok(ckpt_save(micro_path(root), &r.state, r.rig.optim, &one, &r.ranks));
+    assert_ok(ckpt_save(testing_path(root), &r.state, r.rig.optim, &one, &r.ranks));
     assert_same_folder(step_dir(root), step_dir(same_as));
     rank_close(&r);
 }
@@ -193,7 +193,7 @@ static void check_snapshot(struct rank *r, int64_t f, const char *same_as)
     assert_ok(snapshot_open(&snapshot, r->rig.optim, true, &r->ranks));
     for (int round = 0; round < 2; round++) {
         assert_ok(ckpt_load(step_dir(same_as), &r->state.formats, r->rig.optim, &r->ranks));
-        assert_ok(snapshot_save(snapshot, micro_path(root), &r->state, &one));
+        assert_ok(snapshot_save(snapshot, testing_path(root), &r->state, &one));
         assert_ok(state_rig_train(&r->rig, 5, 5));
         /* As steps do: mostly it is there then. */
         for (int64_t step = 0; step < 40 && round == 1; step++) {
@@ -219,17 +219,17 @@ static void save_body(struct comm *comm, void *arg)
     rank_open(&to, &formats[f], comm);
     rank_train(&from);
     if (size == 1) {
-        assert_ok(ckpt_save(micro_path(root), &from.state, from.rig.optim, &one, NULL));
+        assert_ok(ckpt_save(testing_path(root), &from.state, from.rig.optim, &one, NULL));
         assert_ok(ckpt_verify(step_dir(root)));
     }
     if (size > 1) {
         spoil_others(&from);
-        assert_ok(ckpt_save(micro_path(root), &from.state, from.rig.optim, &one, &from.ranks));
+        assert_ok(ckpt_save(testing_path(root), &from.state, from.rig.optim, &one, &from.ranks));
         assert_same_folder(step_dir(root), step_dir(root_of(f, 1, "saved")));
     }
 
     /* Whole weights, state of one's own. */
-    assert_ok(ckpt_newest_of(dir, &found, micro_path(root), &from.ranks));
+    assert_ok(ckpt_newest_of(dir, &found, testing_path(root), &from.ranks));
     assert_true(found);
     assert_string_equal(dir, step_dir(root));
     assert_ok(ckpt_load(dir, &to.state.formats, to.rig.optim, &to.ranks));
@@ -237,7 +237,7 @@ static void save_body(struct comm *comm, void *arg)
         assert_memory_equal(
             weights_at(&to, i), from.kept + (weights_at(&from, i) - (char *)from.rig.weights.data),
             (size_t)(to.rig.params.row[i].count * dtype_bytes(to.rig.weights.dtype)));
-    assert_ok(ckpt_save(micro_path(again), &to.state, to.rig.optim, &one, &to.ranks));
+    assert_ok(ckpt_save(testing_path(again), &to.state, to.rig.optim, &one, &to.ranks));
     assert_same_folder(step_dir(again), step_dir(root));
 
     check_snapshot(&to, f, root);
@@ -265,7 +265,7 @@ static void convert_body(struct comm *comm, void *arg)
         const char *root = root_of(from, comm_size(comm), "converted");
         rank_open(&to, &formats[pairs[i][1]], comm);
         assert_ok(ckpt_load(step_dir(root_of(from, 1, "saved")), &stored, to.rig.optim, &to.ranks));
-        assert_ok(ckpt_save(micro_path(root), &to.state, to.rig.optim, &one, &to.ranks));
+        assert_ok(ckpt_save(testing_path(root), &to.state, to.rig.optim, &one, &to.ranks));
         if (comm_size(comm) > 1)
             assert_same_folder(step_dir(root), step_dir(root_of(from, 1, "converted")));
         rank_close(&to);
@@ -301,12 +301,12 @@ static void failing_body(struct comm *comm, void *arg)
     int n = 1;
     rank_open(&r, &formats[0], comm);
     rank_train(&r);
-    assert_ok(ckpt_save(micro_path(root), &r.state, r.rig.optim, &one, &r.ranks));
+    assert_ok(ckpt_save(testing_path(root), &r.state, r.rig.optim, &one, &r.ranks));
     r.state.step = 8;
     for (; !done; n++) {
         int64_t hits = INT64_MAX, all[2];
         if (r.rank == failing) fault_arm("file.", n);
-        const err_t rc = ckpt_save(micro_path(root), &r.state, r.rig.optim, &one, &r.ranks);
+        const err_t rc = ckpt_save(testing_path(root), &r.state, r.rig.optim, &one, &r.ranks);
         if (r.rank == failing) hits = fault_hits();
         fault_arm("", 0);
         assert_ok(comm_gather_host(comm, all, &hits, sizeof hits));
@@ -318,8 +318,8 @@ static void failing_body(struct comm *comm, void *arg)
         if (r.rank == 0) {
             char newer[FILE_PATH_MAX];
             assert_ok(ckpt_verify(step_dir(root)));
-            assert_ok(ckpt_path(newer, micro_path(root), 8));
-            if (!dir_exists(newer)) assert_int_equal(count_names(micro_path(root)), 1);
+            assert_ok(ckpt_path(newer, testing_path(root), 8));
+            if (!dir_exists(newer)) assert_int_equal(count_names(testing_path(root)), 1);
         }
         assert_ok(comm_barrier(comm));
     }
@@ -344,24 +344,24 @@ static void failing_snapshot_body(struct comm *comm, void *arg)
     rank_open(&r, &formats[0], comm);
     rank_train(&r);
     assert_ok(snapshot_open(&snapshot, r.rig.optim, true, &r.ranks));
-    assert_ok(snapshot_save(snapshot, micro_path(root), &r.state, &one));
+    assert_ok(snapshot_save(snapshot, testing_path(root), &r.state, &one));
     assert_ok(snapshot_wait(snapshot));
     r.state.step = 8;
     for (int n = 1; n <= 16; n += 3) {
         if (r.rank == failing) fault_arm("file.", n);
-        err_t rc = snapshot_save(snapshot, micro_path(root), &r.state, &one);
+        err_t rc = snapshot_save(snapshot, testing_path(root), &r.state, &one);
         if (rc == ERR_OK) rc = snapshot_wait(snapshot);
         fault_arm("", 0);
         assert_ok(comm_barrier(comm));
         if (rc == ERR_OK) break;
         failures++;
         assert_err(rc, IO, "injected fault at file.");
-        if (r.rank == 0) assert_int_equal(count_names(micro_path(root)), 1);
+        if (r.rank == 0) assert_int_equal(count_names(testing_path(root)), 1);
         assert_ok(ckpt_verify(step_dir(root)));
         assert_ok(comm_barrier(comm));
     }
     assert_true(failures >= 2);
-    assert_ok(snapshot_save(snapshot, micro_path(root), &r.state, &one));
+    assert_ok(snapshot_save(snapshot, testing_path(root), &r.state, &one));
     assert_ok(snapshot_wait(snapshot));
     snapshot_close(snapshot);
     rank_close(&r);
@@ -387,10 +387,10 @@ static void hole_body(struct comm *comm, void *arg)
     (void)arg;
     rank_open(&r, &formats[0], comm);
     r.ranks.owned = owns_nothing;
-    assert_err(ckpt_save(micro_path("hole"), &r.state, r.rig.optim, &one, &r.ranks), ARG,
+    assert_err(ckpt_save(testing_path("hole"), &r.state, r.rig.optim, &one, &r.ranks), ARG,
                "the ranks have written");
     assert_ok(comm_barrier(comm)); /* rank 0 has cleaned up */
-    assert_int_equal(count_names(micro_path("hole")), 0);
+    assert_int_equal(count_names(testing_path("hole")), 0);
     rank_close(&r);
 }
 
@@ -408,10 +408,10 @@ static void newest_body(struct comm *comm, void *arg)
     bool found = true;
     (void)arg;
     rank_open(&r, &formats[0], comm);
-    assert_ok(ckpt_newest_of(dir, &found, micro_path("none"), &r.ranks));
+    assert_ok(ckpt_newest_of(dir, &found, testing_path("none"), &r.ranks));
     assert_false(found);
-    if (r.rank == 0) assert_ok(dir_create(micro_path("empty/step-00000003")));
-    assert_err(ckpt_newest_of(dir, &found, micro_path("empty"), &r.ranks), FORMAT,
+    if (r.rank == 0) assert_ok(dir_create(testing_path("empty/step-00000003")));
+    assert_err(ckpt_newest_of(dir, &found, testing_path("empty"), &r.ranks), FORMAT,
                "none of its 1 checkpoints is whole");
     rank_close(&r);
 }

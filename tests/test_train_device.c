@@ -63,7 +63,7 @@ static void check_faults(int64_t choice)
     snprintf(out, sizeof out, "fault-%d", (int)choice);
     snprintf(root, sizeof root, "%s/ckpt", out);
     for (int k = 0; k < KINDS; k++) {
-        assert_ok(dir_remove(micro_path(whole)));
+        assert_ok(dir_remove(testing_path(whole)));
         calls[k] = count_calls(choice, whole, kinds[k]);
         assert_true(calls[k] > 2 * PLACES);
     }
@@ -71,9 +71,9 @@ static void check_faults(int64_t choice)
         const int k = i % 4 == 3; /* the fewer are products */
         char dir[FILE_PATH_MAX];
         bool found = false;
-        assert_ok(dir_remove(micro_path(out)));
+        assert_ok(dir_remove(testing_path(out)));
         survived += train_with_fault(choice, out, kinds[k], 1 + i * (calls[k] - 1) / PLACES);
-        assert_ok(ckpt_newest(dir, &found, micro_path(root)));
+        assert_ok(ckpt_newest(dir, &found, testing_path(root)));
         assert_ok(runs_train(&step, out, true, settings[choice]));
         runs_same_checkpoint(whole, out, 2);
         resumed += found;

@@ -138,9 +138,9 @@ static const char *save(struct state_rig *r, const char *root, int64_t step)
     char *out = dir[turn++ % 4];
     struct ckpt_state s;
     describe(&s, r, step);
-    assert_ok(ckpt_save(micro_path(root), &s, r->optim, &(struct ckpt_keep){ .last = 1 }, NULL));
+    assert_ok(ckpt_save(testing_path(root), &s, r->optim, &(struct ckpt_keep){ .last = 1 }, NULL));
     ckpt_state_clear(&s);
-    assert_ok(ckpt_path(out, micro_path(root), step));
+    assert_ok(ckpt_path(out, testing_path(root), step));
     assert_ok(ckpt_verify(out));
     return out;
 }

@@ -28,7 +28,7 @@ static struct ckpt_state state_of(const char *run, int64_t step)
     struct ckpt_state s;
     char path[FILE_PATH_MAX];
     snprintf(path, sizeof path, "%s/ckpt/step-%08lld", run, (long long)step);
-    assert_ok(ckpt_state_read(&s, micro_path(path)));
+    assert_ok(ckpt_state_read(&s, testing_path(path)));
     return s;
 }
 

@@ -25,7 +25,7 @@ static void test_overfit(void **state)
     (void)state;
     int64_t step;
     micro_corpus("one-batch", 2, 0);
-    const char *corpus = micro_path("one-batch");
+    const char *corpus = testing_path("one-batch");
     assert_ok(runs_train(&step, "overfit", false,
                          SETTINGS("data.dir", corpus, "batch.size", "3", "train.steps", "150",
                                   "train.lr", "1e-2", "train.warmup_steps", "10")));
@@ -66,7 +66,7 @@ static void test_longer_validation_samples(void **state)
     (void)state;
     int64_t step;
     micro_corpus("short", 1, 5);
-    const char *corpus = micro_path("short");
+    const char *corpus = testing_path("short");
     assert_ok(runs_train(&step, "longer", false,
                          SETTINGS("data.dir", corpus, "batch.size", "1", "train.steps", "1")));
     assert_int_equal(runs_curve("longer", "validation_loss").count, 2);
@@ -85,7 +85,7 @@ static void test_resume_has_the_same_bits(void **state)
     runs_same_checkpoint("whole", "halves", 7);
 
     struct ckpt_state s;
-    assert_ok(ckpt_state_read(&s, micro_path("halves/ckpt/step-00000007")));
+    assert_ok(ckpt_state_read(&s, testing_path("halves/ckpt/step-00000007")));
     assert_int_equal(s.updates, 7);
     assert_int_equal(s.samples, 28);
     assert_int_equal(s.stream_index, 28);
@@ -143,7 +143,7 @@ static void test_saved_once(void **state)
     assert_ok(loop_run(&run));
     assert_int_equal(run.step_saved, 4);
 
-    assert_int_equal(unlink(micro_path("once/ckpt/step-00000004/MANIFEST.json")), 0);
+    assert_int_equal(unlink(testing_path("once/ckpt/step-00000004/MANIFEST.json")), 0);
     run.total_steps = 5;
     testing_signal(SIGINT);
     assert_err(loop_run(&run), INTERRUPTED, "stopped after step 4 of 5");
@@ -183,15 +183,15 @@ static void test_resume_over_damage(void **state)
     const char *const settings[] = { "train.steps", "4", "train.save_every", "2", NULL };
     assert_ok(runs_train(&step, "damaged", false, settings));
     assert_ok(runs_train(&step, "intact", false, settings));
-    assert_int_equal(truncate(micro_path("damaged/ckpt/step-00000004/optim.0000.safetensors"), 99),
-                     0);
+    assert_int_equal(
+        truncate(testing_path("damaged/ckpt/step-00000004/optim.0000.safetensors"), 99), 0);
     assert_ok(runs_train(&step, "damaged", true, settings));
     assert_int_equal(step, 4);
     runs_same_checkpoint("damaged", "intact", 4);
     for (int i = 2; i <= 4; i += 2) {
         char path[FILE_PATH_MAX];
         snprintf(path, sizeof path, "damaged/ckpt/step-%08d/state.json", i);
-        assert_int_equal(unlink(micro_path(path)), 0);
+        assert_int_equal(unlink(testing_path(path)), 0);
     }
     assert_err(runs_train(&step, "damaged", true, settings), FORMAT, "none of its 2 checkpoints");
 }
@@ -226,7 +226,7 @@ static void test_settings_of_a_resume(void **state)
     assert_resume("model.dir", micro_model("wider", &config), ERR_USAGE,
                   "inner_hidden_size 64 against 128");
     micro_corpus("other-corpus", 9, 2);
-    assert_resume("data.dir", micro_path("other-corpus"), ERR_USAGE, "another corpus");
+    assert_resume("data.dir", testing_path("other-corpus"), ERR_USAGE, "another corpus");
 }
 
 /* What is wrong is said before a folder is made for it. */
@@ -242,7 +242,7 @@ static void test_settings_that_cannot_be(void **state)
     config.vocab_size = 999;
     strcpy(few_rows, micro_model("few-rows", &config));
     micro_corpus("no-samples", 0, 2);
-    strcpy(no_samples, micro_path("no-samples"));
+    strcpy(no_samples, testing_path("no-samples"));
     const struct {
         const char *key, *value;
         err_t code;
@@ -267,7 +267,7 @@ static void test_settings_that_cannot_be(void **state)
         testing_assert_code(
             runs_train(&step, "cannot", false, SETTINGS(cases[i].key, cases[i].value)),
             cases[i].code, cases[i].part, cases[i].value, __FILE__, __LINE__);
-        assert_false(dir_exists(micro_path("cannot")));
+        assert_false(dir_exists(testing_path("cannot")));
     }
 }
 
@@ -285,7 +285,7 @@ static void test_steps_that_must_be_one(void **state)
                                    "batch.unit", "tokens", "batch.size", "512", "batch.pack_len",
                                    "128", "batch.micro_tokens", "256", "train.steps", "1")),
                USAGE, "step 1 has 2 micro-batches");
-    assert_false(dir_exists(micro_path("one-micro")));
+    assert_false(dir_exists(testing_path("one-micro")));
 }
 
 static int64_t steps_for(const char *const *settings)
@@ -365,7 +365,7 @@ static void test_not_finite(void **state)
     *some_weight(&run) = NAN;
     assert_err(loop_run(&run), NUMERIC, "step 4: loss");
     assert_true(runs_has_checkpoint("nan", 3));
-    assert_ok(ckpt_verify(micro_path("nan/ckpt/step-00000003")));
+    assert_ok(ckpt_verify(testing_path("nan/ckpt/step-00000003")));
     run_close(&run);
     cfg_close(cfg);
 
@@ -405,8 +405,8 @@ static void test_records_that_cannot_be_written(void **state)
     fault_arm("", 0);
     run_close(&run);
     cfg_close(cfg);
-    assert_ok(ckpt_verify(micro_path("lines/ckpt/step-00000004")));
-    assert_false(dir_exists(micro_path("lines/ckpt/step-00000005.tmp")));
+    assert_ok(ckpt_verify(testing_path("lines/ckpt/step-00000004")));
+    assert_false(dir_exists(testing_path("lines/ckpt/step-00000005.tmp")));
     assert_ok(runs_train(&step, "lines", true, SETTINGS("train.steps", "6")));
     assert_int_equal(step, 6);
 }
@@ -439,7 +439,7 @@ static void test_opening_fails_at_every_step(void **state)
         if (done) assert_ok(rc);
         if (done) break;
         failures += rc != ERR_OK;
-        assert_ok(ckpt_verify(micro_path("opening/ckpt/step-00000001")));
+        assert_ok(ckpt_verify(testing_path("opening/ckpt/step-00000001")));
     }
     assert_true(failures > 10);
     cfg_close(cfg);

@@ -190,7 +190,7 @@ static int64_t fail_call(struct failures *f, int64_t kind, int64_t n)
     run_with(&run, &loss, out);
     check_failure(&run, &loss);
     f->kinds[kind].ended += run.status[loss.victim] != 0;
-    assert_ok(dir_remove(micro_path(out)));
+    assert_ok(dir_remove(testing_path(out)));
     return *hits;
 }
 

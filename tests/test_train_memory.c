@@ -65,7 +65,7 @@ static void test_resume_in_another_format(void **state)
         runs_train(&step, "coded", false, SETTINGS("train.steps", "2", "train.moments", "8bit")));
     assert_err(runs_train(&step, "coded", true, SETTINGS("train.steps", "3")), USAGE,
                "train.moments is f32; the run in ");
-    assert_ok(ckpt_verify(micro_path("coded/ckpt/step-00000002")));
+    assert_ok(ckpt_verify(testing_path("coded/ckpt/step-00000002")));
     assert_ok(runs_train(
         &step, "coded", true,
         SETTINGS("train.steps", "4", "train.moments", "8bit", "train.moments_place", "host")));
@@ -90,7 +90,7 @@ static void test_out_of_memory(void **state)
             for (bool failed = true; failed; n++) {
                 struct cfg *cfg = small_cfg(i, out, "2");
                 failed = runs_open_fails(cfg, sites[s], n, "bytes");
-                assert_ok(ckpt_verify(micro_path(checkpoint)));
+                assert_ok(ckpt_verify(testing_path(checkpoint)));
                 cfg_close(cfg);
             }
             assert_true(n > 2);
@@ -136,7 +136,7 @@ static void test_device_error(void **state)
     for (int64_t n = 1; n < 200; n += 13) {
         struct run run;
         struct cfg *cfg = runs_cfg("device", settings);
-        assert_ok(dir_remove(micro_path("device")));
+        assert_ok(dir_remove(testing_path("device")));
         assert_ok(micro_run_start(&run, cfg, false));
         run.total_steps = 2;
         assert_ok(loop_run(&run));

@@ -57,14 +57,14 @@ static void test_memory_of_runs(void **state)
     check_run(NULL, 0);
     const char *const lean[][2] = { { "train.activations", "lean" },
                                     { "batch.lanes", "3" },
-                                    { "train.out", micro_path("run-lean") } };
+                                    { "train.out", testing_path("run-lean") } };
     check_run(lean, COUNT_OF(lean));
     const char *const again[][2] = { { "train.activations", "recompute" },
                                      { "batch.unit", "tokens" },
                                      { "batch.size", "512" },
                                      { "batch.pack_len", "256" },
                                      { "train.moments", "8bit" },
-                                     { "train.out", micro_path("run-again") } };
+                                     { "train.out", testing_path("run-again") } };
     check_run(again, COUNT_OF(again));
 }
 
@@ -152,8 +152,8 @@ static void test_assumed(void **state)
     (void)state;
     struct cfg *cfg = plan_cfg("corpus", "none");
     struct plan_setup setup;
-    micro_set(cfg, "data.dir", micro_path("nowhere"));
-    micro_set(cfg, "model.dir", micro_path("nowhere"));
+    micro_set(cfg, "data.dir", testing_path("nowhere"));
+    micro_set(cfg, "model.dir", testing_path("nowhere"));
     micro_set(cfg, "plan.card", "l40s");
     micro_set(cfg, "plan.context", "100");
     micro_set(cfg, "plan.target", "20");

@@ -69,9 +69,9 @@ static void test_same_bytes(void **state)
         assert_ok(train(behind, "background", kinds[k], false));
         assert_ok(train(waited, "wait", kinds[k], false));
         for (int64_t step = 1; step <= STEPS; step++) {
-            assert_ok(ckpt_verify(micro_path(step_dir(behind, step))));
-            ckpt_assert_same(micro_path(step_dir(behind, step)),
-                             micro_path(step_dir(waited, step)));
+            assert_ok(ckpt_verify(testing_path(step_dir(behind, step))));
+            ckpt_assert_same(testing_path(step_dir(behind, step)),
+                             testing_path(step_dir(waited, step)));
         }
     }
     const struct runs_curve saves = runs_curve("behind-0", "useful_seconds");
@@ -118,8 +118,22 @@ static void test_no_room_for_the_copy(void **state)
     run_close(&run);
     cfg_close(cfg);
     for (int64_t step = 1; step <= STEPS; step++)
-        ckpt_assert_same(micro_path(step_dir("no-room", step)),
-                         micro_path(step_dir("waited-0", step)));
+        ckpt_assert_same(testing_path(step_dir("no-room", step)),
+                         testing_path(step_dir("waited-0", step)));
+}
+
+/* One byte in sixteen stays free, to the byte. */
+static void test_host_room(void **state)
+{
+    (void)state;
+    assert_true(host_room_holds(1600, 1500));
+    assert_false(host_room_holds(1600, 1501));
+    assert_true(host_room_holds(1615, 1515)); /* the spare part is rounded down */
+    assert_false(host_room_holds(1615, 1516));
+    assert_true(host_room_holds(0, 0));
+    assert_false(host_room_holds(0, 1));
+    assert_true(host_room_holds(INT64_MAX, INT64_MAX / 16 * 15));
+    assert_false(host_room_holds(INT64_MAX, INT64_MAX));
 
     assert_true(host_room() > 0);
     assert_ok(host_room_check(1, NULL, "a copy"));
@@ -138,7 +152,7 @@ static void test_failures(void **state)
         char dir[FILE_PATH_MAX];
         bool found;
         struct cfg *cfg = save_cfg("failing", "background", SETTINGS(NULL));
-        assert_ok(dir_remove(micro_path("failing")));
+        assert_ok(dir_remove(testing_path("failing")));
         assert_ok(micro_run_start(&run, cfg, false));
         fault_arm(sites[i % 3], 1 + i / 3 * 5);
         const err_t rc = loop_run(&run);
@@ -150,14 +164,14 @@ static void test_failures(void **state)
         fault_arm("", 0);
         run_close(&run);
         cfg_close(cfg);
-        assert_ok(ckpt_newest(dir, &found, micro_path("failing/ckpt")));
+        assert_ok(ckpt_newest(dir, &found, testing_path("failing/ckpt")));
         for (int64_t step = 1; step <= STEPS; step++)
             if (runs_has_checkpoint("failing", step))
-                ckpt_assert_same(micro_path(step_dir("failing", step)),
-                                 micro_path(step_dir("waited-0", step)));
+                ckpt_assert_same(testing_path(step_dir("failing", step)),
+                                 testing_path(step_dir("waited-0", step)));
         assert_ok(train("failing", "background", SETTINGS(NULL), true));
-        ckpt_assert_same(micro_path(step_dir("failing", STEPS)),
-                         micro_path(step_dir("waited-0", STEPS)));
+        ckpt_assert_same(testing_path(step_dir("failing", STEPS)),
+                         testing_path(step_dir("waited-0", STEPS)));
     }
     assert_true(failures > 8);
 }
@@ -180,7 +194,7 @@ static void test_ends(void **state)
     run.total_steps = 5;
     assert_ok(loop_run(&run));
     assert_true(runs_has_checkpoint("ends", 5));
-    ckpt_assert_same(micro_path(step_dir("ends", 3)), micro_path(step_dir("waited-0", 3)));
+    ckpt_assert_same(testing_path(step_dir("ends", 3)), testing_path(step_dir("waited-0", 3)));
 
     /* A failed one is said when the run stops, too. */
     run.total_steps = 6;
@@ -199,6 +213,7 @@ int main(void)
         cmocka_unit_test(test_same_bytes),
         cmocka_unit_test(test_keeping),
         cmocka_unit_test(test_no_room_for_the_copy),
+        cmocka_unit_test(test_host_room),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_ends),
     };

@@ -31,7 +31,7 @@ static void train(const char *out, int64_t ranks, int stage, bool resume)
         .out = out,
         .resume = resume,
         .settings =
-            SETTINGS("model.dir", micro_path("deep"), "batch.lanes", "12", "batch.size", "24",
+            SETTINGS("model.dir", testing_path("deep"), "batch.lanes", "12", "batch.size", "24",
                      "batch.micro_tokens", "128", "train.steps", "20", "train.weight_decay", "0.1",
                      "train.save_every", "10", "train.validate_every", "10", "train.keep_best",
                      "true", "train.check_every", "5", "train.zero", stage_text),
@@ -81,8 +81,8 @@ static void expect_same_best(const char *run)
     char root[2][128];
     snprintf(root[0], sizeof root[0], "%s/ckpt", run);
     snprintf(root[1], sizeof root[1], "%s/ckpt", FIRST);
-    ckpt_read_file(&a, micro_path(root[0]), "best.json");
-    ckpt_read_file(&b, micro_path(root[1]), "best.json");
+    ckpt_read_file(&a, testing_path(root[0]), "best.json");
+    ckpt_read_file(&b, testing_path(root[1]), "best.json");
     assert_int_equal(a.size, b.size);
     assert_memory_equal(a.data, b.data, a.size);
     buf_clear(&a);

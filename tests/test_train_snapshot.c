@@ -23,7 +23,7 @@ static void test_snapshot(void **state)
     assert_ok(snapshot_open(&snapshot, r.optim, true, NULL));
     for (int64_t step = 4; step <= 6; step++) {
         ckpt_rig_set(&r, step);
-        assert_ok(snapshot_save(snapshot, micro_path("behind"), &r.state, &two));
+        assert_ok(snapshot_save(snapshot, testing_path("behind"), &r.state, &two));
         ckpt_rig_set(&r, 77);
         assert_ok(snapshot_poll(snapshot));
     }
@@ -34,12 +34,12 @@ static void test_snapshot(void **state)
 
     /* The failure of one comes with the next call, which saves nothing; then it goes on. */
     fault_arm("file.sync", 1);
-    assert_ok(snapshot_save(snapshot, micro_path("behind"), &r.state, &two));
-    assert_err(snapshot_save(snapshot, micro_path("behind"), &r.state, &two), IO,
+    assert_ok(snapshot_save(snapshot, testing_path("behind"), &r.state, &two));
+    assert_err(snapshot_save(snapshot, testing_path("behind"), &r.state, &two), IO,
                "injected fault at file.sync");
     fault_arm("", 0);
     assert_string_equal(ckpt_names_in("behind"), "step-00000005 step-00000006 ");
-    assert_ok(snapshot_save(snapshot, micro_path("behind"), &r.state, &two));
+    assert_ok(snapshot_save(snapshot, testing_path("behind"), &r.state, &two));
     snapshot_close(snapshot); /* waits */
     assert_string_equal(ckpt_names_in("behind"), "step-00000006 step-00000077 ");
     assert_ok(ckpt_verify(ckpt_step_dir("behind", 77)));
@@ -79,27 +79,27 @@ static void test_best(void **state)
     for (int64_t i = 0; i < COUNT_OF(saves); i++) {
         const struct ckpt_keep keep = { .last = 1, .best = true, .validation_loss = saves[i].loss };
         ckpt_rig_set(&r, i + 1);
-        assert_ok(ckpt_save(micro_path("best"), &r.state, r.optim, &keep, NULL));
+        assert_ok(ckpt_save(testing_path("best"), &r.state, r.optim, &keep, NULL));
         assert_string_equal(ckpt_names_in("best"), saves[i].names);
-        assert_ok(ckpt_best(&best, &loss, micro_path("best")));
+        assert_ok(ckpt_best(&best, &loss, testing_path("best")));
         assert_int_equal(best, saves[i].best);
     }
     assert_true(loss == 1.5);
     /* A run that went back behind the best one leaves it alone, until it has come as far. */
     const struct ckpt_keep unmeasured = { .last = 1, .best = true, .validation_loss = NAN };
     ckpt_rig_set(&r, 4);
-    assert_ok(ckpt_save(micro_path("best"), &r.state, r.optim, &unmeasured, NULL));
+    assert_ok(ckpt_save(testing_path("best"), &r.state, r.optim, &unmeasured, NULL));
     assert_string_equal(ckpt_names_in("best"), "best.json step-00000004 step-00000006 ");
     ckpt_rig_set(&r, 7);
-    assert_ok(ckpt_save(micro_path("best"), &r.state, r.optim, &unmeasured, NULL));
+    assert_ok(ckpt_save(testing_path("best"), &r.state, r.optim, &unmeasured, NULL));
     assert_string_equal(ckpt_names_in("best"), "best.json step-00000006 step-00000007 ");
     /* A mark that cannot be read, or of what is gone, is none. */
-    assert_ok(file_replace(micro_path("best/best.json"), "{\"step\": tru", 12));
-    assert_ok(ckpt_best(&best, &loss, micro_path("best")));
+    assert_ok(file_replace(testing_path("best/best.json"), "{\"step\": tru", 12));
+    assert_ok(ckpt_best(&best, &loss, testing_path("best")));
     assert_int_equal(best, -1);
     assert_ok(
-        file_replace(micro_path("best/best.json"), "{\"step\": 5, \"validation_loss\": 1}", 33));
-    assert_ok(ckpt_best(&best, &loss, micro_path("best")));
+        file_replace(testing_path("best/best.json"), "{\"step\": 5, \"validation_loss\": 1}", 33));
+    assert_ok(ckpt_best(&best, &loss, testing_path("best")));
     assert_int_equal(best, -1);
     ckpt_rig_close(&r);
 }

@@ -13,8 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *micro_path(const char *name) { return testing_path(name); }
-
 err_t micro_run_start(struct run *run, struct cfg *cfg, bool resume)
 {
     const struct ranks_place alone = { .size = 1, .listen_fd = -1 };
@@ -69,7 +67,7 @@ static bool has_text(const char *path, const struct buf *text)
 
 const char *micro_model(const char *name, const struct glm_config *config)
 {
-    const char *dir = micro_path(name);
+    const char *dir = testing_path(name);
     struct buf text = { 0 };
     char path[FILE_PATH_MAX];
     assert_ok(glm_config_write(&text, config, "float32"));
@@ -120,14 +118,14 @@ struct cfg *micro_cfg(const char *corpus, const char *out)
     const struct glm_config config = micro_config();
     struct cfg *cfg;
     assert_ok(cfg_create(&cfg, tables, COUNT_OF(tables)));
-    micro_set(cfg, "data.dir", micro_path(corpus));
+    micro_set(cfg, "data.dir", testing_path(corpus));
     micro_set(cfg, "model.dir", micro_model("model", &config));
     micro_set(cfg, "model.init", "random");
     micro_set(cfg, "batch.size", "4");
     micro_set(cfg, "batch.micro_tokens", "256");
     micro_set(cfg, "batch.max_input", "128");
     micro_set(cfg, "batch.max_target", "64");
-    micro_set(cfg, "train.out", micro_path(out));
+    micro_set(cfg, "train.out", testing_path(out));
     micro_set(cfg, "train.threads", "1");
     micro_set(cfg, "train.schedule", "constant");
     micro_set(cfg, "train.lr", "1e-3");

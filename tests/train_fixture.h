@@ -51,7 +51,4 @@ double *micro_copy(const struct glm *glm, const struct tensor *arena, int64_t *c
 /* The same of one part of the optimizer's state, row by row. */
 double *micro_state(struct optim *optim, enum optim_part part, int64_t *count);
 
-/* testing_dir()/name; borrowed, good for eight calls. */
-const char *micro_path(const char *name);
-
 #endif

@@ -53,7 +53,7 @@ err_t runs_train(int64_t *step, const char *out, bool resume, const char *const 
 void runs_read(struct buf *out, const char *path)
 {
     buf_reset(out);
-    assert_ok(file_read_all(out, micro_path(path), 1 << 26));
+    assert_ok(file_read_all(out, testing_path(path), 1 << 26));
 }
 
 void runs_same_checkpoint(const char *run_a, const char *run_b, int64_t step)
@@ -77,7 +77,7 @@ bool runs_has_checkpoint(const char *run, int64_t step)
 {
     char path[FILE_PATH_MAX];
     snprintf(path, sizeof path, "%s/ckpt/step-%08lld/MANIFEST.json", run, (long long)step);
-    return file_exists(micro_path(path));
+    return file_exists(testing_path(path));
 }
 
 struct runs_curve runs_curve(const char *run, const char *key)

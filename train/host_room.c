@@ -5,11 +5,8 @@
 #include "train/comm.h"
 
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-
-#define SPARE_PART 16 /* one in so many bytes stays free: the files' own pages need some */
 
 /* The number behind `key` on a line of its own, or alone in the file (key ""). */
 static bool read_number(int64_t *out, const char *path, const char *key)
@@ -71,12 +68,17 @@ static err_t bytes_of_machine(int64_t *out, int64_t bytes, struct comm *comm)
     return ERR_OK;
 }
 
+bool host_room_holds(int64_t room, int64_t wanted)
+{
+    return wanted <= room - room / HOST_ROOM_SPARE;
+}
+
 err_t host_room_check(int64_t bytes, struct comm *comm, const char *what)
 {
     int64_t wanted;
     TRY(bytes_of_machine(&wanted, bytes, comm));
     const int64_t room = host_room();
-    if (wanted <= room - room / SPARE_PART) return ERR_OK;
+    if (host_room_holds(room, wanted)) return ERR_OK;
     RAISE(NOMEM, "%s: %.3f GB of host memory wanted, %.3f GB available", what, (double)wanted / 1e9,
           (double)room / 1e9);
 }

@@ -5,7 +5,11 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
+
+/* One in so many available bytes stays free: the files' own pages need some. */
+#define HOST_ROOM_SPARE 16
 
 struct comm;
 
@@ -16,5 +20,8 @@ MUST_USE err_t host_room_check(int64_t bytes, struct comm *comm, const char *wha
 
 /* Bytes available to this process in that sense; INT64_MAX where nobody says. */
 int64_t host_room(void);
+
+/* Whether `wanted` bytes leave the spare part of `room` free. */
+bool host_room_holds(int64_t room, int64_t wanted);
 
 #endif

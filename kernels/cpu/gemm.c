@@ -149,7 +149,8 @@ static bool tile_run(const struct gemm_args *g, struct tile_place at, float *til
 static bool is_gemv(const struct gemm_args *g)
 {
     const int64_t rows_max = needs_widening(g) ? GEMV_ROWS_16_BIT : GEMV_ROWS_MAX;
-    return g->m <= rows_max && !g->a_transposed && g->b_transposed && !g->tiles_in_scratch;
+    return g->m <= rows_max && !g->a_transposed && g->b_transposed && !g->accumulate &&
+           !g->tiles_in_scratch;
 }
 
 /* Columns of b are read from memory once; further groups of rows find them in the cache. */
@@ -168,8 +169,7 @@ static void run_gemv(struct dev *dev, const struct gemm_args *g)
                                               .b = g->b,
                                               .b_dtype = g->b_dtype,
                                               .ldb = g->ldb,
-                                              .k = g->k,
-                                              .accumulate = g->accumulate },
+                                              .k = g->k },
                          col, cols);
         if (g->finish != NULL) g->finish(g->finish_context, g->c + col, g->ldc, 0, g->m, col, cols);
     }

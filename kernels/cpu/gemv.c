@@ -128,9 +128,6 @@ void gemv_columns(const struct gemv_args *g, int64_t col, int64_t cols)
         }
     }
     for (int64_t i = 0; i < g->rows; i++)
-        for (int64_t j = 0; j < cols; j++) {
-            float *out = g->c + i * g->ldc + col + j;
-            const float sum = fold(&sums[j / PANEL_COLS][i][j % PANEL_COLS]);
-            *out = g->accumulate ? *out + sum : sum;
-        }
+        for (int64_t j = 0; j < cols; j++)
+            g->c[i * g->ldc + col + j] = fold(&sums[j / PANEL_COLS][i][j % PANEL_COLS]);
 }

@@ -21,7 +21,6 @@ struct gemv_args {
     const void *b;     /* f32, f16 or bf16       */
     dtype_t b_dtype;
     int64_t ldb, k;
-    bool accumulate;   /* c += instead of c =    */
 };
 
 /* Columns col .. col+cols-1 of c, at most GEMV_COLS_MAX. A row's bits do not depend on the other

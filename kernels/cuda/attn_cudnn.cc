@@ -79,23 +79,6 @@ err_t attn_cudnn_describe_library(struct buf *out, const char *library)
                       version / 100 % 100, version % 100);
 }
 
-err_t attn_cudnn_describe(struct buf *out, const struct attn_cudnn *c)
-{
-    TRY(buf_printf(out, "cuDNN %" PRId64 ".%" PRId64 ".%" PRId64 ", %s backward attention\n",
-                   c->lib.version / 10000, c->lib.version / 100 % 100, c->lib.version % 100,
-                   c->deterministic ? "deterministic" : "nondeterministic"));
-    for (int64_t i = 0; i < c->cache.count; i++) {
-        const struct cudnn_sdpa_plan *p = &c->cache.plans[i];
-        TRY(buf_printf(out,
-                       "  %s%s batch %" PRId64 ", queries %" PRId64 ", keys %" PRId64
-                       ": %s, %" PRId64 " bytes of workspace\n",
-                       p->shape.backward ? "bwd" : "fwd",
-                       p->shape.diagonal ? " target" : " context", p->shape.batch, p->shape.queries,
-                       p->shape.keys, p->plan.choice, p->plan.workspace_bytes));
-    }
-    return ERR_OK;
-}
-
 /* The parts of forward and backward arguments that decide what is launched. */
 struct request {
     const struct tensor *qkv;

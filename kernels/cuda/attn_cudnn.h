@@ -12,9 +12,9 @@
  * want more than its share of memory), compute capability 9.0.
  *
  * ERR_UNSUPPORTED is returned before anything is written. A segment's results depend on that
- * segment's rows alone, to the bit, as long as cuDNN chooses the same engine for all lengths,
- * which attn_cudnn_describe shows. dk and dv of prefix rows are the rounded sum of two rounded
- * parts. Plans are built on first use of their shape, in a second or so of host time.
+ * segment's rows alone, to the bit, as long as cuDNN chooses the same engine for all lengths. dk
+ * and dv of prefix rows are the rounded sum of two rounded parts. Plans are built on first use of
+ * their shape, in a second or so of host time.
  *
  * One thread at a time; the CUDA device must be current.
  */
@@ -44,8 +44,6 @@ void attn_cudnn_close(struct attn_cudnn *c);
 
 /* Append a line on the library, found or not, with no need of a device. `library` as above. */
 MUST_USE err_t attn_cudnn_describe_library(struct buf *out, const char *library);
-/* Append a line on the library, and one for each plan built so far: its shape and engine. */
-MUST_USE err_t attn_cudnn_describe(struct buf *out, const struct attn_cudnn *c);
 
 /* Queued in the compute queue of `dev`, which is the device of attn_cudnn_open. The arguments are
  * those that op_attn_fwd and op_attn_bwd have checked. */

@@ -407,7 +407,6 @@ static err_t build_entry(struct cudnn_sdpa_plan *plan, const struct cudnn_target
     if (rc != ERR_UNSUPPORTED && rc != ERR_CUDA) return rc;
     LOG_W("attention", "%s: batches of this shape run on our own kernels", err_last()->text);
     plan->shape = *shape;
-    strcpy(plan->plan.choice, "refused");
     plan->is_refused = true;
     return ERR_OK;
 }

@@ -63,4 +63,14 @@ MUST_USE err_t gpu_describe(struct buf *out);
 
 static inline struct gpu *gpu_of(const struct dev *dev) { return (struct gpu *)dev->state; }
 
+/* ERR_UNSUPPORTED, before anything is queued, where a block of `kernel` wants more shared memory
+ * than the card has for one. */
+MUST_USE static inline err_t gpu_shared_require(const struct gpu *gpu, const char *kernel,
+                                                int64_t bytes)
+{
+    if (bytes <= gpu->shared_bytes_max) return ERR_OK;
+    RAISE(UNSUPPORTED, "kernel %s: a block wants %lld bytes of shared memory; this GPU has %lld",
+          kernel, (long long)bytes, (long long)gpu->shared_bytes_max);
+}
+
 #endif

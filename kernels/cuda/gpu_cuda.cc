@@ -271,13 +271,21 @@ err_t gpu_event_ms(struct gpu *gpu, float *ms, void *begin, void *end)
 
 /* ---- launches ---- */
 
-/* Without this a block has 48 KiB, of which the kernel's static arrays take their part first. */
-err_t gpu_shared_limit(const char *name, const void *kernel, int64_t shared_bytes)
+/* Without this a block has 48 KiB, of which the kernel's static arrays take their part first. What
+ * they take is asked for only after a refusal, to spare every launch a call. */
+err_t gpu_shared_limit(const struct gpu *gpu, const char *name, const void *kernel,
+                       int64_t shared_bytes)
 {
     if (shared_bytes == 0) return ERR_OK;
-    return check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                      (int)shared_bytes),
-                 "gpu.launch", name);
+    TRY(gpu_shared_require(gpu, name, shared_bytes));
+    const cudaError_t code = cudaFuncSetAttribute(
+        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+    cudaFuncAttributes own = {};
+    if (code == cudaErrorInvalidValue && cudaFuncGetAttributes(&own, kernel) == cudaSuccess) {
+        (void)cudaGetLastError(); /* the refusal leaves the device usable */
+        TRY(gpu_shared_require(gpu, name, (int64_t)own.sharedSizeBytes + shared_bytes));
+    }
+    return check(code, "gpu.launch", name);
 }
 
 err_t gpu_launched(const char *name, int status)

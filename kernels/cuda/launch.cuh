@@ -38,16 +38,18 @@ extern __shared__ __align__(16) unsigned char gpu_dynamic_shared[];
 /* clang-format on */
 
 /* Ready `kernel` for `shared_bytes` of dynamic shared memory; what the launch left behind. */
-err_t gpu_shared_limit(const char *name, const void *kernel, int64_t shared_bytes);
+err_t gpu_shared_limit(const struct gpu *gpu, const char *name, const void *kernel,
+                       int64_t shared_bytes);
 err_t gpu_launched(const char *name, int status);
 
-/* Queue a kernel in the compute queue. A grid of 0 blocks is nothing to do. ERR_CUDA names it. */
+/* Queue a kernel in the compute queue. A grid of 0 blocks is nothing to do. ERR_CUDA names it;
+ * ERR_UNSUPPORTED: the card has not so much shared memory for a block. */
 template <class... Params, class... Args>
 err_t gpu_launch(struct dev *dev, const char *name, void (*kernel)(Params...), dim3 grid,
                  dim3 block, int64_t shared_bytes, Args... args)
 {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return ERR_OK;
-    TRY(gpu_shared_limit(name, reinterpret_cast<const void *>(kernel), shared_bytes));
+    TRY(gpu_shared_limit(gpu_of(dev), name, reinterpret_cast<const void *>(kernel), shared_bytes));
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = block;

@@ -1,11 +1,10 @@
 /* The rate of the library's own bf16 product, by the path that training takes: the ceiling of the
  * CUDA backend. */
+#include "base/num.h"
 #include "kernels/cuda/dev_cuda.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/num.cuh"
 #include "kernels/cuda/ops_cuda.h"
-
-#include <stdlib.h>
 
 #define THREADS      256
 #define RUNS_MAX     1000
@@ -22,12 +21,6 @@ __global__ void __launch_bounds__(THREADS) fill_random(bf16 *out, int64_t count)
     x = (x ^ (x >> 15)) * 0x846ca68bu;
     x ^= x >> 16;
     if (i < count) out[i] = to_bf16((float)x * 0x1p-31f - 1.0f);
-}
-
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 struct probe {
@@ -57,8 +50,7 @@ static err_t median_s(double *out, struct dev *dev, const struct probe *p, doubl
         TRY(run_s(&run[runs], dev, p));
         total += run[runs++] * RUN_LAUNCHES;
     }
-    qsort(run, (size_t)runs, sizeof run[0], ascending);
-    *out = run[runs / 2];
+    *out = median_f64(run, runs);
     return ERR_OK;
 }
 

@@ -19,13 +19,6 @@ err_t attn_cudnn_describe_library(struct buf *out, const char *library)
     return buf_puts(out, "built without cuDNN: attention runs on our own kernels\n");
 }
 
-err_t attn_cudnn_describe(struct buf *out, const struct attn_cudnn *c)
-{
-    (void)out;
-    (void)c;
-    return ERR_OK;
-}
-
 err_t attn_cudnn_fwd(struct attn_cudnn *c, struct dev *dev, const struct attn_fwd_args *args)
 {
     (void)c;

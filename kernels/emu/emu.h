@@ -187,9 +187,10 @@ template <class A> void __stwb(A *p, A x) { *p = x; }
 
 /* See launch.cuh. */
 template <class... Params, class... Args>
-err_t gpu_launch(struct dev *, const char *name, void (*kernel)(Params...), dim3 grid, dim3 block,
-                 int64_t shared_bytes, Args... args)
+err_t gpu_launch(struct dev *dev, const char *name, void (*kernel)(Params...), dim3 grid,
+                 dim3 block, int64_t shared_bytes, Args... args)
 {
+    TRY(gpu_shared_require(gpu_of(dev), name, shared_bytes));
     if (fault_point("gpu.launch") != ERR_OK) RAISE(CUDA, "kernel %s: %s", name, err_last()->text);
     static_assert(sizeof(std::tuple<Params...>) <= 4096, "parameters of a kernel: 4 KiB at most");
     struct call {
