@@ -192,7 +192,7 @@ static void wait_all(struct launch *l, const sigset_t *signals)
     while (l->running > 0) {
         const struct timespec nap = { .tv_nsec = 200 * 1000000L };
         const int came = sigtimedwait(signals, NULL, &nap);
-        if (came > 0 && came != SIGCHLD) {
+        if (came > 0 && came != SIGCHLD && !stop_is_ignored(came)) {
             LOG_I("ranks", "%s passed on to %lld ranks", strsignal(came), (long long)l->running);
             signal_all(l, came);
         }

@@ -92,7 +92,7 @@ __attribute__((noreturn)) static void become_child(struct supervisor *s, pid_t p
 
 static void pass_on(struct supervisor *s, pid_t child, int signal_number)
 {
-    if (signal_number == SIGCHLD) return;
+    if (signal_number == SIGCHLD || stop_is_ignored(signal_number)) return;
     if (signal_number != SIGUSR1) s->asked_to_stop = true;
     if (child > 0) kill(child, signal_number);
 }
