@@ -170,14 +170,16 @@ static void test_stop(void **state)
 {
     (void)state;
     const char *corpus = testing_path("corpus.jsonl");
+    const struct answer_options o = { .slots = 2, .skip = 4 };
     struct cfg *cfg = open_cfg();
-    struct buf out = { 0 };
+    struct gen *gen;
     write_corpus(corpus);
+    assert_ok(gen_open(&gen, cfg, o.slots));
     testing_signal(SIGINT);
-    assert_err(answer_into(&out, cfg, corpus, (struct answer_options){ .slots = 2, .skip = 4 }),
-               INTERRUPTED, "--skip 4");
+    assert_err(answer_file(gen, corpus, cfg, &o), INTERRUPTED, "--skip 4");
+    gen_close(gen);
+    assert_err(gen_open(&gen, cfg, o.slots), INTERRUPTED, "while the weights were loaded");
     stop_reset();
-    buf_clear(&out);
     cfg_close(cfg);
 }
 
