@@ -51,8 +51,20 @@ static void *take_signals(void *arg)
 bool stop_is_ignored(int signal_number)
 {
     struct sigaction action;
-    if (signal_number != SIGINT && signal_number != SIGHUP) return false;
+    if (signal_number != SIGINT && signal_number != SIGHUP && signal_number != SIGTSTP)
+        return false;
     return sigaction(signal_number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+/* Not SIGSTOP: SIGTSTP stops nobody whose shell has gone. */
+void stop_suspend(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTSTP);
+    raise(SIGTSTP);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
 void stop_hold(void)

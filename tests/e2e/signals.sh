@@ -100,6 +100,31 @@ wait_lines hung $(($(cat "$scratch/hung/metrics.jsonl" | wc -l) + 2))
 kill -TERM $pid
 ends 130 $pid "SIGHUP and SIGINT ignored by a parent, a crash, SIGTERM"
 grep -q "starting again (restart 1)" "$scratch/log" || fail "no restart after SIGHUP under nohup"
+# Ctrl-Z suspends whom the parent has started as well, to the last rank; fg continues all of them.
+state() { sed 's/.*) //' "/proc/$1/stat" | cut -c1; }
+children() { cat "/proc/$1/task/$1/children"; }
+# wait_state STATES PID
+wait_state() {
+    for _ in $(seq 1000); do
+        case $(state "$2") in [$1]) return ;; esac
+        sleep 0.02
+    done
+    fail "process $2 is in state $(state "$2"), expected one of $1"
+}
+set -m # a group of its own, with a parent outside, or the kernel lets nobody stop it
+train_exec suspended 1000000 --restarts 3 --ranks 2 --batch.lanes=2 >"$scratch/log" 2>&1 & pid=$!
+set +m
+wait_lines suspended 3
+launcher=$(children $pid)
+ranks=$(children $launcher)
+kill -TSTP $pid
+for process in $pid $launcher $ranks; do wait_state T "$process"; done
+kill -CONT $pid
+for process in $pid $launcher $ranks; do wait_state RSD "$process"; done
+wait_lines suspended $(($(cat "$scratch/suspended/metrics.jsonl" | wc -l) + 2))
+kill -TERM $pid
+ends 130 $pid "SIGTSTP, SIGCONT, SIGTERM to the parent of a launcher of 2 ranks"
+
 # A child that has just begun is asked as well as one that trains.
 train_exec early 1000000 --restarts 3 >"$scratch/log" 2>&1 & pid=$!
 until [ -n "$(cat /proc/$pid/task/$pid/children)" ]; do sleep 0.001; done
