@@ -3,7 +3,7 @@
 set -euo pipefail
 
 # What nohup, & or a CI system ignores would be ignored by every program that is started here.
-if [ -z "${SOULCHAT_E2E:-}" ]; then SOULCHAT_E2E=1 exec env --default-signal bash "$0" "$@"; fi
+if [ -z "${e2e_signals:-}" ]; then e2e_signals=default exec env --default-signal bash "$0" "$@"; fi
 
 soulchat=${SOULCHAT:?path of the soulchat program}
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)

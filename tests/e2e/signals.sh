@@ -55,15 +55,15 @@ grep -q "continue with --resume" "$scratch/log" || fail "SIGHUP: no word on how 
 (trap '' HUP; train_exec stays 1000000) >"$scratch/log" 2>&1 & pid=$!
 wait_lines stays 2
 kill -HUP $pid
-wait_lines stays 4
+wait_lines stays $(($(cat "$scratch/stays/metrics.jsonl" | wc -l) + 2))
 kill -TERM $pid
 ends 130 $pid "SIGHUP ignored, SIGTERM"
-# So is Ctrl-C for a run that a script has started with &: that is for what is in the foreground.
-train_exec behind 1000000 >"$scratch/log" 2>&1 & pid=$!
+# Ctrl-C is for what is in the foreground, and ignored in what a script has started with &.
+(trap '' INT; train_exec behind 1000000) >"$scratch/log" 2>&1 & pid=$!
 wait_lines behind 2
 kill -INT $pid
 kill -INT $pid
-wait_lines behind 4
+wait_lines behind $(($(cat "$scratch/behind/metrics.jsonl" | wc -l) + 2))
 kill -TERM $pid
 ends 130 $pid "SIGINT ignored, SIGTERM"
 { train unread 20 2>&1; echo $? >"$scratch/status"; } | head -1 >/dev/null
