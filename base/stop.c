@@ -19,6 +19,7 @@ static pid_t catcher; /* the process that has the thread: a forked child has non
 
 static void note(int signal_number)
 {
+    if (stop_is_ignored(signal_number)) return;
     if (signal_number == SIGUSR1)
         atomic_store(&save_wanted, 1);
     else if (signal_number == SIGUSR2 || signal_number == SIGALRM)
@@ -37,24 +38,33 @@ static sigset_t all_signals(void)
     return set;
 }
 
-/* All but SIGHUP under nohup: sigwait(3) would take it nevertheless. */
-static sigset_t signals_to_take(void)
-{
-    sigset_t set = all_signals();
-    struct sigaction action;
-    if (sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
-        sigdelset(&set, SIGHUP);
-    return set;
-}
-
 static void *take_signals(void *arg)
 {
-    const sigset_t set = signals_to_take();
+    const sigset_t set = all_signals();
     int signal_number;
     (void)arg;
     for (;;)
         if (sigwait(&set, &signal_number) == 0) note(signal_number);
     return NULL;
+}
+
+bool stop_is_ignored(int signal_number)
+{
+    struct sigaction action;
+    if (signal_number != SIGINT && signal_number != SIGHUP && signal_number != SIGTSTP)
+        return false;
+    return sigaction(signal_number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+/* Not SIGSTOP: SIGTSTP stops nobody whose shell has gone. */
+void stop_suspend(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTSTP);
+    raise(SIGTSTP);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
 void stop_hold(void)

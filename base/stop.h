@@ -7,7 +7,9 @@
  *
  *     Ctrl-C, SIGTERM   stop: end cleanly, status 130. A second one ends the process at once, for
  *                       people who mean it.
- *     SIGHUP            the same, when a terminal is closed; under nohup nothing.
+ *     SIGHUP            the same, when a terminal is closed.
+ *     Ctrl-C and SIGHUP mean nothing to a process that was started with them ignored: by nohup, or
+ *     with & by a script.
  *     SIGUSR2           the time is nearly up: stop as well, but the work is to be taken up again,
  *                       which is what status STOP_STATUS_AGAIN tells a batch system. SIGTERM beside
  *                       it, before or after, changes nothing: batch systems send both.
@@ -33,6 +35,13 @@ MUST_USE err_t stop_catch(void);
 /* Block these signals, for a program that is about to be executed: what comes before it calls
  * stop_catch waits for that, instead of ending it as though it had crashed. */
 void stop_hold(void);
+/* Whether signal_number is SIGINT, SIGHUP or SIGTSTP and ignored, as nohup, a script's & or a shell
+ * without job control has it. Who takes signals by sigwait(3) or its kin must ask: while they are
+ * blocked, these come all the same. */
+bool stop_is_ignored(int signal_number);
+/* What Ctrl-Z does to a process that has not blocked SIGTSTP, for one that has and took it to tell
+ * its children. Returns when continued, or at once where nobody could continue it. */
+void stop_suspend(void);
 /* As if SIGUSR2 came so many seconds from now; 0: never. After stop_catch. */
 void stop_after(int64_t seconds);
 bool stop_requested(void);

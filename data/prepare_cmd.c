@@ -1,5 +1,6 @@
 #include "base/cli.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "data/commands.h"
 #include "data/prepare.h"
 #include "data/report_html.h"
@@ -25,11 +26,13 @@ static const struct cli_spec SPEC = {
 
 /* Ctrl-C and termination are blocked and asked for between dialogues, so that there is one way out,
  * which cleans up. */
-static bool stop_requested(void *context)
+static bool signal_came(void *context)
 {
     const sigset_t *signals = context;
     const struct timespec now = { 0 };
-    return sigtimedwait(signals, NULL, &now) >= 0;
+    for (int came; (came = sigtimedwait(signals, NULL, &now)) >= 0;)
+        if (!stop_is_ignored(came)) return true;
+    return false;
 }
 
 static err_t run(struct prepare_counts *counts, struct prepare_options *o)
@@ -41,10 +44,10 @@ static err_t run(struct prepare_counts *counts, struct prepare_options *o)
     sigaddset(&signals, SIGHUP);
     const int failed = pthread_sigmask(SIG_BLOCK, &signals, &before);
     if (failed) RAISE(IO, "block signals: %s", strerror(failed));
-    o->stop = stop_requested;
+    o->stop = signal_came;
     o->stop_context = &signals;
     const err_t rc = prepare_run(counts, o);
-    while (stop_requested(&signals)) continue; /* too late to stop, or stopped already */
+    while (signal_came(&signals)) continue; /* too late to stop, or stopped already */
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rc;
 }

@@ -85,6 +85,8 @@ static err_t read_byte(struct chat *c, char *byte, bool *found)
         do c->input_count = read(STDIN_FILENO, c->input, sizeof c->input);
         while (c->input_count < 0 && errno == EINTR);
     }
+    if (c->input_count < 0 && console_is_gone(STDIN_FILENO, errno))
+        RAISE(INTERRUPTED, "the terminal was closed");
     if (c->input_count < 0) RAISE(IO, "read standard input: %s", strerror(errno));
     *found = c->input_count > 0;
     if (*found) *byte = c->input[c->input_at++];

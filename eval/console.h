@@ -8,12 +8,16 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* A closed pipe is from now on an error of the write and no silent death of the process. */
 void console_open(void);
-/* All `size` bytes, whatever signals arrive meanwhile. ERR_IO. */
+/* All `size` bytes, whatever signals arrive meanwhile. ERR_IO; ERR_INTERRUPTED: the terminal was
+ * closed, which may be known before SIGHUP is. */
 MUST_USE err_t console_write(const char *text, int64_t size);
 MUST_USE err_t console_puts(const char *text);
+/* Whether `error`, of a read or a write of fd, says that its terminal was closed. */
+bool console_is_gone(int fd, int error);
 
 #endif

@@ -104,7 +104,7 @@ static err_t open_network(struct gen_model *m, const struct cfg *cfg, struct mod
     };
     choose_dtypes(&options, m->dev, weight_dtype(cfg, source->weights));
     TRY(glm_create(&m->glm, m->dev, &source->config, &options));
-    TRY(glm_load(m->glm, source->weights));
+    TRY(glm_load_exact(m->glm, source->weights, &(struct glm_sink){ .stops = true }));
     m->end_id = source->config.eos_id;
     return ERR_OK;
 }

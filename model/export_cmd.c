@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "base/stop.h"
 #include "model/commands.h"
 #include "model/hf_folder.h"
 #include "model/model_source.h"
@@ -33,15 +34,24 @@ static const struct cli_spec spec = {
     .sections = "model|export",
 };
 
-static err_t open_input(struct model_source *in, const char *path, const struct cfg *cfg)
+static err_t open_input(struct model_source *in, const char *path, const char *tokenizer,
+                        const struct cfg *cfg)
 {
     TRY(model_source_open(in, path));
-    if (in->tokenizer_dir[0] != '\0' && !dir_exists(in->tokenizer_dir)) {
+    if (tokenizer != NULL && !dir_exists(tokenizer))
+        RAISE(NOTFOUND, "%s: no such folder", tokenizer);
+    if (tokenizer != NULL) TRY(path_copy(in->tokenizer_dir, tokenizer));
+    return glm_config_apply(&in->config, cfg);
+}
+
+static void warn_of_input(const struct model_source *in)
+{
+    if (in->tokenizer_dir[0] != '\0' && !dir_exists(in->tokenizer_dir))
         LOG_W("export", "the tokenizer's folder %s is gone; --tokenizer DIR names another",
               in->tokenizer_dir);
-        in->tokenizer_dir[0] = '\0';
-    }
-    return glm_config_apply(&in->config, cfg);
+    if (in->config.rotary == GLM_ROTARY_FP32_ANGLE)
+        LOG_W("export", "this model uses float32 rotary angles; the published code in half "
+                        "precision rounds them to float16, so run it in float32 there");
 }
 
 static err_t print_summary(const struct model_source *in, const char *out_dir, const char *dtype,
@@ -95,13 +105,8 @@ err_t cmd_export(struct cfg *cfg, int argc, char **argv)
     if (args.positional_count != 2)
         RAISE(USAGE, "export needs a checkpoint or folder, and the folder to write; see soulchat "
                      "export --help");
-    TRY_DONE(open_input(&in, args.positional[0], cfg));
-    const char *tokenizer = cli_option(&args, &spec, "tokenizer");
-    if (tokenizer && !dir_exists(tokenizer)) RAISE_DONE(NOTFOUND, "%s: no such folder", tokenizer);
-    if (tokenizer) TRY_DONE(path_copy(in.tokenizer_dir, tokenizer));
-    if (in.config.rotary == GLM_ROTARY_FP32_ANGLE)
-        LOG_W("export", "this model uses float32 rotary angles; the published code in half "
-                        "precision rounds them to float16, so run it in float32 there");
+    TRY(stop_catch());
+    TRY_DONE(open_input(&in, args.positional[0], cli_option(&args, &spec, "tokenizer"), cfg));
     const struct hf_export how = {
         .dtype = dtypes[cfg_enum(cfg, "export.dtype")],
         .shard_bytes_max = cfg_int(cfg, "export.shard_bytes"),
@@ -111,6 +116,8 @@ err_t cmd_export(struct cfg *cfg, int argc, char **argv)
         .show_progress = true,
         .report = &report,
     };
+    TRY_DONE(hf_folder_check(args.positional[1], &in.config, &how));
+    warn_of_input(&in);
     TRY_DONE(hf_folder_write(args.positional[1], &in.config, in.weights, &how));
     TRY_DONE(warn_without_code(args.positional[1]));
     TRY_DONE(print_summary(&in, args.positional[1], cfg_str(cfg, "export.dtype"), &report,

@@ -3,6 +3,7 @@
 #include "model/glm.h"
 
 #include "base/num.h"
+#include "base/stop.h"
 #include "model/glm_find.h"
 #include "model/glm_impl.h"
 #include "model/weights.h"
@@ -61,6 +62,8 @@ static err_t load_row(struct load *load, int64_t index)
     TRY(glm_find(&found, row, load->source));
     for (int64_t e = 0; e < row->count; e += LOAD_CHUNK) {
         const int64_t count = min_i64(LOAD_CHUNK, row->count - e);
+        if (load->sink->stops && stop_requested())
+            RAISE(INTERRUPTED, "stopped while the weights were loaded");
         TRY(load_chunk(load, index, found, e, count));
     }
     return ERR_OK;

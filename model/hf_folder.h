@@ -43,6 +43,10 @@ struct hf_export {
     struct hf_export_report *report; /* filled on success; may be NULL */
 };
 
+/* What hf_folder_write refuses before it begins: ERR_ARG as there. */
+MUST_USE err_t hf_folder_check(const char *dir, const struct glm_config *config,
+                               const struct hf_export *options);
+
 /*
  * Write config.json, weights and tokenizer files into a folder that appears whole or not at all:
  * everything goes to dir.tmp (removed first if an interrupted export left one), every file is
@@ -56,6 +60,7 @@ struct hf_export {
  * ERR_FORMAT   a tensor is missing or has another shape; tied tensors differ (names the first row)
  * ERR_NUMERIC  a value is not finite or, for F16, out of range; names tensor and element
  * ERR_IO       also when the disk has too little room, before anything is written
+ * ERR_INTERRUPTED  stop_requested() between two blocks
  *
  * After a failure there is no dir.tmp, and an existing folder is as it was. Only when the very last
  * steps fail (syncing the parent; removing the replaced folder, which is dir.tmp by then) the new

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/num.h"
 #include "base/progress.h"
+#include "base/stop.h"
 #include "model/glm_rotary.h"
 #include "model/hf_folder.h"
 #include "model/hf_folder_plan.h"
@@ -59,6 +60,7 @@ static err_t write_item(struct safetensors_writer *w, int64_t place, struct job 
     const int64_t width = dtype_bytes(item->entry.dtype);
     for (int64_t first = 0; first < item->count; first += BLOCK_ELEMENTS) {
         const int64_t n = min_i64(BLOCK_ELEMENTS, item->count - first);
+        if (stop_requested()) RAISE(INTERRUPTED, "the export was stopped; nothing is left of it");
         if (item->from == HF_FROM_ROTARY) {
             ASSERT(item->count <= BLOCK_ELEMENTS);
             for (int64_t j = 0; j < n; j++) job->values[j] = glm_rotary_frequency(j, n);
@@ -190,9 +192,24 @@ static err_t copy_companions(const char *dir, const char *from_dir)
 
 /* ---- the folder ---- */
 
-static err_t check_options(const char *dir, const struct glm_config *config,
-                           const struct hf_export *options)
+/* "out/" is "out". */
+static err_t without_slash(char dir[FILE_PATH_MAX], const char *given)
 {
+    const size_t room = FILE_PATH_MAX - sizeof ".tmp";
+    size_t bytes = strlen(given);
+    while (bytes > 1 && given[bytes - 1] == '/') bytes--;
+    if (bytes == 0 || bytes > room)
+        RAISE(ARG, "path of %zu bytes, from 1 to %zu are possible", bytes, room);
+    memcpy(dir, given, bytes);
+    dir[bytes] = '\0';
+    return ERR_OK;
+}
+
+err_t hf_folder_check(const char *dir_given, const struct glm_config *config,
+                      const struct hf_export *options)
+{
+    char dir[FILE_PATH_MAX], config_path[FILE_PATH_MAX];
+    TRY(without_slash(dir, dir_given));
     if (options->dtype != DTYPE_F16 && options->dtype != DTYPE_BF16 && options->dtype != DTYPE_F32)
         RAISE(ARG, "export as %s; f16, bf16 and f32 are possible", dtype_name(options->dtype));
     if (config->residual_alpha != GLM_RESIDUAL_ALPHA && !options->any_alpha)
@@ -200,7 +217,6 @@ static err_t check_options(const char *dir, const struct glm_config *config,
               "residual_alpha is %.17g; other programs compute with sqrt(56) whatever the file "
               "says (export.any_alpha: true writes it all the same)",
               config->residual_alpha);
-    char config_path[FILE_PATH_MAX];
     TRY(path_join(config_path, dir, "config.json"));
     if (file_exists(dir)) RAISE(ARG, "%s is a file; a folder is to be written there", dir);
     if (!dir_exists(dir)) return ERR_OK;
@@ -269,16 +285,10 @@ err_t hf_folder_write(const char *dir_given, const struct glm_config *config,
 {
     err_t rc = ERR_OK;
     struct hf_plan plan = { 0 };
-    char dir[FILE_PATH_MAX], tmp[FILE_PATH_MAX];
-    size_t bytes = strlen(dir_given);
-    while (bytes > 1 && dir_given[bytes - 1] == '/') bytes--; /* "out/" is "out" */
-    if (bytes == 0 || bytes + sizeof ".tmp" > sizeof dir)
-        RAISE(ARG, "path of %zu bytes, from 1 to %zu are possible", bytes,
-              sizeof dir - sizeof ".tmp");
-    snprintf(dir, sizeof dir, "%.*s", (int)bytes, dir_given);
-    snprintf(tmp, sizeof tmp, "%.*s.tmp", (int)bytes, dir_given);
-
-    TRY(check_options(dir, config, options));
+    char dir[FILE_PATH_MAX], tmp[FILE_PATH_MAX + sizeof ".tmp"];
+    TRY(hf_folder_check(dir_given, config, options));
+    TRY(without_slash(dir, dir_given));
+    snprintf(tmp, sizeof tmp, "%s.tmp", dir);
     const int64_t file_bytes =
         options->shard_bytes_max > 0 ? options->shard_bytes_max : FILE_BYTES_DEFAULT;
     TRY_DONE(hf_plan_create(&plan, config, source, options->dtype, file_bytes));

@@ -79,11 +79,15 @@ static void test_hold(void **state)
     assert_int_equal(in_child(hold_and_catch), SIGTERM);
 }
 
-static void catch_under_nohup(void)
+static void catch_what_is_not_ignored(void)
 {
     signal(SIGHUP, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    if (!stop_is_ignored(SIGHUP) || !stop_is_ignored(SIGINT)) _exit(1);
     if (stop_catch() != ERR_OK) _exit(1);
     kill(getpid(), SIGHUP);
+    kill(getpid(), SIGINT);
+    kill(getpid(), SIGINT);
     kill(getpid(), SIGPIPE);
     usleep(100000);
     if (stop_requested()) _exit(1);
@@ -91,15 +95,16 @@ static void catch_under_nohup(void)
     for (int i = 0; i < 1000 && !stop_requested(); i++) usleep(10000);
 }
 
-/* nohup's word stands; a log that nobody reads any more ends nothing. */
+/* The word of nohup, and of a shell's &, stands; a log that nobody reads any more ends nothing. */
 static void test_ignored(void **state)
 {
     (void)state;
-    assert_int_equal(in_child(catch_under_nohup), SIGUSR2);
+    assert_int_equal(in_child(catch_what_is_not_ignored), SIGUSR2);
 }
 
 static void stop_twice(void)
 {
+    signal(SIGINT, SIG_DFL);
     if (stop_catch() != ERR_OK) _exit(1);
     kill(getpid(), SIGINT);
     for (int i = 0; i < 1000 && !stop_requested(); i++) usleep(10000);

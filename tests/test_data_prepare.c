@@ -497,6 +497,7 @@ static int run_command(const char *source, const char *out, int64_t signal_after
     int status;
     const pid_t child = fork();
     if (child == 0) {
+        signal(SIGINT, SIG_DFL);
         char *argv[] = { (char[]){ "prepare" }, (char[]){ "--json" }, NULL };
         struct cfg *cfg = make_cfg(source, out, NULL);
         if (freopen("/dev/null", "w", stdout) == NULL) _exit(99);

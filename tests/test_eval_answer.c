@@ -9,6 +9,7 @@
 #include "eval/answer.h"
 #include "eval/console.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
@@ -170,14 +171,16 @@ static void test_stop(void **state)
 {
     (void)state;
     const char *corpus = testing_path("corpus.jsonl");
+    const struct answer_options o = { .slots = 2, .skip = 4 };
     struct cfg *cfg = open_cfg();
-    struct buf out = { 0 };
+    struct gen *gen;
     write_corpus(corpus);
+    assert_ok(gen_open(&gen, cfg, o.slots));
     testing_signal(SIGINT);
-    assert_err(answer_into(&out, cfg, corpus, (struct answer_options){ .slots = 2, .skip = 4 }),
-               INTERRUPTED, "--skip 4");
+    assert_err(answer_file(gen, corpus, cfg, &o), INTERRUPTED, "--skip 4");
+    gen_close(gen);
+    assert_err(gen_open(&gen, cfg, o.slots), INTERRUPTED, "while the weights were loaded");
     stop_reset();
-    buf_clear(&out);
     cfg_close(cfg);
 }
 
@@ -199,12 +202,36 @@ static void test_closed_output(void **state)
     assert_non_null(strstr(err_last()->text, "reader has closed it"));
 }
 
+/* Whose terminal is closed is asked to stop, whether SIGHUP has come yet or not. */
+static void test_closed_terminal(void **state)
+{
+    (void)state;
+    char byte;
+    fflush(stdout);
+    const int saved = dup(STDOUT_FILENO), master = posix_openpt(O_RDWR | O_NOCTTY);
+    if (master < 0) skip();
+    assert_int_equal(grantpt(master), 0);
+    assert_int_equal(unlockpt(master), 0);
+    const int terminal = open(ptsname(master), O_RDWR | O_NOCTTY);
+    assert_true(terminal >= 0);
+    assert_false(console_is_gone(terminal, EAGAIN));
+    assert_int_equal(close(master), 0);
+    dup2(terminal, STDOUT_FILENO);
+    const err_t rc = console_puts("nobody sees this");
+    dup2(saved, STDOUT_FILENO);
+    close(saved);
+    assert_int_equal(rc, ERR_INTERRUPTED);
+    assert_non_null(strstr(err_last()->text, "terminal was closed"));
+    if (read(terminal, &byte, 1) < 0) assert_true(console_is_gone(terminal, errno));
+    close(terminal);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines),         cmocka_unit_test(test_same_lines),
         cmocka_unit_test(test_bad_record),    cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_closed_output),
+        cmocka_unit_test(test_closed_output), cmocka_unit_test(test_closed_terminal),
     };
     assert_ok(stop_catch());
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/num.h"
+#include "base/stop.h"
 #include "model/commands.h"
 #include "model/hf_checkpoint.h"
 #include "model/hf_folder.h"
@@ -13,6 +14,7 @@
 #include "testing.h"
 
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -245,6 +247,25 @@ static void test_existing_folders(void **state)
     assert_err(export_golden("a-file", options), ARG, "is a file");
     options.tokenizer_dir = testing_path("twice");
     assert_err(export_golden("twice", options), ARG, "its own export");
+}
+
+/* Asked to stop: as though it had never begun, and what was there stays. */
+static void test_stopped(void **state)
+{
+    (void)state;
+    const struct hf_export options = { .dtype = DTYPE_F16, .replace = true };
+    testing_signal(SIGTERM);
+    assert_err(export_golden("stopped", options), INTERRUPTED, "nothing is left");
+    assert_false(exists("stopped"));
+    assert_false(exists("stopped.tmp"));
+    stop_reset();
+    assert_ok(export_golden("stopped", options));
+    put("stopped/old", "there before");
+    testing_signal(SIGTERM);
+    assert_err(export_golden("stopped", options), INTERRUPTED, "nothing is left");
+    stop_reset();
+    assert_true(exists("stopped/old"));
+    assert_false(exists("stopped.tmp"));
 }
 
 static void test_options(void **state)
@@ -640,6 +661,7 @@ int main(void)
         cmocka_unit_test(test_untied),
         cmocka_unit_test(test_companions),
         cmocka_unit_test(test_existing_folders),
+        cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_values_that_do_not_fit),
         cmocka_unit_test(test_failing_steps),

@@ -2,9 +2,11 @@
 #include "model_fixture.h"
 
 #include "base/num.h"
+#include "base/stop.h"
 #include "model/weights.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -282,7 +284,7 @@ static void check_exact(const char *device, bool tied, dtype_t weights)
     uint16_t *values = l.source.data[index_of(&l.source, name)];
     values[5] = f32_to_f16(0x1.008p0f); /* f16 has it, bf16 does not */
     received_make(&r, params);
-    const struct glm_sink sink = { receive, &r };
+    const struct glm_sink sink = { .put = receive, .context = &r };
     assert_ok(glm_load_exact(l.rig.glm, &l.source.base, &sink));
     assert_int_equal(r.index, params->count);
     for (int64_t i = 0; i < params->count; i++)
@@ -333,12 +335,27 @@ static void test_exact_in_pieces(void **state)
     rig_open(&l.rig, "ref16", 1, &config, &options);
     fill(&l.source, glm_params(l.rig.glm));
     received_make(&r, glm_params(l.rig.glm));
-    const struct glm_sink sink = { receive, &r };
+    const struct glm_sink sink = { .put = receive, .context = &r };
     assert_ok(glm_load_exact(l.rig.glm, &l.source.base, &sink));
     assert_true(r.puts > r.params->count); /* or nothing was cut */
     check_loaded(&l);
     check_rounded(&l.rig, &r);
     received_clear(&r);
+    close_load(&l);
+}
+
+/* A load that may be stopped is; one that others wait for is not. */
+static void test_stopped(void **state)
+{
+    (void)state;
+    struct load_rig l;
+    open_load(&l, "cpu", true);
+    testing_signal(SIGTERM);
+    assert_err(glm_load_exact(l.rig.glm, &l.source.base, &(struct glm_sink){ .stops = true }),
+               INTERRUPTED, "while the weights were loaded");
+    assert_ok(glm_load(l.rig.glm, &l.source.base));
+    stop_reset();
+    assert_ok(glm_load_exact(l.rig.glm, &l.source.base, &(struct glm_sink){ .stops = true }));
     close_load(&l);
 }
 
@@ -446,6 +463,7 @@ int main(void)
         cmocka_unit_test(test_extra),         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_loads_16_bits), cmocka_unit_test(test_rounds_wider_files),
         cmocka_unit_test(test_exact),         cmocka_unit_test(test_exact_in_pieces),
+        cmocka_unit_test(test_stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

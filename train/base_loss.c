@@ -29,7 +29,8 @@ static err_t load(struct glm **out, const struct run *r)
         .ranks = 1,
     };
     err_t rc = glm_create(out, r->dev, &r->state.model, &options);
-    if (rc == ERR_OK) rc = glm_load(*out, source);
+    const struct glm_sink how = { .stops = r->zero.comm == NULL };
+    if (rc == ERR_OK) rc = glm_load_exact(*out, source, &how);
     weight_source_close(source);
     return rc;
 }

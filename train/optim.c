@@ -468,5 +468,5 @@ static err_t put_master(void *context, int64_t index, int64_t first, const float
 
 struct glm_sink optim_master_sink(struct optim *o)
 {
-    return (struct glm_sink){ o->plan.format.master ? put_master : NULL, o };
+    return (struct glm_sink){ .put = o->plan.format.master ? put_master : NULL, .context = o };
 }

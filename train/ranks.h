@@ -67,7 +67,8 @@ MUST_USE err_t ranks_first_host(char *out, int64_t out_size, const char *list);
 /*
  * Run this program `size` times on this machine with the same arguments, each process with the
  * variables of its rank and, where there are enough, CPUs of its own; wait for all. SIGINT,
- * SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 are passed on to all. One line in the log for each rank that
+ * SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 are passed on to all, unless ignored; Ctrl-Z (SIGTSTP)
+ * suspends all, until the launcher is continued. One line in the log for each rank that
  * fails; after the first, the others get RANKS_GRACE_S and are then killed, stopped ones too. As
  * long as only ranks that missed another have ended, they get RANKS_CAUSE_S, for the one whose
  * failure it was to end and say why. When the launcher itself is killed, so are they. A rank that

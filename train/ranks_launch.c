@@ -24,7 +24,7 @@
 #define STATUS_NO_EXEC 127
 #define OTHERS_FIRST_S 1.0 /* ranks that have met find out themselves, and say more */
 
-static const int passed_on[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 };
+static const int passed_on[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGTSTP };
 
 struct launch {
     int64_t size, running;
@@ -187,15 +187,21 @@ static void judge_stopped(struct launch *l)
     }
 }
 
+static void pass_on(const struct launch *l, int signal_number)
+{
+    LOG_I("ranks", "%s passed on to %lld ranks", strsignal(signal_number), (long long)l->running);
+    signal_all(l, signal_number);
+    if (signal_number != SIGTSTP) return;
+    stop_suspend();
+    signal_all(l, SIGCONT);
+}
+
 static void wait_all(struct launch *l, const sigset_t *signals)
 {
     while (l->running > 0) {
         const struct timespec nap = { .tv_nsec = 200 * 1000000L };
         const int came = sigtimedwait(signals, NULL, &nap);
-        if (came > 0 && came != SIGCHLD) {
-            LOG_I("ranks", "%s passed on to %lld ranks", strsignal(came), (long long)l->running);
-            signal_all(l, came);
-        }
+        if (came > 0 && came != SIGCHLD && !stop_is_ignored(came)) pass_on(l, came);
         reap(l);
         judge_late(l);
         judge_stopped(l);

@@ -72,10 +72,11 @@ static err_t advise(err_t rc)
 static err_t load_weights(struct run *r)
 {
     struct weight_source *source;
-    const struct glm_sink master = optim_master_sink(r->optim);
+    struct glm_sink master = optim_master_sink(r->optim);
     const uint64_t seed = (uint64_t)cfg_int(r->cfg, "model.init_seed");
     if (run_starts_random(r)) return glm_init_exact(r->glm, seed, &master);
     TRY(hf_folder_open(&source, cfg_str(r->cfg, "model.dir")));
+    master.stops = r->zero.comm == NULL;
     const err_t rc = glm_load_exact(r->glm, source, &master);
     weight_source_close(source);
     return rc;

@@ -22,7 +22,7 @@
 #define STATUS_NO_EXEC 127
 #define PAUSE_MAX_S    60.0
 
-static const int passed_on[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 };
+static const int passed_on[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGTSTP };
 
 struct supervisor {
     char **argv; /* of the child; --resume, when it is wanted, is the last */
@@ -92,9 +92,12 @@ __attribute__((noreturn)) static void become_child(struct supervisor *s, pid_t p
 
 static void pass_on(struct supervisor *s, pid_t child, int signal_number)
 {
-    if (signal_number == SIGCHLD) return;
-    if (signal_number != SIGUSR1) s->asked_to_stop = true;
+    if (signal_number == SIGCHLD || stop_is_ignored(signal_number)) return;
+    if (signal_number != SIGUSR1 && signal_number != SIGTSTP) s->asked_to_stop = true;
     if (child > 0) kill(child, signal_number);
+    if (signal_number != SIGTSTP) return;
+    stop_suspend();
+    if (child > 0) kill(child, SIGCONT);
 }
 
 static err_t run_child(struct supervisor *s, int *status)

@@ -12,7 +12,8 @@
  * after N ends in a row without progress the parent gives up. The first start after progress, or
  * the first at all, comes at once, the next after 1 s, 2 s, 4 s, ... at most a minute.
  *
- * SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 are passed on. When the parent is killed, the child
+ * SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 are passed on, unless ignored; Ctrl-Z (SIGTSTP)
+ * suspends the child, too, until the parent is continued. When the parent is killed, the child
  * gets SIGTERM: it saves and ends. With --ranks the child is the launcher of the ranks.
  */
 #ifndef TRAIN_SUPERVISE_H

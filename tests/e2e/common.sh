@@ -2,6 +2,9 @@
 # Usage: SOULCHAT=path/to/soulchat bash tests/e2e/NAME.sh        (from the project's root)
 set -euo pipefail
 
+# What nohup, & or a CI system ignores would be ignored by every program that is started here.
+if [ -z "${e2e_signals:-}" ]; then e2e_signals=default exec env --default-signal bash "$0" "$@"; fi
+
 soulchat=${SOULCHAT:?path of the soulchat program}
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/soulchat-e2e-XXXXXX")

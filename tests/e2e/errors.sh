@@ -84,6 +84,22 @@ expect 1 "version 2" tiny train --train.out="$scratch/newer" --train.steps=4 --r
 expect 1 "version 2" "$soulchat" export "$scratch/newer" "$scratch/exported"
 [ ! -e "$scratch/exported" ] || fail "a failed export left something"
 
+# A run that has saved nothing is no model; and nothing is warned of before a refusal.
+cp -r "$scratch/run" "$scratch/young"
+rm -r "$scratch"/young/ckpt/*
+expect 1 "young: this run has no finished checkpoint yet; train on (--resume)" \
+    "$soulchat" export "$scratch/young" "$scratch/exported"
+expect 1 "young: this run has no finished checkpoint yet" \
+    "$soulchat" generate --generate.model="$scratch/young" --text 你好
+expect 1 "empty: neither a config.json nor a finished checkpoint in it" \
+    bash -c 'mkdir "$2/empty"; "$1" export "$2/empty" "$2/exported"' bash "$soulchat" "$scratch"
+expect 1 "exported: no such folder" "$soulchat" export "$scratch/exported" "$scratch/again"
+must export "$soulchat" export "$scratch/run" "$scratch/exported"
+grep -q "float32 rotary" "$scratch/log" || fail "no word on the rotary angles"
+expect 1 "exported exists; choose another name" \
+    "$soulchat" export "$scratch/run" "$scratch/exported/"
+[ "$(wc -l <"$scratch/err")" = 1 ] || fail "warnings before a refusal"
+
 # A disk that fills up during a checkpoint: the previous one survives.
 if mkdir -p "$scratch/disk" && mount -t tmpfs -o size=40m tmpfs "$scratch/disk" 2>/dev/null; then
     trap 'umount "$scratch/disk" 2>/dev/null || true; rm -rf "$scratch"' EXIT

@@ -66,7 +66,9 @@ printf '/quit\n你好\n' | "$soulchat" chat "${short[@]}" >"$scratch/got" 2>"$sc
 mkfifo "$scratch/lines"
 exec 3<>"$scratch/lines"
 for signal in INT TERM HUP; do
-    "$soulchat" chat "${short[@]}" <"$scratch/lines" >"$scratch/got" 2>"$scratch/err" &
+    # Started with & in a script, a program has SIGINT ignored, and chat would heed that.
+    env --default-signal=INT "$soulchat" chat "${short[@]}" <"$scratch/lines" >"$scratch/got" \
+        2>"$scratch/err" &
     pid=$!
     echo 你好 >&3
     for _ in $(seq 1000); do [ "$(wc -l <"$scratch/got")" -ge 1 ] && break; sleep 0.02; done

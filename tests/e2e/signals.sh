@@ -55,9 +55,17 @@ grep -q "continue with --resume" "$scratch/log" || fail "SIGHUP: no word on how 
 (trap '' HUP; train_exec stays 1000000) >"$scratch/log" 2>&1 & pid=$!
 wait_lines stays 2
 kill -HUP $pid
-wait_lines stays 4
+wait_lines stays $(($(cat "$scratch/stays/metrics.jsonl" | wc -l) + 2))
 kill -TERM $pid
 ends 130 $pid "SIGHUP ignored, SIGTERM"
+# Ctrl-C is for what is in the foreground, and ignored in what a script has started with &.
+(trap '' INT; train_exec behind 1000000) >"$scratch/log" 2>&1 & pid=$!
+wait_lines behind 2
+kill -INT $pid
+kill -INT $pid
+wait_lines behind $(($(cat "$scratch/behind/metrics.jsonl" | wc -l) + 2))
+kill -TERM $pid
+ends 130 $pid "SIGINT ignored, SIGTERM"
 { train unread 20 2>&1; echo $? >"$scratch/status"; } | head -1 >/dev/null
 [ "$(cat "$scratch/status")" = 0 ] || fail "a run ended because its log's reader did"
 echo "ok: a log whose reader has left"
@@ -77,6 +85,46 @@ wait_lines again $(($(cat "$scratch/again/metrics.jsonl" | wc -l) + 2))
 kill -TERM $pid
 ends 130 $pid "SIGTERM to the parent"
 grep -q "starting again (restart 1)" "$scratch/log" || fail "no restart"
+# A signal that is ignored is no request: a crash after it is one to start again after.
+(trap '' HUP INT; train_exec hung 1000000 --restarts 3) >"$scratch/log" 2>&1 & pid=$!
+wait_lines hung 3
+kill -HUP $pid
+kill -INT $pid
+sleep 0.2
+kill -9 "$(cat /proc/$pid/task/$pid/children)"
+for _ in $(seq 1000); do
+    grep -q "starting again (restart 1)" "$scratch/log" && break
+    sleep 0.02
+done
+wait_lines hung $(($(cat "$scratch/hung/metrics.jsonl" | wc -l) + 2))
+kill -TERM $pid
+ends 130 $pid "SIGHUP and SIGINT ignored by a parent, a crash, SIGTERM"
+grep -q "starting again (restart 1)" "$scratch/log" || fail "no restart after SIGHUP under nohup"
+# Ctrl-Z suspends whom the parent has started as well, to the last rank; fg continues all of them.
+state() { sed 's/.*) //' "/proc/$1/stat" | cut -c1; }
+children() { cat "/proc/$1/task/$1/children"; }
+# wait_state STATES PID
+wait_state() {
+    for _ in $(seq 1000); do
+        case $(state "$2") in [$1]) return ;; esac
+        sleep 0.02
+    done
+    fail "process $2 is in state $(state "$2"), expected one of $1"
+}
+set -m # a group of its own, with a parent outside, or the kernel lets nobody stop it
+train_exec suspended 1000000 --restarts 3 --ranks 2 --batch.lanes=2 >"$scratch/log" 2>&1 & pid=$!
+set +m
+wait_lines suspended 3
+launcher=$(children $pid)
+ranks=$(children $launcher)
+kill -TSTP $pid
+for process in $pid $launcher $ranks; do wait_state T "$process"; done
+kill -CONT $pid
+for process in $pid $launcher $ranks; do wait_state RSD "$process"; done
+wait_lines suspended $(($(cat "$scratch/suspended/metrics.jsonl" | wc -l) + 2))
+kill -TERM $pid
+ends 130 $pid "SIGTSTP, SIGCONT, SIGTERM to the parent of a launcher of 2 ranks"
+
 # A child that has just begun is asked as well as one that trains.
 train_exec early 1000000 --restarts 3 >"$scratch/log" 2>&1 & pid=$!
 until [ -n "$(cat /proc/$pid/task/$pid/children)" ]; do sleep 0.001; done
@@ -93,7 +141,7 @@ expect 1 "given up after 3 failures" train away 40 --restarts 2 --train.lr=10 \
     --train.weight_decay=10
 
 # Several ranks: asking the launcher, or any one of them, is enough.
-train_exec ranks 1000000 --ranks 2 --batch.lanes=2 >"$scratch/log" 2>&1 & pid=$!
+(trap '' HUP; train_exec ranks 1000000 --ranks 2 --batch.lanes=2) >"$scratch/log" 2>&1 & pid=$!
 wait_lines ranks 3
 rank=$(cut -d' ' -f2 <"/proc/$pid/task/$pid/children")
 kill -USR1 "$rank"
@@ -101,6 +149,9 @@ for _ in $(seq 500); do
     ls "$scratch"/ranks/ckpt/step-????????/MANIFEST.json >/dev/null 2>&1 && break
     sleep 0.02
 done
+kill -HUP $pid # ignored: not passed on
 kill -USR2 $pid
 ends 79 $pid "2 ranks: SIGUSR1 to one, SIGUSR2 to their launcher"
 [ "$(ls -d "$scratch"/ranks/ckpt/step-???????? | wc -l)" = 2 ] || fail "no two checkpoints"
+grep -q "Hangup passed on" "$scratch/log" && fail "SIGHUP passed on although ignored"
+echo "ok: SIGHUP under nohup is not passed on"
