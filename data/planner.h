@@ -71,6 +71,10 @@ MUST_USE err_t planner_check_openings(struct planner *p);
 /* planner_split.c: choose the clusters' splits; count what of the held-out ones is in training. */
 MUST_USE err_t planner_make_splits(struct planner *p);
 MUST_USE err_t planner_check_exact(struct planner *p);
+/* Add to *leaked the held-out dialogues of every group (equal keys) that has one in training, too.
+ * `index`: of the dialogue by the item's value; NULL: the value itself. */
+MUST_USE err_t planner_count_leaked(int64_t *leaked, struct planner *p, struct runs *groups,
+                                    const uint32_t *index);
 MUST_USE err_t planner_check_alike(struct planner *p);
 
 #endif

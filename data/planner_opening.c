@@ -49,22 +49,5 @@ err_t planner_find_openings(struct planner *p)
 
 err_t planner_check_openings(struct planner *p)
 {
-    struct runs_item item;
-    uint64_t key = 0;
-    int64_t held_out = 0, train = 0;
-    bool found = true;
-    TRY(runs_rewind(p->openings));
-    while (found) {
-        TRY(runs_next(p->openings, &item, &found));
-        if (!found || item.key != key) {
-            p->counts->duplicates.leaked_opening += train > 0 ? held_out : 0;
-            held_out = train = 0;
-        }
-        if (!found) break;
-        key = item.key;
-        const uint8_t fate = p->plan->fate[p->by_rank[item.value]];
-        held_out += fate == FATE_VALIDATION || fate == FATE_TEST;
-        train += fate == FATE_TRAIN;
-    }
-    return ERR_OK;
+    return planner_count_leaked(&p->counts->duplicates.leaked_opening, p, p->openings, p->by_rank);
 }

@@ -105,26 +105,32 @@ done:
 
 static bool is_held_out(uint8_t fate) { return fate == FATE_VALIDATION || fate == FATE_TEST; }
 
-/* Groups of equal streams with members in training and outside of it. */
-err_t planner_check_exact(struct planner *p)
+err_t planner_count_leaked(int64_t *leaked, struct planner *p, struct runs *groups,
+                           const uint32_t *index)
 {
     struct runs_item item;
     uint64_t key = 0;
     int64_t held_out = 0, train = 0;
     bool found = true;
-    TRY(runs_rewind(p->exact));
+    TRY(runs_rewind(groups));
     while (found) {
-        TRY(runs_next(p->exact, &item, &found));
+        TRY(runs_next(groups, &item, &found));
         if (!found || item.key != key) {
-            p->counts->duplicates.leaked_exact += train > 0 ? held_out : 0;
+            *leaked += train > 0 ? held_out : 0;
             held_out = train = 0;
         }
         if (!found) break;
         key = item.key;
-        held_out += is_held_out(p->plan->fate[item.value]);
-        train += p->plan->fate[item.value] == FATE_TRAIN;
+        const uint8_t fate = p->plan->fate[index != NULL ? index[item.value] : item.value];
+        held_out += is_held_out(fate);
+        train += fate == FATE_TRAIN;
     }
     return ERR_OK;
+}
+
+err_t planner_check_exact(struct planner *p)
+{
+    return planner_count_leaked(&p->counts->duplicates.leaked_exact, p, p->exact, NULL);
 }
 
 /* Pairs that were alike when compared, one in training and one outside of it. */
