@@ -93,11 +93,11 @@ static char *weights_at(const struct rank *r, int64_t row)
 static void spoil_part(struct rank *r, int part, int64_t row, int64_t count)
 {
     static uint8_t nonsense[1 << 20];
-    const bool per_block = part == OPTIM_EXP_AVG_ABSMAX || part == OPTIM_EXP_AVG_SQ_ABSMAX;
+    const int64_t per = optim_part_per((enum optim_part)part);
     int64_t first, mine;
     owned(r, row, &first, &mine);
-    if (per_block) first /= ADAMW_BLOCK;
-    if (per_block) mine = div_ceil(mine, ADAMW_BLOCK);
+    first /= per;
+    mine = div_ceil(mine, per);
     if (mine == 0) first = 0;
     const int64_t end = first + mine;
     assert_true(count * 8 <= (int64_t)sizeof nonsense);
@@ -125,7 +125,8 @@ static void spoil_others(struct rank *r)
     for (int64_t i = 0; i < r->rig.params.count; i++) {
         spoil_weights(r, i);
         for (int p = 0; p < OPTIM_PARTS; p++) {
-            const int64_t n = optim_part_count(plan, &r->rig.params, (enum optim_part)p, i);
+            const int64_t n =
+                optim_part_count(&plan->format, &r->rig.params.row[i], (enum optim_part)p);
             if (n > 0) spoil_part(r, p, i, n);
         }
     }

@@ -295,7 +295,8 @@ static void test_state_in_parts(void **state)
         const int64_t row = glm_params_find(&r.params, GLM_FC1_WEIGHT, 1);
         const bool coded = formats[f].moments == OPTIM_MOMENTS_8BIT;
         const enum optim_part part = coded ? OPTIM_EXP_AVG_ABSMAX : OPTIM_EXP_AVG;
-        const int64_t count = optim_part_count(optim_plan_of(r.optim), &r.params, part, row);
+        const int64_t count =
+            optim_part_count(&optim_plan_of(r.optim)->format, &r.params.row[row], part);
         assert_int_equal(count, coded ? 2048 / ADAMW_BLOCK : 2048);
         float values[2048], back[2048];
         for (int64_t i = 0; i < count; i++) values[i] = (float)i + 0.5f;

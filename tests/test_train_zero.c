@@ -51,7 +51,7 @@ static struct cfg *job_cfg(const struct job *job)
 static int64_t put_part(char *to, struct run *run, enum optim_part part, int64_t row)
 {
     const struct optim_plan *plan = optim_plan_of(run->optim);
-    const int64_t all = optim_part_count(plan, glm_params(run->glm), part, row);
+    const int64_t all = optim_part_count(&plan->format, &glm_params(run->glm)->row[row], part);
     const int64_t size = dtype_bytes(optim_part_dtype(&plan->format, part));
     const bool per_block = part == OPTIM_EXP_AVG_ABSMAX || part == OPTIM_EXP_AVG_SQ_ABSMAX;
     const int64_t per = per_block ? ADAMW_BLOCK : 1;

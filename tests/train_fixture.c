@@ -242,7 +242,7 @@ double *micro_state(struct optim *optim, enum optim_part part, int64_t *count)
     assert_true(out != NULL && space != NULL);
     *count = 0;
     for (int64_t i = 0; i < params->count; i++) {
-        const int64_t n = optim_part_count(optim_plan_of(optim), params, part, i);
+        const int64_t n = optim_part_count(&optim_plan_of(optim)->format, &params->row[i], part);
         assert_ok(optim_read_state(optim, space, part, i, 0, n));
         const struct tensor t = tensor_1d(space, dtype, n, "state");
         for (int64_t e = 0; e < n; e++)

@@ -102,7 +102,7 @@ struct part_writer {
 
 static err_t write_tensor(struct part_writer *w, const struct ckpt_tensor *tensor, int64_t begin)
 {
-    const struct ckpt_range owned = ckpt_owned(w->source->ranks, tensor);
+    const struct optim_range owned = ckpt_owned(w->source->ranks, tensor);
     const int64_t unit = dtype_bytes(tensor->dtype), per_piece = CKPT_PIECE_BYTES / unit;
     for (int64_t done = 0; done < owned.count; done += per_piece) {
         const int64_t first = owned.first + done, count = min_i64(per_piece, owned.count - done);

@@ -19,6 +19,7 @@ struct ckpt_tensor {
     char name[CKPT_TENSOR_MAX];
     int part;
     int64_t row, count; /* elements */
+    int64_t per;        /* of the row for one of these: 1, or ADAMW_BLOCK */
     dtype_t dtype;
 };
 
@@ -33,7 +34,7 @@ struct ckpt_part {
 
 /* All files of weights, then all of state. Depends on the table and the formats alone. */
 struct ckpt_parts {
-    struct optim_plan plan; /* of the state in the files, which may be another than a run's */
+    struct optim_format format; /* of the files, which may be another than a run's */
     struct ckpt_part *part;
     int64_t count, bytes;
 };
@@ -43,13 +44,10 @@ void ckpt_parts_clear(struct ckpt_parts *parts);
 
 /* ---- ranks ---- */
 
-struct ckpt_range {
-    int64_t first, count;
-};
 int64_t ckpt_rank(const struct ckpt_ranks *ranks);
 int64_t ckpt_rank_count(const struct ckpt_ranks *ranks);
 /* Elements of the tensor that this rank keeps. */
-struct ckpt_range ckpt_owned(const struct ckpt_ranks *ranks, const struct ckpt_tensor *tensor);
+struct optim_range ckpt_owned(const struct ckpt_ranks *ranks, const struct ckpt_tensor *tensor);
 /* The same on every rank: ERR_OK, or the failure of the first rank that failed. `sum`, where not
  * NULL, becomes the sum over ranks. */
 MUST_USE err_t ckpt_agree(const struct ckpt_ranks *ranks, err_t rc, int64_t *sum);

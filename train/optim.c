@@ -410,8 +410,7 @@ static struct run_of_state find_run(const struct optim *o, enum optim_part part,
     const struct optim_piece *piece = &o->plan.piece[index];
     const struct optim_slice *slice = slice_of(o, index);
     const int64_t unit = dtype_bytes(optim_part_dtype(&o->plan.format, part));
-    const bool per_block = part == OPTIM_EXP_AVG_ABSMAX || part == OPTIM_EXP_AVG_SQ_ABSMAX;
-    const int64_t per = per_block ? ADAMW_BLOCK : 1, begin = piece->first / per;
+    const int64_t per = optim_part_per(part), begin = piece->first / per;
     const int64_t from = max_i64(first, begin);
     const int64_t to = min_i64(end, begin + div_ceil(piece->count, per));
     char *data = o->state + slice->offset + slice->part_offset[part];
@@ -422,7 +421,7 @@ static struct run_of_state find_run(const struct optim *o, enum optim_part part,
 static void check_state_range(const struct optim *o, enum optim_part part, int64_t row,
                               int64_t first, int64_t count)
 {
-    const int64_t all = optim_part_count(&o->plan, o->target.params, part, row);
+    const int64_t all = optim_part_count(&o->plan.format, &o->target.params->row[row], part);
     ASSERT(first >= 0 && count >= 0);
     ASSERT(first + count <= all);
 }

@@ -108,8 +108,10 @@ void optim_plan_clear(struct optim_plan *plan);
 /* "exp_avg", "exp_avg_sq", "master", ...: the prefix of a tensor's name in checkpoints. */
 const char *optim_part_name(enum optim_part part);
 dtype_t optim_part_dtype(const struct optim_format *format, enum optim_part part);
+/* Elements of a row for one of the part: 1, or ADAMW_BLOCK. */
+int64_t optim_part_per(enum optim_part part);
 /* Elements of a part that belong to a row: its count, its number of blocks, or 0. */
-int64_t optim_part_count(const struct optim_plan *plan, const struct glm_params *params,
-                         enum optim_part part, int64_t row);
+int64_t optim_part_count(const struct optim_format *format, const struct glm_param *row,
+                         enum optim_part part);
 
 #endif

@@ -56,7 +56,7 @@ static err_t read_copy(struct ckpt_source *source, const void **out,
 static err_t copy_tensor(int64_t *at, struct ckpt_source *device, char *copy,
                          const struct ckpt_ranks *ranks, const struct ckpt_tensor *tensor)
 {
-    const struct ckpt_range owned = ckpt_owned(ranks, tensor);
+    const struct optim_range owned = ckpt_owned(ranks, tensor);
     const int64_t unit = dtype_bytes(tensor->dtype), per_piece = CKPT_PIECE_BYTES / unit;
     for (int64_t done = 0; done < owned.count; done += per_piece) {
         const int64_t count = min_i64(per_piece, owned.count - done);
