@@ -66,9 +66,9 @@ struct ckpt_state {
     int64_t samples;      /* samples consumed */
     int64_t stream_index; /* where the next step begins in the sample stream; tokens mode: -1 */
     int64_t lanes, seed;  /* batch.lanes and batch.seed of the run */
-    struct stored_formats formats;  /* f32 throughout where the file says nothing */
-    double grad_norm;               /* of the last step, where the next is clipped by it; else 0 */
-    struct guard_state guard;       /* what it remembers of the steps before */
+    struct stored_formats formats; /* f32 throughout where the file says nothing */
+    double grad_norm;              /* of the last step, where the next is clipped by it; else 0 */
+    struct guard_state guard;      /* what it remembers of the steps before */
     uint32_t crc32c; /* of weights and state (checksum.h), where it was measured; else 0 */
     char program[CKPT_PROGRAM_MAX]; /* version of the program that wrote it */
     char corpus_sha256[SHA256_HEX_SIZE];
@@ -127,13 +127,6 @@ MUST_USE err_t ckpt_verify_sizes(const char *dir);
 MUST_USE err_t ckpt_path(char dir[FILE_PATH_MAX], const char *root, int64_t step);
 /* Steps of the published checkpoints below root, newest first; *steps is yours (free). */
 MUST_USE err_t ckpt_list(int64_t **steps, int64_t *count, const char *root);
-/*
- * The newest checkpoint below `root` that passes ckpt_verify; *found = false when there is no
- * checkpoint at all. One that does not pass is reported by a warning that says why. ERR_FORMAT when
- * there are some and none passes: starting afresh would throw a run away unasked. ERR_UNSUPPORTED
- * when the newest was written by another version: an older one would not do.
- */
-MUST_USE err_t ckpt_newest(char dir[FILE_PATH_MAX], bool *found, const char *root);
 /* Keep the newest `keep_last` up to `step`, and step `best` (-1: none), and remove the older ones.
  * Newer ones are damaged ones that were passed over: they neither count nor go; training replaces
  * them as it gets there. */
@@ -159,10 +152,6 @@ struct ckpt_ranks {
     const void *context;
 };
 
-/* ckpt_newest on rank 0, and what it found on all; its failure is everyone's. */
-MUST_USE err_t ckpt_newest_of(char dir[FILE_PATH_MAX], bool *found, const char *root,
-                              const struct ckpt_ranks *ranks);
-
 /* ---- saving and loading ---- */
 
 /* Which checkpoints stay when a new one is in place. */
@@ -184,6 +173,14 @@ MUST_USE err_t ckpt_save(const char *root, const struct ckpt_state *state, struc
 /* Rows first .. return-1 of the table share a file: as many as keep its weights within
  * CKPT_PART_BYTES_MAX, at least one. */
 int64_t ckpt_part_end(const struct glm_params *params, int64_t first);
+/*
+ * The step of the newest checkpoint below `root` that passes ckpt_verify; -1 when there is no
+ * checkpoint at all. One that does not pass is reported by a warning that says why. ERR_FORMAT when
+ * there are some and none passes: starting afresh would throw a run away unasked. ERR_UNSUPPORTED
+ * when the newest was written by another version: an older one would not do. Rank 0 looks; what it
+ * finds, and its failure, are everyone's.
+ */
+MUST_USE err_t ckpt_newest(int64_t *step, const char *root, const struct ckpt_ranks *ranks);
 /* Weights and optimizer state of a verified checkpoint in formats `stored` into a model of the same
  * table, whose formats may be others that hold the same values. Every rank reads what it has.
  * ERR_FORMAT names the tensor that is missing or has another shape; ERR_USAGE as

@@ -87,22 +87,24 @@ static bool is_damage(err_t verdict)
            verdict == ERR_IO;
 }
 
-err_t ckpt_newest(char dir[FILE_PATH_MAX], bool *found, const char *root)
+static err_t find_newest(int64_t *step, const char *root)
 {
     err_t rc = ERR_OK;
+    char dir[FILE_PATH_MAX];
     int64_t *steps, count;
-    *found = false;
+    *step = -1;
     TRY(ckpt_list(&steps, &count, root));
-    for (int64_t i = 0; i < count && !*found; i++) {
+    for (int64_t i = 0; i < count && *step < 0; i++) {
         TRY_DONE(ckpt_path(dir, root, steps[i]));
         const err_t verdict = ckpt_verify(dir);
-        *found = verdict == ERR_OK;
-        if (is_damage(verdict))
+        if (is_damage(verdict)) {
             LOG_W("ckpt", "passing over %s: %s", dir, err_last()->text);
-        else
-            TRY_DONE(verdict);
+            continue;
+        }
+        TRY_DONE(verdict);
+        *step = steps[i];
     }
-    if (count > 0 && !*found)
+    if (count > 0 && *step < 0)
         RAISE_DONE(FORMAT,
                    "%s: none of its %lld checkpoints is whole (%s); to start from the "
                    "beginning, move this folder away",
@@ -110,6 +112,17 @@ err_t ckpt_newest(char dir[FILE_PATH_MAX], bool *found, const char *root)
 done:
     free(steps);
     return rc;
+}
+
+err_t ckpt_newest(int64_t *step, const char *root, const struct ckpt_ranks *ranks)
+{
+    err_t rc = ERR_OK;
+    int64_t found = -1;
+    if (ckpt_rank(ranks) == 0) rc = find_newest(&found, root);
+    found++; /* 0: none; the other ranks add 0 */
+    TRY(ckpt_agree(ranks, rc, &found));
+    *step = found - 1;
+    return ERR_OK;
 }
 
 err_t ckpt_remove_leftovers(const char *root)

@@ -77,17 +77,3 @@ err_t ckpt_agree(const struct ckpt_ranks *ranks, err_t rc, int64_t *sum)
     if (sum != NULL) *sum = total;
     return from < 0 ? ERR_OK : tell_failure(ranks, (err_t)all[from].code, from, &mine);
 }
-
-err_t ckpt_newest_of(char dir[FILE_PATH_MAX], bool *found, const char *root,
-                     const struct ckpt_ranks *ranks)
-{
-    err_t rc = ERR_OK;
-    int64_t step = 0; /* of rank 0, 1 + it: the others add nothing */
-    dir[0] = '\0';
-    *found = false;
-    if (ckpt_rank(ranks) == 0) rc = ckpt_newest(dir, found, root);
-    if (*found) step = 1 + strtoll(strrchr(dir, '-') + 1, NULL, 10);
-    TRY(ckpt_agree(ranks, rc, &step));
-    *found = step > 0;
-    return *found ? ckpt_path(dir, root, step - 1) : ERR_OK;
-}

@@ -11,9 +11,9 @@
 
 err_t record_start(struct run *r, bool resumed)
 {
-    TRY(goodput_open(&r->goodput, r->metrics_path, r->step_first));
+    TRY(goodput_open(&r->goodput, r->metrics_path, r->state.step));
     TRY(metrics_open(&r->metrics, r->metrics_path));
-    return metrics_clock(&r->metrics, r->step_first, resumed ? "resume" : "start",
+    return metrics_clock(&r->metrics, r->state.step, resumed ? "resume" : "start",
                          r->goodput.begun_s);
 }
 

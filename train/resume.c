@@ -9,14 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root, bool resume,
-                  const struct ckpt_ranks *ranks)
+err_t resume_find(int64_t *step, const char *ckpt_root, bool resume, const struct ckpt_ranks *ranks)
 {
     int64_t *steps, count;
-    *found = false;
+    *step = -1;
     if (resume) {
-        TRY(ckpt_newest_of(dir, found, ckpt_root, ranks));
-        if (!*found) LOG_I("train", "no checkpoint in %s: starting from the beginning", ckpt_root);
+        TRY(ckpt_newest(step, ckpt_root, ranks));
+        if (*step < 0)
+            LOG_I("train", "no checkpoint in %s: starting from the beginning", ckpt_root);
         return ERR_OK;
     }
     if (ranks != NULL && comm_rank(ranks->comm) != 0) return ERR_OK; /* rank 0's word is all's */
@@ -119,10 +119,12 @@ static err_t adopt_tuning(struct run *r, const struct ckpt_state *state, const c
     RAISE(FORMAT, "%s: %s", dir, why.text);
 }
 
-static err_t load(struct run *r, const char *dir, bool check)
+static err_t load(struct run *r, int64_t step, bool check)
 {
     err_t rc = ERR_OK;
-    struct ckpt_state state;
+    char dir[FILE_PATH_MAX];
+    struct ckpt_state state = { .step = 0 };
+    TRY_DONE(ckpt_path(dir, r->ckpt_root, step));
     TRY_DONE(ckpt_state_read(&state, dir));
     if (check) TRY_DONE(check_state(r, &state, dir));
     TRY_DONE(adopt_tuning(r, &state, dir));
@@ -137,17 +139,12 @@ static err_t load(struct run *r, const char *dir, bool check)
     r->state.crc32c = formats_same(&state.formats, &r->state.formats) ? state.crc32c : 0;
     r->state.grad_norm = r->formats.clip_by_previous ? state.grad_norm : 0.0;
     TRY_DONE(record_verify(r, dir));
+    if (check) LOG_I("train", "continuing from %s", dir);
 done:
     ckpt_state_clear(&state);
     return rc;
 }
 
-err_t resume_from(struct run *r, const char *dir)
-{
-    TRY(load(r, dir, true));
-    r->step_first = r->state.step;
-    LOG_I("train", "continuing from %s", dir);
-    return ERR_OK;
-}
+err_t resume_from(struct run *r, int64_t step) { return load(r, step, true); }
 
-err_t resume_again(struct run *r, const char *dir) { return load(r, dir, false); }
+err_t resume_again(struct run *r, int64_t step) { return load(r, step, false); }

@@ -166,8 +166,7 @@ static err_t open_checked(struct run *r, bool resume, int64_t ranks)
 
 err_t run_open(struct run *r, struct cfg *cfg, bool resume, const struct ranks_place *place)
 {
-    char dir[FILE_PATH_MAX] = "";
-    bool found = false;
+    int64_t newest;
     memset(r, 0, sizeof *r);
     r->metrics.fd = r->lock_fd = -1;
     r->validation_loss = r->base_loss = NAN;
@@ -177,19 +176,20 @@ err_t run_open(struct run *r, struct cfg *cfg, bool resume, const struct ranks_p
     TRY(run_join_ranks(r, place));
     TRY(share(r));
     if (r->zero.rank == 0) TRY(lock_folder(r));
-    TRY(resume_find(dir, &found, r->ckpt_root, resume, zero_ckpt(&r->zero)));
-    if (!found) TRY(base_loss_measure(&r->base_loss, r));
+    TRY(resume_find(&newest, r->ckpt_root, resume, zero_ckpt(&r->zero)));
+    const bool resumed = newest >= 0;
+    if (!resumed) TRY(base_loss_measure(&r->base_loss, r));
     TRY(advise(allocate(r)));
     zero_note(&r->zero, "load");
-    if (found)
-        TRY(resume_from(r, dir));
+    if (resumed)
+        TRY(resume_from(r, newest));
     else
         TRY(load_weights(r));
     if (run_is_done(r) || r->zero.rank != 0) return ERR_OK;
-    return open_records(r, found);
+    return open_records(r, resumed);
 }
 
-bool run_is_done(const struct run *r) { return r->step_first >= r->total_steps; }
+bool run_is_done(const struct run *r) { return r->state.step >= r->total_steps; }
 
 void run_close(struct run *r)
 {
