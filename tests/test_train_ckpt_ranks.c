@@ -388,7 +388,7 @@ static void hole_body(struct comm *comm, void *arg)
     r.ranks.owned = owns_nothing;
     assert_err(ckpt_save(testing_path("hole"), &r.state, r.rig.optim, &one, &r.ranks), ARG,
                "the ranks have written");
-    assert_ok(comm_barrier(comm)); /* rank 0 has cleaned up */
+    /* Whoever is told so ends, and may end rank 0: by then it has cleaned up. */
     assert_int_equal(count_names(testing_path("hole")), 0);
     rank_close(&r);
 }

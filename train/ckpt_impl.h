@@ -104,20 +104,26 @@ struct ckpt_saving {
     double begin_s;
     bool is_ours; /* rank 0: what has the temporary name; from its creation to the renaming */
 };
-/* Describe it; no file is touched. Close it also after a failure. */
-MUST_USE err_t ckpt_saving_open(struct ckpt_saving *s, const char *root,
-                                const struct ckpt_state *state, struct optim *optim,
-                                const struct ckpt_keep *keep, const struct ckpt_ranks *ranks);
-void ckpt_saving_close(struct ckpt_saving *s);
-/* Rank 0: room, the temporary folder, its files with headers in their full sizes. */
-MUST_USE err_t ckpt_saving_create(struct ckpt_saving *s);
-/* Every rank: what it keeps, and fsync of every file. */
+/* Describe it, and make its temporary folder with all files in their full sizes: rank 0, when it
+ * has looked for room. Like the two below, it is called by every rank and returns the same on all;
+ * one of the ends follows also after a failure. */
+MUST_USE err_t ckpt_saving_begin(struct ckpt_saving *s, const char *root,
+                                 const struct ckpt_state *state, struct optim *optim,
+                                 const struct ckpt_keep *keep, const struct ckpt_ranks *ranks);
+/* What every rank keeps, from the device, and publication. */
+MUST_USE err_t ckpt_saving_finish(struct ckpt_saving *s, struct optim *optim,
+                                  const struct ckpt_ranks *ranks);
+/* `rc` is how it went, and returned: after a failure nothing is left of it when any rank goes on,
+ * and perhaps ends the others. */
+MUST_USE err_t ckpt_saving_end(struct ckpt_saving *s, const struct ckpt_ranks *ranks, err_t rc);
+/* The same without asking the others. Keeps the record of the failure. */
+void ckpt_saving_drop(struct ckpt_saving *s, err_t rc);
+
+/* This rank's part of ckpt_saving_finish: what it keeps, and fsync of every file. */
 MUST_USE err_t ckpt_saving_write(struct ckpt_saving *s, struct ckpt_source *source);
 /* Rank 0, when all have written: digests, state, manifest, the folder's name, pruning. `written` is
  * the sum over ranks. */
 MUST_USE err_t ckpt_saving_publish(struct ckpt_saving *s, int64_t written);
-/* Rank 0, after a failure of any: nothing is left of it. Keeps the record of the failure. */
-void ckpt_saving_discard(struct ckpt_saving *s);
 
 /* ---- the best one (ckpt_folder.c) ---- */
 
