@@ -493,8 +493,14 @@ static void test_pruning(void **state)
     /* A killed program's leftovers go; what is not ours stays. */
     assert_ok(dir_create(testing_path("prune/step-00000009.tmp/deep")));
     assert_ok(dir_create(testing_path("prune/best")));
-    assert_ok(ckpt_rig_save(&r, "prune", 6, 2));
-    assert_string_equal(ckpt_names_in("prune"), "best step-00000005 step-00000006 ");
+    assert_ok(file_replace(testing_path("prune/step-00000003"), "x", 1));
+    assert_ok(file_replace(testing_path("prune/step-notes.tmp"), "x", 1));
+    for (int64_t step = 6; step <= 7; step++) assert_ok(ckpt_rig_save(&r, "prune", step, 2));
+    assert_string_equal(ckpt_names_in("prune"),
+                        "best step-00000003 step-00000006 step-00000007 step-notes.tmp ");
+    assert_int_equal(unlink(testing_path("prune/step-00000003")), 0);
+    assert_int_equal(unlink(testing_path("prune/step-notes.tmp")), 0);
+    assert_ok(dir_remove(ckpt_step_dir("prune", 7)));
 
     /* A newer one that was passed over must not push out what is saved now. */
     assert_ok(ckpt_rig_save(&r, "prune", 20, 2));
@@ -583,6 +589,7 @@ static void test_bad_states(void **state)
     assert_bad_state(&good, "\"step\": 3", "\"step\": 99999999999999999999", "S: ");
     assert_bad_state(&good, "\"step\": 3", "\"step\": 3, \"step\": 3", "duplicate");
     assert_bad_state(&good, "\"lanes\": 1", "\"lanes\": 0", "lanes is 0");
+    assert_bad_state(&good, "\"crc32c\": 0", "\"crc32c\": 4294967296", "crc32c is 4294967296");
     assert_bad_state(&good, "\"seed\": 42", "\"seed\": 42, \"more\": 1", "S: ");
     assert_bad_state(&good, "\"tied\": true", "\"tied\": false", "tied false; its model_config");
     assert_bad_state(&good, "\"rotary\": \"fp32", "\"rotary\": \"fp16", "rotary fp16");

@@ -114,7 +114,7 @@ static void test_rollback(void **state)
     check_state("roll", 6, 5, 1);
     runs_same_checkpoint("skip", "roll", 8);
     struct ckpt_state s = state_of("roll", 8);
-    assert_int_equal(s.guard.range_count, 1);
+    assert_int_equal(s.guard.rollbacks, 1);
     assert_true(s.guard.range[0].first == 4 && s.guard.range[0].end == 5);
     ckpt_state_clear(&s);
     assert_true(has_text("roll", "{\"step\":5,\"event\":\"rollback\""));

@@ -87,7 +87,7 @@ err_t guard_roll_back(struct run *run, int64_t step)
     guard_note_rollback(&run->state.guard, &before, &run->guard, step, run->state.step);
     if (run->zero.rank != 0) return ERR_OK;
     const struct guard_state *now = &run->state.guard;
-    const struct guard_range *range = &now->range[now->range_count - 1];
+    const struct guard_range *range = &now->range[now->rollbacks - 1];
     LOG_W("train", "rolled back to step %lld; the samples of steps %lld to %lld are passed over",
           (long long)run->state.step, (long long)range->first + 1, (long long)range->end);
     return ERR_OK;

@@ -146,7 +146,7 @@ static void log_step(struct loop *l, const struct step_result *r)
 static void show_step(struct loop *l, const struct step_result *r)
 {
     char validation[32] = "";
-    if (l->run->zero.rank != 0) return;
+    if (l->run->zero.rank != 0 || r->guard.cause == GUARD_PASSED_OVER) return;
     if (!isnan(l->validation_loss))
         snprintf(validation, sizeof validation, " (validation %.4f)", l->validation_loss);
     progress_update(&l->progress, l->run->state.step, "loss %.4f%s lr %.2e norm %.2f %.0f tok/s",
