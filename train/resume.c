@@ -51,24 +51,13 @@ err_t resume_lanes(int64_t *lanes, const char *ckpt_root)
     return ERR_OK;
 }
 
-static bool same_value(const struct cfg *a, const struct cfg *b, const struct cfg_row *row)
-{
-    switch (row->type) {
-    case CFG_INT:
-        return cfg_int(a, row->key) == cfg_int(b, row->key);
-    case CFG_FLOAT:
-        return cfg_float(a, row->key) == cfg_float(b, row->key);
-    default:
-        return strcmp(cfg_text(a, row->key), cfg_text(b, row->key)) == 0;
-    }
-}
-
 static err_t compare_settings(const struct cfg *now, const struct cfg *then, const char *dir)
 {
     for (int64_t i = 0; i < cfg_row_count(now); i++) {
         const char *key = cfg_row_at(now, i)->key;
         const enum settings_kind kind = settings_kind(key);
-        if (kind == SETTINGS_OF_START || same_value(now, then, cfg_row_at(now, i))) continue;
+        if (kind == SETTINGS_OF_START || settings_same_value(now, then, cfg_row_at(now, i)))
+            continue;
         if (kind == SETTINGS_OF_NUMBERS)
             RAISE(USAGE,
                   "%s is %s; the run in %s was started with %s: continue with that, or start "
