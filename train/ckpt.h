@@ -152,6 +152,10 @@ struct ckpt_ranks {
     const void *context;
 };
 
+/* The same on every rank: ERR_OK, or the failure of the first rank that failed. `sum`, where not
+ * NULL, becomes the sum over ranks. */
+MUST_USE err_t ckpt_agree(const struct ckpt_ranks *ranks, err_t rc, int64_t *sum);
+
 /* ---- saving and loading ---- */
 
 /* Which checkpoints stay when a new one is in place. */

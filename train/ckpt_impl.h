@@ -48,9 +48,6 @@ int64_t ckpt_rank(const struct ckpt_ranks *ranks);
 int64_t ckpt_rank_count(const struct ckpt_ranks *ranks);
 /* Elements of the tensor that this rank keeps. */
 struct optim_range ckpt_owned(const struct ckpt_ranks *ranks, const struct ckpt_tensor *tensor);
-/* The same on every rank: ERR_OK, or the failure of the first rank that failed. `sum`, where not
- * NULL, becomes the sum over ranks. */
-MUST_USE err_t ckpt_agree(const struct ckpt_ranks *ranks, err_t rc, int64_t *sum);
 
 /* ---- the manifest, file by file ---- */
 

@@ -4,6 +4,7 @@
 #include "base/progress.h"
 #include "base/stop.h"
 #include "train/base_loss.h"
+#include "train/checksum_run.h"
 #include "train/drift.h"
 #include "train/guard_run.h"
 #include "train/record.h"
@@ -74,7 +75,7 @@ static void note_published(struct loop *l)
 static err_t save_now(struct loop *l)
 {
     const double begin_s = time_now_s();
-    TRY(record_check(l->run));
+    TRY(checksum_run_saving(l->run));
     TRY(run_save(l->run));
     note_metrics(l, record_save(l->run, time_now_s() - begin_s));
     note_published(l);
@@ -177,7 +178,7 @@ static err_t after_step(struct loop *l, const struct step_result *r)
         TRY(validate_now(l));
     if (is_due(step, cfg_int(run->cfg, "train.validate_every"), total)) TRY(measure_drift(l));
     TRY(zero_any(&run->zero, &save));
-    if (is_due(step, cfg_int(run->cfg, "train.check_every"), 0)) TRY(record_compare(run));
+    if (is_due(step, cfg_int(run->cfg, "train.check_every"), 0)) TRY(checksum_run_ranks(run));
     if (save || is_due(step, cfg_int(run->cfg, "train.save_every"), total)) TRY(save_now(l));
     return ERR_OK;
 }

@@ -2,7 +2,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "train/record.h"
+#include "train/checksum_run.h"
 #include "train/run.h"
 #include "train/settings_kind.h"
 
@@ -127,7 +127,7 @@ static err_t load(struct run *r, int64_t step, bool check)
     /* Values in other formats than the files' have other bytes, and other checksums. */
     r->state.crc32c = formats_same(&state.formats, &r->state.formats) ? state.crc32c : 0;
     r->state.grad_norm = r->formats.clip_by_previous ? state.grad_norm : 0.0;
-    TRY_DONE(record_verify(r, dir));
+    TRY_DONE(checksum_run_loaded(r, dir));
     if (check) LOG_I("train", "continuing from %s", dir);
 done:
     ckpt_state_clear(&state);

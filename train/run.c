@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "model/hf_folder.h"
 #include "train/base_loss.h"
-#include "train/one_micro.h"
+#include "train/feed.h"
 #include "train/record.h"
 #include "train/resume.h"
 #include "train/run_impl.h"
@@ -159,7 +159,7 @@ static err_t open_checked(struct run *r, bool resume, int64_t ranks)
     TRY(run_open_data(r));
     TRY(run_plan_steps(r));
     if (r->formats.grad_keep == GLM_GRADS_RELEASED)
-        TRY(one_micro_check(r->batcher, r->total_steps, r->batch.micro_tokens));
+        TRY(feed_check_one_micro(r->batcher, r->total_steps, r->batch.micro_tokens));
     TRY(run_read_config(r, &r->state.model));
     return describe_state(r);
 }
