@@ -17,7 +17,7 @@ void ckpt_rig_open_padded(struct ckpt_rig *r, const struct glm_config *config,
                                          .ranks = ranks,
                                          .vocab_multiple = vocab_multiple };
     const struct optim_options optim = {
-        .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .moments = moments
+        .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .format.moments = moments
     };
     memset(r, 0, sizeof *r);
     assert_ok(dev_open(&r->dev, "cpu", 1));

@@ -7,7 +7,7 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "base/num.h"
-#include "train/ckpt.h"
+#include "train/ckpt_impl.h"
 
 #include <signal.h>
 #include <stdio.h>

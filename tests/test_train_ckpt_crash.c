@@ -10,7 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "train/ckpt.h"
+#include "train/ckpt_impl.h"
 
 #include <errno.h>
 #include <math.h>

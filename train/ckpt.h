@@ -127,15 +127,9 @@ MUST_USE err_t ckpt_verify_sizes(const char *dir);
 MUST_USE err_t ckpt_path(char dir[FILE_PATH_MAX], const char *root, int64_t step);
 /* Steps of the published checkpoints below root, newest first; *steps is yours (free). */
 MUST_USE err_t ckpt_list(int64_t **steps, int64_t *count, const char *root);
-/* Keep the newest `keep_last` up to `step`, and step `best` (-1: none), and remove the older ones.
- * Newer ones are damaged ones that were passed over: they neither count nor go; training replaces
- * them as it gets there. */
-MUST_USE err_t ckpt_prune(const char *root, int64_t step, int64_t keep_last, int64_t best);
 /* The step that root/best.json marks (struct ckpt_keep), where there still is its folder; else -1,
  * with an infinite loss. */
 MUST_USE err_t ckpt_best(int64_t *step, double *loss, const char *root);
-/* Remove temporary folders, such as a killed program leaves. */
-MUST_USE err_t ckpt_remove_leftovers(const char *root);
 
 /* ---- several ranks ---- */
 
@@ -174,9 +168,6 @@ struct ckpt_keep {
  */
 MUST_USE err_t ckpt_save(const char *root, const struct ckpt_state *state, struct optim *optim,
                          const struct ckpt_keep *keep, const struct ckpt_ranks *ranks);
-/* Rows first .. return-1 of the table share a file: as many as keep its weights within
- * CKPT_PART_BYTES_MAX, at least one. */
-int64_t ckpt_part_end(const struct glm_params *params, int64_t first);
 /*
  * The step of the newest checkpoint below `root` that passes ckpt_verify; -1 when there is no
  * checkpoint at all. One that does not pass is reported by a warning that says why. ERR_FORMAT when

@@ -41,6 +41,9 @@ struct ckpt_parts {
 MUST_USE err_t ckpt_parts_create(struct ckpt_parts *out, const struct glm_params *params,
                                  const struct stored_formats *formats);
 void ckpt_parts_clear(struct ckpt_parts *parts);
+/* Rows first .. return-1 of the table share a file: as many as keep its weights within
+ * CKPT_PART_BYTES_MAX, at least one. */
+int64_t ckpt_part_end(const struct glm_params *params, int64_t first);
 
 /* ---- ranks ---- */
 
@@ -122,7 +125,14 @@ MUST_USE err_t ckpt_saving_write(struct ckpt_saving *s, struct ckpt_source *sour
  * the sum over ranks. */
 MUST_USE err_t ckpt_saving_publish(struct ckpt_saving *s, int64_t written);
 
-/* ---- the best one (ckpt_folder.c) ---- */
+/* ---- which ones stay (ckpt_folder.c) ---- */
+
+/* Remove temporary folders, such as a killed program leaves. */
+MUST_USE err_t ckpt_remove_leftovers(const char *root);
+/* Keep the newest `keep_last` up to `step`, and step `best` (-1: none), and remove the older ones.
+ * Newer ones are damaged ones that were passed over: they neither count nor go; training replaces
+ * them as it gets there. */
+MUST_USE err_t ckpt_prune(const char *root, int64_t step, int64_t keep_last, int64_t best);
 
 /* Note step as the best where its loss is the lowest so far; *best is the step then, -1: none. */
 MUST_USE err_t ckpt_best_note(int64_t *best, const char *root, const struct ckpt_keep *keep,

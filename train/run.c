@@ -48,7 +48,7 @@ static err_t share(struct run *r)
 static err_t allocate(struct run *r)
 {
     struct glm_options options = model_options(r);
-    const struct optim_options optim = optim_options_from_cfg(r->cfg);
+    const struct optim_options optim = optim_options_from_cfg(r->cfg, &r->formats.state);
     TRY(zero_share_model(&r->zero, &options, r->dev, &r->state.model));
     TRY(glm_create(&r->glm, r->dev, &r->state.model, &options));
     TRY(lanes_init(&r->lanes, r->dev, r->batch.lanes, r->zero.lane_first, r->zero.lane_end,
