@@ -330,6 +330,49 @@ static void test_short_writes(void **state)
     ckpt_rig_close(&r);
 }
 
+/* Too small a disk is known before anything is written. */
+static void test_free_space(void **state)
+{
+    (void)state;
+    const struct glm_config config = grain_config();
+    const struct scenario *s = &scenarios[0];
+    const char *root = testing_path("small");
+    struct ckpt_rig r;
+    struct contents previous;
+    int64_t low = 0, high = 64 << 20;
+    ckpt_rig_open(&r, &config);
+    make_before(&r, s, root);
+    read_contents(&previous, step_dir(root, s->previous));
+    set_new(&r, s);
+    shim_free_space(0);
+    shim_record(root);
+    assert_err(save(&r, root, 1), IO, "the disk has 0.000 GB free; make room");
+    for (int64_t i = 0; i < shim_recorded()->count; i++)
+        assert_true(shim_recorded()->call[i].kind == SHIM_SYNC);
+    shim_record(NULL);
+    assert_true(has_contents(&previous, step_dir(root, s->previous)));
+    while (high - low > 1) { /* what it asks for is enough, and not much more */
+        const int64_t middle = low + (high - low) / 2;
+        shim_free_space(-1);
+        make_before(&r, s, root);
+        set_new(&r, s);
+        shim_free_space(middle);
+        *(save(&r, root, 1) == ERR_OK ? &high : &low) = middle;
+    }
+    int64_t bytes = 0;
+    struct ckpt_manifest m;
+    shim_free_space(-1);
+    make_before(&r, s, root);
+    set_new(&r, s);
+    assert_ok(save(&r, root, 1));
+    assert_ok(ckpt_manifest_read(&m, step_dir(root, s->step)));
+    for (int64_t i = 0; i < m.file_count; i++) bytes += m.file[i].bytes;
+    ckpt_manifest_clear(&m);
+    assert_in_range(high, bytes, bytes + (1 << 20));
+    clear_contents(&previous);
+    ckpt_rig_close(&r);
+}
+
 /* ---- allocations that fail ---- */
 
 static err_t save_again(struct ckpt_rig *r, const char *root) { return save(r, root, 1); }
@@ -392,11 +435,9 @@ static void test_failing_allocations(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_crash_states),
-        cmocka_unit_test(test_careless_program_is_caught),
-        cmocka_unit_test(test_failing_calls),
-        cmocka_unit_test(test_short_writes),
-        cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_crash_states),  cmocka_unit_test(test_careless_program_is_caught),
+        cmocka_unit_test(test_failing_calls), cmocka_unit_test(test_short_writes),
+        cmocka_unit_test(test_free_space),    cmocka_unit_test(test_failing_allocations),
     };
     /* In memory where that is possible: thousands of saves would wait for a disk. */
     if (access("/dev/shm", W_OK) == 0) setenv("TMPDIR", "/dev/shm", 0);

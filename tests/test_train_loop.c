@@ -269,6 +269,9 @@ static void test_settings_that_cannot_be(void **state)
             cases[i].code, cases[i].part, cases[i].value, __FILE__, __LINE__);
         assert_false(dir_exists(testing_path("cannot")));
     }
+    assert_err(runs_train(&step, "cannot", false,
+                          SETTINGS("train.keep_best", "true", "train.validate_every", "0")),
+               USAGE, "train.keep_best is true and train.validate_every is 0");
 }
 
 /* A step that is more than one micro-batch is found before anything is made. */

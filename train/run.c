@@ -136,13 +136,16 @@ static err_t lock_folder(struct run *r)
 }
 
 /* An empty path would silently mean the folder that one happens to be in. */
-static err_t check_paths(const struct cfg *cfg)
+static err_t check_settings(const struct cfg *cfg)
 {
     static const char *const keys[] = { "train.out", "data.dir", "model.dir" };
     for (int64_t i = 0; i < COUNT_OF(keys); i++)
         if (cfg_str(cfg, keys[i])[0] == '\0')
             RAISE(USAGE, "train: %s is not set; give it in --config FILE or as --%s=...", keys[i],
                   keys[i]);
+    if (cfg_bool(cfg, "train.keep_best") && cfg_int(cfg, "train.validate_every") == 0)
+        RAISE(USAGE, "train.keep_best is true and train.validate_every is 0: no checkpoint has a "
+                     "validation loss; set train.validate_every, or train.keep_best: false");
     return ERR_OK;
 }
 
@@ -150,7 +153,7 @@ static err_t check_paths(const struct cfg *cfg)
 
 static err_t open_checked(struct run *r, bool resume, int64_t ranks)
 {
-    TRY(check_paths(r->cfg));
+    TRY(check_settings(r->cfg));
     TRY(path_join(r->ckpt_root, cfg_str(r->cfg, "train.out"), "ckpt"));
     TRY(path_join(r->metrics_path, cfg_str(r->cfg, "train.out"), "metrics.jsonl"));
     TRY(run_settle_lanes(r, resume, ranks));
