@@ -373,6 +373,28 @@ static void test_free_space(void **state)
     ckpt_rig_close(&r);
 }
 
+/* A run's folder must not be lost with the power, whatever was synced inside. */
+static void test_new_folders_are_durable(void **state)
+{
+    (void)state;
+    const char *root = testing_path("folders");
+    static const char *const parents[] = { "", "runs", "runs/a" };
+    char dir[FILE_PATH_MAX];
+    assert_ok(dir_create(root));
+    assert_ok(path_join(dir, root, "runs/a/ckpt"));
+    shim_record(root);
+    assert_ok(dir_create(dir));
+    assert_ok(dir_create(dir)); /* there it is */
+    shim_record(NULL);
+    const struct shim_trace *t = shim_recorded();
+    assert_int_equal(t->count, 2 * COUNT_OF(parents));
+    for (int64_t i = 0; i < COUNT_OF(parents); i++) {
+        assert_int_equal(t->call[2 * i].kind, SHIM_MKDIR);
+        assert_int_equal(t->call[2 * i + 1].kind, SHIM_SYNC);
+        assert_string_equal(t->call[2 * i + 1].path, parents[i]);
+    }
+}
+
 /* ---- allocations that fail ---- */
 
 static err_t save_again(struct ckpt_rig *r, const char *root) { return save(r, root, 1); }
@@ -435,9 +457,13 @@ static void test_failing_allocations(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_crash_states),  cmocka_unit_test(test_careless_program_is_caught),
-        cmocka_unit_test(test_failing_calls), cmocka_unit_test(test_short_writes),
-        cmocka_unit_test(test_free_space),    cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_crash_states),
+        cmocka_unit_test(test_careless_program_is_caught),
+        cmocka_unit_test(test_failing_calls),
+        cmocka_unit_test(test_short_writes),
+        cmocka_unit_test(test_free_space),
+        cmocka_unit_test(test_new_folders_are_durable),
+        cmocka_unit_test(test_failing_allocations),
     };
     /* In memory where that is possible: thousands of saves would wait for a disk. */
     if (access("/dev/shm", W_OK) == 0) setenv("TMPDIR", "/dev/shm", 0);

@@ -401,6 +401,18 @@ static void test_records_that_cannot_be_written(void **state)
     assert_memory_equal(loss.step, logged, sizeof logged);
     cfg_close(cfg);
 
+    /* Lines are durable before the checkpoint is that they lead to; where they cannot be made so,
+     * training goes on. */
+    for (int n = 1; n <= 3; n += 2) {
+        char out[32];
+        snprintf(out, sizeof out, "durable-%d", n);
+        fault_arm("metrics.sync", n);
+        assert_ok(
+            runs_train(&step, out, false, SETTINGS("train.steps", "4", "train.save_every", "2")));
+        assert_int_equal(fault_hits(), 2);
+        fault_arm("", 0);
+    }
+
     cfg = runs_cfg("lines", SETTINGS("train.steps", "6", "train.save_every", "1"));
     assert_ok(micro_run_start(&run, cfg, true));
     fault_arm("ckpt.rename", 1);

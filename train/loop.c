@@ -40,8 +40,7 @@ static bool validates(const struct run *run)
 /* The outcome of a line of metrics: not worth a run, but worth a word. */
 static void note_metrics(struct loop *l, err_t rc)
 {
-    if (rc != ERR_OK && !l->metrics_lost)
-        LOG_W("train", "%s; training goes on without this line", err_last()->text);
+    if (rc != ERR_OK && !l->metrics_lost) LOG_W("train", "%s; training goes on", err_last()->text);
     l->metrics_lost = rc != ERR_OK;
 }
 
@@ -76,6 +75,7 @@ static err_t save_now(struct loop *l)
 {
     const double begin_s = time_now_s();
     TRY(checksum_run_saving(l->run));
+    note_metrics(l, metrics_sync(&l->run->metrics));
     TRY(run_save(l->run));
     note_metrics(l, record_save(l->run, time_now_s() - begin_s));
     note_published(l);

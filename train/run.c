@@ -116,9 +116,9 @@ static err_t write_settings(const struct run *r)
 static err_t open_records(struct run *r, bool resumed)
 {
     TRY(dir_create(r->ckpt_root));
-    TRY(dir_sync(cfg_str(r->cfg, "train.out"))); /* checkpoints sync what lies below */
     TRY(write_settings(r));
-    return record_start(r, resumed);
+    TRY(record_start(r, resumed));
+    return dir_sync(cfg_str(r->cfg, "train.out")); /* the record's name */
 }
 
 /* Two programs in one run folder would prune each other's checkpoints. The lock goes with the
