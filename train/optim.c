@@ -112,7 +112,7 @@ static err_t create(struct optim *o)
     const struct owner *owner = o->target.owner;
     const int64_t rank = owner != NULL ? comm_rank(o->target.comm) : 0;
     ASSERT(format->weights == o->target.weights.dtype);
-    TRY(optim_plan_create_owned(&o->plan, o->target.params, format, owner, rank));
+    TRY(optim_plan_create(&o->plan, o->target.params, format, owner, rank));
     TRY(allocate_lists(o));
     deal_segments(o);
     const int64_t chunks = o->plan.chunk_count, sums = chunks * (int64_t)sizeof(double);

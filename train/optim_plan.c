@@ -206,9 +206,8 @@ static void sum_bytes(struct optim_plan *p, const struct glm_params *params)
     p->bytes[OPTIM_ON_HOST] += sums;
 }
 
-err_t optim_plan_create_owned(struct optim_plan *out, const struct glm_params *params,
-                              const struct optim_format *format, const struct owner *owner,
-                              int64_t rank)
+err_t optim_plan_create(struct optim_plan *out, const struct glm_params *params,
+                        const struct optim_format *format, const struct owner *owner, int64_t rank)
 {
     memset(out, 0, sizeof *out);
     out->format = *format;
@@ -224,12 +223,6 @@ err_t optim_plan_create_owned(struct optim_plan *out, const struct glm_params *p
     deal(out, params);
     sum_bytes(out, params);
     return ERR_OK;
-}
-
-err_t optim_plan_create(struct optim_plan *out, const struct glm_params *params,
-                        const struct optim_format *format)
-{
-    return optim_plan_create_owned(out, params, format, NULL, 0);
 }
 
 void optim_plan_clear(struct optim_plan *p)

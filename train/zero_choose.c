@@ -53,7 +53,7 @@ static err_t add_state(struct zero_memory *m, const struct sketch *s, const stru
                        const struct owner *owner, int64_t rank)
 {
     struct optim_plan plan;
-    const err_t rc = optim_plan_create_owned(&plan, &s->params, need->state, owner, rank);
+    const err_t rc = optim_plan_create(&plan, &s->params, need->state, owner, rank);
     if (rc == ERR_OK) {
         m->state_bytes = plan.state_bytes;
         m->master_bytes = plan.part_bytes[OPTIM_MASTER];
