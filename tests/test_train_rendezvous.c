@@ -8,7 +8,10 @@
 #include "train/rendezvous.h"
 #include "train/rendezvous_wire.h"
 
+#include <arpa/inet.h>
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -590,6 +593,52 @@ static void test_own_call(void **state)
         assert_err(wire_connect(&fd, "127.0.0.1", port, time_now_s() + 1), NOTFOUND, "refused");
 }
 
+typedef int resolver(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+/* Of this test, in place of the C library's: "two.test" has the addresses 127.0.0.2 and 127.0.0.1,
+ * in that order; other names are as they are. */
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                struct addrinfo **out)
+{
+    resolver *real;
+    void *symbol = dlsym(RTLD_NEXT, "getaddrinfo");
+    memcpy(&real, &symbol, sizeof real);
+    if (host == NULL || strcmp(host, "two.test") != 0) return real(host, service, hints, out);
+    const int code = real("127.0.0.2", service, hints, out);
+    return code != 0 ? code : real("127.0.0.1", service, hints, &(*out)->ai_next);
+}
+
+/* Takes no more calls: its queue is full. */
+static int deaf_listener(int port)
+{
+    const struct sockaddr_in address = { .sin_family = AF_INET,
+                                         .sin_port = htons((uint16_t)port),
+                                         .sin_addr.s_addr = inet_addr("127.0.0.2") };
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int caller;
+    if (bind(fd, (const struct sockaddr *)&address, sizeof address) != 0) return -1;
+    assert_int_equal(listen(fd, 0), 0);
+    while (wire_connect(&caller, "127.0.0.2", port, time_now_s() + 0.1) == ERR_OK) continue;
+    assert_non_null(strstr(err_last()->text, "timed out"));
+    return fd;
+}
+
+/* An address that never answers, as one behind a wall, leaves half the time to the next one. */
+static void test_addresses(void **state)
+{
+    const double deadline_s = time_now_s() + 4;
+    int listener, fd, port;
+    (void)state;
+    assert_ok(wire_listen(&listener, &port, "127.0.0.1", 0));
+    const int deaf = deaf_listener(port);
+    if (deaf < 0) skip(); /* someone has the port there */
+    assert_ok(wire_connect(&fd, "two.test", port, deadline_s));
+    assert_true(time_now_s() < deadline_s);
+    close(fd);
+    close(deaf);
+    close(listener);
+}
+
 /* ---- faults ---- */
 
 /* Rank 1's n-th message fails: both fail or, when the fault comes after all, both are well. */
@@ -642,7 +691,7 @@ int main(void)
         cmocka_unit_test(test_strangers),   cmocka_unit_test(test_frames),
         cmocka_unit_test(test_faults),      cmocka_unit_test(test_not_settled),
         cmocka_unit_test(test_rank0_stops), cmocka_unit_test(test_listens),
-        cmocka_unit_test(test_own_call),
+        cmocka_unit_test(test_addresses),   cmocka_unit_test(test_own_call),
     };
     alarm(2 * RANKS_LIMIT_S);
     if (log_init("error") != ERR_OK) return 1;

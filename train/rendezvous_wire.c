@@ -162,10 +162,14 @@ static int connect_one(const struct addrinfo *to, double deadline_s)
 err_t wire_connect(int *fd, const char *host, int port, double deadline_s)
 {
     struct addrinfo *found;
+    int left = 0;
     *fd = -1;
     TRY(resolve(&found, host, port, 0));
-    for (const struct addrinfo *to = found; to != NULL && *fd < 0; to = to->ai_next)
-        *fd = connect_one(to, deadline_s);
+    for (const struct addrinfo *to = found; to != NULL; to = to->ai_next) left++;
+    for (const struct addrinfo *to = found; to != NULL && *fd < 0; to = to->ai_next, left--) {
+        const double now_s = time_now_s(); /* one that never answers leaves the others time */
+        *fd = connect_one(to, now_s + (deadline_s - now_s) / left);
+    }
     const int code = errno;
     freeaddrinfo(found);
     if (*fd < 0) RAISE(NOTFOUND, "%s", strerror(code));
