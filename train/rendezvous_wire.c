@@ -64,7 +64,7 @@ static err_t listen_at(int *out, const struct sockaddr *address, socklen_t lengt
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (address->sa_family == AF_INET6)
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (bind(fd, address, length) != 0 || listen(fd, 256) != 0) {
+    if (bind(fd, address, length) != 0 || listen(fd, SOMAXCONN) != 0) {
         const int code = errno;
         close(fd);
         RAISE(COMM, "%s", strerror(code));
