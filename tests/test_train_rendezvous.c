@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -313,6 +314,68 @@ static void test_meet(void **state)
     }
 }
 
+/* ---- many at once, as threads ---- */
+
+enum { MANY = 400 }; /* two descriptors each, of 1024 that are sure to be had */
+
+struct one_of_many {
+    struct rendezvous_args args;
+    struct test_terms terms;
+    pthread_t thread;
+    err_t rc;
+};
+
+static err_t settle_many(void *out, const struct rendezvous_seat seats[], int64_t size, void *arg)
+{
+    struct test_terms *terms = out;
+    (void)arg;
+    terms->size = size;
+    for (int64_t i = 0; i < size; i++)
+        if (seats[i].local_rank != i % 8) RAISE(ARG, "rank %d has another's seat", (int)i);
+    return ERR_OK;
+}
+
+static void *meet_many(void *arg)
+{
+    struct one_of_many *one = arg;
+    struct rendezvous *meeting;
+    one->rc = rendezvous_join(&meeting, &one->args);
+    rendezvous_close(meeting);
+    return NULL;
+}
+
+static void test_many(void **state)
+{
+    static struct rendezvous_part parts[RENDEZVOUS_PARTS_MAX];
+    struct one_of_many *all = calloc(MANY, sizeof *all);
+    int fd, port;
+    (void)state;
+    assert_ok(wire_listen(&fd, &port, "127.0.0.1", 0));
+    for (int64_t i = 0; i < MANY; i++) {
+        all[i].args = (struct rendezvous_args){ .rank = i,
+                                                .size = MANY,
+                                                .local_rank = i % 8,
+                                                .host = "127.0.0.1",
+                                                .port = port,
+                                                .listen_fd = fd,
+                                                .job = "many",
+                                                .version = "1.0",
+                                                .parts = parts,
+                                                .part_count = RENDEZVOUS_PARTS_MAX,
+                                                .timeout_s = 60,
+                                                .settle = settle_many,
+                                                .terms = &all[i].terms,
+                                                .term_bytes = (int64_t)sizeof all[i].terms };
+        assert_int_equal(pthread_create(&all[i].thread, NULL, meet_many, &all[i]), 0);
+    }
+    for (int64_t i = 0; i < MANY; i++) {
+        pthread_join(all[i].thread, NULL);
+        assert_int_equal(all[i].rc, ERR_OK);
+        assert_int_equal(all[i].terms.size, MANY);
+    }
+    free(all);
+}
+
 /* Rank 0 begins to listen when the others have long been calling. */
 static void test_rank0_late(void **state)
 {
@@ -486,11 +549,12 @@ static void disturb(int port)
     }
     const int fd = dial(port);
     assert_ok(wire_send(fd, WIRE_HELLO, zeros, HELLO_BYTES, time_now_s() + 5));
-    struct wire_inbox inbox = { .got = 0 };
+    char words[WIRE_INBOX_BYTES];
+    struct wire_inbox inbox = wire_inbox_of(words, sizeof words);
     struct wire_frame frame;
     assert_ok(wire_wait(fd, &inbox, &frame, time_now_s() + 5));
     assert_int_equal(frame.kind, WIRE_REFUSED);
-    assert_string_equal(inbox.payload, "rank 0 there is of another job");
+    assert_string_equal(words, "rank 0 there is of another job");
     const int damaged = dial(port);
     say(damaged, "SRK1\1\0\0\0\x90\x2d\0\0abcd", 16);
     say(damaged, zeros, HELLO_BYTES);
@@ -511,7 +575,7 @@ static void test_frames(void **state)
     const struct {
         uint32_t magic, kind, bytes, crc;
     } overlong = { 0x314b5253, WIRE_BEAT, 513, 0 };
-    char sent[200], got[200];
+    char sent[200], got[200], words[WIRE_INBOX_BYTES];
     int pair[2];
     ssize_t size;
     struct wire_frame frame;
@@ -523,7 +587,7 @@ static void test_frames(void **state)
     size = read(pair[1], got, sizeof got);
     assert_int_equal(size, 64);
     for (int at = -1; at < 64; at++) {
-        struct wire_inbox inbox = { .got = 0 };
+        struct wire_inbox inbox = wire_inbox_of(words, sizeof words);
         char changed[64];
         memcpy(changed, got, 64);
         if (at >= 0) changed[at] ^= 0x40;
@@ -537,7 +601,7 @@ static void test_frames(void **state)
         assert_int_equal(rc == ERR_OK && complete, at < 0);
         while (recv(pair[1], changed, 64, MSG_DONTWAIT) > 0) continue;
     }
-    struct wire_inbox inbox = { .got = 0 };
+    struct wire_inbox inbox = wire_inbox_of(words, sizeof words);
     say(pair[0], (const char *)&overlong, sizeof overlong);
     assert_err(wire_poll(pair[1], &inbox, &frame, &complete), COMM, "513 bytes, at most 512");
     inbox.got = 0;
@@ -692,6 +756,7 @@ int main(void)
         cmocka_unit_test(test_faults),      cmocka_unit_test(test_not_settled),
         cmocka_unit_test(test_rank0_stops), cmocka_unit_test(test_listens),
         cmocka_unit_test(test_addresses),   cmocka_unit_test(test_own_call),
+        cmocka_unit_test(test_many),
     };
     alarm(2 * RANKS_LIMIT_S);
     if (log_init("error") != ERR_OK) return 1;

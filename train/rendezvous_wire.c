@@ -241,13 +241,18 @@ static err_t check_payload(const struct header *h, const void *payload)
     return ERR_OK;
 }
 
+struct wire_inbox wire_inbox_of(void *payload, int64_t room)
+{
+    return (struct wire_inbox){ .payload = payload, .room = room };
+}
+
 /* The frame's size as far as it is known. */
 static err_t inbox_size(const struct wire_inbox *inbox, struct header *h, int64_t *size)
 {
     *size = WIRE_FRAME_BYTES;
     if (inbox->got < WIRE_FRAME_BYTES) return ERR_OK;
     memcpy(h, inbox->header, sizeof *h);
-    TRY(check_header(h, (int64_t)sizeof inbox->payload));
+    TRY(check_header(h, inbox->room));
     *size += h->bytes;
     return ERR_OK;
 }

@@ -38,7 +38,8 @@ struct peer {
     int64_t rank;
     int fd;
     struct wire_inbox inbox;
-    struct beat beat; /* the last one */
+    uint8_t words[WIRE_INBOX_BYTES]; /* what the inbox holds */
+    struct beat beat;                /* the last one */
     bool has_beat;
     bool bye;  /* has done its work: it may close the connection */
     bool mute; /* sending failed: what is wrong shows on receiving */
@@ -162,7 +163,7 @@ __attribute__((noreturn)) static void lose(struct watchdog *w, const struct peer
 static void take_beat(struct peer *peer, int64_t bytes)
 {
     if (bytes != (int64_t)sizeof peer->beat) return;
-    memcpy(&peer->beat, peer->inbox.payload, sizeof peer->beat);
+    memcpy(&peer->beat, peer->words, sizeof peer->beat);
     peer->beat.phase[sizeof peer->beat.phase - 1] = '\0';
     peer->beat.collective[sizeof peer->beat.collective - 1] = '\0';
     peer->has_beat = true;
@@ -188,7 +189,7 @@ static void take_frame(struct watchdog *w, struct peer *peer, const struct wire_
         peer->bye = true;
     } else if (frame->kind == WIRE_FAILED) {
         char line[TEXT_MAX];
-        snprintf(line, sizeof line, "%.*s", (int)frame->bytes, (const char *)peer->inbox.payload);
+        snprintf(line, sizeof line, "%.*s", (int)frame->bytes, (const char *)peer->words);
         if (w->rank == 0) tell_all(w, WIRE_FAILED, line, (int64_t)strlen(line) + 1);
         leave(w, line);
     }
@@ -327,8 +328,9 @@ static err_t make_peers(struct watchdog *w)
     for (int64_t rank = 0; rank < w->size; rank++) {
         const int fd = rendezvous_fd(w->meeting, rank);
         if (fd < 0) continue;
-        w->peers[w->peer_count++] =
-            (struct peer){ .rank = rank, .fd = fd, .heard_s = time_now_s() };
+        struct peer *peer = &w->peers[w->peer_count++];
+        *peer = (struct peer){ .rank = rank, .fd = fd, .heard_s = time_now_s() };
+        peer->inbox = wire_inbox_of(peer->words, sizeof peer->words);
     }
     return ERR_OK;
 }
