@@ -6,7 +6,6 @@
 
 #include "base/fault.h"
 #include "kernels/dev.h"
-#include "train/ranks.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -296,36 +295,6 @@ static void test_every_machine_once(void **state)
         }
 }
 
-static int64_t machines_of(const char *hosts, const int64_t *local_ranks)
-{
-    struct rendezvous_seat seats[8];
-    const int64_t size = (int64_t)strlen(hosts);
-    for (int64_t i = 0; i < size; i++) {
-        snprintf(seats[i].host, sizeof seats[i].host, "gpu%c", hosts[i]);
-        seats[i].local_rank = local_ranks[i];
-    }
-    return ranks_machine_size(seats, size);
-}
-
-static void test_machines(void **state)
-{
-    (void)state;
-    static const int64_t twos[] = { 0, 1, 0, 1, 0, 1, 0, 1 }, fours[] = { 0, 1, 2, 3, 0, 1, 2, 3 },
-                         zeros[8] = { 0 }, rising[] = { 0, 1, 2, 3, 4, 5, 6, 7 };
-    assert_int_equal(machines_of("aabbccdd", twos), 2);
-    assert_int_equal(machines_of("aaaabbbb", fours), 4);
-    assert_int_equal(machines_of("abc", zeros), 1);
-    assert_int_equal(machines_of("aaaa", fours), 0);   /* one machine */
-    assert_int_equal(machines_of("a", zeros), 0);      /* one rank */
-    assert_int_equal(machines_of("aaabb", rising), 0); /* unequal */
-    assert_int_equal(machines_of("aabbbc", twos), 0);
-    assert_int_equal(machines_of("aabaab", twos), 0);
-    assert_int_equal(machines_of("abab", (const int64_t[]){ 0, 0, 1, 1 }), 0); /* in turns */
-    assert_int_equal(machines_of("aabb", rising), 0); /* nobody counted on each */
-    assert_int_equal(machines_of("aabb", (const int64_t[]){ 0, 1, 1, 0 }), 0);
-    assert_int_equal(machines_of("aaaaaaaa", fours), 0); /* two of one name */
-}
-
 /* ---- answers ---- */
 
 /* Rank 1 hears of an error: it says so, aborts its communicator, and never calls NCCL again. */
@@ -462,7 +431,6 @@ int main(void)
         cmocka_unit_test(test_calls),
         cmocka_unit_test(test_two_levels),
         cmocka_unit_test(test_every_machine_once),
-        cmocka_unit_test(test_machines),
         cmocka_unit_test(test_async_error),
         cmocka_unit_test(test_stuck),
         cmocka_unit_test(test_abort),
