@@ -145,7 +145,8 @@ static void test_calls(void **state)
                        "AllGather\n" /* opening's barrier */
                        "AllGather\n" /* equal */
                        "GroupStart\nSend 16 to 1\nSend 16 to 2\nRecv 16 from 2\nGroupEnd\n"
-                       "AlltoAll\n"
+                       "GroupStart\nSend 8 to 0\nRecv 8 from 0\nSend 8 to 1\nRecv 8 from 1\n"
+                       "Send 8 to 2\nRecv 8 from 2\nGroupEnd\n" /* alltoall */
                        "GroupStart\nSend 8 to 1\nRecv 8 from 2\nGroupEnd\n"
                        "Broadcast\n"
                        "AllGather\n" /* barrier */
