@@ -36,20 +36,15 @@ static double or_default(double value, double otherwise) { return value > 0 ? va
 
 /* Which communicator: GPUs have their own; ranks whose memory is the host's, emulated GPUs too, go
  * by who started them. */
-static err_t choose_kind(const char **out, const struct ranks_args *args)
+static const char *choose_kind(const struct ranks_args *args)
 {
     const char *launcher = args->place->launcher;
-    *out = args->kind;
-    if (args->kind != NULL) return ERR_OK;
-    if (args->place->size == 1)
-        *out = "self";
-    else if (args->dev->backend != NULL && !args->dev->backend->host_memory)
-        *out = "nccl";
-    else if (strcmp(launcher, "soulchat") == 0 || strcmp(launcher, "torchrun") == 0)
-        *out = "shm"; /* neither brings MPI */
-    else
-        *out = "mpi";
-    return ERR_OK;
+    if (args->kind != NULL) return args->kind;
+    if (args->place->size == 1) return "self";
+    if (args->dev->backend != NULL && !args->dev->backend->host_memory) return "nccl";
+    /* These do not bring MPI. */
+    const bool alone = strcmp(launcher, "soulchat") == 0 || strcmp(launcher, "torchrun") == 0;
+    return alone ? "shm" : "mpi";
 }
 
 /* Shared memory is one machine's. */
@@ -132,12 +127,12 @@ static err_t meet(struct ranks *ranks, const struct ranks_args *args, struct com
 static err_t open_all(struct ranks *ranks, const struct ranks_args *args)
 {
     struct comm_args comm_args = {
+        .kind = choose_kind(args),
         .rank = args->place->rank,
         .size = args->place->size,
         .dev = args->dev,
         .timeout_s = or_default(args->comm_s, COMM_S),
     };
-    TRY(choose_kind(&comm_args.kind, args));
     if (args->place->size > 1)
         TRY(meet(ranks, args, &comm_args));
     else

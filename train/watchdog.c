@@ -3,7 +3,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/progress.h"
-#include "train/comm_impl.h"
+#include "train/comm.h"
 #include "train/ranks.h"
 #include "train/rendezvous.h"
 #include "train/rendezvous_wire.h"
@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,7 +125,7 @@ __attribute__((noreturn)) static void leave(struct watchdog *w, const char *line
     struct beat mine;
     pthread_t timer;
     /* Neither a log that nobody reads nor aborting may become another way to hang. */
-    const bool is_timed = comm_thread_start(&timer, end_soon, NULL, "watchdog") == ERR_OK;
+    const bool is_timed = pthread_create(&timer, NULL, end_soon, NULL) == 0;
     get_activity(w, &mine);
     describe(place, &mine);
     LOG_E("ranks", "%s; rank %lld, at %s, ends with status %d: resume with --resume", line,
@@ -226,7 +228,7 @@ static void judge_comm(struct watchdog *w)
     char cause[TEXT_MAX];
     pthread_mutex_lock(&w->comm_lock);
     const bool broken =
-        w->comm != NULL && comm_check(w->comm) != ERR_OK && !atomic_load(&w->comm->aborted);
+        w->comm != NULL && comm_check(w->comm) != ERR_OK && comm_check_aborted(w->comm) == ERR_OK;
     pthread_mutex_unlock(&w->comm_lock);
     const double now_s = time_now_s();
     if (!broken || w->broken_s == 0) w->broken_s = broken ? now_s : 0;
@@ -351,13 +353,13 @@ err_t watchdog_start(struct watchdog **out, const struct watchdog_args *args)
     w->activity = (struct comm_activity){ .step = -1, .phase = "start", .collective = "none" };
     pthread_mutex_init(&w->comm_lock, NULL);
     err_t rc = make_peers(w);
-    if (rc == ERR_OK) rc = comm_thread_start(&w->thread, run, w, "watchdog");
-    if (rc != ERR_OK) {
+    if (rc == ERR_OK && pthread_create(&w->thread, NULL, run, w) != 0)
+        rc = err_raise(ERR_NOMEM, __FILE__, __LINE__, "watchdog: no thread");
+    if (rc == ERR_OK)
+        *out = w;
+    else
         release(w);
-        return rc;
-    }
-    *out = w;
-    return ERR_OK;
+    return rc;
 }
 
 static void wake(struct watchdog *w)
