@@ -6,6 +6,7 @@
 #include "base/num.h"
 #include "train/step.h"
 #include "train/validate.h"
+#include "train/zero_memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,9 +91,10 @@ static void expect_planned(const struct run *run, const struct glm_config *confi
                                          .targets_max = run->bounds.targets,
                                          .ranks = 1 };
     const struct zero_need need = { config, &options, &run->formats.state, run->batch.lanes };
-    int64_t bytes;
-    assert_ok(zero_bytes(&bytes, &need, run->dev, run->zero.stage, run->zero.rank, run->zero.size));
-    assert_int_equal(run->dev->stats.alloc_bytes, bytes);
+    struct zero_memory planned;
+    assert_ok(
+        zero_memory(&planned, &need, run->dev, run->zero.stage, run->zero.rank, run->zero.size));
+    assert_int_equal(run->dev->stats.alloc_bytes, planned.bytes);
 }
 
 static void train(struct comm *comm, void *arg)

@@ -45,11 +45,9 @@ int64_t exchange_foreign(int64_t lane_count, int64_t rank, int64_t size)
     return count_nodes(NULL, lane_count, rank, size).foreign;
 }
 
-int64_t exchange_bytes(const struct exchange_args *args, int64_t rank, int64_t size)
+int64_t exchange_bytes(const struct exchange_args *args, int64_t foreign)
 {
-    const struct counts counts = count_nodes(NULL, args->lane_count, rank, size);
-    return EXCHANGE_DEPTH * counts.foreign * exchange_piece_elements(args) *
-           dtype_bytes(args->dtype);
+    return EXCHANGE_DEPTH * foreign * exchange_piece_elements(args) * dtype_bytes(args->dtype);
 }
 
 /* ---- life cycle ---- */
@@ -68,7 +66,7 @@ err_t exchange_open(struct exchange *x, const struct exchange_args *args)
     x->foreign = counts.foreign;
     x->args.piece_elements = exchange_piece_elements(args);
     ASSERT(EXCHANGE_DEPTH * x->calls <= COMM_REQUESTS_MAX);
-    const int64_t bytes = exchange_bytes(args, x->rank, size) / EXCHANGE_DEPTH;
+    const int64_t bytes = exchange_bytes(args, x->foreign) / EXCHANGE_DEPTH;
     for (int i = 0; i < EXCHANGE_DEPTH && bytes > 0; i++) {
         void *inbox;
         TRY(dev_alloc(args->dev, &inbox, bytes, "gradients of other ranks"));
