@@ -406,6 +406,43 @@ static void test_widest(void **state)
         }
 }
 
+/* Each rank's card says what fits it: all take the highest stage that one of them needs. On
+ * processors nobody asks. */
+static void choose_on_cards(struct comm *comm, void *arg)
+{
+    const int64_t me = comm_rank(comm);
+    struct plan_dev device;
+    const struct plan p = plan_make(&device, "h200");
+    const struct glm_options options = { .dtype = DTYPE_BF16,
+                                         .train = true,
+                                         .rows_max = 64,
+                                         .segments_max = 2,
+                                         .targets_max = 32,
+                                         .ranks = 1 };
+    const struct optim_format format = { .weights = DTYPE_BF16, .master = true };
+    const struct zero_need need = { &p.config, &options, &format, comm_size(comm) };
+    struct zero_memory memory;
+    int stage = -1;
+    (void)arg;
+    for (int fits = 0; fits <= 3; fits++) {
+        /* Stages 1 and 2 take the same. */
+        const int expected = fits == 2 ? 1 : fits;
+        assert_ok(zero_memory(&memory, &need, p.dev, me == 1 ? fits : 0, me, comm_size(comm)));
+        p.dev->info.memory_free_bytes = (int64_t)((double)memory.bytes / (1.0 - ZERO_SPARE)) + 1;
+        assert_ok(zero_choose(&stage, &need, p.dev, comm));
+        assert_int_equal(stage, expected);
+    }
+    p.dev->info.capability = 0;
+    assert_ok(zero_choose(&stage, &need, p.dev, comm));
+    assert_int_equal(stage, 1);
+}
+
+static void test_choose(void **state)
+{
+    (void)state;
+    ranks_run("shm", 3, choose_on_cards, NULL);
+}
+
 /* A step that all ranks share: work and rows are conserved, and no rank is faster than a link of
  * any speed would let it be. */
 static void test_plan_of_ranks(void **state)
@@ -468,6 +505,7 @@ int main(void)
         cmocka_unit_test(test_links),
         cmocka_unit_test(test_memory_of_stages),
         cmocka_unit_test(test_widest),
+        cmocka_unit_test(test_choose),
         cmocka_unit_test(test_plan_of_ranks),
         cmocka_unit_test(test_higher_stage),
     };

@@ -165,6 +165,36 @@ static void test_failure_is_told(void **state)
     }
 }
 
+/* A rank gives its communicator up and goes on with something else: the other's watchdog finds it,
+ * and ends both. */
+static void body_broken(int64_t rank, int64_t size, void *arg)
+{
+    const struct plan *plan = arg;
+    struct ranks_place place = plan->place;
+    struct ranks *ranks;
+    struct dev *dev;
+    place.rank = rank;
+    place.size = size;
+    if (rank != 0) place.listen_fd = -1;
+    assert_ok(dev_open(&dev, "cpu", 1));
+    assert_ok(ranks_join(&ranks, &(struct ranks_args){ .place = &place, .dev = dev }));
+    if (rank == plan->victim) comm_abort(ranks->comm, "a cable is loose");
+    sleep(20);
+}
+
+static void test_broken(void **state)
+{
+    (void)state;
+    for (int64_t victim = 0; victim < 2; victim++) {
+        int status[2];
+        struct plan *plan = make_plan(victim);
+        ranks_fork(status, 2, body_broken, plan);
+        close(plan->place.listen_fd);
+        assert_int_equal(status[0], RANKS_STATUS_LOST);
+        assert_int_equal(status[1], RANKS_STATUS_LOST);
+    }
+}
+
 /* One rank is done, and the other never is. */
 static void body_late(int64_t rank, int64_t size, void *arg)
 {
@@ -412,15 +442,11 @@ static void test_launcher_signal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_well),
-        cmocka_unit_test(test_busy_is_alive),
-        cmocka_unit_test(test_failure_is_told),
-        cmocka_unit_test(test_late),
-        cmocka_unit_test(test_mute),
-        cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_stopped),
-        cmocka_unit_test(test_launcher),
-        cmocka_unit_test(test_launcher_emu),
+        cmocka_unit_test(test_all_well),        cmocka_unit_test(test_busy_is_alive),
+        cmocka_unit_test(test_failure_is_told), cmocka_unit_test(test_late),
+        cmocka_unit_test(test_broken),          cmocka_unit_test(test_mute),
+        cmocka_unit_test(test_killed),          cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_launcher),        cmocka_unit_test(test_launcher_emu),
         cmocka_unit_test(test_launcher_signal),
     };
     testing_dir(); /* one for all */
