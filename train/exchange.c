@@ -15,14 +15,19 @@ struct counts {
     int64_t calls, foreign;
 };
 
-static struct counts count_nodes(int64_t *of_rank, int64_t lane_count, int64_t rank, int64_t size)
+int64_t exchange_nodes(int64_t lane_count, int64_t rank, int64_t size)
 {
     struct lanes_node node[LANES_NODES_MAX];
+    const struct lanes_node its = lanes_of_rank(lane_count, rank, size);
+    return lanes_nodes(node, lane_count, its.begin, its.end);
+}
+
+static struct counts count_nodes(int64_t *of_rank, int64_t lane_count, int64_t rank, int64_t size)
+{
     struct counts counts = { 0 };
     ASSERT(lane_count >= size);
     for (int64_t r = 0; r < size; r++) {
-        const struct lanes_node its = lanes_of_rank(lane_count, r, size);
-        const int64_t count = lanes_nodes(node, lane_count, its.begin, its.end);
+        const int64_t count = exchange_nodes(lane_count, r, size);
         if (of_rank != NULL) of_rank[r] = count;
         counts.calls = max_i64(counts.calls, count);
         if (r != rank) counts.foreign += count;

@@ -3,7 +3,6 @@
 #include "base/check.h"
 #include "base/num.h"
 #include "train/exchange.h"
-#include "train/lanes.h"
 #include "train/owner.h"
 
 #include <math.h>
@@ -241,9 +240,7 @@ static void count_nodes(struct walk *w)
 {
     const struct scale_args *a = w->args;
     for (int64_t r = 0; r < a->ranks; r++) {
-        struct lanes_node node[LANES_NODES_MAX];
-        const struct lanes_node its = lanes_of_rank(a->lanes, r, a->ranks);
-        const int64_t count = lanes_nodes(node, a->lanes, its.begin, its.end);
+        const int64_t count = exchange_nodes(a->lanes, r, a->ranks);
         w->calls = max_i64(w->calls, count);
         if (r == a->rank)
             w->nodes = count;

@@ -27,16 +27,6 @@ static int64_t summed_elements(const struct owner *owner, int64_t rank)
     return elements;
 }
 
-static int64_t owned_parameters(const struct owner_table *table, int64_t rank)
-{
-    int64_t owned = 0, first, count;
-    for (int64_t row = 0; row < table->params.count; row++) {
-        owner_row(&first, &count, &table->owner, &table->params, row, rank);
-        owned += count;
-    }
-    return owned;
-}
-
 static dtype_t grad_dtype(const struct glm_options *o)
 {
     return o->grad_dtype != DTYPE_F32 ? o->grad_dtype : dtype_accumulator(o->dtype);
@@ -53,9 +43,10 @@ static int64_t inbox_bytes(const struct owner_table *table, const struct zero_ne
 
 /* ---- the rank that takes most ---- */
 
-/* Bytes of a parameter's state, nearly: which are coded differs from tensor to tensor. */
-static int64_t state_bytes(const struct optim_format *f)
+/* Bytes of the state of an element, nearly: which are coded differs from tensor to tensor. */
+static int64_t state_bytes(const struct zero_need *need)
 {
+    const struct optim_format *f = need->state;
     if (f->place == OPTIM_ON_HOST) return 0;
     return (f->moments == OPTIM_MOMENTS_8BIT ? 2 : 8) + (f->master ? 4 : 0);
 }
@@ -65,23 +56,17 @@ static int64_t state_bytes(const struct optim_format *f)
 static int64_t widest_rank(const struct owner_table *table, const struct zero_need *need, int stage,
                            int64_t size)
 {
-    struct lanes_node node[LANES_NODES_MAX];
     const int64_t lanes = need->lane_count;
-    int64_t nodes = 0, most = -1, most_summed = 0, widest = 0;
+    const int64_t arena = table->layout.element_count * dtype_bytes(grad_dtype(need->options));
+    const int64_t slots = inbox_bytes(table, need, 1);
+    const int64_t owned =
+        (stage >= 1 ? state_bytes(need) : 0) + (stage == 3 ? dtype_bytes(need->options->dtype) : 0);
+    int64_t most = -1, most_summed = 0, widest = 0;
     for (int64_t r = 0; r < size; r++) {
         const struct lanes_node its = lanes_of_rank(lanes, r, size);
-        nodes += lanes_nodes(node, lanes, its.begin, its.end);
-    }
-    for (int64_t r = 0; r < size; r++) {
-        const struct lanes_node its = lanes_of_rank(lanes, r, size);
-        const int64_t foreign = nodes - lanes_nodes(node, lanes, its.begin, its.end);
         const int64_t summed = summed_elements(&table->owner, r);
-        int64_t bytes = lanes_buffers(lanes, its.begin, its.end) * table->layout.element_count *
-                            dtype_bytes(grad_dtype(need->options)) +
-                        inbox_bytes(table, need, foreign);
-        if (stage >= 1) bytes += owned_parameters(table, r) * state_bytes(need->state);
-        if (stage == 3)
-            bytes += zero_fetch_extra(&table->owner, r) * dtype_bytes(need->options->dtype);
+        const int64_t bytes = lanes_buffers(lanes, its.begin, its.end) * arena -
+                              exchange_nodes(lanes, r, size) * slots + summed * owned;
         if (bytes < most || (bytes == most && summed <= most_summed)) continue;
         most = bytes;
         most_summed = summed;

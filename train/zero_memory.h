@@ -38,7 +38,7 @@ struct zero_memory {
     int64_t foreign;              /* sums over lanes that come from other ranks */
 };
 
-/* The rank that takes most; with 8-bit moments, up to a few chunks of parameters. */
+/* The rank that takes most, up to a few chunks of parameters. */
 #define ZERO_WIDEST (-1)
 /* Of rank `rank` of `size`, or of ZERO_WIDEST. With one rank the stage is 0. ERR_ARG, ERR_NOMEM. */
 MUST_USE err_t zero_memory(struct zero_memory *out, const struct zero_need *need, struct dev *dev,
