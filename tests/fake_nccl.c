@@ -8,6 +8,7 @@
  * FAKE_NCCL=error:N     the N-th question meets an error of another rank
  * FAKE_NCCL=stuck:N     from the N-th question on nothing moves any more
  * FAKE_NCCL=old         an old version
+ * FAKE_NCCL=grip        aborting never returns
  */
 #include "kernels/cuda/nccl_api.h"
 #include "train/comm_ring.h"
@@ -237,6 +238,7 @@ int ncclCommDestroy(struct nccl_comm *c)
 int ncclCommAbort(struct nccl_comm *c)
 {
     note("CommAbort");
+    while (plan_of("grip")) pause();
     ring_close(&c->map);
     free(c);
     return NCCL_SUCCESS;

@@ -6,6 +6,8 @@
 
 #include "base/fault.h"
 #include "kernels/dev.h"
+#include "train/ranks.h"
+#include "train/rendezvous_wire.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -377,6 +379,38 @@ static void test_abort(void **state)
     run(make_case("abort", NULL, 30), body_abort);
 }
 
+/* A rank that fails ends, whatever NCCL makes of the abort: by itself, or as the watchdog of the
+ * other one does. */
+static void body_grip(int64_t rank, int64_t size, void *arg)
+{
+    struct ranks_place place = *(const struct ranks_place *)arg;
+    struct ranks *ranks;
+    struct dev *dev;
+    place.rank = rank;
+    place.size = size;
+    if (rank != 0) place.listen_fd = -1;
+    setenv("FAKE_NCCL", "grip", 1);
+    assert_ok(dev_open(&dev, "emu", 1));
+    assert_ok(
+        ranks_join(&ranks, &(struct ranks_args){ .place = &place, .dev = dev, .kind = "nccl" }));
+    if (rank != 0) sleep(RANKS_LIMIT_S);
+    err_raise(ERR_IO, __FILE__, __LINE__, "the disk of this test is full");
+    _exit(ranks_leave(ranks, ERR_IO) == ERR_IO ? 3 : 4);
+}
+
+static void test_grip(void **state)
+{
+    int status[2];
+    struct ranks_place *place = ranks_shared(sizeof *place);
+    (void)state;
+    *place = (struct ranks_place){ .launcher = "soulchat", .host = "127.0.0.1", .job = "grip" };
+    assert_ok(wire_listen(&place->listen_fd, &place->port, place->host, 0));
+    ranks_fork(status, 2, body_grip, place);
+    close(place->listen_fd);
+    assert_int_equal(status[0], 1);
+    assert_int_equal(status[1], RANKS_STATUS_LOST);
+}
+
 /* ---- faults ---- */
 
 /* The n-th call of rank 1 fails, for all n: no rank hangs, none crashes. */
@@ -435,6 +469,7 @@ int main(void)
         cmocka_unit_test(test_async_error),
         cmocka_unit_test(test_stuck),
         cmocka_unit_test(test_abort),
+        cmocka_unit_test(test_grip),
         cmocka_unit_test(test_faults),
         cmocka_unit_test(test_library),
     };
