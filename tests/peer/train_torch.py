@@ -265,7 +265,7 @@ def choose_attention(a, size, m):
             a.notes.append(f"attention {name} was not tried")
             continue
         attend = glm.ATTENTION[name]
-        if a.compile != "none" and name == "flex":  # the others are library calls
+        if a.compile != "none":  # as part of a layer it will be compiled too
             attend = torch.compile(attend)
         try:
             error = check_attention(a, attend, name, min(size.heads, 4), width, dtype)
