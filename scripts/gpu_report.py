@@ -229,7 +229,7 @@ def precision_bars(report):
 
 
 def speed_bars(report):
-    step = report["steps"].get("bf16-grads") or report["steps"].get("tiny") or {}
+    step = report["steps"].get("bf16-grads") or {}
     slow = [r for r in report["operators"] if r.get("ceiling") in MEMORY_BOUND
             and "of_floor" in r and r["dtype"] == "bf16"]
     below = [f'{r["operator"]} {r["shape"]}: {r["of_floor"]:.3f}' for r in slow

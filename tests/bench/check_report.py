@@ -89,7 +89,9 @@ def judge(folder):
 
 def expect(good, verdict, status):
     with tempfile.TemporaryDirectory() as folder:
-        if good is not None:
+        if good is None:  # a rehearsal's step says nothing about the whole model's
+            put(folder, "step-tiny.json", step(9.0, 9.0, None))
+        else:
             fill(folder, good)
         verdicts, got = judge(folder)
         wrong = {bar: v for bar, v in verdicts.items() if v != verdict}
