@@ -298,8 +298,8 @@ static void test_fwd(void **state) { ops_check_table(*state, &fwd); }
 
 static void test_bwd(void **state) { ops_check_table(*state, &bwd); }
 
-/* A bias of the weights' 16 bits; and what only a 16-bit T can have: a bias and gradients in another
- * dtype. */
+/* A bias of the weights' 16 bits; and a bias and gradients of another dtype than T, as 16-bit Ts
+ * alone can have them. */
 static void test_mixed(void **state)
 {
     struct ops_env *env = *state;
