@@ -1,6 +1,6 @@
-# Third parties, each used by one place of the tree (see "Dependency order" in README.md). Three of
-# them can be left out, so that a machine with little but a compiler builds what computes; commands
-# that need one then say so in one line, and tests that need one are not built.
+# Third parties, each used by one place of the tree (STYLE.md, "Layers"). Three of them can be left
+# out, so that a machine with little but a compiler builds what computes; commands that need one
+# then say so in one line, and tests that need one are not built.
 option(SOULCHAT_WITH_HDF5 "Token shards (HDF5, zstd, zlib): prepare, inspect, train" ON)
 option(SOULCHAT_WITH_SENTENCEPIECE "ChatGLM2's tokenizer; what our own is compared with" ON)
 option(SOULCHAT_WITH_ONEDNN "Matrix products of the CPU by oneDNN; OFF: our own, slower" ON)

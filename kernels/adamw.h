@@ -23,7 +23,7 @@ struct adamw_scalars {
 struct adamw_scalars adamw_scalars_of(const struct adamw_segments_args *args);
 
 /*
- * adamw_bound_*[i] is the largest float that is not above the middle of codes i and i+1, so that
+ * Bound i is the largest float that is not above the middle of codes i and i+1, so that
  * comparing floats decides as comparing with the exact middle would: the nearest code of x, the
  * lower one where two are equally near, is the number of bounds below x.
  */

@@ -3,8 +3,8 @@
 
     scripts/golden_raw.py DIR/golden.h5 OUT/golden.safetensors
 
-Same names, shapes and types; an attribute that is a
-number becomes a scalar "object@name" in float64. Needs h5py.
+Same names, shapes and types; an attribute that is a number becomes a scalar "object@name" in
+float64. Needs h5py.
 """
 import sys
 

@@ -146,9 +146,12 @@ static void test_rotary(void **state)
 
 static void test_rotary_refusals(void **state)
 {
-    struct rotary_case bad = rotary_cases[0];
-    bad.heads.head_dim = 6; /* no multiple of 4 */
-    const struct ops_bad rows[] = { { &bad, ERR_SHAPE } };
+    struct rotary_case width = rotary_cases[0], kind = width, streams = width;
+    width.heads.head_dim = 6; /* no multiple of 4 */
+    kind.kind = (enum rotary_kind)7;
+    streams.kind = ROTARY_HALF_INTERLEAVED; /* with `block` given */
+    const struct ops_bad rows[] = { { &width, ERR_SHAPE }, { &kind, ERR_ARG },
+                                    { &streams, ERR_ARG } };
     ops_check_refusals(*state, &rotary, 0, rows, COUNT_OF(rows));
     ops_check_refusals(*state, &rotary, 1, NULL, 0);
 }
@@ -527,8 +530,13 @@ static void test_refusals(void **state)
     bad[6].segments[0].start = 5; /* out of order */
     ops_check_refusals(*state, &fwd, 0, rows, BAD);
     ops_check_refusals(*state, &bwd, 0, rows, BAD);
-    ops_check_refusals(*state, &fwd, 1, NULL, 0);
-    ops_check_refusals(*state, &bwd, 1, NULL, 0);
+
+    struct attn_case wide = attn_cases[1], uneven = wide;
+    wide.heads.heads = 8;   /* beyond the row */
+    uneven.heads.heads = 3; /* no multiple of kv_heads */
+    const struct ops_bad layouts[] = { { &wide, ERR_SHAPE }, { &uneven, ERR_SHAPE } };
+    ops_check_refusals(*state, &fwd, 1, layouts, COUNT_OF(layouts));
+    ops_check_refusals(*state, &bwd, 1, layouts, COUNT_OF(layouts));
 }
 
 int main(void)

@@ -109,9 +109,17 @@ static void describe_fwd_f32_bias(struct ops_call *call, int64_t index)
 
 static const struct ops_op fwd = { "linear_fwd", FWD_COUNT, COUNT_OF(linear_cases), describe_fwd,
                                    invoke_fwd };
+static void describe_fwd_narrow_bias(struct ops_call *call, int64_t index)
+{
+    describe_fwd_with(call, index, weight_dtype(linear_cases[index].w, call->dtype));
+}
+
 static const struct ops_op fwd_f32_bias = { "linear_fwd, f32 bias", FWD_COUNT,
                                             COUNT_OF(linear_cases), describe_fwd_f32_bias,
                                             invoke_fwd };
+static const struct ops_op fwd_narrow_bias = { "linear_fwd, bias as w", FWD_COUNT,
+                                               COUNT_OF(linear_cases), describe_fwd_narrow_bias,
+                                               invoke_fwd };
 
 /* ---- backward ---- */
 
@@ -290,11 +298,16 @@ static void test_fwd(void **state) { ops_check_table(*state, &fwd); }
 
 static void test_bwd(void **state) { ops_check_table(*state, &bwd); }
 
-/* What only a 16-bit T can have: a bias and gradients in another dtype. */
+/* A bias of the weights' 16 bits; and a bias and gradients of another dtype than T, as 16-bit Ts
+ * alone can have them. */
 static void test_mixed(void **state)
 {
-    const struct ops_env *env = *state;
-    if (env->dtype == DTYPE_F32) return;
+    struct ops_env *env = *state;
+    if (env->dtype == DTYPE_F32) {
+        for (int64_t i = 0; i < COUNT_OF(linear_cases); i++)
+            if (linear_cases[i].w != W_T) ops_check_case(env, &fwd_narrow_bias, i);
+        return;
+    }
     ops_check_table(*state, &fwd_f32_bias);
     ops_check_table(*state, &bwd_narrow);
 }
@@ -382,11 +395,14 @@ static void test_alias(void **state)
 static void test_refusals(void **state)
 {
     const struct ops_op act = act_op();
-    ops_check_refusals(*state, &fwd, 0, NULL, 0);
+    struct linear_case unknown = linear_cases[0];
+    unknown.act = (enum act_kind)7;
+    const struct ops_bad unknowns[] = { { &unknown, ERR_ARG } };
+    ops_check_refusals(*state, &fwd, 0, unknowns, COUNT_OF(unknowns));
     ops_check_refusals(*state, &fwd, 5, NULL, 0);
     ops_check_refusals(*state, &fwd, 6, NULL, 0);
     ops_check_refusals(*state, &bwd, 0, NULL, 0);
-    ops_check_refusals(*state, &bwd, 6, NULL, 0);
+    ops_check_refusals(*state, &bwd, 6, unknowns, COUNT_OF(unknowns));
     ops_check_refusals(*state, &bwd, 7, NULL, 0);
     ops_check_refusals(*state, &bwd, 8, NULL, 0);
     struct linear_case bad = *act_case(0);

@@ -554,6 +554,9 @@ static void test_refusals(void **state)
     expect_refused(&r, "state 7");
     r.segment[0].state = ADAMW_STATE_BLOCK8;
     assert_ok(op_adamw_segments(env->dev, &r.args));
+    r.args.master = &r.t[ABSMAX];
+    expect_refused(&r, "8-bit moments and a master");
+    r.args.master = NULL;
     struct tensor few = r.t[ABSMAX];
     few.dim[0]--;
     r.args.exp_avg_absmax = &few;

@@ -344,13 +344,30 @@ static void test_alias(void **state)
 
 static void test_refusals(void **state)
 {
-    struct norm_case bad = norm_cases[0];
-    bad.alpha = NAN;
-    const struct ops_bad rows[] = { { &bad, ERR_ARG } };
-    ops_check_refusals(*state, &fwd, 0, rows, COUNT_OF(rows));
+    struct norm_case alpha = norm_cases[0], kind = alpha, mean = alpha, from = alpha;
+    alpha.alpha = NAN;
+    kind.kind = (enum norm_kind)7;
+    mean.kind = NORM_RMS; /* with `mean` given */
+    from.from = (enum residual_from)7;
+    const struct ops_bad rows[] = { { &alpha, ERR_ARG }, { &kind, ERR_ARG }, { &mean, ERR_ARG },
+                                    { &from, ERR_ARG } };
+    ops_check_refusals(*state, &fwd, 0, rows, COUNT_OF(rows) - 1); /* it has no `from` */
     ops_check_refusals(*state, &fwd, 1, NULL, 0);
     ops_check_refusals(*state, &bwd, 0, rows, COUNT_OF(rows));
     ops_check_refusals(*state, &bwd, 1, NULL, 0);
+}
+
+/* The cpu backend computes in f32 alone. */
+static void test_dtype(void **state)
+{
+    struct ops_env *env = *state;
+    if (!env->host) return;
+    struct ops_call call = ops_describe(&fwd, DTYPE_BF16, 0);
+    struct ops_laid laid;
+    ops_lay(&laid, env->dev, &call);
+    assert_err(ops_invoke(&laid), UNSUPPORTED, "bf16; the cpu backend computes in f32");
+    ops_clear(&laid);
+    ops_call_clear(&call);
 }
 
 /* A backend that cannot take a row says so before it writes. */
@@ -397,7 +414,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tables),    cmocka_unit_test(test_wide),
-        cmocka_unit_test(test_gradient),
+        cmocka_unit_test(test_gradient),  cmocka_unit_test(test_dtype),
         cmocka_unit_test(test_rows),      cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_alias),     cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_too_wide),  cmocka_unit_test(test_shared_memory),

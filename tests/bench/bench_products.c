@@ -52,14 +52,15 @@ static void bench_gemm_shape(struct bench *b, int64_t m, int64_t n, int64_t k, c
     const double flop = 2.0 * (double)m * (double)n * (double)k;
     const char *shape =
         bench_shape(b, "%s %lldx%lldx%lld", form, (long long)m, (long long)n, (long long)k);
-    bench_row(b, &(struct bench_row){ .name = "gemm",
-                                      .shape = shape,
-                                      .work = run_gemm,
-                                      .context = &g,
-                                      .flop = flop,
-                                      .m = m,
-                                      .n = n,
-                                      .k = k });
+    struct bench_row row = { .name = "gemm",
+                             .shape = shape,
+                             .work = run_gemm,
+                             .context = &g,
+                             .flop = flop,
+                             .m = m,
+                             .n = n,
+                             .k = k };
+    bench_row(b, &row);
     if (m > 1024) return;
     const struct sgemm_args own = { .a_transposed = g.a_transposed,
                                     .b_transposed = g.b_transposed,
@@ -73,14 +74,10 @@ static void bench_gemm_shape(struct bench *b, int64_t m, int64_t n, int64_t k, c
                                     .ldb = g.ldb,
                                     .c = g.c,
                                     .ldc = n };
-    bench_row(b, &(struct bench_row){ .name = "own, 1 thread",
-                                      .shape = shape,
-                                      .work = run_sgemm_own,
-                                      .context = &own,
-                                      .flop = flop,
-                                      .m = m,
-                                      .n = n,
-                                      .k = k });
+    row.name = "own, 1 thread";
+    row.work = run_sgemm_own;
+    row.context = &own;
+    bench_row(b, &row);
 }
 
 void bench_gemm(struct bench *b)

@@ -28,7 +28,8 @@ def checks(ok):
     status = "ok" if ok else "failed (1)"
     return [dict(check=name, stage=stage, status=status, ms=1)
             for name, stage in (("parity-f32", "smoke"), ("test_x", "tests"),
-                                ("same-bytes", "equal"), ("memcheck-norm", "sanitize"))]
+                                ("same-bytes", "equal"), ("memcheck-norm", "sanitize"),
+                                ("no-device", "conditions"))]
 
 
 def step(seconds, update_s, allocations):
@@ -89,13 +90,33 @@ def judge(folder):
 
 def expect(good, verdict, status):
     with tempfile.TemporaryDirectory() as folder:
-        if good is not None:
+        if good is None:  # a rehearsal's figures say nothing about the whole model's
+            put(folder, "info.txt", "tiny=1")
+            put(folder, "step-tiny.json", step(9.0, 9.0, None))
+            put(folder, "bench_ops.jsonl", operator("norm_fwd", "copy", .1))
+        else:
             fill(folder, good)
         verdicts, got = judge(folder)
         wrong = {bar: v for bar, v in verdicts.items() if v != verdict}
         assert not wrong, f"expected all {verdict}: {wrong}"
         assert len(verdicts) == 16 and got == status, (len(verdicts), got)
         print(f"{verdict}: {len(verdicts)} bars")
+
+
+def check_cut_short():
+    """What was not made, or lacks what it needs, is not known; the other verdicts stand."""
+    more = [("doctor", "smoke", "failed (1)"), ("test_y", "tests", "no time"),
+            ("train-whole", "equal", "stopped at 40 s"), ("two-steps", "conditions", "failed (1)"),
+            ("compute-sanitizer", "sanitize", "not here")]
+    with tempfile.TemporaryDirectory() as folder:
+        fill(folder, True)
+        put(folder, "checks.jsonl", *checks(True),
+            *(dict(check=c, stage=stage, status=status, ms=1) for c, stage, status in more))
+        verdicts, _ = judge(folder)
+    unknown = sorted(bar.split()[0] for bar, v in verdicts.items() if v == "not measured")
+    assert unknown == ["bad", "checks", "runs", "tests"], verdicts
+    assert set(verdicts.values()) == {"met", "not measured"}, verdicts
+    print("cut short: not measured")
 
 
 def check_rates():
@@ -115,6 +136,7 @@ def main():
     expect(True, "met", 0)
     expect(False, "MISSED", 1)
     expect(None, "not measured", 0)
+    check_cut_short()
     check_rates()
 
 

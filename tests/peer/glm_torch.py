@@ -104,21 +104,28 @@ def bounds(lengths):
     return torch.tensor([0] + list(lengths)).cumsum(0).to(torch.int32)
 
 
+def place_of(taken, rows):
+    """Of every row: where it stands in `taken`, or the length of that where it does not."""
+    place = torch.full((rows,), len(taken))
+    place[taken] = torch.arange(len(taken))
+    return place
+
+
 def layout(micro, device):
     """What attention and loss need of a micro-batch, on the device."""
     rows = len(micro["ids"])
     segments = [tuple(s) for s in micro["segments"].tolist()]
     context = torch.cat([torch.arange(s, s + c) for s, c, _ in segments])
     target = torch.cat([torch.arange(s + c, s + n) for s, c, n in segments])
-    inverse = torch.full((rows,), len(context) + len(target))  # padding: a row of zeros
-    inverse[context] = torch.arange(len(context))
-    inverse[target] = len(context) + torch.arange(len(target))
+    both = torch.cat([context, target])
     owner, end = torch.full((rows,), -1), torch.zeros(rows, dtype=torch.long)
     for i, (s, c, n) in enumerate(segments):
         owner[s:s + n], end[s:s + n] = i, s + c
     m = types.SimpleNamespace(
-        rows=rows, segments=segments, context_rows=context, target_rows=target, inverse=inverse,
-        owner=owner, prefix_end=end, context_bounds=bounds(c for _, c, _ in segments),
+        rows=rows, segments=segments, context_rows=context, context_place=place_of(context, rows),
+        target_rows=target, target_place=place_of(target, rows), both_rows=both,
+        both_place=place_of(both, rows), owner=owner, prefix_end=end,
+        context_bounds=bounds(c for _, c, _ in segments),
         reply_bounds=bounds(n - c for _, c, n in segments),
         all_bounds=bounds(n for _, _, n in segments), ids=micro["ids"].long(),
         pos=micro["pos"].long(), block=micro["block"].long(), loss_rows=micro["target_rows"].long(),
@@ -161,14 +168,34 @@ def cudnn(q, k, v, q_bounds, k_bounds, q_most, k_most):
         scale=1.0 / math.sqrt(q.shape[-1]))[0]
 
 
+class Move(torch.autograd.Function):
+    """Row i is row `where[i]` of x, or zeros where that is len(x). `back` is the way back: no row
+    goes to two places, so that gradients are moved too, which is faster than adding them up."""
+
+    @staticmethod
+    def forward(ctx, x, where, back):
+        ctx.save_for_backward(back)
+        return rows_at(x, where)
+
+    @staticmethod
+    def backward(ctx, grad):
+        back, = ctx.saved_tensors
+        return rows_at(grad, back), None, None
+
+
+def rows_at(x, where):
+    there = (where < len(x))[:, None, None]
+    return torch.where(there, x[where.clamp(max=len(x) - 1)], x.new_zeros(()))
+
+
 def two_calls(q, k, v, m, prefix_call):
     """The prefix sees itself; replies see everything before them, causal from the lower right."""
-    context = (x[m.context_rows] for x in (q, k, v))
+    context = (Move.apply(x, m.context_rows, m.context_place) for x in (q, k, v))
     a = prefix_call(*context, m.context_bounds, m.context_bounds, m.longest_context,
                     m.longest_context)
-    b = flash(q[m.target_rows], k, v, m.reply_bounds, m.all_bounds, m.longest_reply, m.longest,
-              True)
-    return torch.cat([a, b, torch.zeros_like(b[:1])])[m.inverse]
+    b = flash(Move.apply(q, m.target_rows, m.target_place), k, v, m.reply_bounds, m.all_bounds,
+              m.longest_reply, m.longest, True)
+    return Move.apply(torch.cat([a, b]), m.both_place, m.both_rows)
 
 
 def attend_flash(q, k, v, m):

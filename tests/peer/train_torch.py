@@ -265,16 +265,16 @@ def choose_attention(a, size, m):
             a.notes.append(f"attention {name} was not tried")
             continue
         attend = glm.ATTENTION[name]
-        if a.compile != "none" and name == "flex":  # the others are library calls
-            attend = torch.compile(attend)
+        compiled = attend if a.compile == "none" else torch.compile(attend)  # as in a layer
         try:
-            error = check_attention(a, attend, name, min(size.heads, 4), width, dtype)
+            error = check_attention(a, compiled if name == "flex" else attend, name,
+                                    min(size.heads, 4), width, dtype)
             if error > bar:
                 report[name] = f"wrong: error {error:.2e}"
             else:
                 if name == "flex" and m.block_mask is None:
                     glm.prepare_flex(m)
-                seconds = time_attention(a, attend, m, size.heads, width, dtype)
+                seconds = time_attention(a, compiled, m, size.heads, width, dtype)
                 report[name] = {"error": error, "ms": round(seconds * 1e3, 4)}
                 if best is None or seconds < best[1]:
                     best = name, seconds
