@@ -26,6 +26,6 @@ endforeach()
 if(SOULCHAT_WITH_HDF5)
   add_test(NAME e2e_ckpt COMMAND bash ${CMAKE_SOURCE_DIR}/tests/e2e/ckpt.sh
            WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(e2e_ckpt PROPERTIES TIMEOUT 600 SKIP_RETURN_CODE 77
+  set_tests_properties(e2e_ckpt PROPERTIES TIMEOUT 1200 SKIP_RETURN_CODE 77
                        ENVIRONMENT "SOULCHAT=$<TARGET_FILE:soulchat>;OMP_WAIT_POLICY=passive")
 endif()

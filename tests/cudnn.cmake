@@ -3,7 +3,7 @@ add_executable(cudnn_pack cudnn_pack_test.c ${CMAKE_SOURCE_DIR}/kernels/cuda/cud
 set_target_properties(cudnn_pack PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 target_link_libraries(cudnn_pack PRIVATE soulchat_testing soulchat_kernels soulchat_options)
 add_test(NAME cudnn_pack COMMAND cudnn_pack WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties(cudnn_pack PROPERTIES TIMEOUT 60)
+set_tests_properties(cudnn_pack PROPERTIES TIMEOUT 300)
 
 # What follows needs cuDNN's headers, and one test of them the library.
 include(${CMAKE_SOURCE_DIR}/kernels/cuda/cudnn.cmake)
@@ -43,7 +43,7 @@ target_link_libraries(cudnn_plans PRIVATE cudnn_driver)
 add_test(NAME cudnn_plans
          COMMAND cudnn_plans ${SOULCHAT_CUDNN_LIBRARY} ${CMAKE_CURRENT_SOURCE_DIR}/cudnn_h200.json)
 # cuDNN keeps memory of its own until the end; that nothing of ours is left, cudnn_attn shows.
-set_tests_properties(cudnn_plans PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600
+set_tests_properties(cudnn_plans PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1200
                      ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
 
 # The whole operator, with a library that computes what the graphs say, on host memory.
@@ -74,4 +74,4 @@ target_link_libraries(cudnn_attn PRIVATE ${CMAKE_DL_LIBS})
 add_dependencies(cudnn_attn cudnn_pretend cudnn_companion)
 add_test(NAME cudnn_attn
          COMMAND cudnn_attn $<TARGET_FILE:cudnn_pretend> $<TARGET_FILE:cudnn_companion>)
-set_tests_properties(cudnn_attn PROPERTIES TIMEOUT 600)
+set_tests_properties(cudnn_attn PROPERTIES TIMEOUT 1200)

@@ -6,7 +6,7 @@ foreach(name resume ranks launch threads errors memory emu emu_bits generate gua
   add_test(NAME e2e_${name}
            COMMAND bash ${CMAKE_SOURCE_DIR}/tests/e2e/${name}.sh
            WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(e2e_${name} PROPERTIES TIMEOUT 600 SKIP_RETURN_CODE 77
+  set_tests_properties(e2e_${name} PROPERTIES TIMEOUT 1200 SKIP_RETURN_CODE 77
                        ENVIRONMENT "SOULCHAT=$<TARGET_FILE:soulchat>;OMP_WAIT_POLICY=passive")
 endforeach()
 # The plain build shows that bits are the same, over the steps of a run; sanitizers look at memory.

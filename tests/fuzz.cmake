@@ -25,7 +25,7 @@ foreach(file ${fuzz_files})
                           RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
     add_test(NAME replay_${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
              COMMAND replay_${name} tests/fuzz/corpus/${name})
-    set_tests_properties(replay_${name} PROPERTIES TIMEOUT 300)
+    set_tests_properties(replay_${name} PROPERTIES TIMEOUT 900)
   endif()
   foreach(target fuzz_${name} replay_${name})
     if(TARGET ${target})

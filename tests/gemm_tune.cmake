@@ -3,7 +3,7 @@ target_sources(test_kernels_gemm_tune PRIVATE ${CMAKE_SOURCE_DIR}/kernels/cuda/g
 # Once more with the activation's derivative inside the product.
 add_test(NAME test_kernels_ops_linear_fused COMMAND test_kernels_ops_linear
          WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties(test_kernels_ops_linear_fused PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300
+set_tests_properties(test_kernels_ops_linear_fused PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900
                      ENVIRONMENT "OMP_WAIT_POLICY=passive;SOULCHAT_FUSE=dgelu")
 
 # The cuBLASLt half of the product seam without a GPU: the emulator's library once more, with
@@ -28,7 +28,7 @@ if(SOULCHAT_CUDA)
     target_link_libraries(${name}_lt PRIVATE soulchat_testing soulchat_kernels
                           soulchat_ops_testing soulchat_options)
     add_test(NAME ${name}_lt COMMAND ${name}_lt WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(${name}_lt PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 ENVIRONMENT
+    set_tests_properties(${name}_lt PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900 ENVIRONMENT
       "OMP_WAIT_POLICY=passive;SOULCHAT_FUSE=dgelu;SOULCHAT_TUNE=off")
   endforeach()
   set_target_properties(test_gemm_lt test_gemm_lt_train test_kernels_ops_linear_lt

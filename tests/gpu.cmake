@@ -7,7 +7,7 @@ if(PYTHON3 AND NOT SOULCHAT_SANITIZE)
                    --stages info,smoke,step,peer,bench,plan,equal,learn,conditions
                    --out ${CMAKE_BINARY_DIR}/gpu_check
            WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(gpu_check_dry_run PROPERTIES TIMEOUT 600
+  set_tests_properties(gpu_check_dry_run PROPERTIES TIMEOUT 1200
                        ENVIRONMENT OMP_WAIT_POLICY=passive
                        PASS_REGULAR_EXPRESSION "not ok: none"
                        FAIL_REGULAR_EXPRESSION "FAILED")

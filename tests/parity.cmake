@@ -21,7 +21,7 @@ target_link_libraries(parity PRIVATE soulchat_golden soulchat_data soulchat_ref 
 function(parity_passes name)
   add_test(NAME parity_chatglm_tiny${name} COMMAND parity tests/golden/chatglm-tiny ${ARGN}
            WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(parity_chatglm_tiny${name} PROPERTIES TIMEOUT 300 SKIP_RETURN_CODE 77)
+  set_tests_properties(parity_chatglm_tiny${name} PROPERTIES TIMEOUT 900 SKIP_RETURN_CODE 77)
 endfunction()
 parity_passes("" --device cpu)
 parity_passes(_f64 --device ref)

@@ -6,6 +6,6 @@ if(SOULCHAT_PEER_PYTHON_FOUND)
   add_test(NAME peer COMMAND ${SOULCHAT_PEER_PYTHON} tests/peer/check_peer.py
                              $<TARGET_FILE:soulchat>
            WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(peer PROPERTIES TIMEOUT 300 SKIP_RETURN_CODE 77
+  set_tests_properties(peer PROPERTIES TIMEOUT 900 SKIP_RETURN_CODE 77
                        ENVIRONMENT "OMP_WAIT_POLICY=passive;PYTHONDONTWRITEBYTECODE=1")
 endif()

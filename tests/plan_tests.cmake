@@ -14,5 +14,5 @@ target_link_libraries(test_train_plan_open PRIVATE soulchat_train_fixture PkgCon
 
 add_test(NAME e2e_plan COMMAND bash ${CMAKE_SOURCE_DIR}/tests/e2e/plan.sh
          WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-set_tests_properties(e2e_plan PROPERTIES TIMEOUT 300
+set_tests_properties(e2e_plan PROPERTIES TIMEOUT 900
                      ENVIRONMENT "SOULCHAT=$<TARGET_FILE:soulchat>;OMP_WAIT_POLICY=passive")

@@ -50,14 +50,14 @@ if(soulchat_has_mpi)
   add_test(NAME train_ranks_mpi COMMAND ${mpirun} 3 $<TARGET_FILE:ranks_program> --steps 20)
   set_tests_properties(train_ranks_mpi PROPERTIES PASS_REGULAR_EXPRESSION
                        "done: 3 ranks by mpirun over mpi")
-  set_tests_properties(train_comm_mpi train_ranks_mpi PROPERTIES TIMEOUT 60
+  set_tests_properties(train_comm_mpi train_ranks_mpi PROPERTIES TIMEOUT 300
                        ENVIRONMENT "OMP_WAIT_POLICY=passive;ASAN_OPTIONS=detect_leaks=0")
   # Each rank checks what it is told. That mpirun then fails, for ranks that did not end MPI, is as
   # it should be.
   foreach(sizes short long)
     add_test(NAME train_comm_mpi_${sizes} COMMAND ${mpirun} 2
              $<TARGET_FILE:test_train_comm> mpi-${sizes})
-    set_tests_properties(train_comm_mpi_${sizes} PROPERTIES TIMEOUT 60
+    set_tests_properties(train_comm_mpi_${sizes} PROPERTIES TIMEOUT 300
                          ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0"
                          PASS_REGULAR_EXPRESSION "PASSED  . 1 test.*PASSED  . 1 test"
                          FAIL_REGULAR_EXPRESSION "FAILED  ")
