@@ -88,7 +88,8 @@ err_t checksum_compare(const uint32_t *all, int64_t ranks, const struct glm_para
         const char *what = i < params->count ? "weights" : "optimizer state";
         const char *name = params->row[i % params->count].name;
         int64_t right = 0;
-        for (int64_t r = 0; r < ranks; r++)
+        if (supporters(all, ranks, stride, i, 0) == ranks) continue;
+        for (int64_t r = 1; r < ranks; r++)
             if (supporters(all, ranks, stride, i, r) > supporters(all, ranks, stride, i, right))
                 right = r;
         const bool majority = 2 * supporters(all, ranks, stride, i, right) > ranks;

@@ -11,6 +11,7 @@
 #include "train/run_impl.h"
 #include "train/settings_kind.h"
 #include "train/snapshot.h"
+#include "train/zero_memory.h"
 
 #include <math.h>
 #include <stdio.h>
