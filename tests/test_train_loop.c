@@ -93,6 +93,22 @@ static void test_resume_has_the_same_bits(void **state)
     ckpt_state_clear(&s);
 }
 
+/* Another version of the program, with the same formats, is a warning. */
+static void test_resume_of_another_version(void **state)
+{
+    (void)state;
+    int64_t step;
+    struct run run;
+    struct cfg *cfg = runs_cfg("older", SETTINGS("train.steps", "3", "batch.lanes", "3"));
+    assert_ok(micro_run_start(&run, cfg, false));
+    strcpy(run.state.program, "0.0.1");
+    assert_ok(loop_run(&run));
+    run_close(&run);
+    cfg_close(cfg);
+    assert_ok(runs_train(&step, "older", true, SETTINGS("train.steps", "7", "batch.lanes", "3")));
+    runs_same_checkpoint("whole", "older", 7);
+}
+
 /* SIGTERM to this process in a quarter of a second. */
 static void signal_soon(timer_t timer)
 {
@@ -467,6 +483,7 @@ int main(void)
         cmocka_unit_test(test_validation_falls),
         cmocka_unit_test(test_longer_validation_samples),
         cmocka_unit_test(test_resume_has_the_same_bits),
+        cmocka_unit_test(test_resume_of_another_version),
         cmocka_unit_test(test_stop_at_any_moment),
         cmocka_unit_test(test_saved_once),
         cmocka_unit_test(test_resume_of_a_finished_run),
