@@ -42,7 +42,7 @@ static err_t reserve(struct dedup_work *w, int64_t count)
     return ERR_OK;
 }
 
-static err_t make_stream(struct dedup_work *w, const struct dedup_turn *turns, int64_t turn_count)
+static err_t make_stream(struct dedup_work *w, const struct turn_text *turns, int64_t turn_count)
 {
     w->stream_count = 0;
     for (int64_t i = 0; i < turn_count; i++) {
@@ -140,7 +140,7 @@ static void densify(uint32_t bin[DEDUP_BINS])
     memcpy(bin, filled, sizeof filled);
 }
 
-err_t dedup_sign(struct dedup_signature *out, struct dedup_work *w, const struct dedup_turn *turns,
+err_t dedup_sign(struct dedup_signature *out, struct dedup_work *w, const struct turn_text *turns,
                  int64_t turn_count)
 {
     uint32_t bin[DEDUP_BINS];
@@ -186,7 +186,7 @@ static int compare_u64(const void *a, const void *b)
 }
 
 err_t shingle_set_fill(struct shingle_set *out, struct dedup_work *w,
-                       const struct dedup_turn *turns, int64_t turn_count)
+                       const struct turn_text *turns, int64_t turn_count)
 {
     TRY(make_stream(w, turns, turn_count));
     const int64_t count = shingle_count(w);

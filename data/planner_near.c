@@ -117,29 +117,29 @@ done:
     return rc;
 }
 
-static err_t load_compared(struct planner *p, struct compared *c, uint32_t rank)
+/* The turns of a dialogue that was read, into p->turns. */
+static err_t decode_compared(struct planner *p, const struct compared *c)
 {
     const char *topic;
     int64_t topic_size;
+    return spool_decode(p->turns, NULL, &topic, &topic_size, c->text.data, c->row.text_size,
+                        c->row.turn_count);
+}
+
+static err_t load_compared(struct planner *p, struct compared *c, uint32_t rank)
+{
     TRY(spool_rows(p->spool, &c->row, p->by_rank[rank], 1));
     TRY(spool_text(p->spool, &c->text, &c->row, 1));
-    TRY(spool_decode(p->turns, &topic, &topic_size, c->text.data, c->row.text_size,
-                     c->row.turn_count));
-    for (int64_t i = 0; i < c->row.turn_count; i++)
-        p->dedup_turns[i] =
-            (struct dedup_turn){ p->turns[i].role, p->turns[i].text, p->turns[i].size };
-    return shingle_set_fill(&c->set, &p->work, p->dedup_turns, c->row.turn_count);
+    TRY(decode_compared(p, c));
+    return shingle_set_fill(&c->set, &p->work, p->turns, c->row.turn_count);
 }
 
 /* The beginning of its first turn, on one line. */
 static err_t copy_beginning(struct planner *p, char out[CLEAN_SNIPPET_MAX],
                             const struct compared *c)
 {
-    const char *topic;
-    int64_t topic_size;
-    TRY(spool_decode(p->turns, &topic, &topic_size, c->text.data, c->row.text_size,
-                     c->row.turn_count));
-    const struct spool_turn *t = &p->turns[0];
+    TRY(decode_compared(p, c));
+    const struct turn_text *t = &p->turns[0];
     const int64_t size = utf8_valid_prefix(t->text, min_i64(t->size, CLEAN_SNIPPET_MAX - 1));
     memcpy(out, t->text, (size_t)size);
     out[size] = '\0';

@@ -37,7 +37,8 @@ struct prepare_batch {
     struct batch_dialogue *dialogues; /* those that are written */
     int64_t dialogue_count, dialogue_capacity;
     struct i32_buf ids;
-    struct spool_turn *spool_turns; /* [CORPUS_TURNS_MAX] */
+    struct turn_text *texts; /* [CORPUS_TURNS_MAX] of one dialogue, with their flags */
+    uint8_t *text_flags;
 };
 
 /* What all workers read. */

@@ -164,14 +164,14 @@ static err_t sign_some(const void *context, void *item)
 {
     err_t rc = ERR_OK;
     const struct some *s = item;
-    struct dedup_turn *turns = calloc((size_t)s->line_count + 1, sizeof *turns);
+    struct turn_text *turns = calloc((size_t)s->line_count + 1, sizeof *turns);
     struct dedup_work work = { 0 };
     struct dedup_signature sign;
     (void)context;
     if (turns == NULL) RAISE_DONE(NOMEM, "the turns of a dialogue");
     for (int64_t i = 0; i < s->line_count; i++) {
         const struct line *l = &s->lines[i];
-        turns[i] = (struct dedup_turn){ l->role, s->text.data + l->off + l->head, l->size };
+        turns[i] = (struct turn_text){ l->role, s->text.data + l->off + l->head, l->size };
     }
     for (int64_t i = 0; i < s->dialogue_count; i++)
         TRY_DONE(dedup_sign(&sign, &work, turns + s->dialogues[i].turn_first,

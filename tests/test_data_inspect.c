@@ -115,7 +115,7 @@ static void test_summary(void **state)
     assert_true(train->dialogues == 1 && train->turns == 4 && train->tokens == 17);
     assert_true(train->samples.samples == 2 && train->samples.rows == 33);
     assert_true(train->sample.min == 13 && train->sample.max == 20 && train->sample.mean == 16.5);
-    assert_true(train->sample.p50 == 13 && train->sample.p95 == 20);
+    assert_true(train->sample.median == 13 && train->sample.p95 == 20);
     assert_true(train->prompt.min == 7 && train->prompt.max == 16 && train->reply.max == 3);
     assert_true(train->pack_count == 1 && train->pack_fill == 33.0 / 64);
     assert_true(train->steps_per_epoch == 1 && train->step_fill == 33.0 / 256);

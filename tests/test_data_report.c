@@ -121,20 +121,20 @@ static void test_histogram(void **state)
     struct histogram h;
     int32_t values[1000];
     histogram_fill(&h, values, 0);
-    assert_int_equal(h.count, 0);
+    assert_int_equal(h.stats.count, 0);
     assert_int_equal(h.bin_count, 0);
     values[0] = 7;
     histogram_fill(&h, values, 1);
     assert_int_equal(h.first, 7);
     assert_int_equal(h.bin_count, 1);
-    assert_int_equal(h.median, 7);
+    assert_int_equal(h.stats.median, 7);
     for (int32_t i = 0; i < 1000; i++) values[i] = 1000 - i; /* 1 .. 1000 */
     histogram_fill(&h, values, 1000);
-    assert_int_equal(h.min, 1);
-    assert_int_equal(h.max, 1000);
-    assert_int_equal(h.median, 500);
-    assert_int_equal(h.p95, 950);
-    assert_float_equal(h.mean, 500.5, 0);
+    assert_int_equal(h.stats.min, 1);
+    assert_int_equal(h.stats.max, 1000);
+    assert_int_equal(h.stats.median, 500);
+    assert_int_equal(h.stats.p95, 950);
+    assert_float_equal(h.stats.mean, 500.5, 0);
     assert_int_equal(h.first, 0);
     assert_int_equal(h.width, 50);
     assert_int_equal(h.bin[0], 49);
@@ -145,6 +145,10 @@ static void test_histogram(void **state)
     histogram_fill(&h, values, 1000);
     assert_int_equal(h.bin[0], 999);
     assert_int_equal(h.bin[HISTOGRAM_BINS - 1], 1); /* what is longer is in the last one */
+    for (int32_t i = 0; i < 10; i++) values[i] = 1 + i;
+    histogram_fill(&h, values, 10);
+    assert_int_equal(h.stats.median, 5);
+    assert_int_equal(h.stats.p95, 10); /* nine of ten are not 95 % */
 }
 
 /* ---- a whole preparation, as a person runs it ---- */
