@@ -22,8 +22,8 @@
 
 #define FAMILIES    120
 #define MEMBERS_MAX (4 * FAMILIES)
-#define QUESTION    40  /* characters of the client's turn */
-#define REPLY       160 /* of the counsellor's */
+#define QUESTION    60  /* characters of the client's turn */
+#define REPLY       140 /* of the counsellor's */
 #define CHARS       (QUESTION + REPLY)
 #define SOURCES     2
 
@@ -269,6 +269,16 @@ static int64_t count_openings(const struct corpus_of *c, const int *split)
     return shared;
 }
 
+/* Whole characters of the beginning of a first turn, which is longer. */
+static void check_example(const struct corpus_of *c, const char *text)
+{
+    const size_t size = (CLEAN_SNIPPET_MAX - 1) / 3 * 3;
+    bool found = false;
+    assert_int_equal(strlen(text), size);
+    for (int64_t i = 0; i < c->count; i++) found |= memcmp(c->m[i].text[0], text, size) == 0;
+    assert_true(found);
+}
+
 static void check_mode(struct corpus_of *c, const char *sources, enum mode mode, bool openings)
 {
     static struct prepare_counts counts;
@@ -298,6 +308,11 @@ static void check_mode(struct corpus_of *c, const char *sources, enum mode mode,
     assert_int_equal(counts.duplicates.held_out, held_out);
     assert_int_equal(counts.duplicates.leaked_exact, 0);
     assert_int_equal(counts.duplicates.leaked_near, 0);
+    assert_int_equal(counts.duplicates.example_count, PREPARE_EXAMPLES_MAX);
+    for (int64_t i = 0; i < PREPARE_EXAMPLES_MAX; i++) {
+        check_example(c, counts.duplicates.example[i].kept);
+        check_example(c, counts.duplicates.example[i].other);
+    }
 }
 
 static struct corpus_of make_corpus(void)
