@@ -108,25 +108,6 @@ static err_t parse_hex4(struct parser *p, int32_t *value)
     return ERR_OK;
 }
 
-static void put_utf8(struct parser *p, int32_t c)
-{
-    if (c < 0x80) {
-        *p->out++ = (char)c;
-        return;
-    }
-    if (c < 0x800) {
-        *p->out++ = (char)(0xc0 | c >> 6);
-    } else if (c < 0x10000) {
-        *p->out++ = (char)(0xe0 | c >> 12);
-        *p->out++ = (char)(0x80 | (c >> 6 & 0x3f));
-    } else {
-        *p->out++ = (char)(0xf0 | c >> 18);
-        *p->out++ = (char)(0x80 | (c >> 12 & 0x3f));
-        *p->out++ = (char)(0x80 | (c >> 6 & 0x3f));
-    }
-    *p->out++ = (char)(0x80 | (c & 0x3f));
-}
-
 static err_t parse_unicode_escape(struct parser *p)
 {
     const char *begin = p->at - 2;
@@ -145,7 +126,7 @@ static err_t parse_unicode_escape(struct parser *p)
         }
         high = 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
     }
-    put_utf8(p, high);
+    p->out += utf8_put(p->out, high);
     return ERR_OK;
 }
 
