@@ -6,8 +6,8 @@
 #include "data/dedup.h"
 #include "data/pool.h"
 #include "data/prepare_bench_parts.h"
+#include "data/prepare_work.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -285,9 +285,7 @@ static err_t open_library(struct bench *b)
 static err_t open_bench(struct bench *b)
 {
     const struct prepare_options *o = b->options;
-    if (strlen(o->out) + sizeof ".bench" > sizeof b->dir)
-        RAISE(ARG, "path is too long: %s", o->out);
-    snprintf(b->dir, sizeof b->dir, "%.*s.bench", (int)strlen(o->out), o->out);
+    TRY(prepare_path_beside(b->dir, o, ".bench"));
     if (dir_exists(b->dir)) RAISE(ARG, "%s exists; the benchmark would write there", b->dir);
     TRY(dir_create(b->dir));
     b->created = true;
