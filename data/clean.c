@@ -403,12 +403,7 @@ err_t clean_load(struct clean_dialogue *d, const struct dialogue_text *from)
     for (int64_t i = 0; i < from->turn_count; i++) bytes += from->turns[i].size + 1;
     buf_reset(&d->text);
     TRY(buf_reserve(&d->text, (size_t)bytes + 1));
-    if (from->turn_count > d->turn_capacity) {
-        void *turns = realloc(d->turns, (size_t)from->turn_count * sizeof *d->turns);
-        if (turns == NULL) RAISE(NOMEM, "%lld turns", (long long)from->turn_count);
-        d->turns = turns;
-        d->turn_capacity = from->turn_count;
-    }
+    ARRAY_GROW(d->turns, d->turn_capacity, from->turn_count);
     d->turn_count = from->turn_count;
     d->dropped = false;
     for (int64_t i = 0; i < from->turn_count; i++) {

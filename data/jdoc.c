@@ -49,13 +49,7 @@ static err_t add_node(struct parser *p, enum jdoc_type type, int64_t *index)
     struct jdoc *d = p->d;
     if (d->count == JDOC_NODES_MAX)
         RAISE(FORMAT, "more than %d values in one record", JDOC_NODES_MAX);
-    if (d->count == d->capacity) {
-        const int64_t capacity = d->capacity > 0 ? 2 * d->capacity : 256;
-        void *nodes = realloc(d->nodes, (size_t)capacity * sizeof *d->nodes);
-        if (nodes == NULL) RAISE(NOMEM, "%lld JSON values", (long long)capacity);
-        d->nodes = nodes;
-        d->capacity = capacity;
-    }
+    ARRAY_GROW(d->nodes, d->capacity, d->count + 1);
     *index = d->count++;
     d->nodes[*index] =
         (struct jdoc_node){ .type = type, .span = 1, .at = (int32_t)(p->at - p->begin) };
@@ -250,12 +244,7 @@ static int order_keys(const void *left, const void *right)
 static err_t find_repeated_of_many(struct jdoc *d, const struct jdoc_node *object,
                                    const struct jdoc_node **repeated)
 {
-    if (object->count > d->key_capacity) {
-        void *keys = realloc(d->keys, (size_t)object->count * sizeof *d->keys);
-        if (keys == NULL) RAISE(NOMEM, "%d JSON keys", object->count);
-        d->keys = keys;
-        d->key_capacity = object->count;
-    }
+    ARRAY_GROW(d->keys, d->key_capacity, object->count);
     const struct jdoc_node *key = object + 1;
     for (int64_t i = 0; i < object->count; i++, key += 1 + key[1].span) d->keys[i] = key;
     qsort(d->keys, (size_t)object->count, sizeof *d->keys, order_keys);

@@ -87,6 +87,13 @@ static err_t add_pairs(struct runs *pairs, const uint32_t *bucket, int64_t count
     return ERR_OK;
 }
 
+static err_t push_rank(uint32_t **ranks, int64_t *capacity, int64_t *count, uint32_t rank)
+{
+    ARRAY_GROW(*ranks, *capacity, *count + 1);
+    (*ranks)[(*count)++] = rank;
+    return ERR_OK;
+}
+
 /* Pairs that share a bucket: one band with one value. */
 static err_t make_pairs(struct planner *p, struct runs *pairs)
 {
@@ -100,14 +107,11 @@ static err_t make_pairs(struct planner *p, struct runs *pairs)
     TRY(runs_open(&bands, p->dir, RUNS_BYTES));
     TRY_DONE(sort_bands(p, bands));
     for (;;) {
-        void *grown = bucket;
         TRY_DONE(runs_next(bands, &item, &found));
         if (!found) break;
         if (item.key != key) count = 0;
         key = item.key;
-        TRY_DONE(grow_items(&grown, &capacity, count + 1, sizeof *bucket));
-        bucket = grown;
-        bucket[count++] = (uint32_t)item.value;
+        TRY_DONE(push_rank(&bucket, &capacity, &count, (uint32_t)item.value));
         TRY_DONE(add_pairs(pairs, bucket, count));
     }
     p->counts->duplicates.spilled_runs += runs_spilled(bands);

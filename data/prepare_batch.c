@@ -10,17 +10,6 @@
 
 /* ---- shared ---- */
 
-err_t grow_items(void **items, int64_t *capacity, int64_t wanted, size_t item_bytes)
-{
-    if (wanted <= *capacity) return ERR_OK;
-    const int64_t larger = max_i64(wanted, 2 * *capacity);
-    void *moved = realloc(*items, (size_t)larger * item_bytes);
-    if (moved == NULL) RAISE(NOMEM, "a batch of %lld items", (long long)larger);
-    *items = moved;
-    *capacity = larger;
-    return ERR_OK;
-}
-
 void prepare_topic(char out[SHARD_TEXT_MAX], const char *topic)
 {
     const int64_t size = min_i64((int64_t)strlen(topic), SHARD_TEXT_MAX - 1);
@@ -71,8 +60,8 @@ static err_t take_row(struct prepare_batch *b, const struct batch_context *c, in
     const struct prepare_options *o = c->options;
     const char *topic, *record = b->text.data + (row->text_off - b->rows[0].text_off);
     int64_t topic_size;
-    GROW(b->dialogues, b->dialogue_capacity, b->dialogue_count + 1);
-    GROW(b->turns, b->turn_capacity, b->turn_count + row->turn_count);
+    ARRAY_GROW(b->dialogues, b->dialogue_capacity, b->dialogue_count + 1);
+    ARRAY_GROW(b->turns, b->turn_capacity, b->turn_count + row->turn_count);
     TRY(spool_decode(b->texts, b->text_flags, &topic, &topic_size, record, row->text_size,
                      row->turn_count));
     struct batch_dialogue *d = &b->dialogues[b->dialogue_count++];

@@ -61,7 +61,7 @@ static err_t add_line(struct some *s, const struct chat_template *t, const struc
                       bool target)
 {
     const char *name = turn->role == ROLE_CLIENT ? t->client_name : t->counsellor_name;
-    GROW(s->lines, s->line_capacity, s->line_count + 1);
+    ARRAY_GROW(s->lines, s->line_capacity, s->line_count + 1);
     struct line *l = &s->lines[s->line_count++];
     *l = (struct line){
         .role = turn->role, .target = target, .off = (int64_t)s->text.size, .size = turn->size
@@ -81,7 +81,7 @@ err_t some_add_dialogue(struct some *s, const struct chat_template *t,
             TRY(add_line(s, t, &d->turns[i],
                          s->line_count > first && d->turns[i].role == ROLE_COUNSELLOR));
     if (s->line_count == first) return ERR_OK;
-    GROW(s->dialogues, s->dialogue_capacity, s->dialogue_count + 1);
+    ARRAY_GROW(s->dialogues, s->dialogue_capacity, s->dialogue_count + 1);
     struct batch_dialogue *to = &s->dialogues[s->dialogue_count++];
     *to = (struct batch_dialogue){ .turn_first = first,
                                    .turn_count = s->line_count - first,
@@ -217,7 +217,7 @@ static err_t keep_dialogue(void *context, const struct dialogue_text *d, int64_t
 {
     struct bench *b = context;
     if (b->all_count == 0 || b->all[b->all_count - 1].text.size >= BATCH_TEXT_BYTES) {
-        GROW(b->all, b->all_capacity, b->all_count + 1);
+        ARRAY_GROW(b->all, b->all_capacity, b->all_count + 1);
         b->all[b->all_count++] = (struct some){ 0 };
     }
     return some_add_dialogue(&b->all[b->all_count - 1], &b->options->template, d, source);

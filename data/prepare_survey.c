@@ -163,7 +163,7 @@ static err_t hand_over(struct survey *s)
 {
     struct survey_batch *b = filling(s);
     if (b->dialogue_count == 0) return ERR_OK;
-    GROW(b->rows, b->row_capacity, b->dialogue_count);
+    ARRAY_GROW(b->rows, b->row_capacity, b->dialogue_count);
     if (pool_in_flight(s->pool) == s->slot_count) TRY(take_batch(s));
     pool_put(s->pool, b);
     s->batch_next++;
@@ -175,8 +175,8 @@ static err_t take_dialogue(struct survey *s, const struct dialogue_text *d, int6
     struct survey_batch *b = filling(s);
     s->counts->read++;
     s->counts->source[source].dialogues++;
-    GROW(b->dialogues, b->dialogue_capacity, b->dialogue_count + 1);
-    GROW(b->turns, b->turn_capacity, b->turn_count + d->turn_count);
+    ARRAY_GROW(b->dialogues, b->dialogue_capacity, b->dialogue_count + 1);
+    ARRAY_GROW(b->turns, b->turn_capacity, b->turn_count + d->turn_count);
     b->source = source;
     b->dialogues[b->dialogue_count++] =
         (struct raw_dialogue){ (int64_t)b->text.size, b->turn_count, d->turn_count };

@@ -150,7 +150,8 @@ err_t prepare_path_beside(char path[FILE_PATH_MAX], const struct prepare_options
     size_t size = strlen(o->out);
     while (size > 1 && o->out[size - 1] == '/') size--;
     if (size + strlen(suffix) >= FILE_PATH_MAX) RAISE(ARG, "path is too long: %s", o->out);
-    snprintf(path, FILE_PATH_MAX, "%.*s%s", (int)size, o->out, suffix);
+    memcpy(path, o->out, size);
+    strcpy(path + size, suffix);
     return ERR_OK;
 }
 

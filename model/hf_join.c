@@ -1,7 +1,7 @@
 #include "model/hf_join.h"
 
+#include "base/buf.h"
 #include "base/check.h"
-#include "base/num.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,25 +17,18 @@ err_t hf_join_create(struct hf_join **out)
     return ERR_OK;
 }
 
-/* Room for one more item of `bytes` in an array that doubles. */
-static err_t grow(void **array, int64_t *capacity, int64_t count, size_t bytes)
+static err_t reserve_part(struct hf_join *j)
 {
-    if (count < *capacity) return ERR_OK;
-    const int64_t wanted = max_i64(16, 2 * *capacity);
-    void *grown = realloc(*array, (size_t)wanted * bytes);
-    if (!grown) RAISE(NOMEM, "a table of %lld items of %zu bytes", (long long)wanted, bytes);
-    *array = grown;
-    *capacity = wanted;
+    ARRAY_GROW(j->part, j->part_capacity, j->part_count + 1);
     return ERR_OK;
 }
 
 err_t hf_join_add_part(struct hf_join *j, struct weight_source *source, const char *file)
 {
     err_t rc = ERR_OK;
-    void *name = NULL, *parts = j->part;
+    void *name = NULL;
     const int64_t bytes = (int64_t)strlen(file) + 1;
-    TRY_DONE(grow(&parts, &j->part_capacity, j->part_count, sizeof *j->part));
-    j->part = parts;
+    TRY_DONE(reserve_part(j));
     TRY_DONE(arena_push(&j->arena, &name, bytes, 1));
     memcpy(name, file, (size_t)bytes);
     j->part[j->part_count++] = (struct hf_part){ name, source };
@@ -48,9 +41,7 @@ done:
 err_t hf_join_add_row(struct hf_join *j, const char *name, int64_t part, int64_t index)
 {
     ASSERT(!j->by_name);
-    void *rows = j->row;
-    TRY(grow(&rows, &j->row_capacity, j->row_count, sizeof *j->row));
-    j->row = rows;
+    ARRAY_GROW(j->row, j->row_capacity, j->row_count + 1);
     j->row[j->row_count++] = (struct hf_row){ name, part, index };
     return ERR_OK;
 }

@@ -1,5 +1,6 @@
 #include "model/weight_file.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 #include "base/num.h"
 
@@ -111,17 +112,6 @@ err_t weight_file_text(struct weight_file *f, const char **out, const char *text
 
 /* ---- table ---- */
 
-static err_t reserve_row(struct weight_file *f)
-{
-    if (f->row_count < f->row_capacity) return ERR_OK;
-    const int64_t capacity = max_i64(64, 2 * f->row_capacity);
-    struct weight_row *row = realloc(f->row, (size_t)capacity * sizeof *row);
-    if (!row) RAISE(NOMEM, "%s: table of %lld tensors", f->name, (long long)capacity);
-    f->row = row;
-    f->row_capacity = capacity;
-    return ERR_OK;
-}
-
 /* count = product of dim; span = 1 + sum (dim-1) * stride, 0 for an empty tensor. */
 static bool measure(struct weight_row *row)
 {
@@ -151,7 +141,7 @@ err_t weight_file_add(struct weight_file *f, const struct weight_row *row, int64
 {
     ASSERT(!f->by_name);
     ASSERT(row->dims >= 0 && row->dims <= WEIGHT_DIMS_MAX);
-    TRY(reserve_row(f));
+    ARRAY_GROW(f->row, f->row_capacity, f->row_count + 1);
     struct weight_row *added = &f->row[f->row_count];
     *added = *row;
     char text[WEIGHT_SHAPE_TEXT_MAX];
