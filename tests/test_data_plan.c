@@ -21,7 +21,7 @@
 #include <string.h>
 
 #define FAMILIES    120
-#define MEMBERS_MAX (4 * FAMILIES)
+#define MEMBERS_MAX (4 * FAMILIES + 40)
 #define QUESTION    60  /* characters of the client's turn */
 #define REPLY       140 /* of the counsellor's */
 #define CHARS       (QUESTION + REPLY)
@@ -80,7 +80,7 @@ static void other_reply(struct member *m, uint64_t seed)
 
 static void add_family(struct corpus_of *c, uint64_t seed)
 {
-    switch (seed % 7) {
+    switch (seed % 8) {
     case 0: /* alone */
         add(c, seed, 0, 0);
         break;
@@ -106,6 +106,10 @@ static void add_family(struct corpus_of *c, uint64_t seed)
         other_reply(add(c, seed, 0, 0), seed);
         other_reply(add(c, seed, 0, 0), seed + 500000);
         add_sign(add(c, seed, 0, 0));
+        break;
+    case 6: /* forty near to one, and so to one another: more than are all compared */
+        add(c, seed, 0, 0);
+        for (int64_t i = 0; i < (seed == 6 ? 40 : 1); i++) add(c, seed, 65 + 3 * i, 67 + 3 * i);
         break;
     default: /* two near to one, and one equal to one of them */
         add(c, seed, 0, 0);

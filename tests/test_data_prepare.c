@@ -341,7 +341,9 @@ static void test_settings(void **state)
     const char *const missing[] = { "data.tokenizer=", NULL };
     const char *const shares[] = { "data.validation_permyriad=6000", "data.test_permyriad=5000",
                                    NULL };
-    const char *const some[] = { "data.max_dialogues=5", "data.licence=CC0", NULL };
+    const char *const some[] = { "data.max_dialogues=5", "data.licence=CC0",
+                                 "data.validation_permyriad=4000", "data.test_permyriad=6000",
+                                 NULL };
     assert_err(prepare_with(&c, SAMPLE_CORPUS, out, missing), USAGE, "data.tokenizer is not set");
     assert_err(prepare_with(&c, "", out, NULL), USAGE, "data.source is not set");
     assert_err(prepare_with(&c, SAMPLE_CORPUS, "", NULL), USAGE, "data.dir is not set");
@@ -351,6 +353,7 @@ static void test_settings(void **state)
     assert_err(prepare_with(&c, "/nonexistent.json", out, NULL), NOTFOUND, "nonexistent");
     assert_ok(prepare_with(&c, SAMPLE_CORPUS, out, some));
     assert_int_equal(c.dialogues, 5);
+    assert_int_equal(c.split[SPLIT_TRAIN].dialogues, 0);
     assert_err(prepare_with(&c, SAMPLE_CORPUS, out, some), ARG, "exists");
 
     /* Two sources; files of one name are told apart by their paths. */
