@@ -4,6 +4,7 @@
 #include "tok_fixture.h"
 
 #include "batch_fixture.h"
+#include "prepare_fixture.h"
 
 #include "base/check.h"
 #include "base/file.h"
@@ -308,12 +309,42 @@ static void test_command(void **state)
     buf_clear(&out);
 }
 
+/* With the tokenizer, rows have their pieces, which joined are the sample as a person reads it. */
+static void test_pieces(void **state)
+{
+    (void)state;
+    static struct prepare_counts counts;
+    const char *const few[] = { "data.max_dialogues=3", "data.validation_permyriad=0",
+                                "data.test_permyriad=0", NULL };
+    struct buf out = { 0 }, text = { 0 };
+    const char *dir = strdup(testing_path("pieces"));
+    assert_ok(prepare_with(&counts, SAMPLE_CORPUS, dir, few));
+    assert_ok(RUN(&out, dir, "--sample", "0", "--model", SAMPLE_MODEL));
+    assert_non_null(strstr(out.data, " [gMASK] "));
+    assert_non_null(strstr(out.data, " <eop> ")); /* a label */
+    assert_ok(RUN(&out, dir, "--sample", "0", "--model", SAMPLE_MODEL, "--json"));
+    json_t *json = parse(&out);
+    const json_t *pieces = json_object_get(json, "pieces");
+    assert_int_equal(json_array_size(pieces),
+                     json_integer_value(json_object_get(json, "rows")));
+    for (size_t i = 0; i < json_array_size(pieces); i++)
+        assert_ok(buf_puts(&text, json_string_value(json_array_get(pieces, i))));
+    assert_non_null(strstr(text.data, "▁用户:"));
+    assert_non_null(strstr(text.data, "<n>心理咨询师:[gMASK]<sop>"));
+    assert_non_null(strstr(text.data, "<eop><pad><pad>"));
+    json_decref(json);
+    buf_clear(&text);
+    buf_clear(&out);
+    free((char *)(uintptr_t)dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_width),   cmocka_unit_test(test_json_strings),
         cmocka_unit_test(test_summary), cmocka_unit_test(test_rows),
         cmocka_unit_test(test_step),    cmocka_unit_test(test_command),
+        cmocka_unit_test(test_pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
