@@ -37,8 +37,8 @@ void buf_reset(struct buf *b); /* size = 0, memory kept */
 void buf_clear(struct buf *b); /* memory released, struct zeroed */
 
 /*
- * For arrays of other things: room for `wanted` items in items[capacity], capacity an int64_t, which
- * doubles. TRYs; after ERR_NOMEM the array is as it was.
+ * For arrays of other things: room for `wanted` items in items[capacity], whose capacity is an
+ * int64_t and doubles. TRYs; after ERR_NOMEM the array is as it was.
  *
  *     ARRAY_GROW(list->turns, list->capacity, list->count + 1);
  *     list->turns[list->count++] = turn;

@@ -272,8 +272,9 @@ static void write_topics(char sources[2 * FILE_PATH_MAX + 2])
     char path[2][FILE_PATH_MAX];
     for (int i = 0; i < 52; i++)
         for (int k = 0; k <= i % 3; k++)
-            assert_ok(buf_printf(&text[k % 2], "{\"topic\":\"t%02d\",\"messages\":[" TURN(
-                                                   "user", "%d %d") "," TURN("assistant", "c") "]}\n",
+            assert_ok(buf_printf(&text[k % 2],
+                                 "{\"topic\":\"t%02d\",\"messages\":[" TURN("user", "%d %d")
+                                 "," TURN("assistant", "c") "]}\n",
                                  i, i * 7919, k));
     for (int s = 0; s < 2; s++) {
         path_of(path[s], s ? "second.jsonl" : "first.jsonl");
