@@ -57,7 +57,7 @@ static void test_long_turn(void **state)
 {
     (void)state;
     struct tidied t = { 0 };
-    char most[3 * LONG + 8] = "?", more[3 * LONG + 8], left[3 * LONG + 32];
+    char most[3 * LONG + 8] = "?", more[3 * LONG + 16], left[3 * LONG + 32];
     for (int i = 0; i < LONG; i++) strcat(most, "长");
     snprintf(more, sizeof more, "%s长", most);
     const char *const fits[] = { most, "!b", NULL }, *const exceeds[] = { more, "!b", NULL };
