@@ -80,18 +80,22 @@ void buf_clear(struct buf *b)
     *b = (struct buf){ 0 };
 }
 
+err_t array_grow(void **items, int64_t *capacity, int64_t wanted, size_t item_bytes)
+{
+    size_t count = (size_t)*capacity;
+    ASSERT(wanted > *capacity);
+    TRY(grow(items, &count, (size_t)wanted, item_bytes));
+    *capacity = (int64_t)count;
+    return ERR_OK;
+}
+
 err_t i32_buf_reserve(struct i32_buf *b, int64_t extra)
 {
     ASSERT(extra >= 0);
     if (extra > INT64_MAX / 4 - b->count)
         RAISE(NOMEM, "an array of %lld int32 cannot grow by %lld", (long long)b->count,
               (long long)extra);
-    if (b->count + extra <= b->capacity) return ERR_OK;
-    void *data = b->data;
-    size_t capacity = (size_t)b->capacity;
-    TRY(grow(&data, &capacity, (size_t)(b->count + extra), sizeof *b->data));
-    b->data = data;
-    b->capacity = (int64_t)capacity;
+    ARRAY_GROW(b->data, b->capacity, b->count + extra);
     return ERR_OK;
 }
 

@@ -36,7 +36,23 @@ MUST_USE err_t buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3)
 void buf_reset(struct buf *b); /* size = 0, memory kept */
 void buf_clear(struct buf *b); /* memory released, struct zeroed */
 
-/* The same for int32 arrays: token ids are collected in these. */
+/*
+ * For arrays of other things: room for `wanted` items in items[capacity], whose capacity is an
+ * int64_t and doubles. TRYs; after ERR_NOMEM the array is as it was.
+ *
+ *     ARRAY_GROW(list->turns, list->capacity, list->count + 1);
+ *     list->turns[list->count++] = turn;
+ */
+#define ARRAY_GROW(items, capacity, wanted)                                                        \
+    do {                                                                                           \
+        void *grown_ = (items);                                                                    \
+        if ((wanted) > (capacity))                                                                 \
+            TRY(array_grow(&grown_, &(capacity), wanted, sizeof *(items)));                        \
+        (items) = grown_;                                                                          \
+    } while (0)
+MUST_USE err_t array_grow(void **items, int64_t *capacity, int64_t wanted, size_t item_bytes);
+
+/* int32 arrays: token ids are collected in these. */
 struct i32_buf {
     int32_t *data;
     int64_t count;

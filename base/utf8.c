@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 /* What may follow a lead byte: how many bytes, and the range of the first of them (Unicode, table
@@ -53,6 +54,32 @@ int64_t utf8_put(char out[4], int32_t point)
     for (int i = 1; i <= trail; i++)
         out[i] = (char)(0x80 | (point >> (6 * (trail - i)) & 0x3F));
     return trail + 1;
+}
+
+static bool is_space(int32_t c)
+{
+    return (c >= 0x09 && c <= 0x0d) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 ||
+           c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 ||
+           c == 0x202f || c == 0x205f || c == 0x3000;
+}
+
+int64_t utf8_leading_space(const char *text, int64_t size)
+{
+    int64_t at = 0, length;
+    while (at < size && is_space(utf8_decode(&length, text + at, size - at))) at += length;
+    return at;
+}
+
+int64_t utf8_trailing_space(const char *text, int64_t size)
+{
+    int64_t end = size, length;
+    while (end > 0) {
+        int64_t begin = end - 1;
+        while (begin > 0 && ((uint8_t)text[begin] & 0xc0) == 0x80) begin--;
+        if (!is_space(utf8_decode(&length, text + begin, end - begin))) break;
+        end = begin;
+    }
+    return size - end;
 }
 
 /* ASCII and the three-byte characters that Chinese text consists of take the short ways. */

@@ -28,6 +28,11 @@ int32_t utf8_decode(int64_t *length, const char *text, int64_t size);
 /* The bytes of a code point, 0 to 0x10FFFF and no surrogate; returns how many, 1 to 4. */
 int64_t utf8_put(char out[4], int32_t point);
 
+/* Bytes of the white space that well-formed text[size] begins, and ends, with: what Python's
+ * str.strip() takes, which is Unicode's white space and the four information separators. */
+int64_t utf8_leading_space(const char *text, int64_t size);
+int64_t utf8_trailing_space(const char *text, int64_t size);
+
 /* Bytes of the longest well-formed prefix; `size` when everything is. */
 int64_t utf8_valid_prefix(const char *text, int64_t size);
 

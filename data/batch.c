@@ -8,7 +8,6 @@
 #include "base/num.h"
 #include "base/rng.h"
 #include "data/batch_source.h"
-#include "data/batch_spec.h"
 #include "data/pack.h"
 #include "data/sort.h"
 
@@ -350,7 +349,5 @@ int64_t batcher_steps_per_epoch(const struct batcher *b)
     return b->spec.unit == BATCH_TOKENS ? div_ceil(b->packs.pack_count, b->packs_per_step)
                                         : div_ceil(b->source.count, b->spec.size);
 }
-
-int64_t batcher_pack_count(const struct batcher *b) { return b->packs.pack_count; }
 
 double batcher_pack_fill(const struct batcher *b) { return b->packs.fill; }

@@ -62,6 +62,8 @@ struct batch_spec {
 /* From the settings of section `batch`, where batch.lanes 0 counts as 1; ERR_USAGE where they
  * contradict each other (see below). */
 MUST_USE err_t batch_spec_from_cfg(struct batch_spec *out, const struct cfg *cfg);
+/* ERR_USAGE names the settings that contradict each other, or the one out of range. */
+MUST_USE err_t batch_spec_check(const struct batch_spec *spec);
 
 struct batcher;
 
@@ -95,8 +97,7 @@ struct batch_bounds {
 struct batch_bounds batcher_bounds(const struct batcher *b);
 /* Steps of one epoch: samples mode ceil(N/size); tokens mode from the pack plan. */
 int64_t batcher_steps_per_epoch(const struct batcher *b);
-/* Tokens mode: packs of an epoch and how full they are (rows used / rows); 0 in samples mode. */
-int64_t batcher_pack_count(const struct batcher *b);
+/* Tokens mode: how full packs are (rows used / rows); 0 in samples mode. */
 double batcher_pack_fill(const struct batcher *b);
 
 /*

@@ -86,26 +86,27 @@ static void rewrite(const struct work *w, enum clean_rule_id rule, struct clean_
 
 /* ---- rules for one turn: its form ---- */
 
-/* The speaker's own name goes; a name alone on a line takes the line with it. */
+/* The speaker's own name goes, wherever it is a label; a turn is counted once. */
 static void remove_own_names(const struct work *w, struct clean_turn *t)
 {
     const char *const names[2] = { w->rules->name[0], w->rules->name[1] };
-    const enum clean_action action = (enum clean_action)w->rules->action[CLEAN_ROLE_NAME];
+    struct clean_example *shown = NULL;
     struct speaker s;
     bool counted = false;
     for (int64_t at = 0; speaker_find(&s, t->text, t->size, t->role, names, &at);) {
         if (s.role != t->role || !s.label) continue;
-        if (!counted) find_in_turn(w, CLEAN_ROLE_NAME, t, s.begin);
-        const int64_t shown = w->found->example_count[CLEAN_ROLE_NAME] - 1;
-        const bool show = !counted && action == CLEAN_FIX;
-        counted = true;
-        if (action != CLEAN_FIX) return;
+        if (!counted) {
+            struct clean_found *f = w->found;
+            if (wants_example(w, CLEAN_ROLE_NAME))
+                shown = &f->example[CLEAN_ROLE_NAME][f->example_count[CLEAN_ROLE_NAME]];
+            find_in_turn(w, CLEAN_ROLE_NAME, t, s.begin);
+        }
+        if (w->rules->action[CLEAN_ROLE_NAME] != CLEAN_FIX) return;
         memmove(t->text + s.begin, t->text + s.end, (size_t)(t->size - s.end));
         t->size -= s.end - s.begin;
         at = s.begin;
-        if (show && w->found->count[CLEAN_ROLE_NAME] == shown + 1)
-            copy_snippet(w->found->example[CLEAN_ROLE_NAME][shown].after, t->text, t->size,
-                         s.begin);
+        if (shown != NULL && !counted) copy_snippet(shown->after, t->text, t->size, s.begin);
+        counted = true;
     }
 }
 
@@ -402,12 +403,7 @@ err_t clean_load(struct clean_dialogue *d, const struct dialogue_text *from)
     for (int64_t i = 0; i < from->turn_count; i++) bytes += from->turns[i].size + 1;
     buf_reset(&d->text);
     TRY(buf_reserve(&d->text, (size_t)bytes + 1));
-    if (from->turn_count > d->turn_capacity) {
-        void *turns = realloc(d->turns, (size_t)from->turn_count * sizeof *d->turns);
-        if (turns == NULL) RAISE(NOMEM, "%lld turns", (long long)from->turn_count);
-        d->turns = turns;
-        d->turn_capacity = from->turn_count;
-    }
+    ARRAY_GROW(d->turns, d->turn_capacity, from->turn_count);
     d->turn_count = from->turn_count;
     d->dropped = false;
     for (int64_t i = 0; i < from->turn_count; i++) {

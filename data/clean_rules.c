@@ -102,14 +102,24 @@ const char *clean_action_name(enum clean_action action)
 
 /* ---- switches ---- */
 
-static int64_t find_name(const char *const *names, int64_t count, int64_t step, const char *text,
-                         int64_t size)
+static bool is_name(const char *name, const char *text, int64_t size)
 {
-    for (int64_t i = 0; i < count; i++) {
-        const char *name = *(const char *const *)(const void *)((const char *)names + i * step);
-        if ((int64_t)strlen(name) == size && memcmp(name, text, (size_t)size) == 0) return i;
-    }
-    return -1;
+    return (int64_t)strlen(name) == size && memcmp(name, text, (size_t)size) == 0;
+}
+
+/* By name; the count of them where there is none. */
+static int64_t find_rule(const char *text, int64_t size)
+{
+    int64_t i = 0;
+    while (i < CLEAN_RULE_COUNT && !is_name(rules[i].name, text, size)) i++;
+    return i;
+}
+
+static int64_t find_action(const char *text, int64_t size)
+{
+    int64_t i = 0;
+    while (i < CLEAN_ACTION_COUNT && !is_name(action_names[i], text, size)) i++;
+    return i;
 }
 
 static err_t bad_action(int64_t rule, const char *text, int64_t size)
@@ -128,14 +138,12 @@ static err_t set_action(struct clean_rules *r, bool *given, const char *text, in
     if (equals == NULL)
         RAISE(USAGE, "data.rules: %.*s; expected rule=action, as in crisis=drop", (int)size, text);
     const int64_t name_size = equals - text, action_size = size - name_size - 1;
-    const int64_t rule =
-        find_name(&rules[0].name, CLEAN_RULE_COUNT, sizeof rules[0], text, name_size);
-    if (rule < 0)
+    const int64_t rule = find_rule(text, name_size);
+    if (rule == CLEAN_RULE_COUNT)
         RAISE(USAGE, "data.rules: there is no rule %.*s; soulchat prepare --list-rules names them",
               (int)name_size, text);
-    const int64_t action = find_name(action_names, CLEAN_ACTION_COUNT, sizeof action_names[0],
-                                     equals + 1, action_size);
-    if (action < 0 || (rules[rule].allowed >> action & 1) == 0)
+    const int64_t action = find_action(equals + 1, action_size);
+    if (action == CLEAN_ACTION_COUNT || (rules[rule].allowed >> action & 1) == 0)
         return bad_action(rule, equals + 1, action_size);
     if (given[rule]) RAISE(USAGE, "data.rules names %s twice", rules[rule].name);
     given[rule] = true;

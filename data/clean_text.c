@@ -92,29 +92,12 @@ bool text_newlines(struct clean_turn *t)
     return changed;
 }
 
-/* What Unicode calls white space, and the information separators that Python's str.strip() takes
- * too. */
-static bool is_space(int32_t c)
-{
-    return (c >= 0x09 && c <= 0x0d) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 ||
-           c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 ||
-           c == 0x202f || c == 0x205f || c == 0x3000;
-}
-
 bool text_strip(struct clean_turn *t)
 {
-    const int64_t before = t->size;
-    int64_t length;
-    while (t->size > 0 && is_space(utf8_decode(&length, t->text, t->size))) {
-        t->text += length;
-        t->size -= length;
-    }
-    while (t->size > 0) {
-        int64_t start = t->size - 1;
-        while (start > 0 && ((unsigned char)t->text[start] & 0xc0) == 0x80) start--;
-        if (!is_space(utf8_decode(&length, t->text + start, t->size - start))) break;
-        t->size = start;
-    }
+    const int64_t before = t->size, leading = utf8_leading_space(t->text, t->size);
+    t->text += leading;
+    t->size -= leading;
+    t->size -= utf8_trailing_space(t->text, t->size);
     return t->size != before;
 }
 
@@ -253,19 +236,6 @@ static const struct {
     { "&middot;", "·" }, { "&bull;", "•" },  { "&ensp;", " " },   { "&emsp;", " " },
 };
 
-static int64_t put_utf8(char out[4], uint32_t c)
-{
-    if (c < 0x80) {
-        out[0] = (char)c;
-        return 1;
-    }
-    const int64_t size = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    static const uint8_t lead[5] = { 0, 0, 0xc0, 0xe0, 0xf0 };
-    for (int64_t i = size - 1; i > 0; i--, c >>= 6) out[i] = (char)(0x80 | (c & 63));
-    out[0] = (char)(lead[size] | c);
-    return size;
-}
-
 /* &#39; and &#x4f60; of a character that shows something; never shorter than what it stands for. */
 static int64_t numeric_entity(char out[4], int64_t *out_size, const char *text, int64_t size)
 {
@@ -284,7 +254,7 @@ static int64_t numeric_entity(char out[4], int64_t *out_size, const char *text, 
     if (digits == 0 || at == size || text[at] != ';' || c < 0x20 || c > 0x10ffff ||
         (c >= 0xd800 && c < 0xe000) || is_control((int32_t)c))
         return 0;
-    *out_size = put_utf8(out, c);
+    *out_size = utf8_put(out, (int32_t)c);
     return *out_size <= at + 1 ? at + 1 : 0;
 }
 

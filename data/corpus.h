@@ -21,10 +21,10 @@
  *             dialogue for each answer, with question and description as two client turns; the id
  *             is "questionID/1" and so on, the topic the first of the keywords
  *   bianque   CSV with the columns input and target (others are passed over; id and topic are
- *             used), or JSON with these members: input is "病人：…\n医生：…\n病人：…\n医生：" and
- * is cut into turns there, target is the reply (data/turn_list.h). Rows that repeat a dialogue with
- * one exchange more each are dialogues of their own. cpsycoun  text: lines "来访者：…" and
- * "心理咨询师：…" (data/blocks.h)
+ *             used), or JSON with these members: input is "病人：…\n医生：…\n病人：…\n医生：" and is
+ *             cut into turns there, target is the reply (data/turn_list.h). Rows that repeat a
+ *             dialogue with one exchange more each are dialogues of their own
+ *   cpsycoun  text: lines "来访者：…" and "心理咨询师：…" (data/blocks.h)
  *
  * JSON comes as one array, as one record a line, or as objects over several lines one after
  * another. Neighbours of one role stay as they are; the rules of data/clean.h join them by a

@@ -31,23 +31,12 @@ static uint32_t fold(int32_t c)
     return sign ? 0 : (uint32_t)c;
 }
 
-static err_t reserve(struct dedup_work *w, int64_t count)
-{
-    if (count <= w->stream_capacity) return ERR_OK;
-    const int64_t capacity = max_i64(count, 2 * w->stream_capacity);
-    uint32_t *grown = realloc(w->stream, (size_t)capacity * sizeof *grown);
-    if (grown == NULL) RAISE(NOMEM, "a text of %lld characters", (long long)capacity);
-    w->stream = grown;
-    w->stream_capacity = capacity;
-    return ERR_OK;
-}
-
-static err_t make_stream(struct dedup_work *w, const struct dedup_turn *turns, int64_t turn_count)
+static err_t make_stream(struct dedup_work *w, const struct turn_text *turns, int64_t turn_count)
 {
     w->stream_count = 0;
     for (int64_t i = 0; i < turn_count; i++) {
         const unsigned char *at = (const unsigned char *)turns[i].text, *end = at + turns[i].size;
-        TRY(reserve(w, w->stream_count + 1 + turns[i].size));
+        ARRAY_GROW(w->stream, w->stream_capacity, w->stream_count + 1 + turns[i].size);
         uint32_t *out = w->stream + w->stream_count;
         *out++ = MARK + (uint32_t)turns[i].role;
         while (at < end) {
@@ -140,7 +129,7 @@ static void densify(uint32_t bin[DEDUP_BINS])
     memcpy(bin, filled, sizeof filled);
 }
 
-err_t dedup_sign(struct dedup_signature *out, struct dedup_work *w, const struct dedup_turn *turns,
+err_t dedup_sign(struct dedup_signature *out, struct dedup_work *w, const struct turn_text *turns,
                  int64_t turn_count)
 {
     uint32_t bin[DEDUP_BINS];
@@ -186,16 +175,11 @@ static int compare_u64(const void *a, const void *b)
 }
 
 err_t shingle_set_fill(struct shingle_set *out, struct dedup_work *w,
-                       const struct dedup_turn *turns, int64_t turn_count)
+                       const struct turn_text *turns, int64_t turn_count)
 {
     TRY(make_stream(w, turns, turn_count));
     const int64_t count = shingle_count(w);
-    if (count > out->capacity) {
-        uint64_t *grown = realloc(out->hash, (size_t)count * sizeof *grown);
-        if (grown == NULL) RAISE(NOMEM, "%lld shingles", (long long)count);
-        out->hash = grown;
-        out->capacity = count;
-    }
+    ARRAY_GROW(out->hash, out->capacity, count);
     uint64_t h = shingle_begin(w);
     for (int64_t i = 0; i < count; i++) out->hash[i] = h = shingle_next(w, h, i);
     if (count > 0) qsort(out->hash, (size_t)count, sizeof *out->hash, compare_u64);

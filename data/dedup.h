@@ -29,7 +29,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "data/clean.h"
+#include "data/corpus.h"
 
 #include <stdint.h>
 
@@ -47,13 +47,6 @@ struct dedup_signature {
     uint32_t band[DEDUP_BANDS];
 };
 
-/* The text of one turn, as spooled. */
-struct dedup_turn {
-    enum role role;
-    const char *text;
-    int64_t size;
-};
-
 /* Working memory, reused; zero it to begin, dedup_work_clear it. One thread at a time. */
 struct dedup_work {
     uint32_t *stream; /* [stream_capacity] characters */
@@ -63,7 +56,7 @@ void dedup_work_clear(struct dedup_work *w);
 
 /* ERR_NOMEM. */
 MUST_USE err_t dedup_sign(struct dedup_signature *out, struct dedup_work *w,
-                          const struct dedup_turn *turns, int64_t turn_count);
+                          const struct turn_text *turns, int64_t turn_count);
 
 /* The set of a dialogue's shingles, as sorted 64-bit hashes. Zero it to begin. */
 struct shingle_set {
@@ -71,7 +64,7 @@ struct shingle_set {
     int64_t count, capacity;
 };
 MUST_USE err_t shingle_set_fill(struct shingle_set *out, struct dedup_work *w,
-                                const struct dedup_turn *turns, int64_t turn_count);
+                                const struct turn_text *turns, int64_t turn_count);
 void shingle_set_clear(struct shingle_set *s);
 /* 0 to 1; two empty sets are alike. */
 double shingle_set_jaccard(const struct shingle_set *a, const struct shingle_set *b);

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "data/batch.h"
+#include "data/length_stats.h"
 #include "data/sample.h"
 #include "data/shard.h"
 #include "data/tok.h"
@@ -19,12 +20,6 @@
 enum inspect_form { INSPECT_TEXT, INSPECT_COLOUR, INSPECT_JSON };
 
 /* ---- a whole corpus ---- */
-
-/* Nearest-rank percentiles; all 0 when there is nothing. */
-struct length_stats {
-    int64_t min, p50, p95, max;
-    double mean;
-};
 
 struct split_summary {
     int64_t dialogues, turns, tokens; /* tokens: of the turns as lines of a prompt */
@@ -50,9 +45,6 @@ MUST_USE err_t inspect_summarise(struct corpus_summary *out, const char *dir, st
                                  const struct sample_mix *mix);
 MUST_USE err_t inspect_write_summary(struct buf *out, const struct corpus_summary *summary,
                                      enum inspect_form form);
-
-/* "train", "validation", "test". */
-const char *split_name(enum split split);
 
 /* ---- one step: how its samples are dealt and cut ---- */
 

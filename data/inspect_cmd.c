@@ -4,6 +4,7 @@
 #include "data/pack.h"
 #include "data/sample_mix.h"
 #include "data/settings_batch.h"
+#include "data/split.h"
 
 #include <errno.h>
 #include <stdio.h>

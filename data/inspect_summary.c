@@ -4,54 +4,24 @@
 #include "data/inspect.h"
 #include "data/inspect_json.h"
 #include "data/pack.h"
-#include "data/sort.h"
+#include "data/split.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 
-static const char *const split_names[] = {
-    [SPLIT_TRAIN] = "train",
-    [SPLIT_VALIDATION] = "validation",
-    [SPLIT_TEST] = "test",
-};
-STATIC_ASSERT(COUNT_OF(split_names) == SPLIT_COUNT, "a name for every split");
-
-const char *split_name(enum split split)
-{
-    ASSERT(split >= 0 && split < SPLIT_COUNT);
-    return split_names[split];
-}
-
 /* ---- gathering ---- */
-
-/* work: 3 * count entries, the values in the first third. */
-static void measure_lengths(struct length_stats *out, int32_t *work, int64_t count)
-{
-    const int32_t *value = work;
-    int32_t *order = work + count, *scratch = work + 2 * count;
-    double sum = 0;
-    *out = (struct length_stats){ 0 };
-    if (count == 0) return;
-    sort_stable_i32(order, scratch, value, count);
-    for (int64_t i = 0; i < count; i++) sum += value[i];
-    out->min = value[order[0]];
-    out->p50 = value[order[div_ceil(count * 50, 100) - 1]];
-    out->p95 = value[order[div_ceil(count * 95, 100) - 1]];
-    out->max = value[order[count - 1]];
-    out->mean = sum / (double)count;
-}
 
 static err_t summarise_lengths(struct split_summary *out, const struct sample_set *set)
 {
     const int64_t count = sample_set_count(set);
-    int32_t *work = malloc((size_t)max_i64(3 * count, 1) * sizeof *work);
+    int32_t *work = malloc((size_t)max_i64(count, 1) * sizeof *work);
     if (!work) RAISE(NOMEM, "no memory for the lengths of %lld samples", (long long)count);
     for (int64_t i = 0; i < count; i++) work[i] = sample_set_at(set, i)->len;
-    measure_lengths(&out->sample, work, count);
+    length_stats_fill(&out->sample, work, count);
     for (int64_t i = 0; i < count; i++) work[i] = sample_set_at(set, i)->prompt_len;
-    measure_lengths(&out->prompt, work, count);
+    length_stats_fill(&out->prompt, work, count);
     for (int64_t i = 0; i < count; i++) work[i] = sample_set_at(set, i)->reply_len;
-    measure_lengths(&out->reply, work, count);
+    length_stats_fill(&out->reply, work, count);
     free(work);
     return ERR_OK;
 }
@@ -182,7 +152,7 @@ static err_t write_text(struct buf *out, const struct corpus_summary *c)
                    info->counsellor_name, info->separator));
 
     TRY(buf_printf(out, "%-30s", ""));
-    for (int s = 0; s < SPLIT_COUNT; s++) TRY(buf_printf(out, "%12s", split_names[s]));
+    for (int s = 0; s < SPLIT_COUNT; s++) TRY(buf_printf(out, "%12s", split_name((enum split)s)));
     for (int64_t r = 0; r < COUNT_OF(count_rows); r++) {
         TRY(buf_printf(out, "\n%-30s", count_rows[r].label));
         for (int s = 0; s < SPLIT_COUNT; s++)
@@ -195,8 +165,8 @@ static err_t write_text(struct buf *out, const struct corpus_summary *c)
         if (c->split[s].samples.samples == 0) continue;
         for (int64_t r = 0; r < COUNT_OF(length_rows); r++) {
             const struct length_stats *l = lengths_at(&c->split[s], r);
-            TRY(buf_printf(out, "%-12s%-18s%8lld%10.1f%8lld%8lld%8lld\n", split_names[s],
-                           length_rows[r].label, (long long)l->min, l->mean, (long long)l->p50,
+            TRY(buf_printf(out, "%-12s%-18s%8lld%10.1f%8lld%8lld%8lld\n", split_name((enum split)s),
+                           length_rows[r].label, (long long)l->min, l->mean, (long long)l->median,
                            (long long)l->p95, (long long)l->max));
         }
     }
@@ -229,7 +199,7 @@ static err_t write_split_json(struct buf *out, const struct split_summary *s)
                        "%s\"%s\":{\"min\":%lld,\"mean\":%.3f,\"p50\":%lld,\"p95\":%lld,"
                        "\"max\":%lld}",
                        r > 0 ? "," : "", length_rows[r].key, (long long)l->min, l->mean,
-                       (long long)l->p50, (long long)l->p95, (long long)l->max));
+                       (long long)l->median, (long long)l->p95, (long long)l->max));
     }
     TRY(buf_printf(out, "},\"packs\":{\"length\":%lld,\"count\":%lld,\"fill\":%.6f}",
                    (long long)s->pack_len, (long long)s->pack_count, s->pack_fill));
@@ -259,7 +229,7 @@ static err_t write_json(struct buf *out, const struct corpus_summary *c)
     }
     TRY(buf_printf(out, "\"vocab_size\":%d", info->vocab_size));
     for (int s = 0; s < SPLIT_COUNT; s++) {
-        TRY(buf_printf(out, ",\"%s\":", split_names[s]));
+        TRY(buf_printf(out, ",\"%s\":", split_name((enum split)s)));
         TRY(write_split_json(out, &c->split[s]));
     }
     TRY(buf_puts(out, "}\n"));

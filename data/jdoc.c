@@ -49,13 +49,7 @@ static err_t add_node(struct parser *p, enum jdoc_type type, int64_t *index)
     struct jdoc *d = p->d;
     if (d->count == JDOC_NODES_MAX)
         RAISE(FORMAT, "more than %d values in one record", JDOC_NODES_MAX);
-    if (d->count == d->capacity) {
-        const int64_t capacity = d->capacity > 0 ? 2 * d->capacity : 256;
-        void *nodes = realloc(d->nodes, (size_t)capacity * sizeof *d->nodes);
-        if (nodes == NULL) RAISE(NOMEM, "%lld JSON values", (long long)capacity);
-        d->nodes = nodes;
-        d->capacity = capacity;
-    }
+    ARRAY_GROW(d->nodes, d->capacity, d->count + 1);
     *index = d->count++;
     d->nodes[*index] =
         (struct jdoc_node){ .type = type, .span = 1, .at = (int32_t)(p->at - p->begin) };
@@ -108,25 +102,6 @@ static err_t parse_hex4(struct parser *p, int32_t *value)
     return ERR_OK;
 }
 
-static void put_utf8(struct parser *p, int32_t c)
-{
-    if (c < 0x80) {
-        *p->out++ = (char)c;
-        return;
-    }
-    if (c < 0x800) {
-        *p->out++ = (char)(0xc0 | c >> 6);
-    } else if (c < 0x10000) {
-        *p->out++ = (char)(0xe0 | c >> 12);
-        *p->out++ = (char)(0x80 | (c >> 6 & 0x3f));
-    } else {
-        *p->out++ = (char)(0xf0 | c >> 18);
-        *p->out++ = (char)(0x80 | (c >> 12 & 0x3f));
-        *p->out++ = (char)(0x80 | (c >> 6 & 0x3f));
-    }
-    *p->out++ = (char)(0x80 | (c & 0x3f));
-}
-
 static err_t parse_unicode_escape(struct parser *p)
 {
     const char *begin = p->at - 2;
@@ -145,7 +120,7 @@ static err_t parse_unicode_escape(struct parser *p)
         }
         high = 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
     }
-    put_utf8(p, high);
+    p->out += utf8_put(p->out, high);
     return ERR_OK;
 }
 
@@ -269,12 +244,7 @@ static int order_keys(const void *left, const void *right)
 static err_t find_repeated_of_many(struct jdoc *d, const struct jdoc_node *object,
                                    const struct jdoc_node **repeated)
 {
-    if (object->count > d->key_capacity) {
-        void *keys = realloc(d->keys, (size_t)object->count * sizeof *d->keys);
-        if (keys == NULL) RAISE(NOMEM, "%d JSON keys", object->count);
-        d->keys = keys;
-        d->key_capacity = object->count;
-    }
+    ARRAY_GROW(d->keys, d->key_capacity, object->count);
     const struct jdoc_node *key = object + 1;
     for (int64_t i = 0; i < object->count; i++, key += 1 + key[1].span) d->keys[i] = key;
     qsort(d->keys, (size_t)object->count, sizeof *d->keys, order_keys);

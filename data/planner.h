@@ -37,8 +37,7 @@ struct planner {
     struct runs *exact, *alike, *openings;
     struct compared a, b;
     struct dedup_work work;
-    struct spool_turn *turns; /* [CORPUS_TURNS_MAX] */
-    struct dedup_turn *dedup_turns;
+    struct turn_text *turns; /* [CORPUS_TURNS_MAX] */
     struct spool_row *rows; /* [PLANNER_ROWS] */
 };
 

@@ -87,6 +87,13 @@ static err_t add_pairs(struct runs *pairs, const uint32_t *bucket, int64_t count
     return ERR_OK;
 }
 
+static err_t push_rank(uint32_t **ranks, int64_t *capacity, int64_t *count, uint32_t rank)
+{
+    ARRAY_GROW(*ranks, *capacity, *count + 1);
+    (*ranks)[(*count)++] = rank;
+    return ERR_OK;
+}
+
 /* Pairs that share a bucket: one band with one value. */
 static err_t make_pairs(struct planner *p, struct runs *pairs)
 {
@@ -100,14 +107,11 @@ static err_t make_pairs(struct planner *p, struct runs *pairs)
     TRY(runs_open(&bands, p->dir, RUNS_BYTES));
     TRY_DONE(sort_bands(p, bands));
     for (;;) {
-        void *grown = bucket;
         TRY_DONE(runs_next(bands, &item, &found));
         if (!found) break;
         if (item.key != key) count = 0;
         key = item.key;
-        TRY_DONE(grow_items(&grown, &capacity, count + 1, sizeof *bucket));
-        bucket = grown;
-        bucket[count++] = (uint32_t)item.value;
+        TRY_DONE(push_rank(&bucket, &capacity, &count, (uint32_t)item.value));
         TRY_DONE(add_pairs(pairs, bucket, count));
     }
     p->counts->duplicates.spilled_runs += runs_spilled(bands);
@@ -117,29 +121,29 @@ done:
     return rc;
 }
 
-static err_t load_compared(struct planner *p, struct compared *c, uint32_t rank)
+/* The turns of a dialogue that was read, into p->turns. */
+static err_t decode_compared(struct planner *p, const struct compared *c)
 {
     const char *topic;
     int64_t topic_size;
+    return spool_decode(p->turns, NULL, &topic, &topic_size, c->text.data, c->row.text_size,
+                        c->row.turn_count);
+}
+
+static err_t load_compared(struct planner *p, struct compared *c, uint32_t rank)
+{
     TRY(spool_rows(p->spool, &c->row, p->by_rank[rank], 1));
     TRY(spool_text(p->spool, &c->text, &c->row, 1));
-    TRY(spool_decode(p->turns, &topic, &topic_size, c->text.data, c->row.text_size,
-                     c->row.turn_count));
-    for (int64_t i = 0; i < c->row.turn_count; i++)
-        p->dedup_turns[i] =
-            (struct dedup_turn){ p->turns[i].role, p->turns[i].text, p->turns[i].size };
-    return shingle_set_fill(&c->set, &p->work, p->dedup_turns, c->row.turn_count);
+    TRY(decode_compared(p, c));
+    return shingle_set_fill(&c->set, &p->work, p->turns, c->row.turn_count);
 }
 
 /* The beginning of its first turn, on one line. */
 static err_t copy_beginning(struct planner *p, char out[CLEAN_SNIPPET_MAX],
                             const struct compared *c)
 {
-    const char *topic;
-    int64_t topic_size;
-    TRY(spool_decode(p->turns, &topic, &topic_size, c->text.data, c->row.text_size,
-                     c->row.turn_count));
-    const struct spool_turn *t = &p->turns[0];
+    TRY(decode_compared(p, c));
+    const struct turn_text *t = &p->turns[0];
     const int64_t size = utf8_valid_prefix(t->text, min_i64(t->size, CLEAN_SNIPPET_MAX - 1));
     memcpy(out, t->text, (size_t)size);
     out[size] = '\0';

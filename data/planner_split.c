@@ -32,31 +32,23 @@ static err_t add_cluster(struct planner *p, int64_t index, const struct spool_ro
     return runs_add(runs, row->stratum >> 32 << 32 | split_order(place), p->rank[index]);
 }
 
-/* Dialogues of each stratum, in order; the array is yours. */
-static err_t count_strata(struct planner *p, struct runs *runs, int64_t **out)
+/* Dialogues of each stratum, in order; *strata is yours, also after a failure. */
+static err_t count_strata(struct planner *p, struct runs *runs, int64_t **strata)
 {
-    int64_t *strata = NULL, count = 0, capacity = 0;
+    int64_t count = 0, capacity = 0;
     struct runs_item item;
     uint64_t key = 0;
     bool found;
     for (;;) {
-        err_t rc = runs_next(runs, &item, &found);
-        if (rc == ERR_OK && !found) break;
-        if (rc == ERR_OK && (count == 0 || item.key >> 32 != key >> 32)) {
-            void *grown = strata;
-            rc = grow_items(&grown, &capacity, count + 1, sizeof *strata);
-            strata = grown;
-            if (rc == ERR_OK) strata[count++] = 0;
-        }
-        if (rc != ERR_OK) {
-            free(strata);
-            return rc;
+        TRY(runs_next(runs, &item, &found));
+        if (!found) return runs_rewind(runs);
+        if (count == 0 || item.key >> 32 != key >> 32) {
+            ARRAY_GROW(*strata, capacity, count + 1);
+            (*strata)[count++] = 0;
         }
         key = item.key;
-        strata[count - 1] += p->size[item.value];
+        (*strata)[count - 1] += p->size[item.value];
     }
-    *out = strata;
-    return runs_rewind(runs);
 }
 
 static err_t split_strata(struct planner *p, struct runs *runs)

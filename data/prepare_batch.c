@@ -10,17 +10,6 @@
 
 /* ---- shared ---- */
 
-err_t grow_items(void **items, int64_t *capacity, int64_t wanted, size_t item_bytes)
-{
-    if (wanted <= *capacity) return ERR_OK;
-    const int64_t larger = max_i64(wanted, 2 * *capacity);
-    void *moved = realloc(*items, (size_t)larger * item_bytes);
-    if (moved == NULL) RAISE(NOMEM, "a batch of %lld items", (long long)larger);
-    *items = moved;
-    *capacity = larger;
-    return ERR_OK;
-}
-
 void prepare_topic(char out[SHARD_TEXT_MAX], const char *topic)
 {
     const int64_t size = min_i64((int64_t)strlen(topic), SHARD_TEXT_MAX - 1);
@@ -71,9 +60,10 @@ static err_t take_row(struct prepare_batch *b, const struct batch_context *c, in
     const struct prepare_options *o = c->options;
     const char *topic, *record = b->text.data + (row->text_off - b->rows[0].text_off);
     int64_t topic_size;
-    GROW(b->dialogues, b->dialogue_capacity, b->dialogue_count + 1);
-    GROW(b->turns, b->turn_capacity, b->turn_count + row->turn_count);
-    TRY(spool_decode(b->spool_turns, &topic, &topic_size, record, row->text_size, row->turn_count));
+    ARRAY_GROW(b->dialogues, b->dialogue_capacity, b->dialogue_count + 1);
+    ARRAY_GROW(b->turns, b->turn_capacity, b->turn_count + row->turn_count);
+    TRY(spool_decode(b->texts, b->text_flags, &topic, &topic_size, record, row->text_size,
+                     row->turn_count));
     struct batch_dialogue *d = &b->dialogues[b->dialogue_count++];
     *d = (struct batch_dialogue){ .turn_first = b->turn_count,
                                   .turn_count = row->turn_count,
@@ -83,13 +73,11 @@ static err_t take_row(struct prepare_batch *b, const struct batch_context *c, in
     memcpy(d->topic, topic, (size_t)topic_size);
     memcpy(d->hash, row->hash, sizeof d->hash);
     for (int64_t i = 0; i < row->turn_count; i++) {
-        const struct spool_turn *from = &b->spool_turns[i];
         struct batch_turn *t = &b->turns[b->turn_count++];
-        const struct turn_text text = { from->role, from->text, from->size };
-        const bool trained = i > 0 && !(from->flags & CLEAN_TURN_CONTEXT);
-        *t = (struct batch_turn){ .role = from->role };
-        if (from->flags & CLEAN_TURN_CRISIS) t->flags |= TURN_CRISIS;
-        TRY(chat_turn_encode(&b->ids, &t->runs, c->tok, &o->template, &text, trained));
+        const bool trained = i > 0 && !(b->text_flags[i] & CLEAN_TURN_CONTEXT);
+        *t = (struct batch_turn){ .role = b->texts[i].role };
+        if (b->text_flags[i] & CLEAN_TURN_CRISIS) t->flags |= TURN_CRISIS;
+        TRY(chat_turn_encode(&b->ids, &t->runs, c->tok, &o->template, &b->texts[i], trained));
     }
     return ERR_OK;
 }
@@ -98,10 +86,9 @@ err_t prepare_batch_work(const void *context, void *batch)
 {
     const struct batch_context *c = context;
     struct prepare_batch *b = batch;
-    if (b->spool_turns == NULL) {
-        b->spool_turns = calloc(CORPUS_TURNS_MAX, sizeof *b->spool_turns);
-        if (b->spool_turns == NULL) RAISE(NOMEM, "the turns of a dialogue");
-    }
+    if (b->texts == NULL) b->texts = calloc(CORPUS_TURNS_MAX, sizeof *b->texts);
+    if (b->text_flags == NULL) b->text_flags = calloc(CORPUS_TURNS_MAX, sizeof *b->text_flags);
+    if (b->texts == NULL || b->text_flags == NULL) RAISE(NOMEM, "the turns of a dialogue");
     TRY(spool_text(c->spool, &b->text, b->rows, b->count));
     for (int64_t i = 0; i < b->count; i++)
         if (b->fate[i] < SPLIT_COUNT) TRY(take_row(b, c, i));
@@ -121,5 +108,6 @@ void prepare_batch_clear(struct prepare_batch *b)
     i32_buf_clear(&b->ids);
     free(b->turns);
     free(b->dialogues);
-    free(b->spool_turns);
+    free(b->texts);
+    free(b->text_flags);
 }

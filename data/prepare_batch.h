@@ -37,7 +37,8 @@ struct prepare_batch {
     struct batch_dialogue *dialogues; /* those that are written */
     int64_t dialogue_count, dialogue_capacity;
     struct i32_buf ids;
-    struct spool_turn *spool_turns; /* [CORPUS_TURNS_MAX] */
+    struct turn_text *texts; /* [CORPUS_TURNS_MAX] of one dialogue, with their flags */
+    uint8_t *text_flags;
 };
 
 /* What all workers read. */
@@ -63,14 +64,5 @@ void prepare_topic(char out[SHARD_TEXT_MAX], const char *topic);
 /* ERR_INTERRUPTED when the options' stop function says so. */
 MUST_USE err_t prepare_check_stop(const struct prepare_options *o);
 MUST_USE err_t prepare_source_bytes(int64_t *total, const struct prepare_options *o);
-/* Room for `wanted` items in an array and its capacity; leaves with ERR_NOMEM, the array as it was.
- */
-#define GROW(items, capacity, wanted)                                                              \
-    do {                                                                                           \
-        void *grown_ = (items);                                                                    \
-        TRY(grow_items(&grown_, &(capacity), wanted, sizeof *(items)));                            \
-        (items) = grown_;                                                                          \
-    } while (0)
-MUST_USE err_t grow_items(void **items, int64_t *capacity, int64_t wanted, size_t item_bytes);
 
 #endif

@@ -6,8 +6,8 @@
 #include "data/dedup.h"
 #include "data/pool.h"
 #include "data/prepare_bench_parts.h"
+#include "data/prepare_work.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -61,7 +61,7 @@ static err_t add_line(struct some *s, const struct chat_template *t, const struc
                       bool target)
 {
     const char *name = turn->role == ROLE_CLIENT ? t->client_name : t->counsellor_name;
-    GROW(s->lines, s->line_capacity, s->line_count + 1);
+    ARRAY_GROW(s->lines, s->line_capacity, s->line_count + 1);
     struct line *l = &s->lines[s->line_count++];
     *l = (struct line){
         .role = turn->role, .target = target, .off = (int64_t)s->text.size, .size = turn->size
@@ -81,7 +81,7 @@ err_t some_add_dialogue(struct some *s, const struct chat_template *t,
             TRY(add_line(s, t, &d->turns[i],
                          s->line_count > first && d->turns[i].role == ROLE_COUNSELLOR));
     if (s->line_count == first) return ERR_OK;
-    GROW(s->dialogues, s->dialogue_capacity, s->dialogue_count + 1);
+    ARRAY_GROW(s->dialogues, s->dialogue_capacity, s->dialogue_count + 1);
     struct batch_dialogue *to = &s->dialogues[s->dialogue_count++];
     *to = (struct batch_dialogue){ .turn_first = first,
                                    .turn_count = s->line_count - first,
@@ -164,14 +164,14 @@ static err_t sign_some(const void *context, void *item)
 {
     err_t rc = ERR_OK;
     const struct some *s = item;
-    struct dedup_turn *turns = calloc((size_t)s->line_count + 1, sizeof *turns);
+    struct turn_text *turns = calloc((size_t)s->line_count + 1, sizeof *turns);
     struct dedup_work work = { 0 };
     struct dedup_signature sign;
     (void)context;
     if (turns == NULL) RAISE_DONE(NOMEM, "the turns of a dialogue");
     for (int64_t i = 0; i < s->line_count; i++) {
         const struct line *l = &s->lines[i];
-        turns[i] = (struct dedup_turn){ l->role, s->text.data + l->off + l->head, l->size };
+        turns[i] = (struct turn_text){ l->role, s->text.data + l->off + l->head, l->size };
     }
     for (int64_t i = 0; i < s->dialogue_count; i++)
         TRY_DONE(dedup_sign(&sign, &work, turns + s->dialogues[i].turn_first,
@@ -217,7 +217,7 @@ static err_t keep_dialogue(void *context, const struct dialogue_text *d, int64_t
 {
     struct bench *b = context;
     if (b->all_count == 0 || b->all[b->all_count - 1].text.size >= BATCH_TEXT_BYTES) {
-        GROW(b->all, b->all_capacity, b->all_count + 1);
+        ARRAY_GROW(b->all, b->all_capacity, b->all_count + 1);
         b->all[b->all_count++] = (struct some){ 0 };
     }
     return some_add_dialogue(&b->all[b->all_count - 1], &b->options->template, d, source);
@@ -285,9 +285,7 @@ static err_t open_library(struct bench *b)
 static err_t open_bench(struct bench *b)
 {
     const struct prepare_options *o = b->options;
-    if (strlen(o->out) + sizeof ".bench" > sizeof b->dir)
-        RAISE(ARG, "path is too long: %s", o->out);
-    snprintf(b->dir, sizeof b->dir, "%.*s.bench", (int)strlen(o->out), o->out);
+    TRY(prepare_path_beside(b->dir, o, ".bench"));
     if (dir_exists(b->dir)) RAISE(ARG, "%s exists; the benchmark would write there", b->dir);
     TRY(dir_create(b->dir));
     b->created = true;

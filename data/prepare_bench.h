@@ -4,8 +4,8 @@
  *
  *     parse       the sources read into turns, on one thread; nothing is done with them
  *     tokenize    the bare tokenizer on the strings of those turns that a corpus needs, in memory
- *     library     the SentencePiece library on the same strings, where our own encoder did the
- * above stream      parse, tokenize the same strings, write shards: a preparation that trusts its
+ *     library     the SentencePiece library on the same strings, where our own encoder did those
+ *     stream      parse, tokenize the same strings, write shards: a preparation that trusts its
  *                 corpus, in one pass
  *     clean       the cleaning rules on the dialogues, in memory
  *     sign        signatures of the dialogues for the search of duplicates, in memory

@@ -10,7 +10,7 @@ static err_t encode_some(const void *context, void *item)
 {
     const struct bench *b = context;
     struct some *s = item;
-    GROW(s->turns, s->turn_capacity, s->line_count);
+    ARRAY_GROW(s->turns, s->turn_capacity, s->line_count);
     for (int64_t i = 0; i < s->line_count; i++) {
         const struct line *l = &s->lines[i];
         const struct turn_text turn = { l->role, s->text.data + l->off + l->head, l->size };

@@ -66,10 +66,9 @@ static err_t open_planner(struct planner *p)
     p->split = calloc(count, 1);
     p->equals = calloc(count, 1);
     p->turns = calloc(CORPUS_TURNS_MAX, sizeof *p->turns);
-    p->dedup_turns = calloc(CORPUS_TURNS_MAX, sizeof *p->dedup_turns);
     p->rows = calloc(PLANNER_ROWS, sizeof *p->rows);
     if (!p->plan->fate || !p->by_rank || !p->rank || !p->parent || !p->size || !p->split ||
-        !p->equals || !p->turns || !p->dedup_turns || !p->rows)
+        !p->equals || !p->turns || !p->rows)
         RAISE(NOMEM, "a plan of %lld dialogues", (long long)p->spool->count);
     TRY(runs_open(&p->exact, p->dir, RUNS_BYTES));
     TRY(runs_open(&p->alike, p->dir, RUNS_BYTES));
@@ -85,7 +84,6 @@ static void close_planner(struct planner *p)
     free(p->split);
     free(p->equals);
     free(p->turns);
-    free(p->dedup_turns);
     free(p->rows);
     runs_close(p->exact);
     runs_close(p->alike);

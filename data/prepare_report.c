@@ -2,12 +2,11 @@
 
 #include "base/check.h"
 #include "base/progress.h"
+#include "data/split.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char *const split_names[SPLIT_COUNT] = { "train", "validation", "test" };
 
 /* ---- JSON ---- */
 
@@ -116,7 +115,7 @@ static json_t *splits_json(const struct prepare_counts *c)
 {
     json_t *splits = json_object();
     for (int i = 0; i < SPLIT_COUNT; i++)
-        json_object_set_new(splits, split_names[i],
+        json_object_set_new(splits, split_name((enum split)i),
                             json_pack("{s:I, s:I}", "dialogues", (json_int_t)c->split[i].dialogues,
                                       "samples", (json_int_t)c->split[i].samples));
     return splits;
@@ -217,7 +216,7 @@ err_t prepare_report_table(struct buf *out, const struct prepare_counts *c,
     TRY(row(out, "target_tokens", c->target_tokens, "in replies"));
     TRY(row(out, "first_stored", c->first_stored, "turns with a first-line run of their own"));
     for (int i = 0; i < SPLIT_COUNT; i++)
-        TRY(buf_printf(out, "  %-18s %12lld  dialogues, %lld samples\n", split_names[i],
+        TRY(buf_printf(out, "  %-18s %12lld  dialogues, %lld samples\n", split_name((enum split)i),
                        (long long)c->split[i].dialogues, (long long)c->split[i].samples));
     time_format(time, c->seconds);
     return buf_printf(out, "%s in %s, %.1f MB/s of text\n", o->out, time,

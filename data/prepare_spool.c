@@ -41,18 +41,18 @@ static err_t take(struct head *head, const char **text, const char *record, int6
     return ERR_OK;
 }
 
-err_t spool_decode(struct spool_turn *turns, const char **topic, int64_t *topic_size,
-                   const char *record, int64_t size, int64_t turn_count)
+err_t spool_decode(struct turn_text *turns, uint8_t *flags, const char **topic,
+                   int64_t *topic_size, const char *record, int64_t size, int64_t turn_count)
 {
     struct head head;
     int64_t at = 0;
     TRY(take(&head, topic, record, size, &at));
     *topic_size = head.size;
     for (int64_t i = 0; i < turn_count; i++) {
-        TRY(take(&head, &turns[i].text, record, size, &at));
-        turns[i].role = (enum role)head.role;
-        turns[i].flags = head.flags;
-        turns[i].size = head.size;
+        const char *text;
+        TRY(take(&head, &text, record, size, &at));
+        turns[i] = (struct turn_text){ (enum role)head.role, text, head.size };
+        if (flags != NULL) flags[i] = head.flags;
     }
     if (at != size)
         RAISE(FORMAT, "a spooled dialogue has %lld bytes too many", (long long)(size - at));

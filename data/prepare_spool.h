@@ -29,19 +29,13 @@ struct spool_row {
 };
 STATIC_ASSERT(sizeof(struct spool_row) == 136, "rows have no padding");
 
-struct spool_turn {
-    enum role role;
-    uint8_t flags;    /* enum clean_turn_flag */
-    const char *text; /* borrowed from the record */
-    int64_t size;
-};
-
 /* Append a record to *out: its bytes are what row.text_size counts. ERR_NOMEM. */
 MUST_USE err_t spool_encode(struct buf *out, const struct clean_dialogue *d, const char *topic);
-/* Take a record apart; turns[turn_count] is the caller's. ERR_FORMAT: not what spool_encode wrote.
- */
-MUST_USE err_t spool_decode(struct spool_turn *turns, const char **topic, int64_t *topic_size,
-                            const char *record, int64_t size, int64_t turn_count);
+/* Take a record apart: texts are borrowed from it, and flags are enum clean_turn_flag (NULL: not
+ * wanted); both are the caller's [turn_count]. ERR_FORMAT: not what spool_encode wrote. */
+MUST_USE err_t spool_decode(struct turn_text *turns, uint8_t *flags, const char **topic,
+                            int64_t *topic_size, const char *record, int64_t size,
+                            int64_t turn_count);
 
 struct spool_writer {
     struct file_writer text, rows;

@@ -32,8 +32,7 @@ struct survey_batch {
     struct clean_found found;
     struct clean_dialogue clean; /* reused by the worker */
     struct dedup_work work;
-    struct turn_text *text_turns; /* [CORPUS_TURNS_MAX] */
-    struct dedup_turn *dedup_turns;
+    struct turn_text *text_turns; /* [CORPUS_TURNS_MAX] of one dialogue: as read, then as tidied */
 };
 
 struct survey_context {
@@ -77,9 +76,9 @@ static err_t spool_dialogue(struct survey_batch *b, const struct survey_context 
     struct dedup_signature sign;
     const struct clean_dialogue *d = &b->clean;
     for (int64_t i = 0; i < d->turn_count; i++)
-        b->dedup_turns[i] =
-            (struct dedup_turn){ d->turns[i].role, d->turns[i].text, d->turns[i].size };
-    TRY(dedup_sign(&sign, &b->work, b->dedup_turns, d->turn_count));
+        b->text_turns[i] =
+            (struct turn_text){ d->turns[i].role, d->turns[i].text, d->turns[i].size };
+    TRY(dedup_sign(&sign, &b->work, b->text_turns, d->turn_count));
     prepare_topic(topic, raw_topic);
     struct spool_row *row = &b->rows[b->row_count++];
     *row = (struct spool_row){
@@ -142,7 +141,6 @@ static void clear_batch(struct survey_batch *b)
     free(b->turns);
     free(b->rows);
     free(b->text_turns);
-    free(b->dedup_turns);
 }
 
 /* Wait for the oldest batch and spool it. */
@@ -165,7 +163,7 @@ static err_t hand_over(struct survey *s)
 {
     struct survey_batch *b = filling(s);
     if (b->dialogue_count == 0) return ERR_OK;
-    GROW(b->rows, b->row_capacity, b->dialogue_count);
+    ARRAY_GROW(b->rows, b->row_capacity, b->dialogue_count);
     if (pool_in_flight(s->pool) == s->slot_count) TRY(take_batch(s));
     pool_put(s->pool, b);
     s->batch_next++;
@@ -177,8 +175,8 @@ static err_t take_dialogue(struct survey *s, const struct dialogue_text *d, int6
     struct survey_batch *b = filling(s);
     s->counts->read++;
     s->counts->source[source].dialogues++;
-    GROW(b->dialogues, b->dialogue_capacity, b->dialogue_count + 1);
-    GROW(b->turns, b->turn_capacity, b->turn_count + d->turn_count);
+    ARRAY_GROW(b->dialogues, b->dialogue_capacity, b->dialogue_count + 1);
+    ARRAY_GROW(b->turns, b->turn_capacity, b->turn_count + d->turn_count);
     b->source = source;
     b->dialogues[b->dialogue_count++] =
         (struct raw_dialogue){ (int64_t)b->text.size, b->turn_count, d->turn_count };
@@ -266,8 +264,7 @@ static err_t open_survey(struct survey *s, const char *dir, int64_t threads)
     for (int64_t i = 0; i <= s->slot_count; i++) {
         struct survey_batch *b = &s->batches[i];
         b->text_turns = calloc(CORPUS_TURNS_MAX, sizeof *b->text_turns);
-        b->dedup_turns = calloc(CORPUS_TURNS_MAX, sizeof *b->dedup_turns);
-        if (b->text_turns == NULL || b->dedup_turns == NULL)
+        if (b->text_turns == NULL)
             RAISE(NOMEM, "batches for %lld threads", (long long)threads);
     }
     TRY(spool_writer_open(&s->spool, dir));

@@ -144,14 +144,22 @@ static err_t check_folder(const char *path)
     return ERR_OK;
 }
 
+err_t prepare_path_beside(char path[FILE_PATH_MAX], const struct prepare_options *o,
+                          const char *suffix)
+{
+    size_t size = strlen(o->out);
+    while (size > 1 && o->out[size - 1] == '/') size--;
+    if (size + strlen(suffix) >= FILE_PATH_MAX) RAISE(ARG, "path is too long: %s", o->out);
+    memcpy(path, o->out, size);
+    strcpy(path + size, suffix);
+    return ERR_OK;
+}
+
 err_t prepare_work_open(struct prepare_work *w, const struct prepare_options *o)
 {
     char lock[FILE_PATH_MAX];
-    size_t size = strlen(o->out);
     *w = (struct prepare_work){ .lock = -1 };
-    while (size > 1 && o->out[size - 1] == '/') size--;
-    if (size + sizeof ".work" > sizeof w->dir) RAISE(ARG, "path is too long: %s", o->out);
-    snprintf(w->dir, sizeof w->dir, "%.*s.work", (int)size, o->out);
+    TRY(prepare_path_beside(w->dir, o, ".work"));
     TRY(check_folder(w->dir));
     TRY(dir_create(w->dir));
     TRY(path_join(lock, w->dir, LOCK_FILE));

@@ -30,6 +30,11 @@ MUST_USE err_t prepare_hash_sources(struct prepare_counts *counts, const struct 
 /* ERR_IO when the file system of the output has less room than spool and shards will need. */
 MUST_USE err_t prepare_check_disk(const struct prepare_options *o);
 
+/* OUT and `suffix`, also where OUT ends with slashes: a path beside it and not inside. ERR_ARG: too
+ * long. */
+MUST_USE err_t prepare_path_beside(char path[FILE_PATH_MAX], const struct prepare_options *o,
+                                   const char *suffix);
+
 struct prepare_work {
     char dir[FILE_PATH_MAX];
     int lock;  /* file descriptor; -1 before it is held */

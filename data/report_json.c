@@ -1,19 +1,19 @@
 #include "data/report_html.h"
 
 #include "base/file.h"
+#include "data/split.h"
 
 #include <jansson.h>
 #include <stdlib.h>
-
-static const char *const split_names[SPLIT_COUNT] = { "train", "validation", "test" };
 
 static json_t *histogram_json(const struct histogram *h)
 {
     json_t *bins = json_array();
     for (int64_t i = 0; i < h->bin_count; i++) json_array_append_new(bins, json_integer(h->bin[i]));
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:I, s:o}", "count", (json_int_t)h->count,
-                     "min", (json_int_t)h->min, "median", (json_int_t)h->median, "p95",
-                     (json_int_t)h->p95, "max", (json_int_t)h->max, "mean", h->mean, "first",
+    const struct length_stats *l = &h->stats;
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:I, s:o}", "count", (json_int_t)l->count,
+                     "min", (json_int_t)l->min, "median", (json_int_t)l->median, "p95",
+                     (json_int_t)l->p95, "max", (json_int_t)l->max, "mean", l->mean, "first",
                      (json_int_t)h->first, "width", (json_int_t)h->width, "bins", bins);
 }
 
@@ -41,7 +41,7 @@ static json_t *cut_json(const struct report_stats *s)
     for (int i = 0; i < SPLIT_COUNT; i++) {
         const struct sample_counts *c = &s->cut[i];
         json_object_set_new(
-            splits, split_names[i],
+            splits, split_name((enum split)i),
             json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "samples", (json_int_t)c->samples,
                       "rows", (json_int_t)c->rows, "trained_tokens", (json_int_t)c->trained_tokens,
                       "prompts_cut_turns", (json_int_t)c->prompts_cut_turns, "prompts_cut_question",

@@ -22,12 +22,6 @@ void report_limits_from_cfg(struct report_limits *out, const struct cfg *cfg)
 
 /* ---- histograms ---- */
 
-static int by_value(const void *a, const void *b)
-{
-    const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
-    return (x > y) - (x < y);
-}
-
 /* The smallest of 1, 2, 5, 10, 20, 50, ... that is at least `least`. */
 static int64_t round_width(int64_t least)
 {
@@ -38,24 +32,17 @@ static int64_t round_width(int64_t least)
 
 void histogram_fill(struct histogram *out, int32_t *values, int64_t count)
 {
-    double sum = 0.0;
-    *out = (struct histogram){ .count = count, .width = 1 };
+    *out = (struct histogram){ .width = 1 };
+    length_stats_fill(&out->stats, values, count);
     if (count == 0) return;
-    qsort(values, (size_t)count, sizeof *values, by_value);
-    out->min = values[0];
-    out->median = values[(count - 1) / 2];
-    out->p95 = values[(count - 1) * 95 / 100];
-    out->max = values[count - 1];
-    const int64_t reach = values[(count - 1) * 995 / 1000];
-    out->width = round_width(div_ceil(reach - out->min + 1, HISTOGRAM_BINS - 1));
-    out->first = out->min / out->width * out->width;
+    const int64_t min = out->stats.min, reach = length_percentile(values, count, 995);
+    out->width = round_width(div_ceil(reach - min + 1, HISTOGRAM_BINS - 1));
+    out->first = min / out->width * out->width;
     for (int64_t i = 0; i < count; i++) {
         const int64_t bin = min_i64((values[i] - out->first) / out->width, HISTOGRAM_BINS - 1);
         out->bin[bin]++;
         out->bin_count = max_i64(out->bin_count, bin + 1);
-        sum += values[i];
     }
-    out->mean = sum / (double)count;
 }
 
 static err_t allocate(int32_t **out, int64_t count)

@@ -12,6 +12,7 @@
 
 #include "base/cfg.h"
 #include "base/err.h"
+#include "data/length_stats.h"
 #include "data/sample.h"
 #include "data/shard.h"
 
@@ -21,12 +22,11 @@
 #define REPORT_TOPICS_MAX 50 /* the rest are summed */
 
 /* Bin i counts values of first + i*width .. first + (i+1)*width - 1; the last one also whatever is
- * larger. All zero without values. */
+ * larger. All zero without values, but for a width of 1. */
 struct histogram {
+    struct length_stats stats;
     int64_t first, width, bin_count;
     int64_t bin[HISTOGRAM_BINS];
-    int64_t count, min, median, p95, max;
-    double mean;
 };
 
 /* Of values[count], which are sorted on the way. Bins reach to the 99.5th percentile. */

@@ -6,10 +6,11 @@
  * settings, sha256 of each shard). Each turn is stored as token runs made once, and training
  * samples are views of them:
  *   ctx     the turn as a later line of a prompt, "\n用户：...": its first token is the newline
- * piece first   the turn as the first line of a prompt, only where it is not [space piece] +
- * ctx[1:] target  a counsellor's reply as a target: encoded alone, without role name and the cue
- * ("\n心理咨询师：") is stored once per corpus. A prompt that begins at turn j and asks for the
- * reply of turn k is first(j) ctx(j+1) ... ctx(k-1) cue
+ *           piece
+ *   first   the turn as the first line of a prompt, only where it is not [space piece] + ctx[1:]
+ *   target  a counsellor's reply as a target: encoded alone, without role name
+ * and the cue ("\n心理咨询师：") is stored once per corpus. A prompt that begins at turn j and asks
+ * for the reply of turn k is first(j) ctx(j+1) ... ctx(k-1) cue
  *
  * Reading is thread-compatible (one thread at a time per struct shards); one thread owns the HDF5
  * library.

@@ -34,7 +34,7 @@ struct shard_writer {
     struct shard_file_writer file;
     struct names file_sources, file_topics; /* of the open file */
     struct source *sources;
-    int64_t source_count;
+    int64_t source_count, source_capacity;
     struct shard_done *done; /* [done_count] finished files */
     int64_t done_count, done_capacity;
     bool tmp_is_ours;
@@ -63,13 +63,7 @@ static err_t names_add(struct names *names, const char *name, int64_t *index)
 {
     *index = names_find(names, name);
     if (*index >= 0) return ERR_OK;
-    if (names->count == names->capacity) {
-        const int64_t capacity = names->capacity ? 2 * names->capacity : 16;
-        void *grown = realloc(names->name, (size_t)capacity * sizeof *names->name);
-        if (grown == NULL) RAISE(NOMEM, "%lld names", (long long)capacity);
-        names->name = grown;
-        names->capacity = capacity;
-    }
+    ARRAY_GROW(names->name, names->capacity, names->count + 1);
     memset(names->name[names->count], 0, SHARD_TEXT_MAX);
     memcpy(names->name[names->count], name, strlen(name));
     *index = names->count++;
@@ -82,9 +76,7 @@ err_t shard_writer_source(struct shard_writer *w, const char *source, const char
     TRY(check_text(source, "source"));
     TRY(check_text(licence, "licence"));
     TRY(check_text(attribution, "attribution"));
-    void *grown = realloc(w->sources, (size_t)(w->source_count + 1) * sizeof *w->sources);
-    if (grown == NULL) RAISE(NOMEM, "%lld sources", (long long)w->source_count + 1);
-    w->sources = grown;
+    ARRAY_GROW(w->sources, w->source_capacity, w->source_count + 1);
     struct source *s = &w->sources[w->source_count++];
     memset(s, 0, sizeof *s);
     strcpy(s->name, source);
@@ -155,13 +147,7 @@ static err_t write_names(struct shard_writer *w)
 
 static err_t add_done(struct shard_writer *w, const struct shard_done *done)
 {
-    if (w->done_count == w->done_capacity) {
-        const int64_t capacity = w->done_capacity ? 2 * w->done_capacity : 16;
-        void *grown = realloc(w->done, (size_t)capacity * sizeof *w->done);
-        if (grown == NULL) RAISE(NOMEM, "a list of %lld shards", (long long)capacity);
-        w->done = grown;
-        w->done_capacity = capacity;
-    }
+    ARRAY_GROW(w->done, w->done_capacity, w->done_count + 1);
     w->done[w->done_count++] = *done;
     return ERR_OK;
 }

@@ -1,8 +1,18 @@
 #include "data/split.h"
 
+#include "base/check.h"
 #include "base/digest.h"
 
 #include <string.h>
+
+const char *split_name(enum split split)
+{
+    static const char *const names[SPLIT_COUNT] = {
+        [SPLIT_TRAIN] = "train", [SPLIT_VALIDATION] = "validation", [SPLIT_TEST] = "test"
+    };
+    ASSERT((unsigned)split < SPLIT_COUNT);
+    return names[split];
+}
 
 uint64_t split_place(uint64_t seed, const uint8_t hash[8])
 {

@@ -22,6 +22,9 @@
 
 #include <stdint.h>
 
+/* "train", "validation", "test". */
+const char *split_name(enum split split);
+
 uint64_t split_place(uint64_t seed, const uint8_t hash[8]);
 
 /* Rule `hash`. */

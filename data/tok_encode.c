@@ -117,34 +117,6 @@ static int32_t registered_at(int64_t *length, const struct tok *tok, const char 
     return -1;
 }
 
-/* What Python's str.strip() removes. */
-static bool is_python_space(int32_t point)
-{
-    return (point >= 0x09 && point <= 0x0D) || (point >= 0x1C && point <= 0x20) || point == 0x85 ||
-           point == 0xA0 || point == 0x1680 || (point >= 0x2000 && point <= 0x200A) ||
-           point == 0x2028 || point == 0x2029 || point == 0x202F || point == 0x205F ||
-           point == 0x3000;
-}
-
-static void strip_left(const char **text, int64_t *size)
-{
-    int64_t length;
-    while (*size > 0 && is_python_space(utf8_decode(&length, *text, *size))) {
-        *text += length;
-        *size -= length;
-    }
-}
-
-static void strip_right(const char *text, int64_t *size)
-{
-    while (*size > 0) {
-        int64_t length, begin = *size - 1;
-        while (begin > 0 && ((uint8_t)text[begin] & 0xC0) == 0x80) begin--;
-        if (!is_python_space(utf8_decode(&length, text + begin, *size - begin))) return;
-        *size = begin;
-    }
-}
-
 /* Text between registered names loses the spaces next to them, and each part gets its own dummy
  * prefix, as in the reference. */
 static err_t encode_with_specials(const struct tok *tok, struct i32_buf *ids, const char *text,
@@ -157,11 +129,10 @@ static err_t encode_with_specials(const struct tok *tok, struct i32_buf *ids, co
         const bool may_begin = at < size && (text[at] == '<' || text[at] == '[');
         const int32_t id = may_begin ? registered_at(&length, tok, text + at, size - at) : -1;
         if (id >= 0 || at == size) {
-            const char *part_text = text + part;
+            if (after_name) part += utf8_leading_space(text + part, at - part);
             int64_t part_size = at - part;
-            if (after_name) strip_left(&part_text, &part_size);
-            if (id >= 0) strip_right(part_text, &part_size);
-            if (part_size > 0) TRY(encode_plain(tok, ids, part_text, part_size));
+            if (id >= 0) part_size -= utf8_trailing_space(text + part, part_size);
+            if (part_size > 0) TRY(encode_plain(tok, ids, text + part, part_size));
         }
         if (id >= 0) {
             TRY(i32_buf_push(ids, id));

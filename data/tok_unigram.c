@@ -83,17 +83,6 @@ void tok_unigram_close(struct tok_unigram *u)
 
 /* ---- matches ---- */
 
-static err_t reserve_matches(struct match_list *list, int64_t extra)
-{
-    if (list->count + extra <= list->capacity) return ERR_OK;
-    const int64_t capacity = max_i64(list->count + extra, max_i64(512, 2 * list->capacity));
-    void *items = realloc(list->items, (size_t)capacity * sizeof *list->items);
-    if (items == NULL) RAISE(NOMEM, "%lld matches of pieces", (long long)capacity);
-    list->items = items;
-    list->capacity = capacity;
-    return ERR_OK;
-}
-
 static double user_defined_score(const struct tok_unigram *u, int32_t piece)
 {
     const struct tok_model *m = u->model;
@@ -132,7 +121,7 @@ static err_t find_matches(const struct tok_unigram *u, struct match_list *list,
     const struct tok_trie *t = &u->trie;
     list->count = 0;
     for (int64_t start = begin; start < end; start++) {
-        TRY(reserve_matches(list, t->depth + 1));
+        ARRAY_GROW(list->items, list->capacity, list->count + t->depth + 1);
         if (start + AHEAD + 1 < count) {
             const uint32_t later = tok_trie_first(t, points[start + AHEAD]);
             if (later != TOK_TRIE_NONE) tok_trie_prefetch(t, later, points[start + AHEAD + 1]);

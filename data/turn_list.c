@@ -1,5 +1,6 @@
 #include "data/turn_list.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 
 #include <stdlib.h>
@@ -74,13 +75,7 @@ err_t turn_list_append(struct turn_list *list, enum role role, const char *text,
 {
     if (list->count == CORPUS_TURNS_MAX)
         RAISE(FORMAT, "more than %d turns in one dialogue", CORPUS_TURNS_MAX);
-    if (list->count == list->capacity) {
-        const int64_t capacity = list->capacity ? 2 * list->capacity : 64;
-        void *turns = realloc(list->turns, (size_t)capacity * sizeof *list->turns);
-        if (turns == NULL) RAISE(NOMEM, "%lld turns", (long long)capacity);
-        list->turns = turns;
-        list->capacity = capacity;
-    }
+    ARRAY_GROW(list->turns, list->capacity, list->count + 1);
     list->turns[list->count++] = (struct turn_text){ role, text, size };
     return ERR_OK;
 }

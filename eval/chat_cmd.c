@@ -51,13 +51,7 @@ static void forget(struct chat *c)
 
 static err_t remember(struct chat *c, enum role role, const struct buf *text)
 {
-    if (c->count == c->capacity) {
-        const int64_t capacity = 2 * c->capacity + 16;
-        struct turn_text *larger = realloc(c->turns, (size_t)capacity * sizeof *larger);
-        if (larger == NULL) RAISE(NOMEM, "chat: no memory for %lld turns", (long long)capacity);
-        c->turns = larger;
-        c->capacity = capacity;
-    }
+    ARRAY_GROW(c->turns, c->capacity, c->count + 1);
     char *copy = malloc(text->size + 1);
     if (copy == NULL) RAISE(NOMEM, "chat: no memory for a turn of %zu bytes", text->size);
     if (text->size > 0) memcpy(copy, text->data, text->size);

@@ -3,16 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static err_t grow(struct question *q, int64_t count)
-{
-    if (count <= q->turn_capacity) return ERR_OK;
-    struct turn_text *larger = realloc(q->turns, (size_t)count * sizeof *larger);
-    if (larger == NULL) RAISE(NOMEM, "a conversation of %lld turns", (long long)count);
-    q->turns = larger;
-    q->turn_capacity = count;
-    return ERR_OK;
-}
-
 err_t question_set(struct question *q, const struct turn_text *turns, int64_t turn_count)
 {
     const struct dialogue_text dialogue = { .turns = turns, .turn_count = turn_count };
@@ -20,7 +10,7 @@ err_t question_set(struct question *q, const struct turn_text *turns, int64_t tu
     q->reference = NULL;
     TRY(clean_load(&q->tidy, &dialogue));
     clean_tidy(&q->tidy);
-    TRY(grow(q, q->tidy.turn_count));
+    ARRAY_GROW(q->turns, q->turn_capacity, q->tidy.turn_count);
     int64_t count = q->tidy.turn_count;
     for (int64_t i = 0; i < count; i++) {
         const struct clean_turn *t = &q->tidy.turns[i];

@@ -124,6 +124,17 @@ static double take(int32_t *order, int64_t *heap, const float *prob)
     return (double)prob[id];
 }
 
+/* Take the k most probable tokens, and those that are as probable as the last of them; returns
+ * their mass. */
+static double take_top(int32_t *order, int64_t *heap, const float *prob, int64_t k)
+{
+    const int64_t vocab = *heap;
+    double last = 0.0, sum = 0.0;
+    while (*heap > 0 && (vocab - *heap < k || (last > 0.0 && (double)prob[order[0]] == last)))
+        sum += last = take(order, heap, prob);
+    return sum;
+}
+
 /*
  * Draw among the most probable tokens, taken one by one until their mass reaches top_p: the
  * vocabulary is never sorted whole. Taken tokens stand at the end of order[], the first one last.
@@ -137,9 +148,9 @@ static int32_t draw_from_top(const struct sampler *s, struct sampler_memory *m, 
 
     for (int64_t i = 0; i < vocab; i++) order[i] = (int32_t)i;
     for (int64_t i = vocab / 2; i-- > 0;) sift_down(order, vocab, i, m->prob);
-    if (k < vocab) { /* top-p acts on the mass of the k tokens that are left */
-        sum = 0.0;
-        while (vocab - heap < k) sum += take(order, &heap, m->prob);
+    if (k < vocab) { /* top-p acts on the mass of what top-k left */
+        sum = take_top(order, &heap, m->prob, k);
+        k = vocab - heap;
     }
     while (kept < k && (kept == 0 || mass < s->top_p * sum)) {
         const bool taken = vocab - heap > kept;

@@ -10,12 +10,12 @@
  *   2. repetition penalty p (Keskar et al. 2019, arXiv:1909.05858, section 4.1): the logit l of a
  *      token that occurred, in the prompt too, becomes l/p if positive, else l*p, once;
  *   3. temperature: logits are divided by it;
- *   4. top-k: the k most probable tokens are kept;
+ *   4. top-k: the k most probable tokens are kept, and those that tie with the last of them;
  *   5. top-p (Holtzman et al. 2020, arXiv:1904.09751): of those, the smallest set of most probable
  *      tokens whose mass reaches p of theirs; at least one;
  *   6. a draw from what is left, in proportion.
- * Ties are broken by the lower token id, so results do not depend on a sort's whims. Probabilities
- * are float32, their sums float64.
+ * Elsewhere ties are broken by the lower token id, so results do not depend on a sort's whims.
+ * Probabilities are float32, their sums float64.
  */
 #ifndef EVAL_SAMPLER_H
 #define EVAL_SAMPLER_H

@@ -26,8 +26,9 @@ static const struct cfg_row rows[] = {
     { "generate.greedy", CFG_BOOL, "false", 0, 0, NULL, "always take the most probable token" },
     { "generate.temperature", CFG_FLOAT, "0.95", 1e-4, 100, NULL,
       "divides the logits: below 1 sharper, above 1 flatter; SoulChat's is 0.95" },
-    { "generate.top_k", CFG_INT, "0", 0, 1e9, NULL,
-      "draw from this many of the most probable tokens; 0 = all (tokens)" },
+    { "generate.top_k", CFG_INT, "50", 0, 1e9, NULL,
+      "draw from this many of the most probable tokens; 50 is what transformers does unasked, and "
+      "so SoulChat's program; 0 = all (tokens)" },
     { "generate.top_p", CFG_FLOAT, "0.75", 1e-6, 1, NULL,
       "draw from the most probable tokens that together have this probability; SoulChat's is "
       "0.75; 1 = all" },

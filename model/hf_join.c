@@ -1,7 +1,7 @@
 #include "model/hf_join.h"
 
+#include "base/buf.h"
 #include "base/check.h"
-#include "base/num.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,25 +17,18 @@ err_t hf_join_create(struct hf_join **out)
     return ERR_OK;
 }
 
-/* Room for one more item of `bytes` in an array that doubles. */
-static err_t grow(void **array, int64_t *capacity, int64_t count, size_t bytes)
+static err_t reserve_part(struct hf_join *j)
 {
-    if (count < *capacity) return ERR_OK;
-    const int64_t wanted = max_i64(16, 2 * *capacity);
-    void *grown = realloc(*array, (size_t)wanted * bytes);
-    if (!grown) RAISE(NOMEM, "a table of %lld items of %zu bytes", (long long)wanted, bytes);
-    *array = grown;
-    *capacity = wanted;
+    ARRAY_GROW(j->part, j->part_capacity, j->part_count + 1);
     return ERR_OK;
 }
 
 err_t hf_join_add_part(struct hf_join *j, struct weight_source *source, const char *file)
 {
     err_t rc = ERR_OK;
-    void *name = NULL, *parts = j->part;
+    void *name = NULL;
     const int64_t bytes = (int64_t)strlen(file) + 1;
-    TRY_DONE(grow(&parts, &j->part_capacity, j->part_count, sizeof *j->part));
-    j->part = parts;
+    TRY_DONE(reserve_part(j));
     TRY_DONE(arena_push(&j->arena, &name, bytes, 1));
     memcpy(name, file, (size_t)bytes);
     j->part[j->part_count++] = (struct hf_part){ name, source };
@@ -47,10 +40,8 @@ done:
 
 err_t hf_join_add_row(struct hf_join *j, const char *name, int64_t part, int64_t index)
 {
-    ASSERT(!j->by_name);
-    void *rows = j->row;
-    TRY(grow(&rows, &j->row_capacity, j->row_count, sizeof *j->row));
-    j->row = rows;
+    ASSERT(!j->index.entry);
+    ARRAY_GROW(j->row, j->row_capacity, j->row_count + 1);
     j->row[j->row_count++] = (struct hf_row){ name, part, index };
     return ERR_OK;
 }
@@ -66,26 +57,16 @@ err_t hf_join_add_all(struct hf_join *j)
     return ERR_OK;
 }
 
-static int compare_names(const void *a, const void *b, void *rows)
-{
-    const struct hf_row *row = rows;
-    return strcmp(row[*(const int64_t *)a].name, row[*(const int64_t *)b].name);
-}
-
 err_t hf_join_finish(struct hf_join *j, const char *dir)
 {
-    ASSERT(!j->by_name);
-    j->by_name = malloc((size_t)(j->row_count + 1) * sizeof *j->by_name);
-    if (!j->by_name) RAISE(NOMEM, "%s: index of %lld tensors", dir, (long long)j->row_count);
-    for (int64_t i = 0; i < j->row_count; i++) j->by_name[i] = i;
-    if (j->row_count == 0) return ERR_OK;
-    qsort_r(j->by_name, (size_t)j->row_count, sizeof *j->by_name, compare_names, j->row);
-    for (int64_t i = 1; i < j->row_count; i++) {
-        const struct hf_row *a = &j->row[j->by_name[i - 1]], *b = &j->row[j->by_name[i]];
-        if (strcmp(a->name, b->name) == 0)
-            RAISE(FORMAT, "%s: tensor %s is both in %s and in %s", dir, a->name,
-                  j->part[a->part].file, j->part[b->part].file);
-    }
+    int64_t twice[2];
+    ASSERT(!j->index.entry);
+    TRY(name_index_create(&j->index, j->row_count));
+    for (int64_t i = 0; i < j->row_count; i++)
+        j->index.entry[i] = (struct name_entry){ j->row[i].name, i };
+    if (!name_index_sort(&j->index, twice))
+        RAISE(FORMAT, "%s: tensor %s is both in %s and in %s", dir, j->row[twice[0]].name,
+              hf_join_file(j, twice[0]), hf_join_file(j, twice[1]));
     return ERR_OK;
 }
 
@@ -111,18 +92,7 @@ static struct weight_info join_info(const struct weight_source *s, int64_t index
 
 static int64_t join_find(const struct weight_source *s, const char *name)
 {
-    const struct hf_join *j = of(s);
-    int64_t low = 0, high = j->row_count;
-    while (low < high) {
-        const int64_t middle = low + (high - low) / 2;
-        const int order = strcmp(j->row[j->by_name[middle]].name, name);
-        if (order == 0) return j->by_name[middle];
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return -1;
+    return name_index_find(&of(s)->index, name);
 }
 
 static err_t join_read(struct weight_source *s, void *out, int64_t index, int64_t first,
@@ -140,7 +110,7 @@ static void join_close(struct weight_source *s)
     arena_clear(&j->arena);
     free(j->part);
     free(j->row);
-    free(j->by_name);
+    name_index_clear(&j->index);
     free(j);
 }
 

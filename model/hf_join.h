@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "model/name_index.h"
 #include "model/weights.h"
 
 #include <stdint.h>
@@ -28,7 +29,7 @@ struct hf_join {
     int64_t part_count, part_capacity;
     struct hf_row *row;
     int64_t row_count, row_capacity;
-    int64_t *by_name; /* [row_count] row indices in strcmp order; NULL until finished */
+    struct name_index index; /* after hf_join_finish */
 };
 
 /* Yours; weight_source_close(&j->source) closes it with its parts. */

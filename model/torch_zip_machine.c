@@ -1,5 +1,6 @@
 #include "model/torch_zip_machine.h"
 
+#include "base/buf.h"
 #include "base/num.h"
 #include "model/torch_zip.h"
 
@@ -45,13 +46,7 @@ static err_t push(struct machine *m, struct value v)
 {
     if (m->stack_count == TORCH_STACK_MAX)
         REFUSE(m, "more than %d values on the stack", TORCH_STACK_MAX);
-    if (m->stack_count == m->stack_capacity) {
-        const int64_t capacity = max_i64(256, 2 * m->stack_capacity);
-        struct value *stack = realloc(m->stack, (size_t)capacity * sizeof *stack);
-        if (!stack) RAISE(NOMEM, "%s: a stack of %lld values", m->file, (long long)capacity);
-        m->stack = stack;
-        m->stack_capacity = capacity;
-    }
+    ARRAY_GROW(m->stack, m->stack_capacity, m->stack_count + 1);
     m->stack[m->stack_count++] = v;
     return ERR_OK;
 }
@@ -290,15 +285,10 @@ static err_t op_put(struct machine *m, int64_t bytes)
     if (key >= TORCH_MEMO_MAX)
         REFUSE(m, "memo entry %lld, at most %d", (long long)key, TORCH_MEMO_MAX - 1);
     if (m->stack_count == 0) REFUSE(m, "the stack is empty");
-    if (key >= m->memo_capacity) {
-        const int64_t capacity = max_i64(key + 1, max_i64(256, 2 * m->memo_capacity));
-        struct value *memo = realloc(m->memo, (size_t)capacity * sizeof *memo);
-        if (!memo) RAISE(NOMEM, "%s: a memo of %lld values", m->file, (long long)capacity);
-        for (int64_t i = m->memo_capacity; i < capacity; i++)
-            memo[i] = (struct value){ .kind = VALUE_MARK }; /* a mark stands for: not set */
-        m->memo = memo;
-        m->memo_capacity = capacity;
-    }
+    const int64_t known = m->memo_capacity;
+    ARRAY_GROW(m->memo, m->memo_capacity, key + 1);
+    for (int64_t i = known; i < m->memo_capacity; i++)
+        m->memo[i] = (struct value){ .kind = VALUE_MARK }; /* a mark stands for: not set */
     m->memo[key] = m->stack[m->stack_count - 1];
     return ERR_OK;
 }

@@ -1,5 +1,6 @@
 #include "model/weight_file.h"
 
+#include "base/buf.h"
 #include "base/check.h"
 #include "base/num.h"
 
@@ -36,7 +37,7 @@ static void close_file(struct weight_file *f)
     if (!f->memory) file_reader_close(&f->reader);
     arena_clear(&f->arena);
     free(f->row);
-    free(f->by_name);
+    name_index_clear(&f->index);
     free(f->span_bytes);
     free(f);
 }
@@ -111,17 +112,6 @@ err_t weight_file_text(struct weight_file *f, const char **out, const char *text
 
 /* ---- table ---- */
 
-static err_t reserve_row(struct weight_file *f)
-{
-    if (f->row_count < f->row_capacity) return ERR_OK;
-    const int64_t capacity = max_i64(64, 2 * f->row_capacity);
-    struct weight_row *row = realloc(f->row, (size_t)capacity * sizeof *row);
-    if (!row) RAISE(NOMEM, "%s: table of %lld tensors", f->name, (long long)capacity);
-    f->row = row;
-    f->row_capacity = capacity;
-    return ERR_OK;
-}
-
 /* count = product of dim; span = 1 + sum (dim-1) * stride, 0 for an empty tensor. */
 static bool measure(struct weight_row *row)
 {
@@ -149,9 +139,9 @@ static bool measure(struct weight_row *row)
 
 err_t weight_file_add(struct weight_file *f, const struct weight_row *row, int64_t available)
 {
-    ASSERT(!f->by_name);
+    ASSERT(!f->index.entry);
     ASSERT(row->dims >= 0 && row->dims <= WEIGHT_DIMS_MAX);
-    TRY(reserve_row(f));
+    ARRAY_GROW(f->row, f->row_capacity, f->row_count + 1);
     struct weight_row *added = &f->row[f->row_count];
     *added = *row;
     char text[WEIGHT_SHAPE_TEXT_MAX];
@@ -166,24 +156,15 @@ err_t weight_file_add(struct weight_file *f, const struct weight_row *row, int64
     return ERR_OK;
 }
 
-static int compare_names(const void *a, const void *b, void *rows)
-{
-    const struct weight_row *row = rows;
-    return strcmp(row[*(const int64_t *)a].name, row[*(const int64_t *)b].name);
-}
-
 err_t weight_file_finish(struct weight_file *f)
 {
-    ASSERT(!f->by_name);
-    f->by_name = malloc((size_t)(f->row_count + 1) * sizeof *f->by_name);
-    if (!f->by_name) RAISE(NOMEM, "%s: index of %lld tensors", f->name, (long long)f->row_count);
-    for (int64_t i = 0; i < f->row_count; i++) f->by_name[i] = i;
-    qsort_r(f->by_name, (size_t)f->row_count, sizeof *f->by_name, compare_names, f->row);
-    for (int64_t i = 1; i < f->row_count; i++) {
-        const char *name = f->row[f->by_name[i]].name;
-        if (strcmp(f->row[f->by_name[i - 1]].name, name) == 0)
-            RAISE(FORMAT, "%s: tensor %s appears twice", f->name, name);
-    }
+    int64_t twice[2];
+    ASSERT(!f->index.entry);
+    TRY(name_index_create(&f->index, f->row_count));
+    for (int64_t i = 0; i < f->row_count; i++)
+        f->index.entry[i] = (struct name_entry){ f->row[i].name, i };
+    if (!name_index_sort(&f->index, twice))
+        RAISE(FORMAT, "%s: tensor %s appears twice", f->name, f->row[twice[0]].name);
     return ERR_OK;
 }
 
@@ -206,18 +187,7 @@ static struct weight_info file_info(const struct weight_source *s, int64_t index
 
 static int64_t file_find(const struct weight_source *s, const char *name)
 {
-    const struct weight_file *f = of(s);
-    int64_t low = 0, high = f->row_count;
-    while (low < high) {
-        const int64_t middle = low + (high - low) / 2;
-        const int order = strcmp(f->row[f->by_name[middle]].name, name);
-        if (order == 0) return f->by_name[middle];
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return -1;
+    return name_index_find(&of(s)->index, name);
 }
 
 /* Make span_bytes hold everything that `row` spans. */

@@ -18,6 +18,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "model/name_index.h"
 #include "model/weights.h"
 
 #include <stdbool.h>
@@ -46,7 +47,7 @@ struct weight_file {
     struct arena arena;
     struct weight_row *row;
     int64_t row_count, row_capacity;
-    int64_t *by_name; /* [row_count] row indices in strcmp order */
+    struct name_index index; /* after weight_file_finish */
     /* A tensor whose elements do not lie in row-major order: all it spans is read once and kept
      * until another such tensor is read. */
     uint8_t *span_bytes;

@@ -4,6 +4,8 @@
 #include "base/buf.h"
 #include "base/fault.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void test_append(void **state)
@@ -80,6 +82,46 @@ static void test_i32(void **state)
     assert_null(b.data);
 }
 
+struct things {
+    struct { char text[40]; } *item;
+    int64_t count, capacity;
+};
+
+static err_t add_thing(struct things *t, int64_t number)
+{
+    ARRAY_GROW(t->item, t->capacity, t->count + 1);
+    snprintf(t->item[t->count++].text, sizeof t->item[0].text, "%lld", (long long)number);
+    return ERR_OK;
+}
+
+static err_t reserve_things(struct things *t, int64_t wanted)
+{
+    ARRAY_GROW(t->item, t->capacity, wanted);
+    return ERR_OK;
+}
+
+static void test_array(void **state)
+{
+    (void)state;
+    struct things t = { 0 };
+    assert_ok(reserve_things(&t, 0));
+    assert_null(t.item);
+    for (int64_t i = 0; i < 1000; i++) assert_ok(add_thing(&t, i));
+    assert_string_equal(t.item[0].text, "0");
+    assert_string_equal(t.item[999].text, "999");
+    const int64_t capacity = t.capacity;
+    assert_in_range(capacity, 1000, 2000); /* doubled: appending is linear in total */
+    assert_ok(reserve_things(&t, capacity));
+    assert_int_equal(t.capacity, capacity);
+    fault_arm("buf.", 1);
+    assert_err(reserve_things(&t, capacity + 1), NOMEM, "growing");
+    fault_arm("", 0);
+    assert_err(reserve_things(&t, INT64_MAX / 2), NOMEM, "growing");
+    assert_int_equal(t.capacity, capacity);
+    assert_string_equal(t.item[999].text, "999");
+    free(t.item);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -87,6 +129,7 @@ int main(void)
         cmocka_unit_test(test_boundaries),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_i32),
+        cmocka_unit_test(test_array),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,10 @@
 /* utf8.h against every code point and against cases of Unicode 15, section 3.9. */
 #include "testing.h"
 
+#include "base/check.h"
 #include "base/utf8.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 static int64_t put(char *out, uint32_t point)
@@ -62,11 +64,39 @@ static void test_repair(void **state)
         assert_repaired(CASES[i].broken, (int64_t)strlen(CASES[i].broken), CASES[i].expected);
 }
 
+/* The code points for which Python's str.isspace() says yes. */
+static void test_white_space(void **state)
+{
+    (void)state;
+    static const uint32_t spaces[] = {
+        0x9,    0xa,    0xb,    0xc,    0xd,    0x1c,   0x1d,   0x1e,   0x1f,   0x20,
+        0x85,   0xa0,   0x1680, 0x2000, 0x2001, 0x2002, 0x2003, 0x2004, 0x2005, 0x2006,
+        0x2007, 0x2008, 0x2009, 0x200a, 0x2028, 0x2029, 0x202f, 0x205f, 0x3000,
+    };
+    int64_t next = 0;
+    for (uint32_t point = 0; point <= 0x10FFFF; point++) {
+        char text[8];
+        if (point >= 0xD800 && point <= 0xDFFF) continue;
+        const int64_t size = put(text, point);
+        const bool is_space = next < COUNT_OF(spaces) && spaces[next] == point;
+        next += is_space;
+        assert_int_equal(utf8_leading_space(text, size), is_space ? size : 0);
+        assert_int_equal(utf8_trailing_space(text, size), is_space ? size : 0);
+    }
+    assert_int_equal(next, COUNT_OF(spaces));
+    static const char mixed[] = "\xE3\x80\x80 \n好 \xC2\xA0" "a\xE2\x80\xA8\t";
+    assert_int_equal(utf8_leading_space(mixed, (int64_t)strlen(mixed)), 5);
+    assert_int_equal(utf8_trailing_space(mixed, (int64_t)strlen(mixed)), 4);
+    assert_int_equal(utf8_leading_space(mixed, 0), 0);
+    assert_int_equal(utf8_trailing_space(mixed, 0), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_code_point),
         cmocka_unit_test(test_repair),
+        cmocka_unit_test(test_white_space),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,8 @@ struct tidied {
     char text[2048]; /* the turns that are left, in the same form, joined by | */
 };
 
+#define LONG 300 /* characters of the longest turn */
+
 static void tidy(struct tidied *t, const char *actions, const char *const *turns)
 {
     struct clean_rules *rules;
@@ -28,6 +30,7 @@ static void tidy(struct tidied *t, const char *actions, const char *const *turns
                                            turns[count] + 1, (int64_t)strlen(turns[count] + 1) };
     const struct dialogue_text from = { .turns = texts, .turn_count = count };
     const struct clean_spec spec = { .actions = actions,
+                                     .long_turn = LONG,
                                      .client_name = "用户",
                                      .counsellor_name = "心理咨询师" };
     clean_clear(&t->d);
@@ -47,6 +50,28 @@ static void tidy(struct tidied *t, const char *actions, const char *const *turns
                  turn->flags & CLEAN_TURN_CONTEXT ? "<context>" : "",
                  turn->flags & CLEAN_TURN_CRISIS ? "<crisis>" : "");
     }
+}
+
+/* Characters are counted, not bytes: the most a turn has, and one more. */
+static void test_long_turn(void **state)
+{
+    (void)state;
+    struct tidied t = { 0 };
+    char most[3 * LONG + 8] = "?", more[3 * LONG + 16], left[3 * LONG + 32];
+    for (int i = 0; i < LONG; i++) strcat(most, "长");
+    snprintf(more, sizeof more, "%s长", most);
+    const char *const fits[] = { most, "!b", NULL }, *const exceeds[] = { more, "!b", NULL };
+    tidy(&t, "long_turn=drop", fits);
+    assert_int_equal(t.found.count[CLEAN_LONG_TURN], 0);
+    assert_false(t.d.dropped);
+    tidy(&t, "long_turn=drop", exceeds);
+    assert_int_equal(t.found.count[CLEAN_LONG_TURN], 1);
+    assert_true(t.d.dropped);
+    tidy(&t, "", exceeds);
+    assert_int_equal(t.found.count[CLEAN_LONG_TURN], 1);
+    snprintf(left, sizeof left, "%s|!b", more);
+    assert_string_equal(t.text, left);
+    clean_clear(&t.d);
 }
 
 #define TURNS(...)                                                                                 \
@@ -337,7 +362,8 @@ static void test_tidy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_form),       cmocka_unit_test(test_no_turn),
+        cmocka_unit_test(test_form),
+        cmocka_unit_test(test_long_turn),       cmocka_unit_test(test_no_turn),
         cmocka_unit_test(test_characters), cmocka_unit_test(test_speakers),
         cmocka_unit_test(test_content),    cmocka_unit_test(test_identities),
         cmocka_unit_test(test_crisis),     cmocka_unit_test(test_examples),

@@ -15,7 +15,7 @@
 static void sign(struct dedup_signature *out, const char *question, const char *reply)
 {
     struct dedup_work w = { 0 };
-    const struct dedup_turn turns[] = { { ROLE_CLIENT, question, (int64_t)strlen(question) },
+    const struct turn_text turns[] = { { ROLE_CLIENT, question, (int64_t)strlen(question) },
                                         { ROLE_COUNSELLOR, reply, (int64_t)strlen(reply) } };
     assert_ok(dedup_sign(out, &w, turns, 2));
     dedup_work_clear(&w);
@@ -59,7 +59,7 @@ static void test_opening(void **state)
     assert_true(opening("你好", text) == 0); /* the counsellor's */
     struct dedup_work w = { 0 };
     struct dedup_signature s;
-    const struct dedup_turn turns[] = { { ROLE_COUNSELLOR, text, (int64_t)strlen(text) },
+    const struct turn_text turns[] = { { ROLE_COUNSELLOR, text, (int64_t)strlen(text) },
                                         { ROLE_CLIENT, "你好", 6 },
                                         { ROLE_COUNSELLOR, "好", 3 },
                                         { ROLE_CLIENT, text, (int64_t)strlen(text) } };
@@ -82,7 +82,7 @@ static void make_text(char *out, uint64_t seed, int64_t count, int64_t change)
 
 static void fill(struct shingle_set *set, struct dedup_work *w, const char *text)
 {
-    const struct dedup_turn turn = { ROLE_CLIENT, text, (int64_t)strlen(text) };
+    const struct turn_text turn = { ROLE_CLIENT, text, (int64_t)strlen(text) };
     assert_ok(shingle_set_fill(set, w, &turn, 1));
 }
 
@@ -129,8 +129,8 @@ static void test_banding(void **state)
             make_text(text, 10 + 3 * trial, CHARS, CHARS);
             make_text(other, 10 + 3 * trial, CHARS, changes[i]);
             struct dedup_work w = { 0 };
-            assert_ok(dedup_sign(&a, &w, &(struct dedup_turn){ ROLE_CLIENT, text, 3 * CHARS }, 1));
-            assert_ok(dedup_sign(&b, &w, &(struct dedup_turn){ ROLE_CLIENT, other, 3 * CHARS }, 1));
+            assert_ok(dedup_sign(&a, &w, &(struct turn_text){ ROLE_CLIENT, text, 3 * CHARS }, 1));
+            assert_ok(dedup_sign(&b, &w, &(struct turn_text){ ROLE_CLIENT, other, 3 * CHARS }, 1));
             dedup_work_clear(&w);
             for (int k = 0; k < DEDUP_BANDS; k++) any |= a.band[k] == b.band[k];
             agreed += any;

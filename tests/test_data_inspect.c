@@ -4,6 +4,7 @@
 #include "tok_fixture.h"
 
 #include "batch_fixture.h"
+#include "prepare_fixture.h"
 
 #include "base/check.h"
 #include "base/file.h"
@@ -115,7 +116,7 @@ static void test_summary(void **state)
     assert_true(train->dialogues == 1 && train->turns == 4 && train->tokens == 17);
     assert_true(train->samples.samples == 2 && train->samples.rows == 33);
     assert_true(train->sample.min == 13 && train->sample.max == 20 && train->sample.mean == 16.5);
-    assert_true(train->sample.p50 == 13 && train->sample.p95 == 20);
+    assert_true(train->sample.median == 13 && train->sample.p95 == 20);
     assert_true(train->prompt.min == 7 && train->prompt.max == 16 && train->reply.max == 3);
     assert_true(train->pack_count == 1 && train->pack_fill == 33.0 / 64);
     assert_true(train->steps_per_epoch == 1 && train->step_fill == 33.0 / 256);
@@ -308,12 +309,42 @@ static void test_command(void **state)
     buf_clear(&out);
 }
 
+/* With the tokenizer, rows have their pieces, which joined are the sample as a person reads it. */
+static void test_pieces(void **state)
+{
+    (void)state;
+    static struct prepare_counts counts;
+    const char *const few[] = { "data.max_dialogues=3", "data.validation_permyriad=0",
+                                "data.test_permyriad=0", NULL };
+    struct buf out = { 0 }, text = { 0 };
+    const char *dir = strdup(testing_path("pieces"));
+    assert_ok(prepare_with(&counts, SAMPLE_CORPUS, dir, few));
+    assert_ok(RUN(&out, dir, "--sample", "0", "--model", SAMPLE_MODEL));
+    assert_non_null(strstr(out.data, " [gMASK] "));
+    assert_non_null(strstr(out.data, " <eop> ")); /* a label */
+    assert_ok(RUN(&out, dir, "--sample", "0", "--model", SAMPLE_MODEL, "--json"));
+    json_t *json = parse(&out);
+    const json_t *pieces = json_object_get(json, "pieces");
+    assert_int_equal(json_array_size(pieces),
+                     json_integer_value(json_object_get(json, "rows")));
+    for (size_t i = 0; i < json_array_size(pieces); i++)
+        assert_ok(buf_puts(&text, json_string_value(json_array_get(pieces, i))));
+    assert_non_null(strstr(text.data, "▁用户:"));
+    assert_non_null(strstr(text.data, "<n>心理咨询师:[gMASK]<sop>"));
+    assert_non_null(strstr(text.data, "<eop><pad><pad>"));
+    json_decref(json);
+    buf_clear(&text);
+    buf_clear(&out);
+    free((char *)(uintptr_t)dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_width),   cmocka_unit_test(test_json_strings),
         cmocka_unit_test(test_summary), cmocka_unit_test(test_rows),
         cmocka_unit_test(test_step),    cmocka_unit_test(test_command),
+        cmocka_unit_test(test_pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,8 @@
  * left after a failure. */
 #include "testing.h"
 
+#include "prepare_fixture.h"
+
 #include "base/check.h"
 #include "base/digest.h"
 #include "base/fault.h"
@@ -19,44 +21,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SAMPLE_CORPUS "data/sample/corpus.json"
-#define SAMPLE_MODEL  "data/sample/model"
-
 static void path_of(char path[FILE_PATH_MAX], const char *name)
 {
     assert_ok(path_join(path, testing_dir(), name));
-}
-
-/* `settings`: "key=value" texts, ended by NULL. */
-static struct cfg *make_cfg(const char *source, const char *out, const char *const *settings)
-{
-    struct cfg *cfg;
-    const struct cfg_table tables[] = { data_settings, batch_settings };
-    assert_ok(cfg_create(&cfg, tables, 2));
-    assert_ok(cfg_set(cfg, "data.source", source, "test"));
-    assert_ok(cfg_set(cfg, "data.tokenizer", SAMPLE_MODEL, "test"));
-    assert_ok(cfg_set(cfg, "data.dir", out, "test"));
-    for (; settings != NULL && *settings != NULL; settings++) {
-        char key[CFG_KEY_MAX];
-        const char *equals = strchr(*settings, '=');
-        snprintf(key, sizeof key, "%.*s", (int)(equals - *settings), *settings);
-        assert_ok(cfg_set(cfg, key, equals + 1, "test"));
-    }
-    return cfg;
-}
-
-static err_t prepare(struct prepare_counts *counts, const char *source, const char *out,
-                     const char *const *settings)
-{
-    struct prepare_options o;
-    struct cfg *cfg = make_cfg(source, out, settings);
-    err_t rc = prepare_options_from_cfg(&o, cfg);
-    if (rc == ERR_OK) rc = prepare_run(counts, &o);
-    const struct err_record kept = *err_last();
-    prepare_options_clear(&o);
-    cfg_close(cfg);
-    if (rc != ERR_OK) err_adopt(&kept);
-    return rc;
 }
 
 static void write_text(const char *path, const char *text)
@@ -95,7 +62,7 @@ static void test_every_rule_counts(void **state)
                                "," USER("e") "]},"
                "{\"messages\":[" HELP("a") "," USER("b") "," HELP("c") "]}]");
     /* clang-format on */
-    assert_ok(prepare(&c, source, out, NULL));
+    assert_ok(prepare_with(&c, source, out, NULL));
     assert_int_equal(c.read, 7);
     assert_int_equal(count_of(&c, "system_turn"), 1);
     assert_int_equal(count_of(&c, "line_end"), 1);
@@ -132,7 +99,7 @@ static void test_stored_text(void **state)
     path_of(out, "text");
     write_text(source, "{\"topic\":\"情绪\",\"messages\":[" USER(" 我很难过 \\r\\n\\r\\n") "," USER(
                            "怎么办") "," HELP("\\u3000听起来很不容易。 ") "]}");
-    assert_ok(prepare(&c, source, out, NULL));
+    assert_ok(prepare_with(&c, source, out, NULL));
     assert_ok(tok_open(&tok, SAMPLE_MODEL));
     assert_ok(shards_open(&s, out, true));
     assert_string_equal(shards_topic(s, 0), "情绪");
@@ -185,7 +152,7 @@ static void test_same_for_any_threads(void **state)
         char name[32];
         snprintf(name, sizeof name, "threads-%d", (int)i);
         path_of(out, name);
-        assert_ok(prepare(&c, big, out, settings));
+        assert_ok(prepare_with(&c, big, out, settings));
         assert_int_equal(c.dialogues, 8 * 260);
         corpus_sha256(i ? got : expected, out);
         if (i) assert_string_equal(got, expected);
@@ -208,7 +175,7 @@ static void test_splits(void **state)
                                      NULL };
     int64_t counted[SPLIT_COUNT] = { 0 };
     path_of(out, "splits");
-    assert_ok(prepare(&c, SAMPLE_CORPUS, out, settings));
+    assert_ok(prepare_with(&c, SAMPLE_CORPUS, out, settings));
     assert_ok(shards_open(&s, out, true));
     for (int64_t d = 0; d < shards_dialogue_count(s); d++) {
         const struct shard_dialogue *row = shards_dialogue(s, d);
@@ -246,7 +213,7 @@ static void test_turn_flags(void **state)
     write_text(source,
                "[{\"messages\":[" USER("我想自杀") "," HELP("作为一个AI，我不懂") "," USER(
                    "唉") "," HELP("我在") "]},{\"messages\":[" USER("你好") "," HELP("好") "]}]");
-    assert_ok(prepare(&c, source, out, NULL));
+    assert_ok(prepare_with(&c, source, out, NULL));
     assert_int_equal(c.samples, 2);
     assert_int_equal(c.crisis_dialogues, 1);
     assert_ok(shards_open(&s, out, true));
@@ -280,7 +247,7 @@ static void test_stratified(void **state)
     path_of(out, "strata");
     write_text(source, text.data);
     buf_clear(&text);
-    assert_ok(prepare(&c, source, out, settings));
+    assert_ok(prepare_with(&c, source, out, settings));
     assert_ok(shards_open(&s, out, true));
     for (int64_t d = 0; d < shards_dialogue_count(s); d++) {
         const int topic = shards_topic(s, d)[1] - '0';
@@ -353,7 +320,7 @@ static void test_openings(void **state)
                                          "data.replace=true",
                                          NULL };
         path_of(out, "openings");
-        assert_ok(prepare(&c, source, out, settings));
+        assert_ok(prepare_with(&c, source, out, settings));
         assert_int_equal(c.dialogues, 300);
         assert_int_equal(c.duplicates.near, 0);
         assert_int_equal(c.duplicates.clusters, 0);
@@ -374,17 +341,20 @@ static void test_settings(void **state)
     const char *const missing[] = { "data.tokenizer=", NULL };
     const char *const shares[] = { "data.validation_permyriad=6000", "data.test_permyriad=5000",
                                    NULL };
-    const char *const some[] = { "data.max_dialogues=5", "data.licence=CC0", NULL };
-    assert_err(prepare(&c, SAMPLE_CORPUS, out, missing), USAGE, "data.tokenizer is not set");
-    assert_err(prepare(&c, "", out, NULL), USAGE, "data.source is not set");
-    assert_err(prepare(&c, SAMPLE_CORPUS, "", NULL), USAGE, "data.dir is not set");
-    assert_err(prepare(&c, SAMPLE_CORPUS, out, shares), USAGE, "11000");
-    assert_err(prepare(&c, "a.json,,b.json", out, NULL), USAGE, "empty name");
-    assert_err(prepare(&c, "a.json,a.json", out, NULL), USAGE, "twice");
-    assert_err(prepare(&c, "/nonexistent.json", out, NULL), NOTFOUND, "nonexistent");
-    assert_ok(prepare(&c, SAMPLE_CORPUS, out, some));
+    const char *const some[] = { "data.max_dialogues=5", "data.licence=CC0",
+                                 "data.validation_permyriad=4000", "data.test_permyriad=6000",
+                                 NULL };
+    assert_err(prepare_with(&c, SAMPLE_CORPUS, out, missing), USAGE, "data.tokenizer is not set");
+    assert_err(prepare_with(&c, "", out, NULL), USAGE, "data.source is not set");
+    assert_err(prepare_with(&c, SAMPLE_CORPUS, "", NULL), USAGE, "data.dir is not set");
+    assert_err(prepare_with(&c, SAMPLE_CORPUS, out, shares), USAGE, "11000");
+    assert_err(prepare_with(&c, "a.json,,b.json", out, NULL), USAGE, "empty name");
+    assert_err(prepare_with(&c, "a.json,a.json", out, NULL), USAGE, "twice");
+    assert_err(prepare_with(&c, "/nonexistent.json", out, NULL), NOTFOUND, "nonexistent");
+    assert_ok(prepare_with(&c, SAMPLE_CORPUS, out, some));
     assert_int_equal(c.dialogues, 5);
-    assert_err(prepare(&c, SAMPLE_CORPUS, out, some), ARG, "exists");
+    assert_int_equal(c.split[SPLIT_TRAIN].dialogues, 0);
+    assert_err(prepare_with(&c, SAMPLE_CORPUS, out, some), ARG, "exists");
 
     /* Two sources; files of one name are told apart by their paths. */
     path_of(a, "one");
@@ -395,9 +365,9 @@ static void test_settings(void **state)
     write_text(b, "{\"dialogue\":[" USER("a") "," HELP("c") "]}\n{}\n");
     snprintf(both, sizeof both, "%s, %s", a, b);
     path_of(out, "two-sources");
-    assert_err(prepare(&c, both, out, NULL), FORMAT, "x.json:2 (byte ");
+    assert_err(prepare_with(&c, both, out, NULL), FORMAT, "x.json:2 (byte ");
     const char *const skip[] = { "data.on_bad_record=skip", NULL };
-    assert_ok(prepare(&c, both, out, skip));
+    assert_ok(prepare_with(&c, both, out, skip));
     assert_int_equal(c.source[0].form, CORPUS_OPENAI);
     assert_int_equal(c.source[1].form, CORPUS_SMILE);
     assert_int_equal(c.bad_records, 1);
@@ -427,15 +397,15 @@ static void test_nothing_usable(void **state)
     path_of(source, "useless.json");
     path_of(out, "useless");
     write_text(source, "");
-    assert_err(prepare(&c, source, out, NULL), FORMAT, "no dialogue in 0 bytes");
+    assert_err(prepare_with(&c, source, out, NULL), FORMAT, "no dialogue in 0 bytes");
     write_text(source, "[]");
-    assert_err(prepare(&c, source, out, NULL), FORMAT, "no dialogue");
+    assert_err(prepare_with(&c, source, out, NULL), FORMAT, "no dialogue");
     write_text(source, "[{\"messages\":[" USER("a") "]},{\"messages\":[]}]");
-    assert_err(prepare(&c, source, out, NULL), FORMAT,
+    assert_err(prepare_with(&c, source, out, NULL), FORMAT,
                "none of 2 dialogues can be used: bad "
                "records 0, no_turn 1, no_reply 1");
     write_text(source, "[{\"messages\":[" USER("a") "," HELP("b") "]},{\"messages\":[");
-    assert_err(prepare(&c, source, out, NULL), FORMAT, "ends inside");
+    assert_err(prepare_with(&c, source, out, NULL), FORMAT, "ends inside");
     check_nothing_left("useless");
 }
 
@@ -450,7 +420,7 @@ static void test_faults(void **state)
     fault_arm("", 0);
     for (int n = 1; n < 1000; n++) {
         fault_arm("file.write", n);
-        const err_t rc = prepare(&c, SAMPLE_CORPUS, out, some);
+        const err_t rc = prepare_with(&c, SAMPLE_CORPUS, out, some);
         const int hits = fault_hits();
         fault_arm("", 0);
         if (rc != ERR_OK) check_nothing_left("faults");
@@ -479,7 +449,7 @@ static void test_stopped(void **state)
     for (int64_t questions = 0; questions < 262; questions += 29) {
         int64_t left = questions;
         const char *const once[] = { "data.resume=false", NULL };
-        struct cfg *cfg = make_cfg(SAMPLE_CORPUS, out, once);
+        struct cfg *cfg = prepare_cfg(SAMPLE_CORPUS, out, once);
         assert_ok(prepare_options_from_cfg(&o, cfg));
         o.stop = stop_at;
         o.stop_context = &left;
@@ -499,7 +469,7 @@ static int run_command(const char *source, const char *out, int64_t signal_after
     if (child == 0) {
         signal(SIGINT, SIG_DFL);
         char *argv[] = { (char[]){ "prepare" }, (char[]){ "--json" }, NULL };
-        struct cfg *cfg = make_cfg(source, out, NULL);
+        struct cfg *cfg = prepare_cfg(source, out, NULL);
         if (freopen("/dev/null", "w", stdout) == NULL) _exit(99);
         _exit((int)cmd_prepare(cfg, 2, argv));
     }
@@ -545,7 +515,7 @@ static void test_report(void **state)
     struct prepare_options o;
     struct buf text = { 0 };
     path_of(out, "report");
-    struct cfg *cfg = make_cfg(SAMPLE_CORPUS, out, NULL);
+    struct cfg *cfg = prepare_cfg(SAMPLE_CORPUS, out, NULL);
     assert_ok(prepare_options_from_cfg(&o, cfg));
     assert_ok(prepare_run(&c, &o));
     assert_ok(prepare_report_table(&text, &c, &o));

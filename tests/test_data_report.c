@@ -121,20 +121,20 @@ static void test_histogram(void **state)
     struct histogram h;
     int32_t values[1000];
     histogram_fill(&h, values, 0);
-    assert_int_equal(h.count, 0);
+    assert_int_equal(h.stats.count, 0);
     assert_int_equal(h.bin_count, 0);
     values[0] = 7;
     histogram_fill(&h, values, 1);
     assert_int_equal(h.first, 7);
     assert_int_equal(h.bin_count, 1);
-    assert_int_equal(h.median, 7);
+    assert_int_equal(h.stats.median, 7);
     for (int32_t i = 0; i < 1000; i++) values[i] = 1000 - i; /* 1 .. 1000 */
     histogram_fill(&h, values, 1000);
-    assert_int_equal(h.min, 1);
-    assert_int_equal(h.max, 1000);
-    assert_int_equal(h.median, 500);
-    assert_int_equal(h.p95, 950);
-    assert_float_equal(h.mean, 500.5, 0);
+    assert_int_equal(h.stats.min, 1);
+    assert_int_equal(h.stats.max, 1000);
+    assert_int_equal(h.stats.median, 500);
+    assert_int_equal(h.stats.p95, 950);
+    assert_float_equal(h.stats.mean, 500.5, 0);
     assert_int_equal(h.first, 0);
     assert_int_equal(h.width, 50);
     assert_int_equal(h.bin[0], 49);
@@ -145,6 +145,10 @@ static void test_histogram(void **state)
     histogram_fill(&h, values, 1000);
     assert_int_equal(h.bin[0], 999);
     assert_int_equal(h.bin[HISTOGRAM_BINS - 1], 1); /* what is longer is in the last one */
+    for (int32_t i = 0; i < 10; i++) values[i] = 1 + i;
+    histogram_fill(&h, values, 10);
+    assert_int_equal(h.stats.median, 5);
+    assert_int_equal(h.stats.p95, 10); /* nine of ten are not 95 % */
 }
 
 /* ---- a whole preparation, as a person runs it ---- */
@@ -261,6 +265,60 @@ static void test_sample_corpus(void **state)
     free(json);
 }
 
+/* 52 topics of 1, 2 or 3 dialogues, of two sources. */
+static void write_topics(char sources[2 * FILE_PATH_MAX + 2])
+{
+    struct buf text[2] = { { 0 }, { 0 } };
+    char path[2][FILE_PATH_MAX];
+    for (int i = 0; i < 52; i++)
+        for (int k = 0; k <= i % 3; k++)
+            assert_ok(buf_printf(&text[k % 2],
+                                 "{\"topic\":\"t%02d\",\"messages\":[" TURN("user", "%d %d")
+                                 "," TURN("assistant", "c") "]}\n",
+                                 i, i * 7919, k));
+    for (int s = 0; s < 2; s++) {
+        path_of(path[s], s ? "second.jsonl" : "first.jsonl");
+        assert_ok(file_replace(path[s], text[s].data, (int64_t)text[s].size));
+        buf_clear(&text[s]);
+    }
+    snprintf(sources, 2 * FILE_PATH_MAX + 2, "%s,%s", path[0], path[1]);
+}
+
+static void check_topic(const json_t *topic, const char *name, int64_t dialogues)
+{
+    assert_string_equal(json_string_value(json_object_get(topic, "name")), name);
+    assert_int_equal(json_integer_value(json_object_get(topic, "dialogues")), dialogues);
+    assert_int_equal(json_integer_value(json_object_get(topic, "train")), dialogues);
+}
+
+/* The most dialogues first, equal ones by name; what the list has no room for is summed. */
+static void test_topics(void **state)
+{
+    (void)state;
+    char out[FILE_PATH_MAX], sources[2 * FILE_PATH_MAX + 2], name[8];
+    char keep[] = "--data.duplicates=keep";
+    write_topics(sources);
+    path_of(out, "topics");
+    run_prepare(sources, out, (char *[]){ keep, NULL });
+    char *html = read_text(out, REPORT_HTML_NAME), *json = read_text(out, REPORT_JSON_NAME);
+    json_t *root = json_loads(json, 0, NULL);
+    const json_t *topics = json_object_get(root, "topics"), *list = json_object_get(topics, "list");
+    assert_int_equal(json_array_size(list), REPORT_TOPICS_MAX);
+    for (int64_t i = 0; i < REPORT_TOPICS_MAX; i++) {
+        const int64_t dialogues = i < 17 ? 3 : i < 34 ? 2 : 1; /* 17, 17 and 18 topics of each */
+        const int64_t number = i < 17 ? 3 * i + 2 : i < 34 ? 3 * (i - 17) + 1 : 3 * (i - 34);
+        snprintf(name, sizeof name, "t%02d", (int)number);
+        check_topic(json_array_get(list, (size_t)i), name, dialogues);
+    }
+    check_topic(json_object_get(topics, "other"), "", 2);
+    assert_int_equal(json_integer_value(json_object_get(topics, "other_topics")), 2);
+    assert_non_null(strstr(html, "2 others"));
+    assert_non_null(strstr(html, "<th class=\"n\"><bdi>second.jsonl</bdi></th>"));
+    json_decref(root);
+    free(html);
+    free(json);
+}
+
 /* What training will cut is what its settings say, not the defaults. */
 static void test_limits_of_training(void **state)
 {
@@ -306,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_histogram),
         cmocka_unit_test(test_hostile_corpus),
         cmocka_unit_test(test_sample_corpus),
+        cmocka_unit_test(test_topics),
         cmocka_unit_test(test_limits_of_training),
         cmocka_unit_test(test_not_a_report),
     };

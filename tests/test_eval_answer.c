@@ -69,6 +69,7 @@ static struct cfg *open_cfg(void)
     gen_set(cfg, "generate.max_new_tokens", "30");
     gen_set(cfg, "generate.temperature", "1");
     gen_set(cfg, "generate.top_p", "0.99");
+    gen_set(cfg, "generate.top_k", "0"); /* the random model ends a reply by chance alone */
     return cfg;
 }
 

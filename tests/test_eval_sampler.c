@@ -93,6 +93,7 @@ static void test_distributions(void **state)
         { plain(), { 1. / 7, 4. / 7, 0, 2. / 7, 0 } },
         { plain(), { 0, 2. / 3, 0, 1. / 3, 0 } },
         { plain(), { 0, 1, 0, 0, 0 } },
+        { plain(), { 1. / 8, 1. / 2, 1. / 16, 1. / 4, 1. / 16 } },
         { plain(), { 2. / 15, 8. / 15, 1. / 15, 4. / 15, 0 } },
     };
     rows[1].sampler.temperature = 0.5;
@@ -103,7 +104,9 @@ static void test_distributions(void **state)
     rows[6].sampler.top_k = 3;    /* then 0.8 is of the three's mass: two reach 6/7 of it, */
     rows[6].sampler.top_p = 0.8;  /* and only 3/4 of the whole */
     rows[7].sampler.top_p = 1e-6;
-    rows[8].sampler.top_k = 4; /* of the two of 1/16 the one with the lower id */
+    rows[8].sampler.top_k = 4; /* both of the two of 1/16, as they tie */
+    rows[9].sampler.top_k = 4; /* top-p then counts the mass of five: 7/8 do not reach 0.9 of it, */
+    rows[9].sampler.top_p = 0.9; /* as they would of four's; of a tie it takes the lower id */
     for (int64_t i = 0; i < COUNT_OF(rows); i++) check_frequencies(&rows[i], logits, 5, NULL, 0);
 }
 
@@ -155,8 +158,9 @@ static int32_t choose_by_sorting(const struct sampler *s, const float *logits, i
         sum += (double)r[i].prob;
     }
     qsort(r, (size_t)vocab, sizeof *r, compare_ranked);
-    const int64_t k = s->top_k > 0 && s->top_k < vocab ? s->top_k : vocab;
+    int64_t k = s->top_k > 0 && s->top_k < vocab ? s->top_k : vocab;
     if (k < vocab) {
+        while (k < vocab && r[k].prob > 0 && r[k].prob == r[k - 1].prob) k++;
         sum = 0;
         for (int64_t i = 0; i < k; i++) sum += (double)r[i].prob;
     }
@@ -202,8 +206,8 @@ static void test_ties(void **state)
     struct expected e = { plain(), { 0.5, 0.5, 0, 0 } };
     e.sampler.top_p = 0.5;
     check_frequencies(&e, same, 4, NULL, 0);
-    e.sampler.top_p = 1;
-    e.sampler.top_k = 2;
+    e = (struct expected){ plain(), { 0.25, 0.25, 0.25, 0.25 } };
+    e.sampler.top_k = 2; /* all tie with the second */
     check_frequencies(&e, same, 4, NULL, 0);
     struct sampler_memory m = open_memory(4);
     e.sampler.greedy = true;
@@ -283,7 +287,7 @@ static void test_settings(void **state)
     struct sampler s = sampler_from_cfg(cfg, 9);
     assert_false(s.greedy);
     assert_true(s.temperature == 0.95 && s.top_p == 0.75 && s.repetition_penalty == 1);
-    assert_int_equal(s.top_k, 0);
+    assert_int_equal(s.top_k, 50);
     assert_int_equal(s.fallback, 9);
     assert_ok(cfg_set(cfg, "generate.seed", "7", "test"));
     assert_ok(cfg_set(cfg, "generate.greedy", "true", "test"));

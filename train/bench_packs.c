@@ -3,7 +3,6 @@
 #include "base/check.h"
 #include "base/num.h"
 #include "data/batch.h"
-#include "data/batch_spec.h"
 #include "data/settings_batch.h"
 #include "train/bench_batch.h"
 #include "train/feed.h"
