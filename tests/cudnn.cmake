@@ -66,7 +66,8 @@ set(attn_cudnn_kernels ${CMAKE_BINARY_DIR}/emu/attn_cudnn_kernels.cc) # by kerne
 set_source_files_properties(${attn_cudnn_kernels} PROPERTIES GENERATED ON
                             COMPILE_DEFINITIONS SOULCHAT_EMU)
 file(GLOB attn_emu_sources ${CMAKE_SOURCE_DIR}/kernels/emu/emu.cc
-     ${CMAKE_SOURCE_DIR}/kernels/emu/fiber.cc ${CMAKE_SOURCE_DIR}/kernels/emu/guard.cc)
+     ${CMAKE_SOURCE_DIR}/kernels/emu/fiber.cc ${CMAKE_SOURCE_DIR}/kernels/emu/guard.cc
+     ${CMAKE_SOURCE_DIR}/kernels/emu/launch_emu.cc)
 cudnn_test(cudnn_attn cudnn_attn_test.cc ${cudnn_graph_sources} ${attn_cudnn_kernels}
            ${CMAKE_SOURCE_DIR}/kernels/cuda/attn_cudnn.cc
            ${CMAKE_SOURCE_DIR}/kernels/cuda/attn_library.cc ${attn_emu_sources})

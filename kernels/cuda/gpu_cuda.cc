@@ -135,7 +135,7 @@ err_t gpu_malloc(struct gpu *gpu, void **out, int64_t bytes, const char *what)
               "fit",
               what, (long long)bytes, free_bytes, total_bytes);
     }
-    return check(code, "gpu.malloc", "cudaMalloc");
+    return code == cudaSuccess ? ERR_OK : check(code, "gpu.malloc", "cudaMalloc");
 }
 
 void gpu_free(struct gpu *gpu, void *data)
@@ -155,7 +155,7 @@ err_t gpu_host_malloc(struct gpu *gpu, void **out, int64_t bytes, const char *wh
         (void)cudaGetLastError();
         RAISE(NOMEM, "%s: %lld bytes of page-locked host memory wanted", what, (long long)bytes);
     }
-    return check(code, "gpu.host_malloc", "cudaMallocHost");
+    return code == cudaSuccess ? ERR_OK : check(code, "gpu.host_malloc", "cudaMallocHost");
 }
 
 void gpu_host_free(struct gpu *gpu, void *data)

@@ -1,0 +1,9 @@
+/* Kernels that the emulator runs, when their stream gets to them; and what belongs to kernels that
+ * nvcc has compiled, of which there are none. */
+#include "kernels/cuda/launch.cuh"
+#include "softgpu/late.h"
+
+void emu::queue(const struct gpu *gpu, std::function<void()> work)
+{
+    soft::later(gpu->queue[DEV_COMPUTE], std::move(work));
+}
