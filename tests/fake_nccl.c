@@ -7,6 +7,7 @@
  * FAKE_NCCL_LOG=file    append a line per call: "AllGather", "Send 16 to 2"
  * FAKE_NCCL=error:N     the N-th question meets an error of another rank
  * FAKE_NCCL=stuck:N     from the N-th question on nothing moves any more
+ * FAKE_NCCL=refuse      no communicator is made
  * FAKE_NCCL=old         an old version
  */
 #include "kernels/cuda/nccl_api.h"
@@ -20,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define UNHANDLED_CUDA   1
 #define INVALID_ARGUMENT 4 /* also for a communicator that is still busy */
 #define INVALID_USAGE    5
 
@@ -103,6 +105,8 @@ int ncclCommInitRankConfig(struct nccl_comm **comm, int size, struct nccl_id id,
     if (config->size != sizeof *config || config->magic != NCCL_CONFIG_MAGIC ||
         config->blocking != 0)
         return INVALID_ARGUMENT;
+    *comm = NULL;
+    if (plan_of("refuse")) return UNHANDLED_CUDA;
     *comm = calloc(1, sizeof **comm);
     (*comm)->in_progress = true;
     (*comm)->rank = rank;
@@ -273,7 +277,9 @@ int ncclCommAbort(struct nccl_comm *c)
 
 const char *ncclGetErrorString(int result)
 {
-    return result == NCCL_REMOTE_ERROR ? "remote process exited" : "some error";
+    return result == NCCL_REMOTE_ERROR ? "remote process exited"
+           : result == UNHANDLED_CUDA  ? "unhandled cuda error (run with NCCL_DEBUG=INFO for details)"
+                                       : "some error";
 }
 
 const char *ncclGetLastError(struct nccl_comm *c)
