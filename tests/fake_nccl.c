@@ -38,6 +38,7 @@ struct op {
     size_t count, done;
     int peer;
     bool is_send;
+    void *stream;
 };
 
 struct nccl_comm {
@@ -114,6 +115,61 @@ int ncclCommInitRankConfig(struct nccl_comm **comm, int size, struct nccl_id id,
     return ring_open(&(*comm)->map, id.internal, RANKS_MAX) == ERR_OK ? NCCL_IN_PROGRESS : 2;
 }
 
+/* Streams that run late (softgpu/README.md): what was queued before an exchange comes first, and
+ * what it brings is there when the stream gets to it. */
+struct streams {
+    int (*sync)(void *stream);
+    int (*call)(void *stream, void (*function)(void *), void *data);
+};
+
+static void *find_symbol(const char *name)
+{
+    void *runtime = dlopen("libsoulchat_cuda.so", RTLD_NOW | RTLD_NOLOAD);
+    void *symbol = runtime == NULL ? NULL : dlsym(runtime, name);
+    if (runtime != NULL) dlclose(runtime);
+    return symbol;
+}
+
+static struct streams find_streams(void)
+{
+    struct streams s;
+    void *sync = find_symbol("cudaStreamSynchronize"), *call = find_symbol("cudaLaunchHostFunc");
+    memcpy(&s.sync, &sync, sizeof sync);
+    memcpy(&s.call, &call, sizeof call);
+    return s;
+}
+
+static void catch_up(void *stream)
+{
+    const struct streams s = find_streams();
+    if (s.sync != NULL) (void)s.sync(stream);
+}
+
+struct arrival {
+    void *to;
+    size_t count;
+    char data[];
+};
+
+static void arrive(void *data)
+{
+    struct arrival *a = data;
+    memcpy(a->to, a->data, a->count);
+    free(a);
+}
+
+/* Take away what has come, until the stream brings it. */
+static void arrive_late(const struct op *op)
+{
+    const struct streams s = find_streams();
+    if (s.call == NULL || op->is_send) return;
+    struct arrival *a = malloc(sizeof *a + op->count);
+    *a = (struct arrival){ op->data, op->count };
+    memcpy(a->data, op->data, op->count);
+    memset(op->data, 0xee, op->count);
+    if (s.call(op->stream, arrive, a) != 0) free(a);
+}
+
 /* As much as there is room for, in order for each peer and direction; whether all is done. */
 static bool move(struct nccl_comm *c)
 {
@@ -133,6 +189,7 @@ static bool move(struct nccl_comm *c)
                              : ring_read(&c->map, op->peer, c->rank, op->data + op->done, left));
         all = all && op->done == op->count;
     }
+    for (int i = 0; i < c->op_count && all; i++) arrive_late(&c->ops[i]);
     if (all) c->op_count = 0;
     return all;
 }
@@ -177,21 +234,10 @@ static bool may_begin(struct nccl_comm *c)
     return true;
 }
 
-/* What was queued before it comes first, where streams run late (softgpu/README.md). */
-static void catch_up(void *stream)
-{
-    int (*sync)(void *);
-    void *runtime = dlopen("libsoulchat_cuda.so", RTLD_NOW | RTLD_NOLOAD);
-    void *symbol = runtime == NULL ? NULL : dlsym(runtime, "cudaStreamSynchronize");
-    memcpy(&sync, &symbol, sizeof sync);
-    if (symbol != NULL) (void)sync(stream);
-    if (runtime != NULL) dlclose(runtime);
-}
-
-static int add(struct nccl_comm *c, void *data, size_t count, int peer, bool is_send)
+static int add(struct nccl_comm *c, void *data, size_t count, int peer, bool is_send, void *stream)
 {
     if (c->op_count == OPS_MAX) return 3;
-    c->ops[c->op_count++] = (struct op){ data, count, 0, peer, is_send };
+    c->ops[c->op_count++] = (struct op){ data, count, 0, peer, is_send, stream };
     return NCCL_IN_PROGRESS;
 }
 
@@ -200,7 +246,7 @@ int ncclSend(const void *data, size_t count, int type, int peer, struct nccl_com
     note_piece("Send", count, "to", peer);
     catch_up(stream);
     if (type != NCCL_UINT8 || !may_begin(c)) return INVALID_ARGUMENT;
-    return add(c, (void *)data, count, peer, true);
+    return add(c, (void *)data, count, peer, true, stream);
 }
 
 int ncclRecv(void *data, size_t count, int type, int peer, struct nccl_comm *c, void *stream)
@@ -208,7 +254,7 @@ int ncclRecv(void *data, size_t count, int type, int peer, struct nccl_comm *c, 
     note_piece("Recv", count, "from", peer);
     catch_up(stream);
     if (type != NCCL_UINT8 || !may_begin(c)) return INVALID_ARGUMENT;
-    return add(c, data, count, peer, false);
+    return add(c, data, count, peer, false, stream);
 }
 
 int ncclBroadcast(const void *send, void *recv, size_t count, int type, int root,
@@ -218,18 +264,18 @@ int ncclBroadcast(const void *send, void *recv, size_t count, int type, int root
     catch_up(stream);
     if (type != NCCL_UINT8 || !may_begin(c)) return INVALID_ARGUMENT;
     for (int i = 0; i < c->size && c->rank == root; i++)
-        if (i != root) add(c, (void *)send, count, i, true);
-    if (c->rank != root) add(c, recv, count, root, false);
+        if (i != root) add(c, (void *)send, count, i, true, stream);
+    if (c->rank != root) add(c, recv, count, root, false, stream);
     return NCCL_IN_PROGRESS;
 }
 
 /* Piece i of `send`, or the same for all where the stride is 0. */
 static int all_to_all(struct nccl_comm *c, const char *send, size_t stride, char *recv,
-                      size_t count)
+                      size_t count, void *stream)
 {
     for (int i = 0; i < c->size; i++) {
-        add(c, (void *)(send + (size_t)i * stride), count, i, true);
-        add(c, recv + (size_t)i * count, count, i, false);
+        add(c, (void *)(send + (size_t)i * stride), count, i, true, stream);
+        add(c, recv + (size_t)i * count, count, i, false, stream);
     }
     return NCCL_IN_PROGRESS;
 }
@@ -240,7 +286,7 @@ int ncclAllGather(const void *send, void *recv, size_t count, int type, struct n
     note("AllGather");
     catch_up(stream);
     if (type != NCCL_UINT8 || !may_begin(c)) return INVALID_ARGUMENT;
-    return all_to_all(c, send, 0, recv, count);
+    return all_to_all(c, send, 0, recv, count, stream);
 }
 
 int ncclAlltoAll(const void *send, void *recv, size_t count, int type, struct nccl_comm *c,
@@ -249,7 +295,7 @@ int ncclAlltoAll(const void *send, void *recv, size_t count, int type, struct nc
     note("AlltoAll");
     catch_up(stream);
     if (type != NCCL_UINT8 || send == recv || !may_begin(c)) return INVALID_ARGUMENT;
-    return all_to_all(c, send, count, recv, count);
+    return all_to_all(c, send, count, recv, count, stream);
 }
 
 int ncclCommFinalize(struct nccl_comm *c)

@@ -189,6 +189,14 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event_handle, u
     return cudaSuccess;
 }
 
+cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t function, void *data)
+{
+    const guard g(lock);
+    const cudaError_t rc = result(cudaSuccess);
+    if (rc == cudaSuccess) later(handle, [=] { function(data); });
+    return rc;
+}
+
 /* ---- events ---- */
 
 cudaError_t cudaEventCreate(cudaEvent_t *out)
