@@ -21,10 +21,10 @@ target_link_options(soulchat_softgpu PRIVATE -Wl,-soname,libsoulchat_cuda.so)
 file(CREATE_LINK ${CMAKE_BINARY_DIR}/lib/libsoulchat_emu.so
      ${CMAKE_BINARY_DIR}/softgpu/lib/libsoulchat_emu.so SYMBOLIC)
 
-# soft_test(SOURCE LAYER links...): a test of the tree once more, on this GPU.
-function(soft_test source layer)
-  set(name ${source}_soft)
-  add_executable(${name} ${source}.c)
+# soft_test(NAME FILE LAYER links...): a test on this GPU, with work as late as it can be and with
+# some of it earlier.
+function(soft_test name file layer)
+  add_executable(${name} ${file})
   set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX
                         RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/softgpu/tests)
   target_link_libraries(${name} PRIVATE soulchat_testing soulchat_${layer} ${ARGN} soulchat_options)
@@ -35,4 +35,5 @@ function(soft_test source layer)
       "OMP_WAIT_POLICY=passive;SOULCHAT_TUNE=off;SOFTGPU_SEED=${seed}")
   endforeach()
 endfunction()
-soft_test(test_kernels_dev_gpu kernels)
+soft_test(softgpu_host softgpu/host_test.c kernels)
+soft_test(softgpu_dev test_kernels_dev_gpu.c kernels)

@@ -158,9 +158,11 @@ err_t gpu_host_malloc(struct gpu *gpu, void **out, int64_t bytes, const char *wh
     return code == cudaSuccess ? ERR_OK : check(code, "gpu.host_malloc", "cudaMallocHost");
 }
 
+/* cudaFree waits for copies that are still queued; that cudaFreeHost does is written nowhere. */
 void gpu_host_free(struct gpu *gpu, void *data)
 {
     (void)gpu;
+    (void)cudaDeviceSynchronize();
     (void)cudaFreeHost(data);
 }
 

@@ -174,6 +174,13 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle)
     return result(cudaSuccess);
 }
 
+cudaError_t cudaDeviceSynchronize(void)
+{
+    const guard g(lock);
+    run_all();
+    return result(cudaSuccess);
+}
+
 cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event_handle, unsigned int)
 {
     const guard g(lock);
