@@ -305,8 +305,10 @@ err_t gpu_describe(struct buf *out)
     int driver = 0, runtime = 0, count = 0;
     (void)cudaRuntimeGetVersion(&runtime);
     (void)cudaDriverGetVersion(&driver);
-    TRY(buf_printf(out, "CUDA runtime %d.%d, driver supports %d.%d\n", runtime / 1000,
-                   runtime % 1000 / 10, driver / 1000, driver % 1000 / 10));
+    TRY(buf_printf(out, "CUDA runtime %d.%d, ", runtime / 1000, runtime % 1000 / 10));
+    TRY(driver == 0 ? buf_puts(out, "no driver\n")
+                    : buf_printf(out, "driver supports %d.%d\n", driver / 1000,
+                                 driver % 1000 / 10));
     const cudaError_t code = cudaGetDeviceCount(&count);
     if (code != cudaSuccess) {
         (void)cudaGetLastError();
