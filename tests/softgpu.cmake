@@ -18,8 +18,13 @@ set_target_properties(soulchat_softgpu PROPERTIES OUTPUT_NAME soulchat_cuda
                       LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/softgpu/lib)
 # The name that fake_nccl.c looks for.
 target_link_options(soulchat_softgpu PRIVATE -Wl,-soname,libsoulchat_cuda.so)
-file(CREATE_LINK ${CMAKE_BINARY_DIR}/lib/libsoulchat_emu.so
+# Beside it the emulator with the same products, to compare with.
+file(CREATE_LINK ${CMAKE_BINARY_DIR}/fake_lt/lib/libsoulchat_emu.so
      ${CMAKE_BINARY_DIR}/softgpu/lib/libsoulchat_emu.so SYMBOLIC)
+add_dependencies(soulchat_softgpu soulchat_emu_lt)
+
+set(soft_environment OMP_WAIT_POLICY=passive SOULCHAT_NCCL=$<TARGET_FILE:fake_nccl>
+                     SOULCHAT_TUNE=${CMAKE_BINARY_DIR}/softgpu/gemm.tune)
 
 # soft_test(NAME FILE LAYER links...): a test on this GPU, with work as late as it can be and with
 # some of it earlier.
@@ -28,12 +33,28 @@ function(soft_test name file layer)
   set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX
                         RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/softgpu/tests)
   target_link_libraries(${name} PRIVATE soulchat_testing soulchat_${layer} ${ARGN} soulchat_options)
-  add_dependencies(${name} soulchat_softgpu)
+  add_dependencies(${name} soulchat_softgpu fake_nccl)
   foreach(seed 0 1)
     add_test(NAME ${name}_${seed} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(${name}_${seed} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 ENVIRONMENT
-      "OMP_WAIT_POLICY=passive;SOULCHAT_TUNE=off;SOFTGPU_SEED=${seed}")
+      "${soft_environment};SOFTGPU_SEED=${seed}")
   endforeach()
 endfunction()
 soft_test(softgpu_host softgpu/host_test.c kernels)
 soft_test(softgpu_dev test_kernels_dev_gpu.c kernels)
+soft_test(softgpu_linear test_kernels_ops_linear.c kernels soulchat_ops_testing)
+soft_test(softgpu_comm test_train_comm_gpu.c train soulchat_ranks_fixture)
+target_compile_definitions(softgpu_comm PRIVATE FAKE_NCCL="$<TARGET_FILE:fake_nccl>")
+set_property(TEST softgpu_comm_0 softgpu_comm_1 APPEND PROPERTY ENVIRONMENT SOFTGPU_DEVICES=4
+             SOULCHAT_TEST_GPUS=4)
+
+# The program, over the bundled sample.
+add_custom_target(softgpu_program ALL
+  COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/softgpu/bin
+  COMMAND ${CMAKE_COMMAND} -E copy_if_different $<TARGET_FILE:soulchat> ${CMAKE_BINARY_DIR}/softgpu/bin
+  DEPENDS soulchat soulchat_softgpu)
+if(SOULCHAT_WITH_HDF5)
+  add_test(NAME e2e_softgpu COMMAND bash tests/e2e/softgpu.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(e2e_softgpu PROPERTIES TIMEOUT 600 SKIP_RETURN_CODE 77 ENVIRONMENT
+    "${soft_environment};SOFTGPU_DEVICES=2;SOULCHAT=${CMAKE_BINARY_DIR}/softgpu/bin/soulchat")
+endif()
