@@ -1,4 +1,4 @@
-#include "kernels/cuda/launch.cuh"
+#include "kernels/emu/emu.h"
 
 void emu::queue(const struct gpu *gpu, std::function<void()> work)
 {

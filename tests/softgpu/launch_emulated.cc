@@ -1,6 +1,6 @@
 /* Kernels that the emulator runs, when their stream gets to them; and what belongs to kernels that
  * nvcc has compiled, of which there are none. */
-#include "kernels/cuda/launch.cuh"
+#include "kernels/emu/emu.h"
 #include "softgpu/late.h"
 
 void emu::queue(const struct gpu *gpu, std::function<void()> work)

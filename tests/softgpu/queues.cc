@@ -128,6 +128,7 @@ void queue(const char *call, cudaStream_t handle, std::function<cudaError_t()> r
 void later(void *handle, std::function<void()> run)
 {
     const std::lock_guard<std::recursive_mutex> guard(lock);
+    require_device("launch");
     queue("launch", static_cast<cudaStream_t>(handle), [run = std::move(run)] {
         run();
         return cudaSuccess;
@@ -146,6 +147,7 @@ extern "C" {
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned int flags)
 {
     const guard g(lock);
+    require_device("cudaStreamCreateWithFlags");
     if (flags != cudaStreamNonBlocking)
         forbid("cudaStreamCreate", "a stream that waits for the default one");
     const cudaError_t rc = result(cudaSuccess);
@@ -160,6 +162,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned int flags)
 cudaError_t cudaStreamDestroy(cudaStream_t handle)
 {
     const guard g(lock);
+    require_device("cudaStreamDestroy");
     const stream_ptr s = stream_of("cudaStreamDestroy", handle);
     run_to(s, s->end());
     streams.erase(handle);
@@ -169,6 +172,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t handle)
 cudaError_t cudaStreamSynchronize(cudaStream_t handle)
 {
     const guard g(lock);
+    require_device("cudaStreamSynchronize");
     const stream_ptr s = stream_of("cudaStreamSynchronize", handle);
     run_to(s, s->end());
     return result(cudaSuccess);
@@ -177,6 +181,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle)
 cudaError_t cudaDeviceSynchronize(void)
 {
     const guard g(lock);
+    require_device("cudaDeviceSynchronize");
     run_all();
     return result(cudaSuccess);
 }
@@ -184,6 +189,7 @@ cudaError_t cudaDeviceSynchronize(void)
 cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event_handle, unsigned int)
 {
     const guard g(lock);
+    require_device("cudaStreamWaitEvent");
     const event_ptr e = event_of("cudaStreamWaitEvent", event_handle);
     const stream_ptr on = e->on;
     const int64_t position = e->position;
@@ -199,6 +205,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event_handle, u
 cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t function, void *data)
 {
     const guard g(lock);
+    require_device("cudaLaunchHostFunc");
     const cudaError_t rc = result(cudaSuccess);
     if (rc == cudaSuccess) later(handle, [=] { function(data); });
     return rc;
@@ -209,6 +216,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t function, void 
 cudaError_t cudaEventCreate(cudaEvent_t *out)
 {
     const guard g(lock);
+    require_device("cudaEventCreate");
     const cudaError_t rc = result(cudaSuccess);
     if (rc != cudaSuccess) return rc;
     const event_ptr e = std::make_shared<event>();
@@ -220,6 +228,7 @@ cudaError_t cudaEventCreate(cudaEvent_t *out)
 cudaError_t cudaEventDestroy(cudaEvent_t handle)
 {
     const guard g(lock);
+    require_device("cudaEventDestroy");
     (void)event_of("cudaEventDestroy", handle);
     events.erase(handle);
     return result(cudaSuccess);
@@ -228,6 +237,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t handle)
 cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream_handle)
 {
     const guard g(lock);
+    require_device("cudaEventRecord");
     const event_ptr e = event_of("cudaEventRecord", handle);
     const stream_ptr on = stream_of("cudaEventRecord", stream_handle);
     const cudaError_t rc = result(cudaSuccess);
@@ -244,6 +254,7 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream_handle)
 cudaError_t cudaEventSynchronize(cudaEvent_t handle)
 {
     const guard g(lock);
+    require_device("cudaEventSynchronize");
     const event_ptr e = event_of("cudaEventSynchronize", handle);
     if (e->on != nullptr) run_to(e->on, e->position);
     return result(cudaSuccess);
@@ -253,6 +264,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t handle)
 cudaError_t cudaEventQuery(cudaEvent_t handle)
 {
     const guard g(lock);
+    require_device("cudaEventQuery");
     const event_ptr e = event_of("cudaEventQuery", handle);
     const bool happened = has_happened(*e);
     if (!happened) run_to(e->on, e->on->done + 1);
@@ -262,6 +274,7 @@ cudaError_t cudaEventQuery(cudaEvent_t handle)
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
 {
     const guard g(lock);
+    require_device("cudaEventElapsedTime");
     const event_ptr a = event_of("cudaEventElapsedTime", begin);
     const event_ptr b = event_of("cudaEventElapsedTime", end);
     if (a->on == nullptr || b->on == nullptr) return result(cudaErrorInvalidResourceHandle);

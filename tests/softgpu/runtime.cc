@@ -32,7 +32,7 @@ namespace
 {
 
 thread_local cudaError_t last = cudaSuccess;
-thread_local int current_device = 0;
+thread_local bool has_device;
 cudaError_t poisoned = cudaSuccess;
 
 /* SOFTGPU_FAIL=12:700: the twelfth call from when the variable got this value. */
@@ -74,6 +74,11 @@ long number(const char *name, long otherwise)
 void poison(cudaError_t code)
 {
     if (poisoned == cudaSuccess) poisoned = code;
+}
+
+void require_device(const char *call)
+{
+    if (!has_device) forbid(call, "from a thread that never said which GPU: it would get the first");
 }
 
 cudaError_t result(cudaError_t code)
@@ -195,7 +200,7 @@ cudaError_t cudaSetDevice(int index)
     const guard g(lock);
     if (device_count() == 0) return result(cudaErrorNoDevice);
     if (index < 0 || index >= device_count()) return result(cudaErrorInvalidDevice);
-    current_device = index;
+    has_device = true;
     return result(cudaSuccess);
 }
 
@@ -256,6 +261,7 @@ const char *cudaGetErrorString(cudaError_t code) { return cudaGetErrorName(code)
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 {
     const guard g(lock);
+    require_device("cudaMemGetInfo");
     *total_bytes = device().memory_bytes;
     *free_bytes = *total_bytes - device_bytes;
     return result(cudaSuccess);
@@ -264,6 +270,7 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 cudaError_t cudaMalloc(void **out, size_t bytes)
 {
     const guard g(lock);
+    require_device("cudaMalloc");
     if (bytes == 0) forbid("cudaMalloc", "0 bytes");
     const cudaError_t rc = result(cudaSuccess);
     if (rc != cudaSuccess) return rc;
@@ -276,6 +283,7 @@ cudaError_t cudaMalloc(void **out, size_t bytes)
 cudaError_t cudaMallocHost(void **out, size_t bytes)
 {
     const guard g(lock);
+    require_device("cudaMallocHost");
     const cudaError_t rc = result(cudaSuccess);
     if (rc != cudaSuccess) return rc;
     *out = take(bytes, false);
@@ -286,6 +294,7 @@ cudaError_t cudaMallocHost(void **out, size_t bytes)
 cudaError_t cudaFree(void *data)
 {
     const guard g(lock);
+    require_device("cudaFree");
     if (data == nullptr) return result(cudaSuccess);
     run_all();
     (void)give_back("cudaFree", data, true);
@@ -296,6 +305,7 @@ cudaError_t cudaFree(void *data)
 cudaError_t cudaFreeHost(void *data)
 {
     const guard g(lock);
+    require_device("cudaFreeHost");
     if (data == nullptr) return result(cudaSuccess);
     const auto found = block_of(data);
     if (found != blocks.end() && is_awaited(data, found->second.bytes))
@@ -308,6 +318,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
                             cudaStream_t stream)
 {
     const guard g(lock);
+    require_device("cudaMemcpyAsync");
     const cudaError_t rc = result(cudaSuccess);
     if (rc != cudaSuccess) return rc;
     if (kind != cudaMemcpyDefault) forbid("cudaMemcpyAsync", "a direction is named");
@@ -326,6 +337,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 cudaError_t cudaMemsetAsync(void *data, int value, size_t bytes, cudaStream_t stream)
 {
     const guard g(lock);
+    require_device("cudaMemsetAsync");
     const cudaError_t rc = result(cudaSuccess);
     if (rc != cudaSuccess) return rc;
     require_memory("cudaMemsetAsync", data, bytes);

@@ -29,6 +29,11 @@ cudaError_t result(cudaError_t code);
 /* A failure of queued work, which every later call returns. */
 void poison(cudaError_t code);
 
+/* ---- threads ---- */
+
+/* A thread has chosen a device: one that has not works with the first, whichever the program's. */
+void require_device(const char *call);
+
 /* ---- memory ---- */
 
 /* Part of a block that is neither the device's nor page-locked ends the program. */
