@@ -125,7 +125,10 @@ void multiply(const desc &o, const layout &a, const layout &b, const layout &d, 
 }
 
 #ifdef FAKE_CUBLASLT_LATE
-void queue(cudaStream_t stream, std::function<void()> work) { soft::later(stream, std::move(work)); }
+void queue(cudaStream_t stream, std::function<void()> work)
+{
+    soft::later(stream, std::move(work));
+}
 #else
 void queue(cudaStream_t, const std::function<void()> &work) { work(); }
 #endif

@@ -323,9 +323,9 @@ int ncclCommAbort(struct nccl_comm *c)
 
 const char *ncclGetErrorString(int result)
 {
-    return result == NCCL_REMOTE_ERROR ? "remote process exited"
-           : result == UNHANDLED_CUDA  ? "unhandled cuda error (run with NCCL_DEBUG=INFO for details)"
-                                       : "some error";
+    if (result == UNHANDLED_CUDA)
+        return "unhandled cuda error (run with NCCL_DEBUG=INFO for details)";
+    return result == NCCL_REMOTE_ERROR ? "remote process exited" : "some error";
 }
 
 const char *ncclGetLastError(struct nccl_comm *c)

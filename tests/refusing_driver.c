@@ -1,7 +1,7 @@
 /*
- * A libcuda.so.1 without a device, for tests on machines without a GPU: the CUDA runtime gets as far
- * as it does on a machine whose driver refuses, and cuDNN can load the code that it generates, of
- * which nothing runs, so that a plan can be finished and asked for its workspace.
+ * A libcuda.so.1 without a device, for tests on machines without a GPU: the CUDA runtime gets as
+ * far as it does on a machine whose driver refuses, and cuDNN can load the code that it generates,
+ * of which nothing runs, so that a plan can be finished and asked for its workspace.
  *
  * REFUSING_DRIVER=12080    the newest CUDA that it knows, 12.8; 13000 otherwise
  * REFUSING_INIT=802        what cuInit answers; otherwise what the toolkit's stub library does, 34

@@ -2,7 +2,8 @@
 # emulator's, products those of the stand-in for cuBLASLt. softgpu/README.md says what that shows.
 # The toolkit's headers are needed, nothing else of it. Programs find the library beside themselves,
 # hence the folders.
-find_path(SOULCHAT_CUDA_HEADERS cublasLt.h PATHS ${CUDAToolkit_INCLUDE_DIRS} /usr/local/cuda/include)
+find_path(SOULCHAT_CUDA_HEADERS cublasLt.h PATHS ${CUDAToolkit_INCLUDE_DIRS}
+          /usr/local/cuda/include)
 mark_as_advanced(SOULCHAT_CUDA_HEADERS)
 if(NOT SOULCHAT_CUDA_HEADERS)
   add_test(NAME softgpu COMMAND sh -c "echo 'SKIP: no CUDA headers at configure time'; exit 77")
@@ -33,8 +34,8 @@ file(CREATE_LINK ${CMAKE_BINARY_DIR}/lib/libsoulchat_emu.so
 set(soft_environment OMP_WAIT_POLICY=passive SOULCHAT_NCCL=$<TARGET_FILE:fake_nccl>
                      SOULCHAT_TUNE=${CMAKE_BINARY_DIR}/softgpu/gemm.tune)
 
-# soft_test(NAME FILE LAYER links...): a test on this GPU, with work as late as it can be (seed 0) and
-# with some of it earlier.
+# soft_test(NAME FILE LAYER links...): a test on this GPU, with work as late as it can be (seed 0)
+# and with some of it earlier.
 set(soft_seeds 0 1)
 function(soft_test name file layer)
   add_executable(${name} ${file})
@@ -61,7 +62,8 @@ set_property(TEST softgpu_linear_0 APPEND PROPERTY ENVIRONMENT SOULCHAT_TEST_DEV
 # The program, over the bundled sample.
 add_custom_target(softgpu_program ALL
   COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/softgpu/bin
-  COMMAND ${CMAKE_COMMAND} -E copy_if_different $<TARGET_FILE:soulchat> ${CMAKE_BINARY_DIR}/softgpu/bin
+  COMMAND ${CMAKE_COMMAND} -E copy_if_different $<TARGET_FILE:soulchat>
+          ${CMAKE_BINARY_DIR}/softgpu/bin
   DEPENDS soulchat soulchat_softgpu)
 if(SOULCHAT_WITH_HDF5)
   add_test(NAME e2e_softgpu COMMAND bash tests/e2e/softgpu.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

@@ -1,5 +1,4 @@
-/* Kernels that the emulator runs, when their stream gets to them; and what belongs to kernels that
- * nvcc has compiled, of which there are none. */
+/* Kernels that the emulator runs, when their stream gets to them. */
 #include "kernels/emu/emu.h"
 #include "softgpu/late.h"
 

@@ -78,7 +78,7 @@ void poison(cudaError_t code)
 
 void require_device(const char *call)
 {
-    if (!has_device) forbid(call, "from a thread that never said which GPU: it would get the first");
+    if (!has_device) forbid(call, "from a thread that never chose a GPU: it would get the first");
 }
 
 cudaError_t result(cudaError_t code)
@@ -96,9 +96,8 @@ cudaError_t result(cudaError_t code)
 limits device()
 {
     const int capability = static_cast<int>(number("SOFTGPU_CAPABILITY", 90));
-    const size_t gigabytes = capability == 80 ? 80 : capability == 90 ? 141 : 180;
-    return { capability,
-             static_cast<size_t>(number("SOFTGPU_MEMORY", static_cast<long>(gigabytes * 1000000000))),
+    const long gigabytes = capability == 80 ? 80 : capability == 90 ? 141 : 180;
+    return { capability, static_cast<size_t>(number("SOFTGPU_MEMORY", gigabytes * 1000000000)),
              (capability == 80 ? 163 : 227) << 10 };
 }
 
@@ -324,13 +323,12 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
     if (kind != cudaMemcpyDefault) forbid("cudaMemcpyAsync", "a direction is named");
     require_memory("cudaMemcpyAsync", to, bytes);
     require_memory("cudaMemcpyAsync", from, bytes);
-    queue(
-        "cudaMemcpyAsync", stream,
-        [=] {
-            memmove(to, from, bytes);
-            return cudaSuccess;
-        },
-        { to, bytes }, { from, bytes });
+    queue("cudaMemcpyAsync", stream,
+          [=] {
+              memmove(to, from, bytes);
+              return cudaSuccess;
+          },
+          { to, bytes }, { from, bytes });
     return cudaSuccess;
 }
 
@@ -341,13 +339,12 @@ cudaError_t cudaMemsetAsync(void *data, int value, size_t bytes, cudaStream_t st
     const cudaError_t rc = result(cudaSuccess);
     if (rc != cudaSuccess) return rc;
     require_memory("cudaMemsetAsync", data, bytes);
-    queue(
-        "cudaMemsetAsync", stream,
-        [=] {
-            memset(data, value, bytes);
-            return cudaSuccess;
-        },
-        { data, bytes });
+    queue("cudaMemsetAsync", stream,
+          [=] {
+              memset(data, value, bytes);
+              return cudaSuccess;
+          },
+          { data, bytes });
     return cudaSuccess;
 }
 
