@@ -18,12 +18,6 @@ find_library(SOULCHAT_CUDNN_LIBRARY NAMES libcudnn.so.9 PATHS /usr/local/cuda/li
              ENV CUDNN_PATH PATH_SUFFIXES lib lib64)
 mark_as_advanced(SOULCHAT_CUDNN_LIBRARY)
 
-# In a folder of its own, where no other program looks for a driver.
-add_library(cudnn_driver SHARED cudnn_driver.c)
-set_target_properties(cudnn_driver PROPERTIES OUTPUT_NAME cuda SOVERSION 1
-                      LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/cudnn_driver)
-target_link_libraries(cudnn_driver PRIVATE soulchat_options)
-
 function(cudnn_test name)
   add_executable(${name} ${ARGN})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
@@ -39,7 +33,7 @@ set(cudnn_graph_sources
 cudnn_test(cudnn_plans cudnn_plans_test.cc ${cudnn_graph_sources})
 # Linked though nothing of it is called: cuDNN then finds it loaded when it looks for a driver.
 target_link_options(cudnn_plans PRIVATE -Wl,--no-as-needed)
-target_link_libraries(cudnn_plans PRIVATE cudnn_driver)
+target_link_libraries(cudnn_plans PRIVATE refusing_driver)
 add_test(NAME cudnn_plans
          COMMAND cudnn_plans ${SOULCHAT_CUDNN_LIBRARY} ${CMAKE_CURRENT_SOURCE_DIR}/cudnn_h200.json)
 # cuDNN keeps memory of its own until the end; that nothing of ours is left, cudnn_attn shows.
@@ -66,7 +60,8 @@ set(attn_cudnn_kernels ${CMAKE_BINARY_DIR}/emu/attn_cudnn_kernels.cc) # by kerne
 set_source_files_properties(${attn_cudnn_kernels} PROPERTIES GENERATED ON
                             COMPILE_DEFINITIONS SOULCHAT_EMU)
 file(GLOB attn_emu_sources ${CMAKE_SOURCE_DIR}/kernels/emu/emu.cc
-     ${CMAKE_SOURCE_DIR}/kernels/emu/fiber.cc ${CMAKE_SOURCE_DIR}/kernels/emu/guard.cc)
+     ${CMAKE_SOURCE_DIR}/kernels/emu/fiber.cc ${CMAKE_SOURCE_DIR}/kernels/emu/guard.cc
+     ${CMAKE_SOURCE_DIR}/kernels/emu/launch_emu.cc)
 cudnn_test(cudnn_attn cudnn_attn_test.cc ${cudnn_graph_sources} ${attn_cudnn_kernels}
            ${CMAKE_SOURCE_DIR}/kernels/cuda/attn_cudnn.cc
            ${CMAKE_SOURCE_DIR}/kernels/cuda/attn_library.cc ${attn_emu_sources})

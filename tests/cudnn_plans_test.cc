@@ -1,7 +1,7 @@
 /*
  * Plans of cuDNN attention for a described H200, on a machine without one: heuristics, support
  * checks and code generation of the installed cuDNN are run, and its code is taken by a driver
- * that runs nothing (cudnn_driver.c). What the code computes is not seen here.
+ * that runs nothing (refusing_driver.c). What the code computes is not seen here.
  *
  *     cudnn_plans LIBCUDNN DEVICE.json
  */

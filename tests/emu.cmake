@@ -1,6 +1,7 @@
 # The emulator of the CUDA language, tested with kernels of its own.
 add_executable(test_emu test_emu.cc ${CMAKE_SOURCE_DIR}/kernels/emu/emu.cc
                         ${CMAKE_SOURCE_DIR}/kernels/emu/fiber.cc
+                        ${CMAKE_SOURCE_DIR}/kernels/emu/launch_emu.cc
                         ${CMAKE_SOURCE_DIR}/kernels/emu/guard.cc)
 target_compile_definitions(test_emu PRIVATE SOULCHAT_EMU)
 target_compile_options(test_emu PRIVATE -Wno-missing-field-initializers -Wno-unknown-pragmas)

@@ -4,10 +4,13 @@
  * do not work. With it kernels/cuda/gemm_lt.cc runs without a GPU: what it says to the library, and
  * how it chooses. Any algorithm gives the same sums.
  *
+ * With FAKE_CUBLASLT_LATE it computes when its stream gets to it (softgpu/README.md).
+ *
  * FAKE_CUBLASLT=minor    the first minor version of the headers' major one
  * FAKE_CUBLASLT=major    the major version before
  */
 #include "base/num.h"
+#include "softgpu/late.h"
 
 #include <cublasLt.h>
 #include <cmath>
@@ -101,6 +104,34 @@ uint64_t epilogue_alignment(const desc &d)
     const uintptr_t bits = reinterpret_cast<uintptr_t>(epilogue_reads(d)) | 256;
     return bits & (~bits + 1);
 }
+
+/* d = op(a) op(b) * scale + keep * c, with the epilogue. */
+void multiply(const desc &o, const layout &a, const layout &b, const layout &d, const void *a_data,
+              const void *b_data, const void *c_data, void *d_data, float scale, float keep)
+{
+    const int64_t depth = o.op_a == CUBLAS_OP_N ? a.cols : a.rows;
+    for (int64_t col = 0; col < d.cols; col++)
+        for (int64_t row = 0; row < d.rows; row++) {
+            float sum = 0.0f;
+            for (int64_t k = 0; k < depth; k++)
+                sum += at(a_data, a, o.op_a, row, k) * at(b_data, b, o.op_b, k, col);
+            sum *= scale;
+            if (keep != 0.0f) sum += keep * get(c_data, d.type, row + col * d.ld);
+            if (o.epilogue == CUBLASLT_EPILOGUE_BIAS) sum += get(o.bias, d.type, row);
+            if (o.epilogue == CUBLASLT_EPILOGUE_DGELU)
+                sum *= gelu_slope(get(o.aux, d.type, row + col * o.ld_aux));
+            put(d_data, d.type, row + col * d.ld, sum);
+        }
+}
+
+#ifdef FAKE_CUBLASLT_LATE
+void queue(cudaStream_t stream, std::function<void()> work)
+{
+    soft::later(stream, std::move(work));
+}
+#else
+void queue(cudaStream_t, const std::function<void()> &work) { work(); }
+#endif
 
 } // namespace
 
@@ -256,10 +287,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t op, const v
                               const void *b_data, cublasLtMatrixLayout_t b_opaque, const void *beta,
                               const void *c_data, cublasLtMatrixLayout_t, void *d_data,
                               cublasLtMatrixLayout_t d_opaque, const cublasLtMatmulAlgo_t *algo,
-                              void *workspace, size_t bytes, cudaStream_t)
+                              void *workspace, size_t bytes, cudaStream_t stream)
 {
-    const desc &o = as<desc>(op);
-    const layout &a = as<layout>(a_opaque), &b = as<layout>(b_opaque), &d = as<layout>(d_opaque);
+    const desc o = as<desc>(op);
+    const layout a = as<layout>(a_opaque), b = as<layout>(b_opaque), d = as<layout>(d_opaque);
     const float scale = *static_cast<const float *>(alpha),
                 keep = *static_cast<const float *>(beta);
     const uint64_t *words = algo->data;
@@ -269,21 +300,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t op, const v
         !is_aligned(c_data, words[4]) || !is_aligned(d_data, words[5]) ||
         !is_aligned(epilogue_reads(o), words[7]))
         return CUBLAS_STATUS_INVALID_VALUE;
-    memset(workspace, 0xff, words[1]); /* the library's own */
-
-    const int64_t depth = o.op_a == CUBLAS_OP_N ? a.cols : a.rows;
-    for (int64_t col = 0; col < d.cols; col++)
-        for (int64_t row = 0; row < d.rows; row++) {
-            float sum = 0.0f;
-            for (int64_t k = 0; k < depth; k++)
-                sum += at(a_data, a, o.op_a, row, k) * at(b_data, b, o.op_b, k, col);
-            sum *= scale;
-            if (keep != 0.0f) sum += keep * get(c_data, d.type, row + col * d.ld);
-            if (o.epilogue == CUBLASLT_EPILOGUE_BIAS) sum += get(o.bias, d.type, row);
-            if (o.epilogue == CUBLASLT_EPILOGUE_DGELU)
-                sum *= gelu_slope(get(o.aux, d.type, row + col * o.ld_aux));
-            put(d_data, d.type, row + col * d.ld, sum);
-        }
+    queue(stream, [=, bytes = words[1]] {
+        memset(workspace, 0xff, bytes); /* the library's own */
+        multiply(o, a, b, d, a_data, b_data, c_data, d_data, scale, keep);
+    });
     return CUBLAS_STATUS_SUCCESS;
 }
 

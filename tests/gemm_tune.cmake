@@ -17,6 +17,7 @@ if(SOULCHAT_CUDA)
                    ${CMAKE_SOURCE_DIR}/kernels/cuda/gemm_lt.cc fake_cublaslt.cc)
   target_compile_definitions(soulchat_emu_lt PRIVATE SOULCHAT_EMU WORKSPACE_BYTES=65536
                              PIECE_BYTES=16384)
+  target_include_directories(soulchat_emu_lt PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
   target_include_directories(soulchat_emu_lt SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   set_target_properties(soulchat_emu_lt PROPERTIES OUTPUT_NAME soulchat_emu
                         LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fake_lt/lib)

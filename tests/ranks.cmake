@@ -23,7 +23,7 @@ target_include_directories(fake_nccl PRIVATE
   $<TARGET_PROPERTY:soulchat_train,INTERFACE_INCLUDE_DIRECTORIES>
   $<TARGET_PROPERTY:soulchat_kernels,INTERFACE_INCLUDE_DIRECTORIES>
   $<TARGET_PROPERTY:soulchat_base,INTERFACE_INCLUDE_DIRECTORIES>)
-target_link_libraries(fake_nccl PRIVATE soulchat_options)
+target_link_libraries(fake_nccl PRIVATE soulchat_options ${CMAKE_DL_LIBS})
 foreach(subject comm_nccl comm_gpu scale)
   if(TARGET test_train_${subject})
     target_link_libraries(test_train_${subject} PRIVATE soulchat_ranks_fixture)

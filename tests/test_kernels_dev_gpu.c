@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/num.h"
 #include "base/trace.h"
+#include "kernels/backend.h"
 #include "kernels/backend_load.h"
 #include "kernels/dev.h"
 
@@ -127,6 +128,28 @@ static void test_queues(void **state)
     dev_event_destroy(dev, NULL);
 }
 
+/* New memory may be written to by another queue at once: its zeros do not come afterwards. */
+static void test_zeros_first(void **state)
+{
+    enum { BYTES = 4096 };
+    struct dev *dev = *state;
+    struct dev_event *event;
+    void *data, *host;
+    assert_ok(dev_host_alloc(dev, &host, BYTES, "host"));
+    memset(host, 7, BYTES);
+    assert_ok(dev_alloc(dev, &data, BYTES, "data"));
+    assert_ok(dev_copy(dev, DEV_IN, data, host, BYTES));
+    assert_ok(dev_event_create(dev, &event));
+    assert_ok(dev_event_record(dev, event, DEV_IN));
+    assert_ok(dev_event_sync(dev, event));
+    assert_ok(dev_sync(dev));
+    assert_ok(dev_download(dev, host, data, BYTES));
+    for (int i = 0; i < BYTES; i++) assert_int_equal(((const uint8_t *)host)[i], 7);
+    dev_event_destroy(dev, event);
+    dev_host_free(dev, host);
+    dev_free(dev, data);
+}
+
 /* Everything a program does with a device, by fallible calls; on a failure nothing is left. */
 static err_t use_device(const char *name)
 {
@@ -155,11 +178,11 @@ done:
 
 static void test_every_failure(void **state)
 {
-    (void)state;
+    const struct dev *dev = *state;
     int failures = 0;
     for (int n = 1;; n++) {
         fault_arm("gpu.", n);
-        const err_t rc = use_device("emu");
+        const err_t rc = use_device(dev->backend->host_memory ? "emu" : "cuda");
         fault_arm("", 0);
         if (rc == ERR_OK) break;
         assert_true(rc == ERR_CUDA || rc == ERR_NOMEM);
@@ -274,9 +297,10 @@ int main(void)
             cmocka_unit_test_prestate(test_copies, dev),
             cmocka_unit_test_prestate(test_page_locked, dev),
             cmocka_unit_test_prestate(test_queues, dev),
+            cmocka_unit_test_prestate(test_zeros_first, dev),
             cmocka_unit_test_prestate(test_no_memory, dev),
             cmocka_unit_test_prestate(test_timeline, dev),
-            cmocka_unit_test(test_every_failure),
+            cmocka_unit_test_prestate(test_every_failure, dev),
             cmocka_unit_test(test_names),
             cmocka_unit_test(test_describe),
         };

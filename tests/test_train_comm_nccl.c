@@ -442,6 +442,21 @@ static void test_faults(void **state)
     }
 }
 
+/* Why there is no communicator is known without one. */
+static void test_refused(void **state)
+{
+    const struct nccl_case *c = make_case("refused", "refuse", 1);
+    struct comm_args args;
+    struct comm *comm;
+    (void)state;
+    assert_err(open_rank(&comm, &args, 1, SIZE, c), COMM,
+               "ncclCommInitRankConfig: unhandled cuda error (run with NCCL_DEBUG=INFO for "
+               "details): what was fake about it");
+    assert_null(strstr(err_last()->text, "says more"));
+    unsetenv("FAKE_NCCL");
+    dev_close(args.dev);
+}
+
 static void test_library(void **state)
 {
     struct dev *dev;
@@ -471,6 +486,7 @@ int main(void)
         cmocka_unit_test(test_abort),
         cmocka_unit_test(test_grip),
         cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_refused),
         cmocka_unit_test(test_library),
     };
     alarm(2 * RANKS_LIMIT_S);

@@ -87,13 +87,14 @@ static err_t load_api(struct nccl_api *api)
     return ERR_OK;
 }
 
+/* What failed last is known without a communicator too: the library looks at none. */
 static err_t raise_call(const struct nccl_api *api, struct nccl_comm *nccl, const char *call,
                         int result)
 {
-    const char *last = nccl != NULL ? api->ncclGetLastError(nccl) : NULL;
-    RAISE(COMM, "%s: %.100s%s%.200s; NCCL_DEBUG=INFO says more", call,
-          api->ncclGetErrorString(result), last != NULL && last[0] != '\0' ? ": " : "",
-          last != NULL ? last : "");
+    const char *text = api->ncclGetErrorString(result), *last = api->ncclGetLastError(nccl);
+    const bool is_told = last != NULL && last[0] != '\0';
+    RAISE(COMM, "%s: %.100s%s%.200s%s", call, text, is_told ? ": " : "", is_told ? last : "",
+          strstr(text, "NCCL_DEBUG") != NULL ? "" : "; NCCL_DEBUG=INFO says more");
 }
 
 static void nap(double *seconds)

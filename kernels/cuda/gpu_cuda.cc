@@ -135,7 +135,7 @@ err_t gpu_malloc(struct gpu *gpu, void **out, int64_t bytes, const char *what)
               "fit",
               what, (long long)bytes, free_bytes, total_bytes);
     }
-    return check(code, "gpu.malloc", "cudaMalloc");
+    return code == cudaSuccess ? ERR_OK : check(code, "gpu.malloc", "cudaMalloc");
 }
 
 void gpu_free(struct gpu *gpu, void *data)
@@ -155,12 +155,14 @@ err_t gpu_host_malloc(struct gpu *gpu, void **out, int64_t bytes, const char *wh
         (void)cudaGetLastError();
         RAISE(NOMEM, "%s: %lld bytes of page-locked host memory wanted", what, (long long)bytes);
     }
-    return check(code, "gpu.host_malloc", "cudaMallocHost");
+    return code == cudaSuccess ? ERR_OK : check(code, "gpu.host_malloc", "cudaMallocHost");
 }
 
+/* cudaFree waits for copies that are still queued; that cudaFreeHost does is written nowhere. */
 void gpu_host_free(struct gpu *gpu, void *data)
 {
     (void)gpu;
+    (void)cudaDeviceSynchronize();
     (void)cudaFreeHost(data);
 }
 
@@ -303,8 +305,10 @@ err_t gpu_describe(struct buf *out)
     int driver = 0, runtime = 0, count = 0;
     (void)cudaRuntimeGetVersion(&runtime);
     (void)cudaDriverGetVersion(&driver);
-    TRY(buf_printf(out, "CUDA runtime %d.%d, driver supports %d.%d\n", runtime / 1000,
-                   runtime % 1000 / 10, driver / 1000, driver % 1000 / 10));
+    TRY(buf_printf(out, "CUDA runtime %d.%d, ", runtime / 1000, runtime % 1000 / 10));
+    TRY(driver == 0 ? buf_puts(out, "no driver\n")
+                    : buf_printf(out, "driver supports %d.%d\n", driver / 1000,
+                                 driver % 1000 / 10));
     const cudaError_t code = cudaGetDeviceCount(&count);
     if (code != cudaSuccess) {
         (void)cudaGetLastError();

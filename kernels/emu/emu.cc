@@ -73,8 +73,8 @@ struct scheduler {
     unsigned count, live, at_barrier;
     int running;
     uint64_t random;
-    void (*body)(void *);
-    void *context;
+    void (*body)(const void *);
+    const void *context;
 };
 
 scheduler s;
@@ -355,8 +355,8 @@ void *shared_array(const void *site, size_t bytes)
 
 void *shared_dynamic() { return s.shared.data(); }
 
-void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes, void (*body)(void *),
-         void *context)
+void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes,
+         void (*body)(const void *), const void *context)
 {
     const std::lock_guard<std::mutex> lock(one_kernel);
     const device_at_work at_work;

@@ -25,6 +25,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <tuple>
 #include <type_traits>
 
@@ -35,6 +36,8 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __grid_constant__
+
+struct gpu;
 
 struct dim3 {
     unsigned x, y, z;
@@ -56,8 +59,11 @@ struct builtins {
 extern const builtins *now; /* of the fiber that runs */
 
 /* Run body(context) once per thread of every block; one kernel at a time in the whole program. */
-void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes, void (*body)(void *),
-         void *context);
+void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes,
+         void (*body)(const void *), const void *context);
+
+/* Work of the compute queue: launch_emu.cc does it at once, tests/softgpu when it must. */
+void queue(const struct gpu *gpu, std::function<void()> work);
 
 /* Barrier of the block. */
 void block_barrier();
@@ -193,18 +199,20 @@ err_t gpu_launch(struct dev *dev, const char *name, void (*kernel)(Params...), d
     TRY(gpu_shared_require(gpu_of(dev), name, shared_bytes));
     if (fault_point("gpu.launch") != ERR_OK) RAISE(CUDA, "kernel %s: %s", name, err_last()->text);
     static_assert(sizeof(std::tuple<Params...>) <= 4096, "parameters of a kernel: 4 KiB at most");
-    struct call {
+    const struct call {
         void (*kernel)(Params...);
         std::tuple<Params...> params;
     } call = { kernel, std::tuple<Params...>(static_cast<Params>(args)...) };
     (emu::require_device_parameter(name, static_cast<Params>(args)), ...);
-    emu::run(
-        name, grid, block, shared_bytes,
-        [](void *context) {
-            const struct call *c = static_cast<const struct call *>(context);
-            std::apply(c->kernel, c->params);
-        },
-        &call);
+    emu::queue(gpu_of(dev), [=] {
+        emu::run(
+            name, grid, block, shared_bytes,
+            [](const void *context) {
+                const struct call *c = static_cast<const struct call *>(context);
+                std::apply(c->kernel, c->params);
+            },
+            &call);
+    });
     return ERR_OK;
 }
 

@@ -1,0 +1,19 @@
+/*
+ * late.h - work of a pretended stream that is not the runtime's own: a kernel that the emulator
+ * runs, a product of the stand-in for cuBLASLt. Names nothing of CUDA, whose types the emulator has
+ * too.
+ */
+#ifndef TESTS_SOFTGPU_LATE_H
+#define TESTS_SOFTGPU_LATE_H
+
+#include <functional>
+
+namespace soft
+{
+
+/* Run `work` when the stream gets to it. */
+void later(void *stream, std::function<void()> work);
+
+} // namespace soft
+
+#endif
