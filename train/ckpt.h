@@ -116,7 +116,7 @@ MUST_USE err_t ckpt_manifest_read(struct ckpt_manifest *out, const char *dir);
 /*
  * Check a folder against its manifest: presence, sizes, digests of every file, the step of
  * state.json. ERR_UNSUPPORTED: written by another version; ERR_FORMAT, ERR_CHECKSUM, ERR_NOTFOUND
- * name the file.
+ * name the file; ERR_INTERRUPTED: stop_requested() between two pieces.
  */
 MUST_USE err_t ckpt_verify(const char *dir);
 /* The same without digests: what files there are and how large they are. */
@@ -131,7 +131,7 @@ MUST_USE err_t ckpt_list(int64_t **steps, int64_t *count, const char *root);
  * The newest checkpoint below `root` that passes ckpt_verify; *found = false when there is no
  * checkpoint at all. One that does not pass is reported by a warning that says why. ERR_FORMAT when
  * there are some and none passes: starting afresh would throw a run away unasked. ERR_UNSUPPORTED
- * when the newest was written by another version: an older one would not do.
+ * when the newest was written by another version: an older one would not do. ERR_INTERRUPTED.
  */
 MUST_USE err_t ckpt_newest(char dir[FILE_PATH_MAX], bool *found, const char *root);
 /* Keep the newest `keep_last` up to `step`, and step `best` (-1: none), and remove the older ones.
@@ -187,7 +187,8 @@ int64_t ckpt_part_end(const struct glm_params *params, int64_t first);
 /* Weights and optimizer state of a verified checkpoint in formats `stored` into a model of the same
  * table, whose formats may be others that hold the same values. Every rank reads what it has.
  * ERR_FORMAT names the tensor that is missing or has another shape; ERR_USAGE as
- * formats_check_resume. */
+ * formats_check_resume; ERR_INTERRUPTED on all ranks when one of them was asked to stop. After any
+ * error model and state hold part of both. */
 MUST_USE err_t ckpt_load(const char *dir, const struct stored_formats *stored, struct optim *optim,
                          const struct ckpt_ranks *ranks);
 

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "base/stop.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -83,14 +84,21 @@ err_t ckpt_agree(const struct ckpt_ranks *ranks, err_t rc, int64_t *sum)
     return from < 0 ? ERR_OK : tell_failure(ranks, (err_t)all[from].code, from, &mine);
 }
 
+static err_t find_newest(char dir[FILE_PATH_MAX], bool *found, const char *root,
+                         const struct ckpt_ranks *ranks)
+{
+    if (ckpt_rank(ranks) == 0) return ckpt_newest(dir, found, root);
+    if (stop_requested()) RAISE(INTERRUPTED, "stopped before a checkpoint was loaded");
+    return ERR_OK;
+}
+
 err_t ckpt_newest_of(char dir[FILE_PATH_MAX], bool *found, const char *root,
                      const struct ckpt_ranks *ranks)
 {
-    err_t rc = ERR_OK;
     int64_t step = 0; /* of rank 0, 1 + it: the others add nothing */
     dir[0] = '\0';
     *found = false;
-    if (ckpt_rank(ranks) == 0) rc = ckpt_newest(dir, found, root);
+    const err_t rc = find_newest(dir, found, root, ranks);
     if (*found) step = 1 + strtoll(strrchr(dir, '-') + 1, NULL, 10);
     TRY(ckpt_agree(ranks, rc, &step));
     *found = step > 0;
