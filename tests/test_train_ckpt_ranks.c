@@ -7,9 +7,11 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "base/stop.h"
 #include "train/snapshot.h"
 
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -422,6 +424,32 @@ static void test_newest(void **state)
     ranks_run("shm", 3, newest_body, NULL);
 }
 
+/* What one rank is asked, all do. */
+static void stopped_body(struct comm *comm, void *arg)
+{
+    struct rank r;
+    char dir[FILE_PATH_MAX];
+    bool found;
+    (void)arg;
+    rank_open(&r, &formats[0], comm);
+    rank_train(&r);
+    assert_ok(ckpt_save(testing_path("stopped"), &r.state, r.rig.optim, &one, &r.ranks));
+    if (r.rank == 1) testing_signal(SIGTERM);
+    assert_err(ckpt_newest_of(dir, &found, testing_path("stopped"), &r.ranks), INTERRUPTED,
+               "stopped before a checkpoint was loaded");
+    assert_err(ckpt_load(step_dir("stopped"), &r.state.formats, r.rig.optim, &r.ranks), INTERRUPTED,
+               "step-00000007 was loaded");
+    stop_reset();
+    assert_ok(ckpt_load(step_dir("stopped"), &r.state.formats, r.rig.optim, &r.ranks));
+    rank_close(&r);
+}
+
+static void test_stopped(void **state)
+{
+    (void)state;
+    ranks_run("shm", 2, stopped_body, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -430,6 +458,7 @@ int main(void)
         cmocka_unit_test(test_failure_of_one),
         cmocka_unit_test(test_hole),
         cmocka_unit_test(test_newest),
+        cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_failure_behind),
     };
     assert_ok(log_init("off"));

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "base/progress.h"
+#include "base/stop.h"
 #include "train/rendezvous_wire.h"
 
 #include <errno.h>
@@ -21,6 +22,7 @@
 #define GUESTS_EXTRA 32  /* who connected and has not said hello, beyond the ranks */
 #define ATTEMPT_S    5   /* one try to connect */
 #define PAUSE_MS     100 /* between tries */
+#define LOOK_S       0.5 /* whether we are asked to stop, while nothing comes */
 #define LAST_WORD_S  2   /* rank 0 gives up first, and says who did not come */
 #define BEAT_S       1.0
 #define SILENCE_S    5.0
@@ -135,6 +137,12 @@ static err_t check_hello(const struct rendezvous *meeting, const struct hello *i
         RAISE(COMM, "rank %u came twice: on %s and on %s", its->rank,
               its->rank < mine->size ? meeting->seats[its->rank].host : "?", its->host);
     return check_parts(mine, its);
+}
+
+static err_t check_stop(void)
+{
+    if (stop_requested()) RAISE(INTERRUPTED, "stopped before all ranks had come");
+    return ERR_OK;
 }
 
 /* ---- rank 0 ---- */
@@ -311,10 +319,10 @@ static err_t tell_all_alive(const struct rendezvous *meeting, double *next_s)
     return ERR_OK;
 }
 
-/* For poll(); guests are looked after twice a second. */
+/* For poll(); guests, and a request to stop, are looked after twice a second. */
 static int wait_ms(double until_s)
 {
-    return (int)fmin(500, fmax(0, until_s - time_now_s()) * 1e3 + 1);
+    return (int)fmin(LOOK_S * 1e3, fmax(0, until_s - time_now_s()) * 1e3 + 1);
 }
 
 static err_t gather_ranks(struct rendezvous *meeting, double timeout_s)
@@ -334,6 +342,7 @@ static err_t gather_ranks(struct rendezvous *meeting, double timeout_s)
         TRY_DONE(tell_all_alive(meeting, &beat_at_s));
         fill_polls(polls, meeting);
         (void)poll(polls, (nfds_t)count, wait_ms(fmin(deadline_s, beat_at_s)));
+        TRY_DONE(check_stop()); /* before the others' ends, who may be asked as well */
         TRY_DONE(check_seated(meeting, polls));
         for (int64_t i = 0; i < meeting->guest_count; i++) {
             struct guest *guest = &meeting->guests[i];
@@ -413,6 +422,18 @@ static err_t read_answer(struct rendezvous *meeting, const struct rendezvous_arg
     return ERR_OK;
 }
 
+/* wire_wait, unless we are asked to stop. */
+static err_t wait_for_word(int fd, struct wire_inbox *inbox, struct wire_frame *frame,
+                           double until_s)
+{
+    for (;;) {
+        TRY(check_stop());
+        const double look_s = fmin(until_s, time_now_s() + LOOK_S);
+        const err_t rc = wire_wait(fd, inbox, frame, look_s);
+        if (rc != ERR_COMM || time_now_s() < look_s || look_s >= until_s) return rc;
+    }
+}
+
 /* After the hello. Rank 0 keeps the deadline from when it has said that it lives; then it is lost
  * when it falls silent. ERR_NOTFOUND: it closed the connection before. */
 static err_t await_answer(struct rendezvous *meeting, const struct rendezvous_args *args,
@@ -422,7 +443,7 @@ static err_t await_answer(struct rendezvous *meeting, const struct rendezvous_ar
     struct wire_frame frame;
     double until_s = deadline_s + LAST_WORD_S;
     for (bool heard = false;; heard = true) {
-        const err_t rc = wire_wait(meeting->fds[0], &inbox, &frame, until_s);
+        const err_t rc = wait_for_word(meeting->fds[0], &inbox, &frame, until_s);
         if (rc == ERR_IO && !heard)
             RAISE(NOTFOUND, "its port is open, but whoever listens there closes the connection");
         if (rc == ERR_COMM && heard && time_now_s() >= until_s)
@@ -452,6 +473,7 @@ static err_t visit_meeting(struct rendezvous *meeting, const struct rendezvous_a
     for (;;) {
         const err_t rc = call_rank0(meeting, args, deadline_s);
         if (rc == ERR_OK) return ERR_OK;
+        TRY(check_stop());
         /* A try that the deadline cuts short tells less than the one before it. */
         if (rc != ERR_NOTFOUND || text[0] == '\0' || time_now_s() < deadline_s)
             snprintf(text, sizeof text, "%s", err_last()->text);
