@@ -209,12 +209,10 @@ err_t file_reader_open(struct file_reader *r, const char *path)
 {
     *r = (struct file_reader){ .fd = -1 };
     struct stat st;
-    TRY(open_for_reading(&r->fd, &st, path));
-    if (!S_ISREG(st.st_mode)) {
-        close(r->fd);
-        r->fd = -1;
+    /* Before it is opened: opening a pipe waits for a writer. */
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
         RAISE(IO, "%s: a pipe or a device, expected a regular file", path);
-    }
+    TRY(open_for_reading(&r->fd, &st, path));
     r->size = st.st_size;
     memcpy(r->path, path, strlen(path) + 1);
     return ERR_OK;

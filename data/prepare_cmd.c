@@ -6,7 +6,6 @@
 #include "data/report_html.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,32 +23,10 @@ static const struct cli_spec SPEC = {
     .sections = "data|batch",
 };
 
-/* Ctrl-C and termination are blocked and asked for between dialogues, so that there is one way out,
- * which cleans up. */
-static bool signal_came(void *context)
+static bool is_stopped(void *context)
 {
-    const sigset_t *signals = context;
-    const struct timespec now = { 0 };
-    for (int came; (came = sigtimedwait(signals, NULL, &now)) >= 0;)
-        if (!stop_is_ignored(came)) return true;
-    return false;
-}
-
-static err_t run(struct prepare_counts *counts, struct prepare_options *o)
-{
-    sigset_t signals, before;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGHUP);
-    const int failed = pthread_sigmask(SIG_BLOCK, &signals, &before);
-    if (failed) RAISE(IO, "block signals: %s", strerror(failed));
-    o->stop = signal_came;
-    o->stop_context = &signals;
-    const err_t rc = prepare_run(counts, o);
-    while (signal_came(&signals)) continue; /* too late to stop, or stopped already */
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc;
+    (void)context;
+    return stop_requested();
 }
 
 static err_t print_report(const struct prepare_counts *counts, const struct prepare_options *o,
@@ -97,8 +74,10 @@ err_t cmd_prepare(struct cfg *cfg, int argc, char **argv)
     TRY(cli_parse(&args, &help_shown, &SPEC, cfg, argc, argv));
     if (help_shown) return ERR_OK;
     if (cli_option(&args, &SPEC, "list-rules") != NULL) return list_rules();
+    TRY(stop_catch());
     TRY(prepare_options_from_cfg(&options, cfg));
-    TRY_DONE(run(&counts, &options));
+    options.stop = is_stopped;
+    TRY_DONE(prepare_run(&counts, &options));
     report_limits_from_cfg(&limits, cfg);
     if (report_write(&counts, &options, &limits) != ERR_OK) /* the corpus is whole all the same */
         LOG_W("prepare", "%s has no report: %s", options.out, err_last()->text);
