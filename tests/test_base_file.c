@@ -127,6 +127,18 @@ static void test_writer_errors(void **state)
     assert_err(file_replace("/dev/full/x", "x", 1), IO, "/dev/full/x.tmp");
 }
 
+/* A pipe that nobody writes to is refused, instead of waited for. */
+static void test_reader_of_a_pipe(void **state)
+{
+    (void)state;
+    char path[FILE_PATH_MAX];
+    struct file_reader r;
+    in_dir(path, "pipe");
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_err(file_reader_open(&r, path), IO, "a pipe or a device, expected a regular file");
+    file_reader_close(&r);
+}
+
 static void test_reader(void **state)
 {
     (void)state;
@@ -272,6 +284,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replace_faults), cmocka_unit_test(test_writer),
         cmocka_unit_test(test_writer_errors),  cmocka_unit_test(test_reader),
+        cmocka_unit_test(test_reader_of_a_pipe),
         cmocka_unit_test(test_read_all),       cmocka_unit_test(test_directories),
         cmocka_unit_test(test_paths),          cmocka_unit_test(test_lock),
     };
