@@ -181,6 +181,9 @@ struct ckpt_keep {
  */
 MUST_USE err_t ckpt_save(const char *root, const struct ckpt_state *state, struct optim *optim,
                          const struct ckpt_keep *keep, const struct ckpt_ranks *ranks);
+/* Whether the disk has room for one more checkpoint now: better asked before training than after
+ * hours of it. ERR_IO as ckpt_save. */
+MUST_USE err_t ckpt_check_room(const char *root, const struct optim *optim);
 /* Rows first .. return-1 of the table share a file: as many as keep its weights within
  * CKPT_PART_BYTES_MAX, at least one. */
 int64_t ckpt_part_end(const struct glm_params *params, int64_t first);

@@ -118,6 +118,7 @@ static err_t open_records(struct run *r, bool resumed)
 {
     TRY(dir_create(r->ckpt_root));
     TRY(dir_sync(cfg_str(r->cfg, "train.out"))); /* checkpoints sync what lies below */
+    TRY(ckpt_check_room(r->ckpt_root, r->optim));
     TRY(write_settings(r));
     return record_start(r, resumed);
 }

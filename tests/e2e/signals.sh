@@ -8,33 +8,10 @@ train_exec() {
         --train.schedule=constant "${@:3}"
 }
 train() { (train_exec "$@"); }
-# wait_until WHAT command...: until the command succeeds.
-wait_until() {
-    local what=$1
-    shift
-    for _ in $(seq 1000); do
-        "$@" && return
-        sleep 0.02
-    done
-    cat "$scratch/log" >&2
-    fail "$what"
-}
-lines() { cat "$scratch/$1/metrics.jsonl" 2>/dev/null | wc -l; }
-has_lines() { [ "$(lines "$1")" -ge "$2" ]; }
-# wait_lines RUN N: until its metrics have N lines.
-wait_lines() { wait_until "$1: no $2 lines of metrics" has_lines "$1" "$2"; }
-wait_more() { wait_lines "$1" $(($(lines "$1") + 2)); }
 has_checkpoint() { ls "$scratch/$1"/ckpt/step-????????/MANIFEST.json >/dev/null 2>&1; }
 wait_checkpoint() { wait_until "$1: no checkpoint" has_checkpoint "$1"; }
 wait_log() { wait_until "no \"$1\" in the log" grep -q "$1" "$scratch/log"; }
 children() { cat "/proc/$1/task/$1/children"; }
-# ends STATUS PID NAME
-ends() {
-    local status=0
-    wait "$2" || status=$?
-    [ $status = "$1" ] || { cat "$scratch/log" >&2; fail "$3: exit $status, expected $1"; }
-    echo "ok: $3: exit $status"
-}
 
 train_exec now 1000000 >"$scratch/log" 2>&1 & pid=$!
 wait_lines now 4
