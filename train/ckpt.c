@@ -63,7 +63,10 @@ static err_t check_free_space(const char *root, int64_t bytes)
 err_t ckpt_check_room(const char *root, const struct optim *optim)
 {
     struct ckpt_parts parts;
+    char dir[FILE_PATH_MAX], path[FILE_PATH_MAX];
     const struct stored_formats formats = formats_stored(&optim_plan_of(optim)->format);
+    TRY(ckpt_path(dir, root, 0));
+    TRY(path_join(path, dir, "optim.0000.safetensors.tmp")); /* as long as any of a save */
     err_t rc = ckpt_parts_create(&parts, optim_target(optim)->params, &formats);
     if (rc == ERR_OK) rc = check_free_space(root, parts.bytes);
     ckpt_parts_clear(&parts);

@@ -181,8 +181,8 @@ struct ckpt_keep {
  */
 MUST_USE err_t ckpt_save(const char *root, const struct ckpt_state *state, struct optim *optim,
                          const struct ckpt_keep *keep, const struct ckpt_ranks *ranks);
-/* Whether the disk has room for one more checkpoint now: better asked before training than after
- * hours of it. ERR_IO as ckpt_save. */
+/* Whether the disk has room for one more checkpoint now, and its paths are not too long: better
+ * asked before training than after hours of it. ERR_IO as ckpt_save, ERR_ARG. */
 MUST_USE err_t ckpt_check_room(const char *root, const struct optim *optim);
 /* Rows first .. return-1 of the table share a file: as many as keep its weights within
  * CKPT_PART_BYTES_MAX, at least one. */
