@@ -388,9 +388,9 @@ err_t watchdog_finish(struct watchdog *w)
     if (w == NULL) return ERR_OK;
     atomic_store(&w->finishing, true);
     wake(w);
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += (time_t)ceil(w->finish_s);
-    if (pthread_timedjoin_np(w->thread, NULL, &until) == 0) {
+    if (pthread_clockjoin_np(w->thread, NULL, CLOCK_MONOTONIC, &until) == 0) {
         release(w);
         return ERR_OK;
     }
