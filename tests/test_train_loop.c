@@ -270,6 +270,9 @@ static void test_settings_that_cannot_be(void **state)
             cases[i].code, cases[i].part, cases[i].value, __FILE__, __LINE__);
         assert_false(dir_exists(testing_path("cannot")));
     }
+    assert_err(runs_train(&step, "cannot", false,
+                          SETTINGS("train.keep_best", "true", "train.validate_every", "0")),
+               USAGE, "train.keep_best is true and train.validate_every is 0");
 }
 
 /* A step that is more than one micro-batch is found before anything is made. */
@@ -399,6 +402,18 @@ static void test_records_that_cannot_be_written(void **state)
     assert_memory_equal(loss.step, logged, sizeof logged);
     cfg_close(cfg);
 
+    /* Lines are durable before the checkpoint is that they lead to; where they cannot be made so,
+     * training goes on. */
+    for (int n = 1; n <= 3; n += 2) {
+        char out[32];
+        snprintf(out, sizeof out, "durable-%d", n);
+        fault_arm("metrics.sync", n);
+        assert_ok(
+            runs_train(&step, out, false, SETTINGS("train.steps", "4", "train.save_every", "2")));
+        assert_int_equal(fault_hits(), 2);
+        fault_arm("", 0);
+    }
+
     cfg = runs_cfg("lines", SETTINGS("train.steps", "6", "train.save_every", "1"));
     assert_ok(micro_run_start(&run, cfg, true));
     fault_arm("ckpt.rename", 1);
@@ -426,7 +441,7 @@ static void test_stopped_while_going_back(void **state)
     assert_ok(micro_run_start(&run, cfg, true));
     assert_int_equal(run.state.step, 4);
     testing_signal(SIGTERM);
-    assert_err(resume_again(&run, testing_path("back/ckpt/step-00000002")), INTERRUPTED,
+    assert_err(resume_again(&run, 2), INTERRUPTED,
                "was loaded");
     assert_int_equal(run.state.step, 2);
     assert_err(loop_run(&run), INTERRUPTED, "stopped after step 2 of 6");
