@@ -108,11 +108,22 @@ static err_t run_command(int argc, char **argv)
     return raise_no_command(argv[1]);
 }
 
+/* Ranks stop together. */
+static bool is_told_by_rank_0(void)
+{
+    struct ranks_place place;
+    const struct err_record why = *err_last();
+    const bool is_other = ranks_find(&place) == ERR_OK && place.rank > 0;
+    err_adopt(&why);
+    return is_other;
+}
+
 /* One line for people; the frames for us, when SOULCHAT_LOG asks for debug lines. */
 static int report(err_t rc)
 {
     const struct err_record *rec = err_last();
     if (rc == ERR_OK) return 0;
+    if (rc == ERR_INTERRUPTED && is_told_by_rank_0()) return stop_status();
     fprintf(stderr, "soulchat: %s%s\n", rc == ERR_NOMEM ? "out of memory: " : "", rec->text);
     const char *spec = getenv("SOULCHAT_LOG");
     if (spec != NULL && strstr(spec, "debug") != NULL)

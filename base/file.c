@@ -32,6 +32,11 @@ err_t file_writer_open(struct file_writer *w, const char *path)
     memcpy(w->path, path, strlen(path) + 1);
 
     err_t rc = ERR_OK;
+    struct stat st;
+    /* The rename would put a file in the place of /dev/null. */
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        RAISE_DONE(IO, "%s: %s, where a file is to be written", path,
+                   S_ISDIR(st.st_mode) ? "a directory" : "a pipe or a device");
     TRY_DONE(fault_point("file.open"));
     w->fd = open(w->path_tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (w->fd < 0) RAISE_DONE(IO, "open %s: %s", w->path_tmp, strerror(errno));
@@ -209,12 +214,10 @@ err_t file_reader_open(struct file_reader *r, const char *path)
 {
     *r = (struct file_reader){ .fd = -1 };
     struct stat st;
-    TRY(open_for_reading(&r->fd, &st, path));
-    if (!S_ISREG(st.st_mode)) {
-        close(r->fd);
-        r->fd = -1;
+    /* Before it is opened: opening a pipe waits for a writer. */
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
         RAISE(IO, "%s: a pipe or a device, expected a regular file", path);
-    }
+    TRY(open_for_reading(&r->fd, &st, path));
     r->size = st.st_size;
     memcpy(r->path, path, strlen(path) + 1);
     return ERR_OK;

@@ -40,7 +40,8 @@ struct file_writer {
     int64_t offset;               /* bytes appended so far */
 };
 
-/* ERR_IO (the message has the OS's reason), ERR_ARG for a path that is too long. */
+/* ERR_IO (the message has the OS's reason), also where `path` is a directory, a pipe or a device;
+ * ERR_ARG for a path that is too long. */
 MUST_USE err_t file_writer_open(struct file_writer *w, const char *path);
 MUST_USE err_t file_writer_append(struct file_writer *w, const void *bytes, int64_t size);
 /* Write at an offset, which may lie past the end; `offset` of the struct is not moved. */

@@ -201,6 +201,7 @@ err_t bench_read_sources(struct bench *b,
             TRY_DONE(corpus_next(c, &d, &found));
             if (!found) break;
             count++;
+            TRY_DONE(prepare_check_stop(o));
             if (use != NULL) TRY_DONE(use(context, &d, i));
         }
         b->out->text_bytes += corpus_text_bytes(c);
@@ -232,13 +233,14 @@ static err_t work_on_all(struct bench *b, enum prepare_bench_part part, pool_wor
     bench_begin(b);
     TRY(pool_open(&pool, b->out->threads, slots, work, b));
     for (int64_t i = 0; i < b->all_count; i++) {
+        TRY_DONE(prepare_check_stop(b->options));
         if (pool_in_flight(pool) == slots) TRY_DONE(pool_take(pool, &item));
         pool_put(pool, &b->all[i]);
     }
     while (pool_in_flight(pool) > 0) TRY_DONE(pool_take(pool, &item));
 done:
     pool_close(pool);
-    bench_end(b, part);
+    if (rc == ERR_OK) bench_end(b, part);
     return rc;
 }
 
@@ -269,7 +271,7 @@ static err_t run_prepare(struct bench *b, const char *dir)
     o.resume = false;
     bench_begin(b);
     const err_t rc = prepare_run(counts, &o);
-    bench_end(b, BENCH_PREPARE);
+    if (rc == ERR_OK) bench_end(b, BENCH_PREPARE);
     free(counts);
     return rc;
 }

@@ -29,7 +29,7 @@
 enum prepare_bench_part {
     BENCH_PARSE,
     BENCH_TOKENIZE,
-    BENCH_LIBRARY, /* 0 seconds: there is no other tokenizer */
+    BENCH_LIBRARY,
     BENCH_STREAM,
     BENCH_CLEAN,
     BENCH_SIGN,
@@ -42,6 +42,7 @@ enum prepare_bench_part {
 extern const char *const prepare_bench_names[BENCH_PREPARE_PARTS];
 
 struct prepare_bench {
+    /* 0: not done, as there is no other tokenizer, or as it was asked to stop before its end */
     double wall_s[BENCH_PREPARE_PARTS], cpu_s[BENCH_PREPARE_PARTS];
     int64_t threads, dialogues, turns;
     int64_t text_bytes;            /* of the sources, unpacked */
@@ -56,7 +57,8 @@ struct prepare_bench {
 /*
  * The settings are those of a preparation; what is written goes below `o->out`.bench and is removed
  * again. All texts of the corpus are held in memory: data.max_dialogues bounds it. Errors as
- * prepare_run; ERR_ARG: `o->out`.bench exists.
+ * prepare_run; ERR_ARG: `o->out`.bench exists. After ERR_INTERRUPTED *out has the parts that were
+ * done.
  */
 MUST_USE err_t prepare_bench_run(struct prepare_bench *out, const struct prepare_options *o);
 

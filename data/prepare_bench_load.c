@@ -72,6 +72,7 @@ static err_t take_all(struct bench *b, struct batcher *batcher)
                                       .ahead = 4 };
     TRY(loader_open(&loader, batcher, &spec));
     for (int64_t step = 0; step < spec.step_end; step++) {
+        TRY_DONE(prepare_check_stop(b->options));
         TRY_DONE(loader_plan(loader, &plan));
         b->out->load_rows += plan->rows;
         for (int64_t left = loader_left(loader); left > 0; left--) {

@@ -112,6 +112,6 @@ done:
     for (int64_t i = 0; s.slots != NULL && i <= s.slot_count; i++) some_clear(&s.slots[i]);
     free(s.slots);
     free(s.runs);
-    bench_end(b, BENCH_STREAM);
+    if (rc == ERR_OK) bench_end(b, BENCH_STREAM);
     return rc;
 }

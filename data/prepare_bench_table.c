@@ -37,7 +37,7 @@ static err_t put_ratios(struct buf *out, const struct prepare_bench *b)
     TRY(buf_printf(out, "%-42s %8s %10s   %s\n", "ratio", "clock", "processor", "should be"));
     for (int64_t i = 0; i < COUNT_OF(ratios); i++) {
         const struct ratio *r = &ratios[i];
-        if (b->cpu_s[r->part] <= 0.0) continue;
+        if (b->cpu_s[r->part] <= 0.0 || b->cpu_s[r->whole] <= 0.0) continue;
         TRY(buf_printf(out, "%-42s %6.1f %% %8.1f %%   %s %.0f %%: %s\n", r->label,
                        percent(b->wall_s, r), percent(b->cpu_s, r),
                        r->at_most ? "<=" : ">=", r->bar, is_met(r, b) ? "met" : "missed"));
@@ -54,13 +54,15 @@ err_t prepare_bench_table(struct buf *out, const struct prepare_bench *b)
                    (double)b->string_bytes / 1e6, (long long)b->tokens));
     TRY(buf_printf(out, "%-12s %10s %14s\n", "part", "clock (s)", "processor (s)"));
     for (int i = 0; i < BENCH_PREPARE_PARTS; i++)
-        TRY(buf_printf(out, "%-12s %10.3f %14.3f\n", prepare_bench_names[i], b->wall_s[i],
-                       b->cpu_s[i]));
+        if (b->wall_s[i] > 0.0)
+            TRY(buf_printf(out, "%-12s %10.3f %14.3f\n", prepare_bench_names[i], b->wall_s[i],
+                           b->cpu_s[i]));
     TRY(put_ratios(out, b));
     if (b->cpu_s[BENCH_LIBRARY] > 0.0)
         TRY(buf_printf(out, "library      %.1f times our tokenizer's seconds; %lld turns differ\n",
                        b->cpu_s[BENCH_LIBRARY] / b->cpu_s[BENCH_TOKENIZE],
                        (long long)b->other_lines));
+    if (b->wall_s[BENCH_LOAD] <= 0.0) return ERR_OK;
     TRY(buf_printf(out, "random       %.1f us a sample by the processor, of %lld\n",
                    1e6 * b->cpu_s[BENCH_RANDOM] / (double)max_i64(b->random_samples, 1),
                    (long long)b->random_samples));

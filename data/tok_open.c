@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CONFIG_BYTES_MAX (1 << 20)
+
 #define NAME_CHATGLM  "ice_text.model"
 #define NAME_CHATGLM2 "tokenizer.model"
 
@@ -146,13 +148,17 @@ static err_t refuse_foreign_folder(const char *folder)
 
     err_t rc = ERR_OK;
     json_error_t why;
-    json_t *config = json_load_file(path, 0, &why);
-    if (config == NULL) RAISE(FORMAT, "%s:%d: %s", path, why.line, why.text);
+    json_t *config = NULL;
+    struct buf text = { 0 };
+    TRY_DONE(file_read_all(&text, path, CONFIG_BYTES_MAX));
+    config = json_loadb(text.data, text.size, 0, &why);
+    if (config == NULL) RAISE_DONE(FORMAT, "%s:%d: %s", path, why.line, why.text);
     const char *type = json_string_value(json_object_get(config, "model_type"));
     if (type != NULL && strcmp(type, "chatglm") != 0)
         RAISE_DONE(UNSUPPORTED, "%s: model_type is \"%s\", expected \"chatglm\"", path, type);
 done:
     json_decref(config);
+    buf_clear(&text);
     return rc;
 }
 

@@ -2,6 +2,7 @@
 #include "model/glm.h"
 
 #include "base/num.h"
+#include "base/stop.h"
 #include "model/glm_impl.h"
 #include "model/glm_rotary.h"
 
@@ -174,6 +175,8 @@ err_t glm_init_exact(struct glm *glm, uint64_t seed, const struct glm_sink *sink
         const int64_t total = glm->params.row[i].count;
         for (int64_t first = 0; first < total; first += INIT_CHUNK) {
             const int64_t count = min_i64(INIT_CHUNK, total - first);
+            if (sink->stops && stop_requested())
+                RAISE_DONE(INTERRUPTED, "stopped while random weights were made");
             glm_param_init(values, &glm->params, &glm->config, i, seed, first, count);
             if (sink->put != NULL) TRY_DONE(sink->put(sink->context, i, first, values, count));
             TRY_DONE(put_chunk(glm, i, first, values, space, count));

@@ -107,12 +107,12 @@ MUST_USE err_t glm_load(struct glm *glm, struct weight_source *source);
  * the table once, as float32, before it is rounded: elements first .. first+count-1 of row `index`,
  * rows in the table's order, chunks from the front; a tied tensor once. `values` is the model's own
  * until put returns. An error of put ends the load with that error. A sink without `put` gets
- * nothing. A load that `stops` asks stop_requested() before every chunk: ERR_INTERRUPTED.
+ * nothing. With `stops`, stop_requested() is asked before every chunk: ERR_INTERRUPTED.
  */
 struct glm_sink {
     err_t (*put)(void *context, int64_t index, int64_t first, const float *values, int64_t count);
     void *context;
-    bool stops; /* not for one of several ranks: the others would wait for it */
+    bool stops;
 };
 MUST_USE err_t glm_init_exact(struct glm *glm, uint64_t seed, const struct glm_sink *sink);
 MUST_USE err_t glm_load_exact(struct glm *glm, struct weight_source *source,

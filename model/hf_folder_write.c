@@ -2,6 +2,7 @@
 #include "base/check.h"
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "base/progress.h"
 #include "base/stop.h"
@@ -296,8 +297,9 @@ err_t hf_folder_write(const char *dir_given, const struct glm_config *config,
     rc = write_all(tmp, config, &plan, source, options);
     if (rc == ERR_OK) rc = publish(dir, tmp);
     if (rc != ERR_OK) {
-        const struct err_record cause = *err_last();
-        if (dir_remove(tmp) != ERR_OK) err_adopt(&cause); /* the first failure is the one to tell */
+        const struct err_record cause = *err_last(); /* the first failure is the one to tell */
+        if (dir_remove(tmp) != ERR_OK) LOG_W("export", "left behind: %s", err_last()->text);
+        err_adopt(&cause);
         goto done;
     }
     if (options->report)

@@ -109,6 +109,7 @@ static void test_writer_errors(void **state)
     (void)state;
     char path[FILE_PATH_MAX];
     struct file_writer w;
+    struct stat st;
     in_dir(path, "absent/file");
     assert_err(file_writer_open(&w, path), IO, "No such file or directory");
     file_writer_close(&w);
@@ -122,9 +123,26 @@ static void test_writer_errors(void **state)
 
     in_dir(path, "a-directory");
     assert_ok(dir_create(path));
-    assert_err(file_replace(path, "x", 1), IO, "rename");
+    assert_err(file_replace(path, "x", 1), IO, "a directory, where a file is to be written");
     assert_true(dir_exists(path));
+    in_dir(path, "a-pipe"); /* as /dev/null is, for who may rename there */
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_err(file_replace(path, "x", 1), IO, "a pipe or a device, where a file");
+    assert_int_equal(stat(path, &st), 0);
+    assert_true(S_ISFIFO(st.st_mode));
     assert_err(file_replace("/dev/full/x", "x", 1), IO, "/dev/full/x.tmp");
+}
+
+/* A pipe that nobody writes to is refused, instead of waited for. */
+static void test_reader_of_a_pipe(void **state)
+{
+    (void)state;
+    char path[FILE_PATH_MAX];
+    struct file_reader r;
+    in_dir(path, "pipe");
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_err(file_reader_open(&r, path), IO, "a pipe or a device, expected a regular file");
+    file_reader_close(&r);
 }
 
 static void test_reader(void **state)
@@ -272,6 +290,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replace_faults), cmocka_unit_test(test_writer),
         cmocka_unit_test(test_writer_errors),  cmocka_unit_test(test_reader),
+        cmocka_unit_test(test_reader_of_a_pipe),
         cmocka_unit_test(test_read_all),       cmocka_unit_test(test_directories),
         cmocka_unit_test(test_paths),          cmocka_unit_test(test_lock),
     };

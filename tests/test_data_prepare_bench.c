@@ -74,6 +74,44 @@ static void test_sample(void **state)
     cfg_close(cfg);
 }
 
+static bool stops_later(void *left) { return --*(int64_t *)left < 0; }
+
+/* Asked to stop, wherever that is: what is done has its figures, and nothing is left behind. */
+static void test_stopped(void **state)
+{
+    (void)state;
+    struct prepare_bench b;
+    struct prepare_options o;
+    struct buf text = { 0 };
+    char out[FILE_PATH_MAX], work[FILE_PATH_MAX];
+    int stops = 0, stops_with_parts = 0;
+    err_t rc = ERR_INTERRUPTED;
+    assert_ok(path_join(out, testing_dir(), "s"));
+    assert_ok(path_join(work, testing_dir(), "s.bench"));
+    struct cfg *cfg = make_cfg("data/sample/corpus.json", out);
+    for (int64_t after = 0; rc == ERR_INTERRUPTED; after = 2 * after + 7) {
+        int64_t left = after;
+        assert_ok(prepare_options_from_cfg(&o, cfg));
+        o.stop = stops_later;
+        o.stop_context = &left;
+        rc = prepare_bench_run(&b, &o);
+        prepare_options_clear(&o);
+        assert_false(dir_exists(work));
+        if (rc != ERR_INTERRUPTED) break;
+        assert_true(b.wall_s[BENCH_LOAD] == 0.0);
+        stops++;
+        stops_with_parts += b.wall_s[BENCH_TOKENIZE] > 0.0;
+        buf_reset(&text);
+        assert_ok(prepare_bench_table(&text, &b));
+        assert_null(strstr(text.data, "nan"));
+        assert_null(strstr(text.data, "\nload "));
+    }
+    assert_ok(rc);
+    assert_true(stops > stops_with_parts && stops_with_parts > 0);
+    buf_clear(&text);
+    cfg_close(cfg);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -94,6 +132,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sample),
+        cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -344,7 +344,7 @@ static void test_exact_in_pieces(void **state)
     close_load(&l);
 }
 
-/* A load that may be stopped is; one that others wait for is not. */
+/* A load that may be stopped is. */
 static void test_stopped(void **state)
 {
     (void)state;
@@ -353,6 +353,8 @@ static void test_stopped(void **state)
     testing_signal(SIGTERM);
     assert_err(glm_load_exact(l.rig.glm, &l.source.base, &(struct glm_sink){ .stops = true }),
                INTERRUPTED, "while the weights were loaded");
+    assert_err(glm_init_exact(l.rig.glm, 9, &(struct glm_sink){ .stops = true }), INTERRUPTED,
+               "while random weights were made");
     assert_ok(glm_load(l.rig.glm, &l.source.base));
     stop_reset();
     assert_ok(glm_load_exact(l.rig.glm, &l.source.base, &(struct glm_sink){ .stops = true }));

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/file.h"
+#include "base/stop.h"
 #include "data/settings.h"
 #include "data/settings_batch.h"
 #include "model/settings.h"
@@ -12,6 +13,7 @@
 #include "train/settings.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -217,6 +219,25 @@ static void test_update_in_backward_wants_one_micro(void **state)
     bench_step_close(&b);
 }
 
+/* Asked to stop, none measures anything, and no file is written. */
+static void test_stopped(void **state)
+{
+    (void)state;
+    struct bench_step b;
+    struct bench_result r;
+    struct bench_packs packs;
+    assert_ok(bench_packs_formula(&packs, 2, 3, 512, 640));
+    testing_signal(SIGTERM);
+    assert_err(measure(&b, &r, (const char *const[]){ NULL }), INTERRUPTED, "was measured");
+    bench_step_close(&b);
+    assert_err(bench_packs_write(&packs, testing_path("stopped.safetensors")), INTERRUPTED,
+               "as it was");
+    assert_false(file_exists(testing_path("stopped.safetensors")));
+    assert_false(file_exists(testing_path("stopped.safetensors.tmp")));
+    stop_reset();
+    bench_packs_clear(&packs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +249,7 @@ int main(void)
         cmocka_unit_test(test_flop),
         cmocka_unit_test(test_update_in_backward),
         cmocka_unit_test(test_update_in_backward_wants_one_micro),
+        cmocka_unit_test(test_stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "base/stop.h"
 #include "train/ckpt_impl.h"
 
 #include <signal.h>
@@ -601,6 +602,27 @@ static void test_bad_states(void **state)
     ckpt_rig_close(&r);
 }
 
+/* Reading ends where it is asked to, and no checkpoint is passed over for that; a save is finished.
+ */
+static void test_stopped(void **state)
+{
+    (void)state;
+    const struct glm_config config = micro_config();
+    struct ckpt_rig r;
+    int64_t newest;
+    ckpt_rig_open(&r, &config);
+    assert_ok(ckpt_rig_save(&r, "stopped", 1, 9));
+    testing_signal(SIGTERM);
+    assert_ok(ckpt_rig_save(&r, "stopped", 2, 9));
+    assert_err(ckpt_verify(ckpt_step_dir("stopped", 2)), INTERRUPTED, "was verified");
+    assert_err(ckpt_newest(&newest, testing_path("stopped"), NULL), INTERRUPTED, "step-00000002");
+    assert_err(ckpt_load(ckpt_step_dir("stopped", 2), &r.state.formats, r.optim, NULL), INTERRUPTED,
+               "was loaded");
+    stop_reset();
+    assert_ok(ckpt_verify(ckpt_step_dir("stopped", 2)));
+    ckpt_rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -620,6 +642,7 @@ int main(void)
         cmocka_unit_test(test_newest),
         cmocka_unit_test(test_other_versions),
         cmocka_unit_test(test_pruning),
+        cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_bad_manifests),
         cmocka_unit_test(test_bad_states),
     };

@@ -8,9 +8,11 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "base/stop.h"
 #include "train/snapshot.h"
 
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -396,6 +398,35 @@ static void test_newest(void **state)
     ranks_run("shm", 3, newest_body, NULL);
 }
 
+/* What one rank is asked, all do. */
+static void stopped_body(struct comm *comm, void *arg)
+{
+    struct rank r;
+    int64_t newest;
+    (void)arg;
+    rank_open(&r, &formats[0], comm);
+    rank_train(&r);
+    assert_ok(ckpt_save(testing_path("stopped"), &r.state, r.rig.optim, &one, &r.ranks));
+    if (r.rank == 1) testing_signal(SIGTERM);
+    assert_err(ckpt_newest(&newest, testing_path("stopped"), &r.ranks), INTERRUPTED,
+               "stopped before a checkpoint was loaded");
+    assert_err(ckpt_load(ckpt_step_dir("stopped", 7), &r.state.formats, r.rig.optim, &r.ranks),
+               INTERRUPTED, "step-00000007 was loaded");
+    stop_reset();
+    assert_ok(ckpt_load(ckpt_step_dir("stopped", 7), &r.state.formats, r.rig.optim, &r.ranks));
+    rank_close(&r);
+}
+
+static void test_stopped(void **state)
+{
+    (void)state;
+    sigset_t before;
+    sigprocmask(SIG_SETMASK, NULL, &before);
+    stop_hold(); /* the communicator's threads must not take the signal */
+    ranks_run("shm", 2, stopped_body, NULL);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -404,6 +435,7 @@ int main(void)
         cmocka_unit_test(test_failure_of_one),
         cmocka_unit_test(test_hole),
         cmocka_unit_test(test_newest),
+        cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_failure_behind),
     };
     assert_ok(log_init("off"));

@@ -225,16 +225,20 @@ static void test_signals(void **state)
 {
     (void)state;
     int64_t step;
+    struct run run;
     const char *const settings[] = { "train.steps", "3", "train.keep_last", "9", NULL };
     testing_signal(SIGUSR1);
     assert_ok(runs_train(&step, "signals", false, settings));
     assert_true(runs_has_checkpoint("signals", 1) && runs_has_checkpoint("signals", 3));
     assert_false(runs_has_checkpoint("signals", 2) || stop_take_save());
 
+    struct cfg *cfg = runs_cfg("signals", SETTINGS("train.steps", "9"));
+    assert_ok(micro_run_start(&run, cfg, true));
     testing_signal(SIGUSR2);
     testing_signal(SIGTERM); /* not the second of two */
-    assert_err(runs_train(&step, "signals", true, SETTINGS("train.steps", "9")), INTERRUPTED,
-               "continue with --resume");
+    assert_err(loop_run(&run), INTERRUPTED, "continue with --resume");
+    run_close(&run);
+    cfg_close(cfg);
     assert_int_equal(stop_status(), STOP_STATUS_AGAIN);
     stop_reset();
     assert_int_equal(stop_status(), STOP_STATUS_ASKED);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/stop.h"
 #include "train/loop.h"
+#include "train/resume.h"
 #include "train/step.h"
 
 #include <jansson.h>
@@ -442,6 +443,32 @@ static void test_records_that_cannot_be_written(void **state)
     assert_int_equal(step, 6);
 }
 
+/* Asked to stop while it goes back to an older checkpoint: what is half loaded is not to be saved,
+ * and the step is that of the checkpoint. */
+static void test_stopped_while_going_back(void **state)
+{
+    (void)state;
+    int64_t step;
+    struct run run;
+    assert_ok(runs_train(&step, "back", false,
+                         SETTINGS("train.steps", "4", "train.save_every", "2", "train.keep_last",
+                                  "9")));
+    struct cfg *cfg = runs_cfg("back", SETTINGS("train.steps", "6"));
+    assert_ok(micro_run_start(&run, cfg, true));
+    assert_int_equal(run.state.step, 4);
+    testing_signal(SIGTERM);
+    assert_err(resume_again(&run, 2), INTERRUPTED,
+               "was loaded");
+    assert_int_equal(run.state.step, 2);
+    assert_err(loop_run(&run), INTERRUPTED, "stopped after step 2 of 6");
+    stop_reset();
+    run_close(&run);
+    cfg_close(cfg);
+    assert_ok(ckpt_verify(testing_path("back/ckpt/step-00000002")));
+    assert_ok(runs_train(&step, "back", true, SETTINGS("train.steps", "6")));
+    assert_int_equal(step, 6);
+}
+
 static void test_one_program_at_a_time(void **state)
 {
     (void)state;
@@ -495,6 +522,7 @@ int main(void)
         cmocka_unit_test(test_epochs_with_a_tenth),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_records_that_cannot_be_written),
+        cmocka_unit_test(test_stopped_while_going_back),
         cmocka_unit_test(test_one_program_at_a_time),
         cmocka_unit_test(test_opening_fails_at_every_step),
     };

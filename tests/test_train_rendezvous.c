@@ -4,6 +4,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "base/stop.h"
 #include "train/rendezvous.h"
 #include "train/rendezvous_wire.h"
 
@@ -281,6 +282,21 @@ static void test_missing(void **state)
     assert_err(rendezvous_join(&meeting, &nobody), COMM, "Connection refused");
     nobody.host = "no.such.host.invalid";
     assert_err(rendezvous_join(&meeting, &nobody), COMM, "no.such.host.invalid");
+}
+
+/* Who waits for ranks that do not come learns that it is to stop: rank 0, one that does not find
+ * it, and one that has called and is not let in. */
+static void test_stopped(void **state)
+{
+    (void)state;
+    struct rendezvous *meeting;
+    struct meeting_plan *plan = make_meeting(2);
+    plan->args[0].timeout_s = plan->args[1].timeout_s = 1e4;
+    testing_signal(SIGTERM);
+    assert_err(rendezvous_join(&meeting, &plan->args[1]), INTERRUPTED, "stopped before all");
+    assert_err(rendezvous_join(&meeting, &plan->args[0]), INTERRUPTED, "stopped before all");
+    assert_err(rendezvous_join(&meeting, &plan->args[1]), INTERRUPTED, "stopped before all");
+    stop_reset();
 }
 
 /* All have come, and rank 0 cannot go on: everyone learns why, and rank 0 keeps what it raised. */
@@ -573,6 +589,7 @@ int main(void)
         cmocka_unit_test(test_misfits),     cmocka_unit_test(test_missing),
         cmocka_unit_test(test_strangers),   cmocka_unit_test(test_frames),
         cmocka_unit_test(test_faults),      cmocka_unit_test(test_not_settled),
+        cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_rank0_stops), cmocka_unit_test(test_listens),
         cmocka_unit_test(test_addresses),   cmocka_unit_test(test_own_call),
         cmocka_unit_test(test_many),

@@ -29,8 +29,7 @@ static err_t load(struct glm **out, const struct run *r)
         .ranks = 1,
     };
     err_t rc = glm_create(out, r->dev, &r->state.model, &options);
-    const struct glm_sink how = { .stops = r->zero.comm == NULL };
-    if (rc == ERR_OK) rc = glm_load_exact(*out, source, &how);
+    if (rc == ERR_OK) rc = glm_load_exact(*out, source, &(struct glm_sink){ .stops = true });
     weight_source_close(source);
     return rc;
 }
@@ -40,7 +39,7 @@ static err_t load_everywhere(struct glm **out, const struct run *r, struct zero 
 {
     const err_t rc = load(out, r);
     bool is_short = rc == ERR_NOMEM;
-    if (!is_short) TRY(rc);
+    TRY(zero_agree_to_stop(zero, is_short ? ERR_OK : rc));
     if (is_short)
         LOG_W("train", "the validation loss in float32 is left out, as memory is short: %s",
               err_last()->text);

@@ -2,6 +2,7 @@
  * ranks exchange; and of a preparation, beside the bare tokenizer. */
 #include "train/commands.h"
 
+#include "base/stop.h"
 #include "data/prepare_bench.h"
 #include "train/bench_comm.h"
 #include "train/bench_load.h"
@@ -49,9 +50,11 @@ static void print_table(const struct bench_step *b, const struct bench_result *r
            r->tokens, r->targets, device_name(b->dev), b->dev->threads);
     printf("step         %.4f s (median of %lld; %.4f to %.4f), %.0f tokens/s\n", r->step_s,
            (long long)b->steps, r->step_s_min, r->step_s_max, r->tokens_per_s);
-    printf("parts        one more step, waiting after each:");
-    for (int i = 0; i < BENCH_PARTS; i++) printf(" %s %.4f s", part_names[i], r->part_s[i]);
-    printf("\n");
+    if (r->part_s[BENCH_MODEL] > 0.0) {
+        printf("parts        one more step, waiting after each:");
+        for (int i = 0; i < BENCH_PARTS; i++) printf(" %s %.4f s", part_names[i], r->part_s[i]);
+        printf("\n");
+    }
     if (r->gemm_share > 0.0)
         printf("products     %.1f %% of the time, at %.1f GFLOP/s: %.1f %% of the ceiling\n",
                100.0 * r->gemm_share, r->gemm_flop_per_s / 1e9,
@@ -91,6 +94,13 @@ static void print_json(const struct bench_step *b, const struct bench_result *r)
     printf("]}\n");
 }
 
+/* After the figures of what was done. */
+static err_t check_stop(int64_t done, int64_t wanted, const char *unit)
+{
+    if (!stop_requested()) return ERR_OK;
+    RAISE(INTERRUPTED, "stopped after %lld of %lld %s", (long long)done, (long long)wanted, unit);
+}
+
 static err_t run_bench_step(const struct cfg *cfg, bool as_json)
 {
     struct bench_step bench;
@@ -98,6 +108,7 @@ static err_t run_bench_step(const struct cfg *cfg, bool as_json)
     err_t rc = bench_step_open(&bench, cfg);
     if (rc == ERR_OK) rc = bench_step_measure(&bench, &result);
     if (rc == ERR_OK) (as_json ? print_json : print_table)(&bench, &result);
+    if (rc == ERR_OK) rc = check_stop(bench.steps, cfg_int(cfg, "bench.steps"), "steps");
     bench_step_close(&bench);
     return rc;
 }
@@ -138,7 +149,7 @@ static void print_comm_table(const struct bench_comm *b, const struct bench_comm
         printf("%-12s %.5f s   %s\n", bench_comm_part_name((enum bench_comm_part)i), r->seconds[i],
                says[i]);
     printf("ratios       tree / ring %.3f, tree / move %.3f (medians of %lld rounds in turns)\n",
-           r->tree_over_ring, r->tree_over_move, (long long)b->rounds);
+           r->tree_over_ring, r->tree_over_move, (long long)r->rounds);
     printf("link         %.2f GB/s of each rank each way: plan.intra or plan.inter\n",
            r->bytes_per_s / 1e9);
 }
@@ -164,11 +175,19 @@ static err_t run_bench_comm(const struct cfg *cfg, bool as_json)
     if (rc == ERR_OK) rc = bench_comm_measure(&bench, &result);
     if (rc == ERR_OK && comm_rank(bench.ranks->comm) == 0)
         (as_json ? print_comm_json : print_comm_table)(&bench, &result);
+    if (rc == ERR_OK) rc = check_stop(result.rounds, bench.rounds, "rounds");
     return bench_comm_close(&bench, rc);
 }
 
 /* ---- preparation ---- */
 
+static bool is_stopped(void *context)
+{
+    (void)context;
+    return stop_requested();
+}
+
+/* Asked to stop, it prints the parts that are done. */
 static err_t run_bench_prepare(const struct cfg *cfg, bool as_json)
 {
     err_t rc = ERR_OK;
@@ -176,9 +195,12 @@ static err_t run_bench_prepare(const struct cfg *cfg, bool as_json)
     struct prepare_bench result;
     struct buf text = { 0 };
     TRY(prepare_options_from_cfg(&o, cfg));
-    TRY_DONE(prepare_bench_run(&result, &o));
+    o.stop = is_stopped;
+    const err_t ran = prepare_bench_run(&result, &o);
+    if (ran != ERR_INTERRUPTED) TRY_DONE(ran);
     TRY_DONE((as_json ? prepare_bench_json : prepare_bench_table)(&text, &result));
     fputs(text.data, stdout);
+    if (ran != ERR_OK) RAISE_DONE(INTERRUPTED, "stopped before all parts were measured");
 done:
     buf_clear(&text);
     prepare_options_clear(&o);
@@ -202,7 +224,7 @@ static err_t run_bench_load(const struct cfg *cfg, bool as_json)
                "clock, %.2fM by the processor; opened in %.2f s\n",
                (long long)r.steps, (long long)r.micro_batches, (double)r.rows / 1e6, clock / 1e6,
                processor / 1e6, r.open_s);
-    return ERR_OK;
+    return check_stop(r.steps, r.steps_wanted, "steps");
 }
 
 err_t cmd_bench(struct cfg *cfg, int argc, char **argv)
@@ -211,6 +233,7 @@ err_t cmd_bench(struct cfg *cfg, int argc, char **argv)
     bool help_shown = false;
     TRY(cli_parse(&args, &help_shown, &spec, cfg, argc, argv));
     if (help_shown) return ERR_OK;
+    TRY(stop_catch());
     const char *what = args.positional_count > 0 ? args.positional[0] : "";
     const char *device = cli_option(&args, &spec, "device");
     if (device != NULL) TRY(cfg_set(cfg, "train.device", device, "--device"));

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/num.h"
 #include "base/progress.h"
+#include "base/stop.h"
 #include "kernels/ops_optim.h"
 #include "train/bench_step.h"
 
@@ -219,6 +220,15 @@ static err_t time_part(struct bench_comm *b, double *seconds, enum bench_comm_pa
     return ERR_OK;
 }
 
+static err_t any_stops(bool *out, struct comm *comm)
+{
+    char all[COMM_SIZE_MAX];
+    const char mine = stop_requested();
+    TRY(comm_gather_host(comm, all, &mine, sizeof mine));
+    *out = memchr(all, true, (size_t)comm_size(comm)) != NULL;
+    return ERR_OK;
+}
+
 /* Of one part over another, round by round; `into` is overwritten. */
 static double median_ratio(double *into, const double *a, const double *b, int64_t count)
 {
@@ -231,6 +241,21 @@ static double *row(const struct bench_comm *b, enum bench_comm_part part)
     return b->seconds + part * b->rounds;
 }
 
+static err_t summarise(const struct bench_comm *b, struct bench_comm_result *r)
+{
+    double *ratios = malloc((size_t)r->rounds * sizeof *ratios);
+    if (ratios == NULL) RAISE(NOMEM, "benchmark: %lld rounds", (long long)r->rounds);
+    r->tree_over_ring =
+        median_ratio(ratios, row(b, BENCH_COMM_TREE), row(b, BENCH_COMM_RING), r->rounds);
+    r->tree_over_move =
+        median_ratio(ratios, row(b, BENCH_COMM_TREE), row(b, BENCH_COMM_MOVE), r->rounds);
+    free(ratios);
+    for (int part = 0; part < BENCH_COMM_PARTS; part++)
+        r->seconds[part] = median_f64(row(b, (enum bench_comm_part)part), r->rounds);
+    r->bytes_per_s = (double)r->sent_bytes / r->seconds[BENCH_COMM_MOVE];
+    return ERR_OK;
+}
+
 err_t bench_comm_measure(struct bench_comm *b, struct bench_comm_result *r)
 {
     const struct comm *comm = b->ranks->comm;
@@ -240,18 +265,14 @@ err_t bench_comm_measure(struct bench_comm *b, struct bench_comm_result *r)
         TRY(parts[part](b));
         if (part == BENCH_COMM_MOVE) r->sent_bytes = comm_stats(comm).sent_bytes - before;
     }
-    for (int64_t i = 0; i < b->rounds; i++)
+    for (; r->rounds < b->rounds; r->rounds++) {
+        bool stop;
+        TRY(any_stops(&stop, b->ranks->comm));
+        if (stop) break;
         for (int part = 0; part < BENCH_COMM_PARTS; part++)
-            TRY(time_part(b, &row(b, (enum bench_comm_part)part)[i], (enum bench_comm_part)part));
-    double *ratios = malloc((size_t)b->rounds * sizeof *ratios);
-    if (ratios == NULL) RAISE(NOMEM, "benchmark: %lld rounds", (long long)b->rounds);
-    r->tree_over_ring =
-        median_ratio(ratios, row(b, BENCH_COMM_TREE), row(b, BENCH_COMM_RING), b->rounds);
-    r->tree_over_move =
-        median_ratio(ratios, row(b, BENCH_COMM_TREE), row(b, BENCH_COMM_MOVE), b->rounds);
-    free(ratios);
-    for (int part = 0; part < BENCH_COMM_PARTS; part++)
-        r->seconds[part] = median_f64(row(b, (enum bench_comm_part)part), b->rounds);
-    r->bytes_per_s = (double)r->sent_bytes / r->seconds[BENCH_COMM_MOVE];
-    return ERR_OK;
+            TRY(time_part(b, &row(b, (enum bench_comm_part)part)[r->rounds],
+                          (enum bench_comm_part)part));
+    }
+    if (r->rounds == 0) RAISE(INTERRUPTED, "stopped before a round was measured");
+    return summarise(b, r);
 }

@@ -47,13 +47,15 @@ struct bench_comm_result {
     double seconds[BENCH_COMM_PARTS];      /* medians; of the slowest rank each time */
     double tree_over_ring, tree_over_move; /* medians of ratios in one round */
     int64_t elements, sent_bytes;          /* of gradients; of one exchange */
+    int64_t rounds;                        /* fewer than wanted when a rank was asked to stop */
     double bytes_per_s;                    /* of a rank, each way, while nothing is added up */
 };
 
 /* Sizes by bench.hidden, layers, heads, vocab; bench.steps rounds, after one that does not count.
  * ERR_USAGE: there is one rank only. */
 MUST_USE err_t bench_comm_open(struct bench_comm *b, const struct cfg *cfg);
-/* The parts in turns; every rank has the same result. */
+/* The parts in turns; every rank has the same result. ERR_INTERRUPTED: a rank was asked to stop
+ * before the first round. */
 MUST_USE err_t bench_comm_measure(struct bench_comm *b, struct bench_comm_result *out);
 /* Also after a failure; returns `rc`, or what went wrong while ranks left. */
 MUST_USE err_t bench_comm_close(struct bench_comm *b, err_t rc);

@@ -1,6 +1,7 @@
 #include "train/bench_load.h"
 
 #include "base/progress.h"
+#include "base/stop.h"
 #include "data/loader.h"
 #include "data/settings_batch.h"
 #include "train/feed.h"
@@ -62,8 +63,10 @@ err_t bench_load_measure(struct bench_load *out, const struct cfg *cfg)
     TRY_DONE(open_load(&l, cfg));
     const double begin_s = time_now_s(), cpu_s = cpu_now_s();
     out->open_s = begin_s - open_s;
-    out->steps = batcher_steps_per_epoch(l.batcher);
-    for (int64_t step = 0; step < out->steps; step++) TRY_DONE(take_step(out, l.loader));
+    out->steps_wanted = batcher_steps_per_epoch(l.batcher);
+    for (; out->steps < out->steps_wanted && !stop_requested(); out->steps++)
+        TRY_DONE(take_step(out, l.loader));
+    if (out->steps == 0) RAISE_DONE(INTERRUPTED, "stopped before a step was loaded");
     out->wall_s = time_now_s() - begin_s;
     out->cpu_s = cpu_now_s() - cpu_s;
 done:

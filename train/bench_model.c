@@ -4,6 +4,7 @@
 #include "base/num.h"
 #include "base/progress.h"
 #include "base/rng.h"
+#include "base/stop.h"
 #include "kernels/ops_linear.h"
 #include "kernels/probe.h"
 #include "train/bench_step.h"
@@ -149,6 +150,7 @@ done:
 
 err_t bench_product_rate(double *flop_per_s, struct dev *dev, dtype_t dtype, int64_t side)
 {
+    if (stop_requested()) RAISE(INTERRUPTED, "stopped before the device was measured");
     if (dev->info.capability == 0 && dev->ops->probe_gemm != NULL)
         return probe_gemm(flop_per_s, dev, side, PROBE_SECONDS);
     return linear_rate(flop_per_s, dev, dtype, side);

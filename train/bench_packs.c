@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "base/stop.h"
 #include "data/batch.h"
 #include "data/settings_batch.h"
 #include "train/bench_batch.h"
@@ -122,6 +123,7 @@ static err_t copy_micro(struct glm_batch *out, const struct micro_batch *m)
 static err_t append_step(struct bench_packs *p, struct packs_corpus *c, int64_t step)
 {
     struct step_plan plan;
+    if (stop_requested()) RAISE(INTERRUPTED, "stopped; nothing was written");
     TRY(batcher_plan(c->batcher, &plan, step));
     const int64_t count = p->micro_count + plan.micro_count[0];
     struct glm_batch *grown = realloc(p->micro, (size_t)count * sizeof *grown);

@@ -1,5 +1,6 @@
 /* The file of bench_packs.h. */
 #include "base/check.h"
+#include "base/stop.h"
 #include "model/safetensors.h"
 #include "train/bench_batch.h"
 #include "train/bench_packs.h"
@@ -161,6 +162,7 @@ static err_t write_file(const struct packs_file *f, const char *path)
     TRY(safetensors_writer_open(&w, path, f->entries, f->count, metadata));
     for (int64_t i = 0; i < f->count; i++) {
         const int64_t cols = f->entries[i].dims == 1 ? 1 : f->entries[i].dim[1];
+        if (stop_requested()) RAISE_DONE(INTERRUPTED, "stopped; %s is as it was", path);
         TRY_DONE(safetensors_writer_write(&w, i, f->data[i], f->entries[i].dim[0] * cols * 4, 0));
     }
     TRY_DONE(safetensors_writer_commit(&w));

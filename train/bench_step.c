@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/num.h"
 #include "base/progress.h"
+#include "base/stop.h"
 #include "model/hf_folder.h"
 #include "train/formats.h"
 #include "train/release.h"
@@ -81,9 +82,10 @@ static err_t check_one_micro(const struct bench_packs *packs)
 static err_t load_weights(struct bench_step *b, const char *folder)
 {
     struct weight_source *source;
-    const struct glm_sink master = optim_master_sink(b->optim);
+    struct glm_sink master = optim_master_sink(b->optim);
     if (folder[0] == '\0') return bench_init_weights(b->glm, b->optim);
     TRY(hf_folder_open(&source, folder));
+    master.stops = true;
     const err_t rc = glm_load_exact(b->glm, source, &master);
     weight_source_close(source);
     return rc;
@@ -139,6 +141,8 @@ err_t bench_step_open(struct bench_step *b, const struct cfg *cfg)
 
 void bench_step_close(struct bench_step *b)
 {
+    const err_t rc = b->dev != NULL ? dev_sync(b->dev) : ERR_OK; /* of a step that was left */
+    (void)rc;
     if (b->grads.data != NULL) dev_free(b->dev, b->grads.data);
     optim_close(b->optim);
     glm_close(b->glm);
@@ -172,6 +176,7 @@ static err_t run_model(struct bench_step *b, double *loss, const struct glm_batc
     int ticket[GLM_TICKETS];
     *loss = 0.0;
     for (int64_t i = 0; i < count + GLM_TICKETS - 1; i++) {
+        if (stop_requested()) RAISE(INTERRUPTED, "stopped inside a step");
         if (i < count) TRY(glm_train_begin(b->glm, &ticket[i % GLM_TICKETS], &micro[i], grads));
         const int64_t done = i - (GLM_TICKETS - 1);
         if (done < 0) continue;
@@ -265,6 +270,7 @@ static void summarise(struct bench_step *b, struct bench_result *r)
     if (r->gemm_share > 0.0) r->gemm_share /= total_s;
 }
 
+/* Fewer than b->steps, which then says how many, when asked to stop. */
 static err_t run_steps(struct bench_step *b, struct bench_result *r)
 {
     struct progress progress;
@@ -274,12 +280,16 @@ static err_t run_steps(struct bench_step *b, struct bench_result *r)
     for (int64_t i = 0; i < steps; i++) {
         if (i == WARMUP_STEPS) before = b->dev->stats;
         const double begin_s = time_now_s();
-        TRY(run_step(b, NULL, &b->losses[i], i));
+        const err_t rc = run_step(b, NULL, &b->losses[i], i);
+        if (rc == ERR_INTERRUPTED) break;
+        TRY(rc);
         b->losses_count = i + 1;
         if (i >= WARMUP_STEPS) b->step_s[i - WARMUP_STEPS] = time_now_s() - begin_s;
         progress_update(&progress, i + 1, "loss %.4f", b->losses[i]);
     }
     progress_end(&progress);
+    b->steps = max_i64(b->losses_count - WARMUP_STEPS, 0);
+    if (b->steps == 0) RAISE(INTERRUPTED, "stopped before a step was measured");
     const struct dev_stats after = b->dev->stats;
     r->gemm_share = after.gemm_s - before.gemm_s; /* of all steps; summarise() divides */
     if (r->gemm_share > 0.0)
@@ -293,13 +303,15 @@ static err_t run_steps(struct bench_step *b, struct bench_result *r)
 err_t bench_step_measure(struct bench_step *b, struct bench_result *r)
 {
     const dtype_t dtype = glm_weights(b->glm).dtype;
-    double again, loss;
+    double again = 0.0, loss;
     struct rusage usage;
     *r = (struct bench_result){ 0 };
     TRY(bench_product_rate(&r->ceiling_flop_per_s, b->dev, dtype, b->probe_side));
     TRY(run_steps(b, r));
-    TRY(run_step(b, r->part_s, &loss, b->losses_count));
-    TRY(bench_product_rate(&again, b->dev, dtype, b->probe_side));
+    err_t rc = run_step(b, r->part_s, &loss, b->losses_count);
+    if (rc == ERR_INTERRUPTED) memset(r->part_s, 0, sizeof r->part_s);
+    if (rc == ERR_OK) rc = bench_product_rate(&again, b->dev, dtype, b->probe_side);
+    if (rc != ERR_INTERRUPTED) TRY(rc);
     if (again > r->ceiling_flop_per_s) r->ceiling_flop_per_s = again;
     summarise(b, r);
     getrusage(RUSAGE_SELF, &usage);

@@ -49,6 +49,8 @@ struct bench_result {
 
 MUST_USE err_t bench_step_open(struct bench_step *b, const struct cfg *cfg);
 void bench_step_close(struct bench_step *b); /* safe after a failed open */
+/* Asked to stop, it measures fewer steps, b->steps then, and no parts (0 s); ERR_INTERRUPTED: not
+ * one. */
 MUST_USE err_t bench_step_measure(struct bench_step *b, struct bench_result *out);
 
 /* The sizes of section `bench`, or of the folder bench.model. */

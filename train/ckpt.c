@@ -30,17 +30,30 @@ static err_t describe(struct ckpt_saving *s, const char *root, const struct ckpt
 
 /* ---- files, in their full sizes ---- */
 
-static err_t check_free_space(const struct ckpt_saving *s)
+static err_t check_free_space(const char *root, int64_t bytes)
 {
     int64_t free_bytes;
-    TRY(file_free_space(&free_bytes, s->root));
-    const int64_t needed = s->parts.bytes + (int64_t)s->state.size + OTHER_BYTES;
+    TRY(file_free_space(&free_bytes, root));
+    const int64_t needed = bytes + OTHER_BYTES;
     if (free_bytes < needed)
         RAISE(IO,
               "%s: a checkpoint needs %.3f GB and the disk has %.3f GB free; make room, or "
               "lower train.keep_last, and continue with --resume",
-              s->root, (double)needed / 1e9, (double)free_bytes / 1e9);
+              root, (double)needed / 1e9, (double)free_bytes / 1e9);
     return ERR_OK;
+}
+
+err_t ckpt_check_room(const char *root, const struct optim *optim)
+{
+    struct ckpt_parts parts;
+    char dir[FILE_PATH_MAX], path[FILE_PATH_MAX];
+    const struct stored_formats formats = formats_stored(&optim_plan_of(optim)->format);
+    TRY(ckpt_path(dir, root, 0));
+    TRY(path_join(path, dir, "optim.0000.safetensors.tmp")); /* as long as any of a save */
+    err_t rc = ckpt_parts_create(&parts, optim_target(optim)->params, &formats);
+    if (rc == ERR_OK) rc = check_free_space(root, parts.bytes);
+    ckpt_parts_clear(&parts);
+    return rc;
 }
 
 static err_t create_files(struct ckpt_saving *s)
@@ -50,7 +63,7 @@ static err_t create_files(struct ckpt_saving *s)
     /* Names in the folder are durable before what had them goes: an exchange whose sync failed. */
     TRY(dir_sync(s->root));
     TRY(ckpt_remove_leftovers(s->root));
-    TRY(check_free_space(s));
+    TRY(check_free_space(s->root, s->parts.bytes + (int64_t)s->state.size));
     s->is_ours = true;
     TRY(dir_create(s->tmp));
     for (int64_t i = 0; i < s->parts.count; i++) {

@@ -116,7 +116,7 @@ MUST_USE err_t ckpt_manifest_read(struct ckpt_manifest *out, const char *dir);
 /*
  * Check a folder against its manifest: presence, sizes, digests of every file, the step of
  * state.json. ERR_UNSUPPORTED: written by another version; ERR_FORMAT, ERR_CHECKSUM, ERR_NOTFOUND
- * name the file.
+ * name the file; ERR_INTERRUPTED: stop_requested() between two pieces.
  */
 MUST_USE err_t ckpt_verify(const char *dir);
 /* The same without digests: what files there are and how large they are. */
@@ -168,18 +168,22 @@ struct ckpt_keep {
  */
 MUST_USE err_t ckpt_save(const char *root, const struct ckpt_state *state, struct optim *optim,
                          const struct ckpt_keep *keep, const struct ckpt_ranks *ranks);
+/* Whether the disk has room for one more checkpoint now, and its paths are not too long: better
+ * asked before training than after hours of it. ERR_IO as ckpt_save, ERR_ARG. */
+MUST_USE err_t ckpt_check_room(const char *root, const struct optim *optim);
 /*
  * The step of the newest checkpoint below `root` that passes ckpt_verify; -1 when there is no
  * checkpoint at all. One that does not pass is reported by a warning that says why. ERR_FORMAT when
  * there are some and none passes: starting afresh would throw a run away unasked. ERR_UNSUPPORTED
  * when the newest was written by another version: an older one would not do. Rank 0 looks; what it
- * finds, and its failure, are everyone's.
+ * finds, and its failure, are everyone's. ERR_INTERRUPTED: a rank was asked to stop.
  */
 MUST_USE err_t ckpt_newest(int64_t *step, const char *root, const struct ckpt_ranks *ranks);
 /* Weights and optimizer state of a verified checkpoint in formats `stored` into a model of the same
  * table, whose formats may be others that hold the same values. Every rank reads what it has.
  * ERR_FORMAT names the tensor that is missing or has another shape; ERR_USAGE as
- * formats_check_resume. */
+ * formats_check_resume; ERR_INTERRUPTED on all ranks when one of them was asked to stop. After any
+ * error model and state hold part of both. */
 MUST_USE err_t ckpt_load(const char *dir, const struct stored_formats *stored, struct optim *optim,
                          const struct ckpt_ranks *ranks);
 

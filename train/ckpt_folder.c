@@ -3,6 +3,7 @@
 #include "train/ckpt_impl.h"
 
 #include "base/log.h"
+#include "base/stop.h"
 #include "model/json_in.h"
 
 #include <dirent.h>
@@ -122,11 +123,20 @@ done:
     return rc;
 }
 
+static err_t check_stop(void)
+{
+    if (stop_requested()) RAISE(INTERRUPTED, "stopped before a checkpoint was loaded");
+    return ERR_OK;
+}
+
 err_t ckpt_newest(int64_t *step, const char *root, const struct ckpt_ranks *ranks)
 {
     err_t rc = ERR_OK;
     int64_t found = -1;
-    if (ckpt_rank(ranks) == 0) rc = find_newest(&found, root);
+    if (ckpt_rank(ranks) == 0)
+        rc = find_newest(&found, root);
+    else
+        rc = check_stop();
     found++; /* 0: none; the other ranks add 0 */
     TRY(ckpt_agree(ranks, rc, &found));
     *step = found - 1;

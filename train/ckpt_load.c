@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "base/stop.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -109,6 +110,7 @@ static err_t read_tensor(struct loading *l, const struct ckpt_part *p, int64_t i
     TRY(check_entry(&index, source, path, &p->entry[i]));
     for (int64_t done = 0; done < range.count; done += per_piece) {
         const int64_t count = min_i64(per_piece, range.count - done);
+        if (stop_requested()) RAISE(INTERRUPTED, "stopped while %s was loaded", l->dir);
         TRY(weight_source_read(source, l->piece, index, range.first + done, count));
         TRY(put_piece(l, tensor, range.first + done, count));
     }

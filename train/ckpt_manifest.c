@@ -2,6 +2,7 @@
 #include "train/ckpt_impl.h"
 
 #include "base/num.h"
+#include "base/stop.h"
 #include "model/json_in.h"
 
 #include <jansson.h>
@@ -72,7 +73,7 @@ void ckpt_meter_end(struct ckpt_meter *meter)
     sha256_hex(meter->file->sha256, digest);
 }
 
-err_t ckpt_file_measure(struct ckpt_file *file, const char *dir)
+static err_t measure(struct ckpt_file *file, const char *dir, bool stops)
 {
     err_t rc = ERR_OK;
     char path[FILE_PATH_MAX];
@@ -85,6 +86,8 @@ err_t ckpt_file_measure(struct ckpt_file *file, const char *dir)
     piece = malloc((size_t)min_i64(READ_BYTES, reader.size + 1));
     if (piece == NULL) RAISE_DONE(NOMEM, "%s: no memory to compute its digests", path);
     for (int64_t at = 0, size; at < reader.size; at += size) {
+        if (stops && stop_requested())
+            RAISE_DONE(INTERRUPTED, "stopped while %s was verified", dir);
         size = min_i64(READ_BYTES, reader.size - at);
         TRY_DONE(file_reader_pread(&reader, piece, size, at));
         ckpt_meter_add(&meter, piece, size);
@@ -94,6 +97,12 @@ done:
     file_reader_close(&reader);
     free(piece);
     return rc;
+}
+
+/* Of what is being saved: a stop waits for it. */
+err_t ckpt_file_measure(struct ckpt_file *file, const char *dir)
+{
+    return measure(file, dir, false);
 }
 
 err_t ckpt_manifest_add(struct ckpt_file **out, struct ckpt_manifest *m, const char *name,
@@ -243,7 +252,7 @@ static err_t check_file(struct ckpt_file *want, const char *dir)
 {
     struct ckpt_file found = { .bytes = 0 };
     memcpy(found.name, want->name, sizeof found.name);
-    err_t rc = ckpt_file_measure(&found, dir);
+    err_t rc = measure(&found, dir, true);
     if (rc == ERR_OK) rc = compare(want, &found, dir);
     free(found.crc32c);
     return rc;

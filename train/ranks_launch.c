@@ -129,7 +129,7 @@ static void note_end(struct launch *l, int64_t rank, int how)
     if (WIFSIGNALED(how))
         LOG_E("ranks", "rank %lld ended by signal %d (%s)", (long long)rank, WTERMSIG(how),
               strsignal(WTERMSIG(how)));
-    else
+    else if (status != STOP_STATUS_ASKED && status != STOP_STATUS_AGAIN) /* rank 0 has said it */
         LOG_E("ranks", "rank %lld ended with status %d", (long long)rank, status);
     /* Those that ended because another did, by themselves or by us, are not the failure. */
     if (!l->killed && (l->status == 0 || l->status == RANKS_STATUS_LOST)) l->status = status;

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/progress.h"
+#include "base/stop.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 
 #define ATTEMPT_S   5   /* one try to connect */
 #define PAUSE_MS    100 /* between tries */
+#define LOOK_S      0.5 /* whether we are asked to stop, while nothing comes */
 #define LAST_WORD_S 2   /* rank 0 gives up first, and says who did not come */
 #define BEAT_S      1.0
 #define SILENCE_S   5.0
@@ -41,6 +43,24 @@ static err_t read_answer(struct rendezvous *meeting, const struct rendezvous_arg
     return ERR_OK;
 }
 
+err_t rendezvous_check_stop(void)
+{
+    if (stop_requested()) RAISE(INTERRUPTED, "stopped before all ranks had come");
+    return ERR_OK;
+}
+
+/* wire_wait, unless we are asked to stop. */
+static err_t wait_for_word(int fd, struct wire_inbox *inbox, struct wire_frame *frame,
+                           double until_s)
+{
+    for (;;) {
+        TRY(rendezvous_check_stop());
+        const double look_s = fmin(until_s, time_now_s() + LOOK_S);
+        const err_t rc = wire_wait(fd, inbox, frame, look_s);
+        if (rc != ERR_COMM || time_now_s() < look_s || look_s >= until_s) return rc;
+    }
+}
+
 /* After the hello. Rank 0 keeps the deadline from when it has said that it lives; then it is lost
  * when it falls silent. ERR_NOTFOUND: it closed the connection before. */
 static err_t await_answer(struct rendezvous *meeting, const struct rendezvous_args *args,
@@ -51,7 +71,7 @@ static err_t await_answer(struct rendezvous *meeting, const struct rendezvous_ar
     struct wire_frame frame;
     double until_s = deadline_s + LAST_WORD_S;
     for (bool heard = false;; heard = true) {
-        const err_t rc = wire_wait(meeting->fds[0], &inbox, &frame, until_s);
+        const err_t rc = wait_for_word(meeting->fds[0], &inbox, &frame, until_s);
         if (rc == ERR_IO && !heard)
             RAISE(NOTFOUND, "its port is open, but whoever listens there closes the connection");
         if (rc == ERR_COMM && heard && time_now_s() >= until_s)
@@ -81,6 +101,7 @@ static err_t visit_rank0(struct rendezvous *meeting, const struct rendezvous_arg
     for (;;) {
         const err_t rc = call_rank0(meeting, args, mine, deadline_s);
         if (rc == ERR_OK) return ERR_OK;
+        TRY(rendezvous_check_stop());
         /* A try that the deadline cuts short tells less than the one before it. */
         if (rc != ERR_NOTFOUND || text[0] == '\0' || time_now_s() < deadline_s)
             snprintf(text, sizeof text, "%s", err_last()->text);

@@ -86,6 +86,7 @@ struct rendezvous;
  * Yours; rendezvous_close it (NULL allowed). `listen_fd` is taken over. Afterwards nobody listens.
  * ERR_COMM: not all came in time (who is missing is named), a rank does not fit or left (named),
  * rank 0 fell silent, or the port is taken. Rank 0 gets what its `settle` raised as it is.
+ * ERR_INTERRUPTED: stop_requested() while it waits for the others, who then fail.
  */
 MUST_USE err_t rendezvous_join(struct rendezvous **out, const struct rendezvous_args *args);
 void rendezvous_close(struct rendezvous *meeting);

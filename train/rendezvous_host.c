@@ -228,6 +228,7 @@ static err_t gather_ranks(struct host *host)
         if (time_now_s() >= deadline_s) return raise_missing(host->meeting, timeout_s);
         TRY(tell_all_alive(host, &beat_at_s));
         wait_for_words(host, fmin(deadline_s, beat_at_s));
+        TRY(rendezvous_check_stop()); /* before the others' ends, who may be asked as well */
         TRY(check_seated(host));
         TRY(hear_guests(host));
         TRY(let_in(host));

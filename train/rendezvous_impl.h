@@ -39,6 +39,11 @@ MUST_USE err_t hello_compare(const struct hello *mine, const struct hello *its);
 /* The same for one text. */
 void hello_clean_text(char *text, int64_t size);
 
+/* ---- rendezvous.c ---- */
+
+/* ERR_INTERRUPTED: stop_requested(). */
+MUST_USE err_t rendezvous_check_stop(void);
+
 /* ---- rendezvous_host.c ---- */
 
 void rendezvous_take_seat(struct rendezvous *meeting, const struct hello *its);

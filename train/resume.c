@@ -117,9 +117,10 @@ static err_t load(struct run *r, int64_t step, bool check)
     TRY_DONE(ckpt_state_read(&state, dir));
     if (check) TRY_DONE(check_state(r, &state, dir));
     TRY_DONE(adopt_tuning(r, &state, dir));
+    /* First: what is half loaded when a stop comes must not be saved. */
+    r->state.step = r->step_saved = state.step;
     TRY_DONE(ckpt_load(dir, &state.formats, r->optim, zero_ckpt_loading(&r->zero)));
     TRY_DONE(zero_spread_weights(&r->zero));
-    r->state.step = r->step_saved = state.step;
     r->state.updates = state.updates;
     r->state.samples = state.samples;
     r->state.stream_index = state.stream_index;

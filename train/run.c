@@ -75,12 +75,13 @@ static err_t load_weights(struct run *r)
     struct weight_source *source;
     struct glm_sink master = optim_master_sink(r->optim);
     const uint64_t seed = (uint64_t)cfg_int(r->cfg, "model.init_seed");
-    if (run_starts_random(r)) return glm_init_exact(r->glm, seed, &master);
+    master.stops = true;
+    if (run_starts_random(r))
+        return zero_agree_to_stop(&r->zero, glm_init_exact(r->glm, seed, &master));
     TRY(hf_folder_open(&source, cfg_str(r->cfg, "model.dir")));
-    master.stops = r->zero.comm == NULL;
     const err_t rc = glm_load_exact(r->glm, source, &master);
     weight_source_close(source);
-    return rc;
+    return zero_agree_to_stop(&r->zero, rc);
 }
 
 /* What checkpoints of this run will say, but for what advances and the model (read_config). */
@@ -117,6 +118,7 @@ static err_t write_settings(const struct run *r)
 static err_t open_records(struct run *r, bool resumed)
 {
     TRY(dir_create(r->ckpt_root));
+    TRY(ckpt_check_room(r->ckpt_root, r->optim));
     TRY(write_settings(r));
     TRY(record_start(r, resumed));
     return dir_sync(cfg_str(r->cfg, "train.out")); /* the record's name */

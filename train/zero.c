@@ -220,3 +220,14 @@ err_t zero_any(struct zero *z, bool *flag)
     *flag = value > 0.0;
     return ERR_OK;
 }
+
+err_t zero_agree_to_stop(struct zero *z, err_t rc)
+{
+    bool stops = rc == ERR_INTERRUPTED;
+    if (rc != ERR_OK && !stops) return rc;
+    const struct err_record mine = *err_last();
+    TRY(zero_any(z, &stops));
+    if (rc != ERR_OK) return err_adopt(&mine);
+    if (stops) RAISE(INTERRUPTED, "stopped, as another rank was asked to");
+    return ERR_OK;
+}

@@ -102,5 +102,8 @@ const struct ckpt_ranks *zero_ckpt_loading(const struct zero *z);
 
 /* Whether any rank says so. */
 MUST_USE err_t zero_any(struct zero *z, bool *flag);
+/* `rc` of what every rank did and each may have left when it was asked to stop: ERR_INTERRUPTED on
+ * all when it is that on any. A rank with another error returns it at once. */
+MUST_USE err_t zero_agree_to_stop(struct zero *z, err_t rc);
 
 #endif

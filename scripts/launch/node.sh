@@ -45,22 +45,32 @@ for signal in INT TERM HUP USR1 USR2; do
   trap "kill -$signal \"\${!running[@]}\" 2> /dev/null" "$signal"
 done
 
-status=0 killer=''
+status=0 timer='' killed=0
 while ((${#running[@]} > 0)); do
   ended=''
   # -f: until it has ended; being stopped is not enough
-  wait -fn -p ended "${!running[@]}" 2> /dev/null
+  wait -fn -p ended "${!running[@]}" ${timer:+"$timer"} 2> /dev/null
   code=$?
   [[ -n ${ended-} ]] || continue # a signal came
+  if [[ $ended == "$timer" ]]; then
+    echo "node.sh: killed, still there after 15 s: rank ${running[*]}" >&2
+    kill -KILL "${!running[@]}" 2> /dev/null
+    timer='' killed=1
+    continue
+  fi
   rank=${running[$ended]}
   unset "running[$ended]"
   ((code != 0)) || continue
   echo "node.sh: rank $rank ended with status $code" >&2
-  if ((status == 0 || status == 75)); then status=$code; fi # 75: because of another rank
-  if [[ -z $killer ]] && ((${#running[@]} > 0)); then
-    (sleep 15; kill -KILL "${!running[@]}") > /dev/null 2>&1 &
-    killer=$!
+  # Not those that ended because of another rank (75), or that were killed above.
+  if ((!killed && (status == 0 || status == 75))); then status=$code; fi
+  if [[ -z $timer ]] && ((!killed && ${#running[@]} > 0)); then
+    sleep 15 > /dev/null 2>&1 &
+    timer=$!
   fi
 done
-[[ -z $killer ]] || kill -- "-$killer" 2> /dev/null # its sleep, too
+if [[ -n $timer ]]; then
+  disown "$timer" # or its end would be told
+  kill "$timer"
+fi
 exit "$status"

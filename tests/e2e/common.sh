@@ -47,3 +47,29 @@ prepare() { must prepare tiny prepare; }
 digest() {
     (cd "$1" && sha256sum model.*.safetensors optim.*.safetensors | sha256sum | cut -c1-64)
 }
+
+# wait_until WHAT command...: until the command succeeds.
+wait_until() {
+    local what=$1
+    shift
+    for _ in $(seq 1000); do
+        "$@" && return
+        sleep 0.02
+    done
+    cat "$scratch/log" >&2
+    fail "$what"
+}
+lines() { cat "$scratch/$1/metrics.jsonl" 2>/dev/null | wc -l; }
+has_lines() { [ "$(lines "$1")" -ge "$2" ]; }
+# wait_lines RUN N: until its metrics have N lines.
+wait_lines() { wait_until "$1: no $2 lines of metrics" has_lines "$1" "$2"; }
+# wait_more RUN: until there are two more.
+wait_more() { wait_lines "$1" $(($(lines "$1") + 2)); }
+
+# ends STATUS PID NAME: how a program in the background ends.
+ends() {
+    local status=0
+    wait "$2" || status=$?
+    [ $status = "$1" ] || { cat "$scratch/log" >&2; fail "$3: exit $status, expected $1"; }
+    echo "ok: $3: exit $status"
+}

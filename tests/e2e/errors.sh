@@ -108,6 +108,17 @@ if mkdir -p "$scratch/disk" && mount -t tmpfs -o size=40m tmpfs "$scratch/disk" 
     free=$(df -k --output=avail "$scratch/disk" | tail -1)
     dd if=/dev/zero of="$scratch/disk/ballast" bs=1024 count=$((free - 2000)) status=none
     expect 1 "GB free" tiny train --train.out="$scratch/disk/run" --train.steps=4 --resume
+    grep -q "4 steps in" "$scratch/err" && fail "it trained what it could not save"
+    # The same while it trains.
+    rm "$scratch/disk/ballast"
+    (tiny_exec train --train.out="$scratch/disk/run" --train.steps=1000000 --resume \
+        --train.schedule=constant) >"$scratch/log" 2>&1 & pid=$!
+    wait_more disk/run
+    free=$(df -k --output=avail "$scratch/disk" | tail -1)
+    dd if=/dev/zero of="$scratch/disk/ballast" bs=1024 count=$((free - 2000)) status=none
+    kill -USR1 $pid
+    ends 1 $pid "a disk that is full when it saves"
+    grep -q "GB free" "$scratch/log" || fail "no word on the disk"
     after=$(digest "$scratch/disk/run/ckpt/step-00000002")
     [ "$after" = "$before" ] || fail "the old checkpoint was harmed"
     [ "$(ls "$scratch/disk/run/ckpt")" = step-00000002 ] || fail "a half-written checkpoint is left"

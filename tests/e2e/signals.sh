@@ -8,30 +8,15 @@ train_exec() {
         --train.schedule=constant "${@:3}"
 }
 train() { (train_exec "$@"); }
-# wait_lines RUN N: until its metrics have N lines.
-wait_lines() {
-    for _ in $(seq 1000); do
-        [ "$(cat "$scratch/$1/metrics.jsonl" 2>/dev/null | wc -l)" -ge "$2" ] && return
-        sleep 0.02
-    done
-    fail "$1: no $2 lines of metrics"
-}
-# ends STATUS PID NAME
-ends() {
-    local status=0
-    wait "$2" || status=$?
-    [ $status = "$1" ] || { cat "$scratch/log" >&2; fail "$3: exit $status, expected $1"; }
-    echo "ok: $3: exit $status"
-}
+has_checkpoint() { ls "$scratch/$1"/ckpt/step-????????/MANIFEST.json >/dev/null 2>&1; }
+wait_checkpoint() { wait_until "$1: no checkpoint" has_checkpoint "$1"; }
+wait_log() { wait_until "no \"$1\" in the log" grep -q "$1" "$scratch/log"; }
+children() { cat "/proc/$1/task/$1/children"; }
 
 train_exec now 1000000 >"$scratch/log" 2>&1 & pid=$!
 wait_lines now 4
 kill -USR1 $pid
-for _ in $(seq 500); do
-    ls "$scratch"/now/ckpt/step-????????/MANIFEST.json >/dev/null 2>&1 && break
-    sleep 0.02
-done
-ls "$scratch"/now/ckpt/step-????????/MANIFEST.json >/dev/null || fail "SIGUSR1: no checkpoint"
+wait_checkpoint now
 kill -0 $pid || fail "SIGUSR1 ended the run"
 echo "ok: SIGUSR1: $(ls "$scratch/now/ckpt" | head -1), and on"
 kill -USR2 $pid
@@ -55,7 +40,7 @@ grep -q "continue with --resume" "$scratch/log" || fail "SIGHUP: no word on how 
 (trap '' HUP; train_exec stays 1000000) >"$scratch/log" 2>&1 & pid=$!
 wait_lines stays 2
 kill -HUP $pid
-wait_lines stays $(($(cat "$scratch/stays/metrics.jsonl" | wc -l) + 2))
+wait_more stays
 kill -TERM $pid
 ends 130 $pid "SIGHUP ignored, SIGTERM"
 # Ctrl-C is for what is in the foreground, and ignored in what a script has started with &.
@@ -63,7 +48,7 @@ ends 130 $pid "SIGHUP ignored, SIGTERM"
 wait_lines behind 2
 kill -INT $pid
 kill -INT $pid
-wait_lines behind $(($(cat "$scratch/behind/metrics.jsonl" | wc -l) + 2))
+wait_more behind
 kill -TERM $pid
 ends 130 $pid "SIGINT ignored, SIGTERM"
 { train unread 20 2>&1; echo $? >"$scratch/status"; } | head -1 >/dev/null
@@ -75,42 +60,27 @@ expect 79 "continue with --resume" train timed 1000000 --train.stop_after=1
 # The parent passes a stop on and ends as its child does; a crash is not the end; usage is.
 train_exec again 1000000 --restarts 3 >"$scratch/log" 2>&1 & pid=$!
 wait_lines again 3
-child=$(cat /proc/$pid/task/$pid/children)
-kill -9 $child
-for _ in $(seq 1000); do
-    grep -q "starting again (restart 1)" "$scratch/log" && break
-    sleep 0.02
-done
-wait_lines again $(($(cat "$scratch/again/metrics.jsonl" | wc -l) + 2))
+kill -9 $(children $pid)
+wait_log "starting again (restart 1)"
+wait_more again
 kill -TERM $pid
 ends 130 $pid "SIGTERM to the parent"
-grep -q "starting again (restart 1)" "$scratch/log" || fail "no restart"
 # A signal that is ignored is no request: a crash after it is one to start again after.
 (trap '' HUP INT; train_exec hung 1000000 --restarts 3) >"$scratch/log" 2>&1 & pid=$!
 wait_lines hung 3
 kill -HUP $pid
 kill -INT $pid
 sleep 0.2
-kill -9 "$(cat /proc/$pid/task/$pid/children)"
-for _ in $(seq 1000); do
-    grep -q "starting again (restart 1)" "$scratch/log" && break
-    sleep 0.02
-done
-wait_lines hung $(($(cat "$scratch/hung/metrics.jsonl" | wc -l) + 2))
+kill -9 $(children $pid)
+wait_log "starting again (restart 1)"
+wait_more hung
 kill -TERM $pid
 ends 130 $pid "SIGHUP and SIGINT ignored by a parent, a crash, SIGTERM"
-grep -q "starting again (restart 1)" "$scratch/log" || fail "no restart after SIGHUP under nohup"
 # Ctrl-Z suspends whom the parent has started as well, to the last rank; fg continues all of them.
 state() { sed 's/.*) //' "/proc/$1/stat" | cut -c1; }
-children() { cat "/proc/$1/task/$1/children"; }
+is_in() { case $(state "$2") in [$1]) ;; *) false ;; esac; }
 # wait_state STATES PID
-wait_state() {
-    for _ in $(seq 1000); do
-        case $(state "$2") in [$1]) return ;; esac
-        sleep 0.02
-    done
-    fail "process $2 is in state $(state "$2"), expected one of $1"
-}
+wait_state() { wait_until "process $2 is in none of the states $1" is_in "$1" "$2"; }
 set -m # a group of its own, with a parent outside, or the kernel lets nobody stop it
 train_exec suspended 1000000 --restarts 3 --ranks 2 --batch.lanes=2 >"$scratch/log" 2>&1 & pid=$!
 set +m
@@ -121,13 +91,13 @@ kill -TSTP $pid
 for process in $pid $launcher $ranks; do wait_state T "$process"; done
 kill -CONT $pid
 for process in $pid $launcher $ranks; do wait_state RSD "$process"; done
-wait_lines suspended $(($(cat "$scratch/suspended/metrics.jsonl" | wc -l) + 2))
+wait_more suspended
 kill -TERM $pid
 ends 130 $pid "SIGTSTP, SIGCONT, SIGTERM to the parent of a launcher of 2 ranks"
 
 # A child that has just begun is asked as well as one that trains.
 train_exec early 1000000 --restarts 3 >"$scratch/log" 2>&1 & pid=$!
-until [ -n "$(cat /proc/$pid/task/$pid/children)" ]; do sleep 0.001; done
+until [ -n "$(children $pid)" ]; do sleep 0.001; done
 kill -TERM $pid
 ends 130 $pid "SIGTERM to the parent of a child that has just begun"
 expect 2 "continue with --resume" train again 1000000 --restarts 3
@@ -143,12 +113,9 @@ expect 1 "given up after 3 failures" train away 40 --restarts 2 --train.lr=10 \
 # Several ranks: asking the launcher, or any one of them, is enough.
 (trap '' HUP; train_exec ranks 1000000 --ranks 2 --batch.lanes=2) >"$scratch/log" 2>&1 & pid=$!
 wait_lines ranks 3
-rank=$(cut -d' ' -f2 <"/proc/$pid/task/$pid/children")
+rank=$(children $pid | cut -d' ' -f2)
 kill -USR1 "$rank"
-for _ in $(seq 500); do
-    ls "$scratch"/ranks/ckpt/step-????????/MANIFEST.json >/dev/null 2>&1 && break
-    sleep 0.02
-done
+wait_checkpoint ranks
 kill -HUP $pid # ignored: not passed on
 kill -USR2 $pid
 ends 79 $pid "2 ranks: SIGUSR1 to one, SIGUSR2 to their launcher"
