@@ -60,7 +60,7 @@ std::vector<const kernel *> kernels(const module &);
 /* nullptr: there is none of this name. */
 const kernel *find(const module &, const std::string &name);
 /* A .global or .const variable's memory, *bytes long; nullptr: there is none of this name. */
-void *variable(const module &, const std::string &name, int64_t *bytes);
+void *variable(module &, const std::string &name, int64_t *bytes);
 
 /* Memory from begin to before end; empty: none. */
 struct range {
