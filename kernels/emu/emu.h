@@ -55,9 +55,29 @@ struct builtins {
 };
 extern const builtins *now; /* of the fiber that runs */
 
+/* A launch, as the emulator and as a card's driver see it. */
+struct parameter {
+    const void *data;
+    size_t bytes;
+};
+struct request {
+    const char *name;
+    dim3 grid, block;
+    int64_t shared_bytes;
+    void (*body)(void *); /* one thread, of the context */
+    void *context;
+    const void *kernel; /* its function, which has the name of the one on a card */
+    const parameter *params;
+    size_t param_count;
+    void (*run)(const request &);
+    bool (*device_block)(uintptr_t address, uintptr_t *begin, uintptr_t *end); /* guard.h */
+};
+
 /* Run body(context) once per thread of every block; one kernel at a time in the whole program. */
-void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes, void (*body)(void *),
-         void *context);
+void run(const request &);
+
+/* run(), unless the program has a function of this name that executes the request otherwise. */
+void start(const request &);
 
 /* Barrier of the block. */
 void block_barrier();
@@ -198,13 +218,19 @@ err_t gpu_launch(struct dev *dev, const char *name, void (*kernel)(Params...), d
         std::tuple<Params...> params;
     } call = { kernel, std::tuple<Params...>(static_cast<Params>(args)...) };
     (emu::require_device_parameter(name, static_cast<Params>(args)), ...);
-    emu::run(
-        name, grid, block, shared_bytes,
-        [](void *context) {
-            const struct call *c = static_cast<const struct call *>(context);
-            std::apply(c->kernel, c->params);
+    const auto body = [](void *context) {
+        const struct call *c = static_cast<const struct call *>(context);
+        std::apply(c->kernel, c->params);
+    };
+    std::apply(
+        [&](const Params &...params) {
+            const emu::parameter list[] = { { &params, sizeof params }..., { nullptr, 0 } };
+            const emu::device_at_work at_work;
+            emu::start({ name, grid, block, shared_bytes, body, &call,
+                         reinterpret_cast<const void *>(kernel), list, sizeof...(Params), emu::run,
+                         emu::device_block });
         },
-        &call);
+        call.params);
     return ERR_OK;
 }
 

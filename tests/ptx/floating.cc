@@ -75,6 +75,7 @@ float saturated(float a) { return a > 0.0f ? (a < 1.0f ? a : 1.0f) : 0.0f; }
 /* ---- conversions ---- */
 
 template <class D, class A> D converted(A a) { return static_cast<D>(a); }
+int64_t low_half(uint64_t a) { return static_cast<int32_t>(a); }
 float narrowed(double a) { return canonical(static_cast<float>(a)); }
 double widened(float a) { return canonical(static_cast<double>(a)); }
 
@@ -144,6 +145,7 @@ void add_floating(operation_table &t)
     add<converted<float, int32_t>>(t, "cvt.rn.f32.s32");
     add<converted<float, uint32_t>>(t, "cvt.rn.f32.u32");
     add<converted<int64_t, int32_t>>(t, "cvt.s64.s32");
+    add<low_half>(t, "cvt.s64.s32"); /* of a register wider than the type */
     add<converted<uint64_t, uint32_t>>(t, "cvt.u64.u32");
     add<converted<uint32_t, uint64_t>>(t, "cvt.u32.u64");
     add<converted<uint32_t, uint16_t>>(t, "cvt.u32.u16");

@@ -69,25 +69,27 @@ void add_access(operation_table &t, const std::string &where, const std::string 
                   operation{ "m" + registers, store<S, R, M, COUNT> });
 }
 
-template <space S, class R, class M>
-void add_vectors(operation_table &t, const std::string &where, const std::string &type)
+/* Registers R may be wider than M in memory, which is of their signedness. */
+template <space S, class M, class... R>
+void add_type(operation_table &t, const std::string &where, const char *type)
 {
-    add_access<S, R, M, 1>(t, where, type);
-    add_access<S, R, M, 2>(t, where, type);
-    if constexpr (sizeof(M) <= 4) add_access<S, R, M, 4>(t, where, type);
+    (add_access<S, R, M, 1>(t, where, type), ...);
+    (add_access<S, R, M, 2>(t, where, type), ...);
+    if constexpr (sizeof(M) <= 4) (add_access<S, R, M, 4>(t, where, type), ...);
 }
 
 template <space S> void add_space(operation_table &t, const std::string &where)
 {
-    for (const char *type : { "u32", "s32", "b32", "f32" })
-        add_vectors<S, uint32_t, uint32_t>(t, where, type);
-    for (const char *type : { "u64", "s64", "b64", "f64" })
-        add_vectors<S, uint64_t, uint64_t>(t, where, type);
-    for (const char *type : { "u16", "b16" }) add_vectors<S, uint16_t, uint16_t>(t, where, type);
-    /* Two bytes have one history in shared memory. */
+    add_type<S, uint16_t, uint16_t, uint32_t, uint64_t>(t, where, "u16");
+    add_type<S, int16_t, int16_t, int32_t, int64_t>(t, where, "s16");
+    add_type<S, uint32_t, uint32_t, uint64_t>(t, where, "u32");
+    add_type<S, int32_t, int32_t, int64_t>(t, where, "s32");
+    add_type<S, uint32_t, uint32_t>(t, where, "f32");
+    for (const char *type : { "u64", "s64", "f64" }) add_type<S, uint64_t, uint64_t>(t, where, type);
+    /* Of shared memory two bytes have one history. */
     if constexpr (S != space::SHARED) {
-        add_vectors<S, uint16_t, uint8_t>(t, where, "u8");
-        add_vectors<S, int16_t, int8_t>(t, where, "s8");
+        add_type<S, uint8_t, uint16_t, uint32_t, uint64_t>(t, where, "u8");
+        add_type<S, int8_t, int16_t, int32_t, int64_t>(t, where, "s8");
     }
 }
 

@@ -371,7 +371,11 @@ bool kernel_reader::place_operand(inst *to, int index, char letter, const operan
     if (o.kind == operand::ADDRESS) return false;
     if (is_register) return register_place(place, o.name, letter);
     const uint32_t bytes = letter == 'h' ? 2 : letter == 'w' ? 4 : 8;
-    if (letter == 'p' || (o.wide_bytes != 0 && o.wide_bytes != bytes)) return false;
+    if (letter == 'p') { /* true or false, a mask */
+        *place = constant_place(o.number != 0 ? ALL_LANES : 0, 4);
+        return o.kind == operand::NUMBER;
+    }
+    if (o.wide_bytes != 0 && o.wide_bytes != bytes) return false;
     if (o.kind == operand::NAME && !symbol_value(&value, o.name)) return false;
     *place = constant_place(static_cast<uint64_t>(value + (o.name.empty() ? 0 : o.number)), bytes);
     return true;
