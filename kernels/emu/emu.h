@@ -210,6 +210,7 @@ template <class... Params, class... Args>
 err_t gpu_launch(struct dev *dev, const char *name, void (*kernel)(Params...), dim3 grid,
                  dim3 block, int64_t shared_bytes, Args... args)
 {
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return ERR_OK;
     TRY(gpu_shared_require(gpu_of(dev), name, shared_bytes));
     if (fault_point("gpu.launch") != ERR_OK) RAISE(CUDA, "kernel %s: %s", name, err_last()->text);
     static_assert(sizeof(std::tuple<Params...>) <= 4096, "parameters of a kernel: 4 KiB at most");

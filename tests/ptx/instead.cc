@@ -107,7 +107,7 @@ ptx::range owner(void *context, uint64_t address)
 
 } // namespace
 
-void emu::start(const request &call)
+__attribute__((visibility("default"))) void emu::start(const request &call)
 {
     const std::lock_guard<std::mutex> held(all.lock);
     if (all.kernels.empty()) load_folder();

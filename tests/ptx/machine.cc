@@ -257,7 +257,7 @@ void fault(const warp &w, int lane, const std::string &what)
 
 void require_global(warp &w, int lane, uint64_t address, uint64_t bytes)
 {
-    if (address % bytes != 0)
+    if ((address & (bytes - 1)) != 0)
         fault(w, lane, "address " + hex(address) + " is no multiple of " + std::to_string(bytes));
     range &known = w.home->known;
     if (address >= known.begin && address < known.end && bytes <= known.end - address) return;

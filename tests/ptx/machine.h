@@ -146,7 +146,7 @@ inline uint64_t address(const warp &w, const inst &i, uint32_t place, int lane)
     return get<uint64_t>(w, place, lane) + static_cast<uint64_t>(i.number);
 }
 
-/* Faults unless the lane may use so many bytes at a multiple of them. */
+/* Faults unless the lane may use so many bytes, a power of two, at a multiple of them. */
 void require_global(warp &w, int lane, uint64_t address, uint64_t bytes);
 
 /* Whether all of `lanes` that are alive are here; if not, the group waits for them and the

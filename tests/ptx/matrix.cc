@@ -35,10 +35,9 @@ template <bool TRANSPOSED> void load_matrices(warp &w, const inst &i)
             uint16_t pair[2];
             for (int k = 0; k < 2; k++) {
                 const int r = TRANSPOSED ? 2 * t + k : g, c = TRANSPOSED ? g : 2 * t + k;
-                const std::string wrong =
-                    w.home->shared.read(&pair[k], row[8 * m + r] + 2 * static_cast<uint64_t>(c), 2,
-                                        w.index * WARP + lane);
-                if (!wrong.empty()) fault(w, lane, wrong);
+                const uint64_t at = row[8 * m + r] + 2 * static_cast<uint64_t>(c);
+                if (!w.home->shared.read(&pair[k], at, 2, w.index * WARP + lane))
+                    fault(w, lane, w.home->shared.wrong());
             }
             put(w, i.at[m], lane, static_cast<uint32_t>(pair[1]) << 16 | pair[0]);
         });

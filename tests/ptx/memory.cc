@@ -11,9 +11,9 @@ enum class space { GLOBAL, SHARED, PARAM };
 
 int thread_of(const warp &w, int lane) { return w.index * WARP + lane; }
 
-void require_ok(const warp &w, int lane, const std::string &wrong)
+void require_shared(const warp &w, int lane, bool is_right)
 {
-    if (!wrong.empty()) fault(w, lane, wrong);
+    if (!is_right) fault(w, lane, w.home->shared.wrong());
 }
 
 template <space S> void load_bytes(warp &w, int lane, void *out, uint64_t at, uint64_t bytes)
@@ -22,7 +22,7 @@ template <space S> void load_bytes(warp &w, int lane, void *out, uint64_t at, ui
         require_global(w, lane, at, bytes);
         memcpy(out, reinterpret_cast<const void *>(at), bytes);
     } else if constexpr (S == space::SHARED) {
-        require_ok(w, lane, w.home->shared.read(out, at, bytes, thread_of(w, lane)));
+        require_shared(w, lane, w.home->shared.read(out, at, bytes, thread_of(w, lane)));
     } else {
         const launch &call = *w.home->call;
         const uint64_t size = static_cast<uint64_t>(call.code->param_bytes);
@@ -50,7 +50,7 @@ template <space S, class R, class M, int COUNT> void store(warp &w, const inst &
         for (int k = 0; k < COUNT; k++) x[k] = static_cast<M>(get<R>(w, i.at[k + 1], lane));
         const uint64_t at = address(w, i, i.at[0], lane);
         if constexpr (S == space::SHARED) {
-            require_ok(w, lane, w.home->shared.write(at, x, sizeof x, thread_of(w, lane)));
+            require_shared(w, lane, w.home->shared.write(at, x, sizeof x, thread_of(w, lane)));
         } else {
             require_global(w, lane, at, sizeof x);
             memcpy(reinterpret_cast<void *>(at), x, sizeof x);
@@ -106,7 +106,7 @@ void copy_later(warp &w, const inst &i)
         if (width > 16 || real > width) fault(w, lane, "copies more than its width");
         if (from % width != 0) fault(w, lane, "source " + hex(from) + " is misaligned");
         if (real > 0) require_global(w, lane, from, width);
-        require_ok(w, lane, w.home->shared.expect(to, width, thread_of(w, lane)));
+        require_shared(w, lane, w.home->shared.expect(to, width, thread_of(w, lane)));
         w.copies[lane].push_back({ to, width, real, from, w.groups[lane] });
     });
 }

@@ -11,118 +11,145 @@ namespace
 
 constexpr uint64_t CELL_BYTES = 2;
 constexpr int WARP_LANES = 32;
-constexpr int16_t SEVERAL = -1, MANY = -2;
+/* Beyond any thread. */
+constexpr uint16_t SEVERAL = 0x1000, MANY = 0x2000, EXPECTED = 0x4000;
+
+int warp_of(uint16_t thread)
+{
+    return thread < SEVERAL ? thread / WARP_LANES : thread - SEVERAL;
+}
 
 } // namespace
 
 void shared_memory::resize(int64_t bytes, int threads)
 {
-    data.assign(static_cast<size_t>(bytes), 0xff);
-    cells.assign((static_cast<size_t>(bytes) + CELL_BYTES - 1) / CELL_BYTES, cell{});
-    warp_times.assign(static_cast<size_t>((threads + WARP_LANES - 1) / WARP_LANES), 0);
+    const size_t cells = (static_cast<size_t>(bytes) + CELL_BYTES - 1) / CELL_BYTES;
+    data.resize(static_cast<size_t>(bytes));
+    written.assign(cells, use{});
+    read_by.assign(cells, use{});
+    warp_times.resize(static_cast<size_t>((threads + WARP_LANES - 1) / WARP_LANES));
 }
 
 /* Bytes of 0xff are NaN in every format. */
 void shared_memory::begin()
 {
     memset(data.data(), 0xff, data.size());
-    first = ++time;
+    block_barrier();
+    first = time;
 }
 
-void shared_memory::block_barrier() { time++; }
+void shared_memory::block_barrier()
+{
+    time++;
+    for (uint16_t &t : warp_times) t = 0;
+}
 
 void shared_memory::warp_barrier(int warp) { warp_times[static_cast<size_t>(warp)]++; }
 
-std::string shared_memory::check_place(uint64_t at, uint64_t bytes) const
+bool shared_memory::fits(uint64_t at, uint64_t bytes)
 {
-    if (at % bytes != 0) return "shared address " + std::to_string(at) + " is misaligned";
-    if (at > data.size() || bytes > data.size() - at)
-        return "shared address " + std::to_string(at) + " is outside the block's " +
-               std::to_string(data.size()) + " bytes";
-    return {};
+    if ((at & (bytes - 1)) == 0 && at <= data.size() && bytes <= data.size() - at) return true;
+    error = "shared address " + std::to_string(at) +
+            ((at & (bytes - 1)) != 0 ? " is no multiple of " + std::to_string(bytes)
+                             : " is outside the block's " + std::to_string(data.size()) + " bytes");
+    return false;
 }
 
 shared_memory::use shared_memory::now(int thread) const
 {
-    const int warp = thread / WARP_LANES;
-    return { time, warp_times[static_cast<size_t>(warp)], static_cast<int16_t>(thread),
-             static_cast<int16_t>(warp) };
+    return { time, warp_times[static_cast<size_t>(thread / WARP_LANES)],
+             static_cast<uint16_t>(thread) };
 }
 
 /* Whether what `u` did is over for this thread. */
-bool shared_memory::before(const use &u, int thread) const
+bool shared_memory::over(use u, int thread) const
 {
     if (u.time < time || u.thread == thread) return true;
-    const int warp = thread / WARP_LANES;
-    return u.thread != MANY && u.warp == warp && u.warp_time < warp_times[static_cast<size_t>(warp)];
+    return u.thread < MANY && warp_of(u.thread) == thread / WARP_LANES &&
+           u.warp_time < warp_times[static_cast<size_t>(thread / WARP_LANES)];
 }
 
-std::string shared_memory::clash(const char *what, const use &u, uint64_t at) const
+bool shared_memory::clash(const char *what, uint16_t thread, uint64_t at)
 {
-    const std::string who = u.thread >= 0        ? "thread " + std::to_string(u.thread)
-                            : u.thread == SEVERAL ? "warp " + std::to_string(u.warp)
-                                                  : "several warps";
-    return "shared address " + std::to_string(at) + " " + what + " " + who +
-           " with no barrier between";
+    const std::string who = thread < SEVERAL ? " thread " + std::to_string(thread)
+                            : thread < MANY  ? " warp " + std::to_string(warp_of(thread))
+                                             : " several warps";
+    error = "shared address " + std::to_string(at) + " " + what + who +
+            " with no barrier between";
+    return false;
 }
 
-std::string shared_memory::read(void *out, uint64_t at, uint64_t bytes, int thread)
+bool shared_memory::check_read(uint64_t at, use w, int thread)
 {
-    std::string wrong = check_place(at, bytes);
-    if (!wrong.empty()) return wrong;
-    const use own_use = now(thread);
-    for (uint64_t c = at / CELL_BYTES; c * CELL_BYTES < at + bytes; c++) {
-        cell &own = cells[c];
-        if (own.expected) return clash("read while a copy is on its way, of", own.written, at);
-        if (own.written.time < first)
-            return "shared address " + std::to_string(at) + " read before anything was written";
-        if (!before(own.written, thread)) return clash("read, written by", own.written, at);
-        use &r = own.read;
-        if (r.time < time || r.thread == thread)
-            r = own_use;
-        else if (r.warp == own_use.warp && r.thread != MANY)
-            r = { time, own_use.warp_time, SEVERAL, r.warp };
-        else
-            r.thread = MANY;
+    if (w.thread & EXPECTED)
+        return clash("read while a copy is on its way, of", w.thread & (EXPECTED - 1), at);
+    if (w.time < first) {
+        error = "shared address " + std::to_string(at) + " read before anything was written";
+        return false;
+    }
+    return over(w, thread) || clash("read, written by", w.thread, at);
+}
+
+void shared_memory::add_reader(use *r, use own)
+{
+    if (r->time < own.time || r->thread == own.thread)
+        *r = own;
+    else if (r->thread < MANY && warp_of(r->thread) == warp_of(own.thread))
+        *r = { own.time, own.warp_time, static_cast<uint16_t>(SEVERAL + warp_of(own.thread)) };
+    else
+        r->thread = MANY;
+}
+
+bool shared_memory::read(void *out, uint64_t at, uint64_t bytes, int thread)
+{
+    if (!fits(at, bytes)) return false;
+    const use own = now(thread);
+    const uint64_t end = (at + bytes + CELL_BYTES - 1) / CELL_BYTES;
+    for (uint64_t c = at / CELL_BYTES; c < end; c++) {
+        const use w = written[c];
+        const bool is_settled = w.time < time && w.time >= first && w.thread < EXPECTED;
+        if (!is_settled && !check_read(at, w, thread)) return false;
+        add_reader(&read_by[c], own);
     }
     memcpy(out, data.data() + at, bytes);
-    return {};
+    return true;
 }
 
 /* The same value written by two threads at once is no clash: it is what memory then holds. */
-std::string shared_memory::write(uint64_t at, const void *in, uint64_t bytes, int thread)
+bool shared_memory::check_write(uint64_t at, uint64_t cell, int thread, bool same)
 {
-    std::string wrong = check_place(at, bytes);
-    if (!wrong.empty()) return wrong;
-    const bool same = memcmp(data.data() + at, in, bytes) == 0;
-    for (uint64_t c = at / CELL_BYTES; c * CELL_BYTES < at + bytes; c++) {
-        cell &own = cells[c];
-        if (own.expected) return clash("written while a copy is on its way, of", own.written, at);
-        if (!same && !before(own.written, thread))
-            return clash("written, written by", own.written, at);
-        if (!before(own.read, thread)) return clash("written, read by", own.read, at);
-        own.written = now(thread);
-    }
-    memcpy(data.data() + at, in, bytes);
-    return {};
+    const use w = written[cell], r = read_by[cell];
+    if (w.thread & EXPECTED)
+        return clash("written while a copy is on its way, of", w.thread & (EXPECTED - 1), at);
+    if (!same && !over(w, thread)) return clash("written, written by", w.thread, at);
+    return over(r, thread) || clash("written, read by", r.thread, at);
 }
 
-std::string shared_memory::expect(uint64_t at, uint64_t bytes, int thread)
+bool shared_memory::write(uint64_t at, const void *in, uint64_t bytes, int thread)
 {
-    const unsigned char nan[16] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-                                    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
-    std::string wrong = write(at, nan, bytes, thread);
-    if (!wrong.empty()) return wrong;
-    for (uint64_t c = at / CELL_BYTES; c * CELL_BYTES < at + bytes; c++) cells[c].expected = true;
-    return {};
+    if (!fits(at, bytes)) return false;
+    const bool same = memcmp(data.data() + at, in, bytes) == 0;
+    for (uint64_t c = at / CELL_BYTES; c * CELL_BYTES < at + bytes; c++) {
+        if (!check_write(at, c, thread, same)) return false;
+        written[c] = now(thread);
+    }
+    memcpy(data.data() + at, in, bytes);
+    return true;
+}
+
+bool shared_memory::expect(uint64_t at, uint64_t bytes, int thread)
+{
+    unsigned char nan[16];
+    memset(nan, 0xff, sizeof nan);
+    if (!write(at, nan, bytes, thread)) return false;
+    for (uint64_t c = at / CELL_BYTES; c * CELL_BYTES < at + bytes; c++)
+        written[c].thread |= EXPECTED;
+    return true;
 }
 
 void shared_memory::arrive(uint64_t at, const void *in, uint64_t bytes, int thread)
 {
-    for (uint64_t c = at / CELL_BYTES; c * CELL_BYTES < at + bytes; c++) {
-        cells[c].expected = false;
-        cells[c].written = now(thread);
-    }
+    for (uint64_t c = at / CELL_BYTES; c * CELL_BYTES < at + bytes; c++) written[c] = now(thread);
     memcpy(data.data() + at, in, bytes);
 }
 

@@ -23,34 +23,34 @@ public:
     void block_barrier();
     void warp_barrier(int warp);
 
-    /* All: empty, or what is wrong. Addresses are offsets. */
-    std::string read(void *out, uint64_t at, uint64_t bytes, int thread);
-    std::string write(uint64_t at, const void *in, uint64_t bytes, int thread);
+    /* `bytes` is a power of two. All: false where something is wrong, and then wrong() says what. Addresses are offsets. */
+    bool read(void *out, uint64_t at, uint64_t bytes, int thread);
+    bool write(uint64_t at, const void *in, uint64_t bytes, int thread);
     /* A copy that will arrive: nobody may use the bytes until it has. */
-    std::string expect(uint64_t at, uint64_t bytes, int thread);
+    bool expect(uint64_t at, uint64_t bytes, int thread);
     void arrive(uint64_t at, const void *in, uint64_t bytes, int thread);
+    const std::string &wrong() const { return error; }
 
 private:
     struct use {
-        int32_t time; /* of the block's barriers; one before `first` is no use at all */
-        int32_t warp_time;
-        int16_t thread; /* or SEVERAL of one warp, or MANY */
-        int16_t warp;
-    };
-    struct cell {
-        use written, read;
-        bool expected;
+        uint32_t time;      /* of the block's barriers; one before `first` is no use at all */
+        uint16_t warp_time; /* since then */
+        uint16_t thread;    /* or SEVERAL + its warp, or MANY; of a write perhaps | EXPECTED */
     };
 
-    std::string check_place(uint64_t at, uint64_t bytes) const;
+    bool fits(uint64_t at, uint64_t bytes);
     use now(int thread) const;
-    bool before(const use &, int thread) const;
-    std::string clash(const char *what, const use &, uint64_t at) const;
+    bool over(use, int thread) const;
+    bool check_read(uint64_t at, use written, int thread);
+    bool check_write(uint64_t at, uint64_t cell, int thread, bool same);
+    bool clash(const char *what, uint16_t thread, uint64_t at);
+    static void add_reader(use *read, use own);
 
     std::vector<unsigned char> data;
-    std::vector<cell> cells;
-    std::vector<int32_t> warp_times;
-    int32_t time = 1, first = 1;
+    std::vector<use> written, read_by;
+    std::vector<uint16_t> warp_times;
+    uint32_t time = 1, first = 1;
+    std::string error;
 };
 
 } // namespace ptx
