@@ -48,7 +48,12 @@ void shared_memory::warp_barrier(int warp) { warp_times[static_cast<size_t>(warp
 
 bool shared_memory::fits(uint64_t at, uint64_t bytes)
 {
-    if ((at & (bytes - 1)) == 0 && at <= data.size() && bytes <= data.size() - at) return true;
+    return ((at & (bytes - 1)) == 0 && at <= data.size() && bytes <= data.size() - at) ||
+           misplaced(at, bytes);
+}
+
+bool shared_memory::misplaced(uint64_t at, uint64_t bytes)
+{
     error = "shared address " + std::to_string(at) +
             ((at & (bytes - 1)) != 0 ? " is no multiple of " + std::to_string(bytes)
                              : " is outside the block's " + std::to_string(data.size()) + " bytes");
@@ -100,19 +105,31 @@ void shared_memory::add_reader(use *r, use own)
         r->thread = MANY;
 }
 
+/* Most of an interpreter's time: the size is known to the compiler. */
+template <int BYTES> bool shared_memory::read_some(void *out, uint64_t at, int thread)
+{
+    constexpr uint64_t CELLS = (BYTES + CELL_BYTES - 1) / CELL_BYTES;
+    if (!fits(at, BYTES)) return false;
+    const use own = now(thread), *const w = &written[at / CELL_BYTES];
+    use *const r = &read_by[at / CELL_BYTES];
+    for (uint64_t c = 0; c < CELLS; c++) {
+        const bool is_settled = w[c].time < time && w[c].time >= first && w[c].thread < EXPECTED;
+        if (!is_settled && !check_read(at, w[c], thread)) return false;
+        if (r[c].time < time)
+            r[c] = own;
+        else if (r[c].thread != MANY)
+            add_reader(&r[c], own);
+    }
+    memcpy(out, &data[at], BYTES);
+    return true;
+}
+
 bool shared_memory::read(void *out, uint64_t at, uint64_t bytes, int thread)
 {
-    if (!fits(at, bytes)) return false;
-    const use own = now(thread);
-    const uint64_t end = (at + bytes + CELL_BYTES - 1) / CELL_BYTES;
-    for (uint64_t c = at / CELL_BYTES; c < end; c++) {
-        const use w = written[c];
-        const bool is_settled = w.time < time && w.time >= first && w.thread < EXPECTED;
-        if (!is_settled && !check_read(at, w, thread)) return false;
-        add_reader(&read_by[c], own);
-    }
-    memcpy(out, data.data() + at, bytes);
-    return true;
+    return bytes == 16  ? read_some<16>(out, at, thread)
+           : bytes == 8 ? read_some<8>(out, at, thread)
+           : bytes == 4 ? read_some<4>(out, at, thread)
+                        : read_some<2>(out, at, thread);
 }
 
 /* The same value written by two threads at once is no clash: it is what memory then holds. */

@@ -23,7 +23,7 @@ public:
     void block_barrier();
     void warp_barrier(int warp);
 
-    /* `bytes` is a power of two. All: false where something is wrong, and then wrong() says what. Addresses are offsets. */
+    /* `bytes`: 2, 4, 8 or 16. All: false where something is wrong, and then wrong() says what. Addresses are offsets. */
     bool read(void *out, uint64_t at, uint64_t bytes, int thread);
     bool write(uint64_t at, const void *in, uint64_t bytes, int thread);
     /* A copy that will arrive: nobody may use the bytes until it has. */
@@ -38,7 +38,9 @@ private:
         uint16_t thread;    /* or SEVERAL + its warp, or MANY; of a write perhaps | EXPECTED */
     };
 
+    template <int BYTES> bool read_some(void *out, uint64_t at, int thread);
     bool fits(uint64_t at, uint64_t bytes);
+    bool misplaced(uint64_t at, uint64_t bytes);
     use now(int thread) const;
     bool over(use, int thread) const;
     bool check_read(uint64_t at, use written, int thread);
