@@ -346,7 +346,9 @@ err_t dir_create(const char *path)
         if (slash == NULL) return ERR_OK;
         *slash = '\0';
         TRY(fault_point("file.mkdir"));
-        if (mkdir(part, 0777) != 0 && (errno != EEXIST || !dir_exists(part)))
+        if (mkdir(part, 0777) == 0)
+            TRY(sync_parent(part));
+        else if (errno != EEXIST || !dir_exists(part))
             RAISE(IO, "mkdir %s: %s", part,
                   errno == EEXIST ? "there is a file of this name" : strerror(errno));
         *slash = '/';

@@ -101,7 +101,7 @@ MUST_USE err_t file_lock(int *fd, const char *path, bool wait);
 
 bool file_exists(const char *path); /* and is not a directory */
 bool dir_exists(const char *path);
-/* mkdir -p. */
+/* mkdir -p; what it makes is durable. */
 MUST_USE err_t dir_create(const char *path);
 /* fsync a directory so that renames in it are durable. */
 MUST_USE err_t dir_sync(const char *path);

@@ -17,7 +17,7 @@ void ckpt_rig_open_padded(struct ckpt_rig *r, const struct glm_config *config,
                                          .ranks = ranks,
                                          .vocab_multiple = vocab_multiple };
     const struct optim_options optim = {
-        .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .moments = moments
+        .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .format.moments = moments
     };
     memset(r, 0, sizeof *r);
     assert_ok(dev_open(&r->dev, "cpu", 1));
@@ -70,7 +70,7 @@ void ckpt_rig_set(struct ckpt_rig *r, int64_t step)
              OPTIM_PARTS, params->row[i].count);
         for (int p = 0; p < OPTIM_PARTS; p++) {
             const enum optim_part part = (enum optim_part)p;
-            const int64_t count = optim_part_count(plan, params, part, i);
+            const int64_t count = optim_part_count(&plan->format, &params->row[i], part);
             fill(values, optim_part_dtype(&plan->format, part), step, i, p, count);
             assert_ok(optim_write_state(r->optim, part, i, 0, values, count));
         }

@@ -18,7 +18,7 @@ foreach(subject ckpt_crash alloc)
     target_sources(test_train_${subject} PRIVATE crash_shim.c)
     foreach(call open close pwrite ftruncate fsync rename renameat2 remove unlink mkdir malloc
                  calloc realloc aligned_alloc strdup free getline
-                 __getdelim)
+                 __getdelim statvfs)
       target_link_options(test_train_${subject} PRIVATE -Wl,--wrap=${call})
     endforeach()
   endif()

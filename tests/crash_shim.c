@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/types.h>
 
 #define FDS_MAX 256
@@ -31,6 +32,8 @@ char *__real_strdup(const char *text);
 void __real_free(void *data);
 ssize_t __real___getdelim(char **line, size_t *room, int end, FILE *file);
 
+int __real_statvfs(const char *path, struct statvfs *out);
+int __wrap_statvfs(const char *path, struct statvfs *out);
 int __wrap_open(const char *path, int flags, ...);
 int __wrap_close(int fd);
 ssize_t __wrap_pwrite(int fd, const void *bytes, size_t size, off_t offset);
@@ -57,8 +60,20 @@ static struct {
     struct shim_failure failure;
     int64_t calls;
     int64_t fail_allocation;
+    int64_t said_free; /* 1 + bytes; 0: the truth */
     _Atomic int64_t allocations, live;
 } shim;
+
+void shim_free_space(int64_t bytes) { shim.said_free = bytes + 1; }
+
+int __wrap_statvfs(const char *path, struct statvfs *out)
+{
+    const int rc = __real_statvfs(path, out);
+    if (rc != 0 || shim.said_free == 0) return rc;
+    out->f_frsize = 1;
+    out->f_bavail = (fsblkcnt_t)(shim.said_free - 1);
+    return 0;
+}
 
 /* ---- recording ---- */
 

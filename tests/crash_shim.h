@@ -58,6 +58,9 @@ void shim_fail(const struct shim_failure *failure);
 /* Changing calls since shim_fail. */
 int64_t shim_calls(void);
 
+/* What statvfs says is free; -1: the truth. */
+void shim_free_space(int64_t bytes);
+
 /* The n-th allocation from now fails; 0: none. */
 void shim_fail_allocation(int64_t n);
 int64_t shim_allocations(void); /* since then */

@@ -8,6 +8,7 @@
  * FAKE_NCCL=error:N     the N-th question meets an error of another rank
  * FAKE_NCCL=stuck:N     from the N-th question on nothing moves any more
  * FAKE_NCCL=old         an old version
+ * FAKE_NCCL=grip        aborting never returns
  */
 #include "kernels/cuda/nccl_api.h"
 #include "train/comm_ring.h"
@@ -27,7 +28,6 @@
 
 #define X(type, name, parameters) type name parameters;
 NCCL_FUNCTIONS(X)
-NCCL_FUNCTIONS_LATER(X)
 #undef X
 
 struct op {
@@ -207,33 +207,17 @@ int ncclBroadcast(const void *send, void *recv, size_t count, int type, int root
     return NCCL_IN_PROGRESS;
 }
 
-/* Piece i of `send`, or the same for all where the stride is 0. */
-static int all_to_all(struct nccl_comm *c, const char *send, size_t stride, char *recv,
-                      size_t count)
-{
-    for (int i = 0; i < c->size; i++) {
-        add(c, (void *)(send + (size_t)i * stride), count, i, true);
-        add(c, recv + (size_t)i * count, count, i, false);
-    }
-    return NCCL_IN_PROGRESS;
-}
-
 int ncclAllGather(const void *send, void *recv, size_t count, int type, struct nccl_comm *c,
                   void *stream)
 {
     note("AllGather");
     (void)stream;
     if (type != NCCL_UINT8 || !may_begin(c)) return INVALID_ARGUMENT;
-    return all_to_all(c, send, 0, recv, count);
-}
-
-int ncclAlltoAll(const void *send, void *recv, size_t count, int type, struct nccl_comm *c,
-                 void *stream)
-{
-    note("AlltoAll");
-    (void)stream;
-    if (type != NCCL_UINT8 || send == recv || !may_begin(c)) return INVALID_ARGUMENT;
-    return all_to_all(c, send, count, recv, count);
+    for (int i = 0; i < c->size; i++) {
+        add(c, (void *)send, count, i, true);
+        add(c, (char *)recv + (size_t)i * count, count, i, false);
+    }
+    return NCCL_IN_PROGRESS;
 }
 
 int ncclCommFinalize(struct nccl_comm *c)
@@ -254,6 +238,7 @@ int ncclCommDestroy(struct nccl_comm *c)
 int ncclCommAbort(struct nccl_comm *c)
 {
     note("CommAbort");
+    while (plan_of("grip")) pause();
     ring_close(&c->map);
     free(c);
     return NCCL_SUCCESS;

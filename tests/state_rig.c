@@ -24,12 +24,9 @@ static void open_rig(struct state_rig *r, struct dev *dev, const struct optim_fo
                                            .beta2 = 0.95,
                                            .eps = 1e-8,
                                            .weight_decay = 0.1,
-                                           .master = format->master,
-                                           .moments = format->moments,
-                                           .place = format->place,
                                            .rounding = ADAMW_ROUND_STOCHASTIC,
                                            .seed = 5,
-                                           .slice_elements = format->slice_elements };
+                                           .format = *format };
     memset(r, 0, sizeof *r);
     r->dev = dev;
     assert_ok(glm_params_create(&r->params, &config));

@@ -6,6 +6,7 @@
 #include "base/rng.h"
 #include "ranks_fixture.h"
 #include "train/checksum.h"
+#include "train/checksum_run.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -162,6 +163,33 @@ static void body_ranks(struct comm *comm, void *arg)
     micro_run_close(&run);
 }
 
+/* What one rank finds before a save stops all, by name. */
+static void body_not_finite(struct comm *comm, void *arg)
+{
+    struct cfg *cfg = arg;
+    const struct glm_config config = micro_config();
+    struct run run;
+    micro_run_open_ranked(&run, cfg, "cpu", &config, comm);
+    assert_ok(checksum_run_saving(&run));
+    const struct ckpt_ranks *ranks = zero_ckpt(&run.zero);
+    int64_t row = 0, first = 0, count = 0;
+    for (; count == 0; row++) ranks->owned(ranks->context, row, &first, &count);
+    const float infinite = INFINITY;
+    if (comm_rank(comm) == 1) memcpy(weight_of(&run, row - 1, first), &infinite, sizeof infinite);
+    assert_err(checksum_run_saving(&run), NUMERIC, "holds weights that are not finite");
+    assert_true((strstr(err_last()->text, "rank 1: step 0") != NULL) == (comm_rank(comm) != 1));
+    micro_run_close(&run);
+}
+
+static void test_not_finite(void **state)
+{
+    (void)state;
+    struct cfg *cfg = micro_cfg(RUNS_CORPUS, "unused");
+    micro_set(cfg, "batch.lanes", "3");
+    ranks_run("shm", 3, body_not_finite, cfg);
+    cfg_close(cfg);
+}
+
 static void test_ranks(void **state)
 {
     (void)state;
@@ -211,9 +239,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranks), /* before any threads */
-        cmocka_unit_test(test_one_bit), cmocka_unit_test(test_places),
-        cmocka_unit_test(test_layouts), cmocka_unit_test(test_majority),
-        cmocka_unit_test(test_loading),
+        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_one_bit),
+        cmocka_unit_test(test_places),     cmocka_unit_test(test_layouts),
+        cmocka_unit_test(test_majority),   cmocka_unit_test(test_loading),
     };
     micro_corpus(RUNS_CORPUS, 10, 4);
     assert_ok(log_init("off"));

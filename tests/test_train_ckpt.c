@@ -7,7 +7,7 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "base/num.h"
-#include "train/ckpt.h"
+#include "train/ckpt_impl.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -53,19 +53,19 @@ static void test_round_trip(void **state)
     const struct glm_config config = micro_config();
     struct ckpt_rig a, b;
     struct ckpt_state back;
-    bool found = true;
-    char dir[FILE_PATH_MAX];
+    int64_t newest = 0;
+    const char *dir = ckpt_step_dir("trip", 1200);
     ckpt_rig_open(&a, &config);
     ckpt_rig_open(&b, &config);
-    assert_ok(ckpt_newest(dir, &found, testing_path("trip")));
-    assert_false(found);
+    assert_ok(ckpt_newest(&newest, testing_path("trip"), NULL));
+    assert_int_equal(newest, -1);
     a.state.updates = 0;
     assert_ok(ckpt_rig_save(&a, "trip", 1200, 3));
     assert_string_equal(ckpt_names_in("trip/step-00001200"),
                         "MANIFEST.json model.0000.safetensors optim.0000.safetensors state.json ");
 
-    assert_ok(ckpt_newest(dir, &found, testing_path("trip")));
-    assert_true(found);
+    assert_ok(ckpt_newest(&newest, testing_path("trip"), NULL));
+    assert_int_equal(newest, 1200);
     assert_ok(ckpt_load(dir, &b.state.formats, b.optim, NULL));
     assert_same_state(&a, &b);
 
@@ -425,11 +425,9 @@ static void test_step_of_another_state(void **state)
 
 static void assert_newest(const char *root, int64_t step)
 {
-    char dir[FILE_PATH_MAX];
-    bool found = false;
-    assert_ok(ckpt_newest(dir, &found, testing_path(root)));
-    assert_true(found);
-    assert_string_equal(dir, ckpt_step_dir(root, step));
+    int64_t newest;
+    assert_ok(ckpt_newest(&newest, testing_path(root), NULL));
+    assert_int_equal(newest, step);
 }
 
 static void test_newest(void **state)
@@ -437,8 +435,7 @@ static void test_newest(void **state)
     (void)state;
     const struct glm_config config = grain_config();
     struct ckpt_rig r;
-    char dir[FILE_PATH_MAX];
-    bool found;
+    int64_t newest;
     ckpt_rig_open(&r, &config);
     for (int64_t step = 8; step <= 12; step += 2) assert_ok(ckpt_rig_save(&r, "newest", step, 9));
     const char *const others[] = { "newest/step-13",  "newest/step-00000014.tmp",
@@ -452,7 +449,7 @@ static void test_newest(void **state)
     assert_ok(dir_create(ckpt_step_dir("newest", 10))); /* empty */
     assert_newest("newest", 8);
     damage(ckpt_step_dir("newest", 8), "state.json");
-    assert_err(ckpt_newest(dir, &found, testing_path("newest")), FORMAT,
+    assert_err(ckpt_newest(&newest, testing_path("newest"), NULL), FORMAT,
                "none of its 3 checkpoints is whole");
     ckpt_rig_close(&r);
 }
@@ -464,15 +461,15 @@ static void test_other_versions(void **state)
     struct ckpt_rig r;
     struct buf text = { 0 };
     struct ckpt_state parsed;
-    char path[FILE_PATH_MAX], dir[FILE_PATH_MAX];
-    bool found;
+    char path[FILE_PATH_MAX];
+    int64_t newest;
     ckpt_rig_open(&r, &config);
     for (int64_t step = 1; step <= 2; step++) assert_ok(ckpt_rig_save(&r, "version", step, 9));
     assert_ok(path_join(path, ckpt_step_dir("version", 2), "MANIFEST.json"));
     assert_ok(file_read_all(&text, path, 1 << 20));
     *(strstr(text.data, "\"version\": 1") + 11) = '2';
     assert_ok(file_replace(path, text.data, (int64_t)text.size));
-    assert_err(ckpt_newest(dir, &found, testing_path("version")), UNSUPPORTED, "version 2");
+    assert_err(ckpt_newest(&newest, testing_path("version"), NULL), UNSUPPORTED, "version 2");
 
     buf_reset(&text);
     ckpt_read_file(&text, ckpt_step_dir("version", 1), "state.json");
@@ -496,8 +493,14 @@ static void test_pruning(void **state)
     /* A killed program's leftovers go; what is not ours stays. */
     assert_ok(dir_create(testing_path("prune/step-00000009.tmp/deep")));
     assert_ok(dir_create(testing_path("prune/best")));
-    assert_ok(ckpt_rig_save(&r, "prune", 6, 2));
-    assert_string_equal(ckpt_names_in("prune"), "best step-00000005 step-00000006 ");
+    assert_ok(file_replace(testing_path("prune/step-00000003"), "x", 1));
+    assert_ok(file_replace(testing_path("prune/step-notes.tmp"), "x", 1));
+    for (int64_t step = 6; step <= 7; step++) assert_ok(ckpt_rig_save(&r, "prune", step, 2));
+    assert_string_equal(ckpt_names_in("prune"),
+                        "best step-00000003 step-00000006 step-00000007 step-notes.tmp ");
+    assert_int_equal(unlink(testing_path("prune/step-00000003")), 0);
+    assert_int_equal(unlink(testing_path("prune/step-notes.tmp")), 0);
+    assert_ok(dir_remove(ckpt_step_dir("prune", 7)));
 
     /* A newer one that was passed over must not push out what is saved now. */
     assert_ok(ckpt_rig_save(&r, "prune", 20, 2));
@@ -586,6 +589,7 @@ static void test_bad_states(void **state)
     assert_bad_state(&good, "\"step\": 3", "\"step\": 99999999999999999999", "S: ");
     assert_bad_state(&good, "\"step\": 3", "\"step\": 3, \"step\": 3", "duplicate");
     assert_bad_state(&good, "\"lanes\": 1", "\"lanes\": 0", "lanes is 0");
+    assert_bad_state(&good, "\"crc32c\": 0", "\"crc32c\": 4294967296", "crc32c is 4294967296");
     assert_bad_state(&good, "\"seed\": 42", "\"seed\": 42, \"more\": 1", "S: ");
     assert_bad_state(&good, "\"tied\": true", "\"tied\": false", "tied false; its model_config");
     assert_bad_state(&good, "\"rotary\": \"fp32", "\"rotary\": \"fp16", "rotary fp16");

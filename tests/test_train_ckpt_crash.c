@@ -10,7 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "train/ckpt.h"
+#include "train/ckpt_impl.h"
 
 #include <errno.h>
 #include <math.h>
@@ -151,14 +151,16 @@ struct tally {
 /* What the program finds in a state. `committed`: the save had returned. */
 static void judge(struct tally *t, const struct recorded *rec, const char *root, bool committed)
 {
-    char dir[FILE_PATH_MAX];
-    bool found = false;
-    const err_t rc = ckpt_newest(dir, &found, root);
+    char dir[FILE_PATH_MAX] = "";
+    int64_t newest = -1;
+    const err_t rc = ckpt_newest(&newest, root, NULL);
+    const bool found = rc == ERR_OK && newest >= 0;
+    if (found) assert_ok(ckpt_path(dir, root, newest));
     const bool is_new = found && has_contents(&rec->saved, dir);
     const bool is_old = found && has_contents(&rec->previous, dir);
     t->states++;
     t->newer += is_new;
-    if (rc != ERR_OK || !found || (committed && !is_new))
+    if (!found || (committed && !is_new))
         t->lost++;
     else if (!is_new && !is_old)
         t->bad++;
@@ -247,7 +249,7 @@ static void check_failing_calls(struct ckpt_rig *r, const struct scenario *s, in
     read_contents(&previous, step_dir(root, s->previous));
     for (; !done; n++) {
         char dir[FILE_PATH_MAX];
-        bool found = false;
+        int64_t newest;
         make_before(r, s, root);
         set_new(r, s);
         shim_record(root); /* close of files below it counts */
@@ -262,8 +264,9 @@ static void check_failing_calls(struct ckpt_rig *r, const struct scenario *s, in
             assert_non_null(strstr(why.text, strerror(error)));
             assert_non_null(strstr(why.text, root));
         }
-        assert_ok(ckpt_newest(dir, &found, root));
-        assert_true(found);
+        assert_ok(ckpt_newest(&newest, root, NULL));
+        assert_true(newest >= 0);
+        assert_ok(ckpt_path(dir, root, newest));
         struct ckpt_state saved;
         assert_ok(ckpt_state_read(&saved, dir));
         const bool is_new = saved.samples == r->state.samples;
@@ -327,17 +330,81 @@ static void test_short_writes(void **state)
     ckpt_rig_close(&r);
 }
 
+/* Too small a disk is known before anything is written. */
+static void test_free_space(void **state)
+{
+    (void)state;
+    const struct glm_config config = grain_config();
+    const struct scenario *s = &scenarios[0];
+    const char *root = testing_path("small");
+    struct ckpt_rig r;
+    struct contents previous;
+    int64_t low = 0, high = 64 << 20;
+    ckpt_rig_open(&r, &config);
+    make_before(&r, s, root);
+    read_contents(&previous, step_dir(root, s->previous));
+    set_new(&r, s);
+    shim_free_space(0);
+    shim_record(root);
+    assert_err(save(&r, root, 1), IO, "the disk has 0.000 GB free; make room");
+    for (int64_t i = 0; i < shim_recorded()->count; i++)
+        assert_true(shim_recorded()->call[i].kind == SHIM_SYNC);
+    shim_record(NULL);
+    assert_true(has_contents(&previous, step_dir(root, s->previous)));
+    while (high - low > 1) { /* what it asks for is enough, and not much more */
+        const int64_t middle = low + (high - low) / 2;
+        shim_free_space(-1);
+        make_before(&r, s, root);
+        set_new(&r, s);
+        shim_free_space(middle);
+        *(save(&r, root, 1) == ERR_OK ? &high : &low) = middle;
+    }
+    int64_t bytes = 0;
+    struct ckpt_manifest m;
+    shim_free_space(-1);
+    make_before(&r, s, root);
+    set_new(&r, s);
+    assert_ok(save(&r, root, 1));
+    assert_ok(ckpt_manifest_read(&m, step_dir(root, s->step)));
+    for (int64_t i = 0; i < m.file_count; i++) bytes += m.file[i].bytes;
+    ckpt_manifest_clear(&m);
+    assert_in_range(high, bytes, bytes + (1 << 20));
+    clear_contents(&previous);
+    ckpt_rig_close(&r);
+}
+
+/* A run's folder must not be lost with the power, whatever was synced inside. */
+static void test_new_folders_are_durable(void **state)
+{
+    (void)state;
+    const char *root = testing_path("folders");
+    static const char *const parents[] = { "", "runs", "runs/a" };
+    char dir[FILE_PATH_MAX];
+    assert_ok(dir_create(root));
+    assert_ok(path_join(dir, root, "runs/a/ckpt"));
+    shim_record(root);
+    assert_ok(dir_create(dir));
+    assert_ok(dir_create(dir)); /* there it is */
+    shim_record(NULL);
+    const struct shim_trace *t = shim_recorded();
+    assert_int_equal(t->count, 2 * COUNT_OF(parents));
+    for (int64_t i = 0; i < COUNT_OF(parents); i++) {
+        assert_int_equal(t->call[2 * i].kind, SHIM_MKDIR);
+        assert_int_equal(t->call[2 * i + 1].kind, SHIM_SYNC);
+        assert_string_equal(t->call[2 * i + 1].path, parents[i]);
+    }
+}
+
 /* ---- allocations that fail ---- */
 
 static err_t save_again(struct ckpt_rig *r, const char *root) { return save(r, root, 1); }
 
 static err_t find_newest(struct ckpt_rig *r, const char *root)
 {
-    char dir[FILE_PATH_MAX];
-    bool found;
+    int64_t newest;
     (void)r;
-    TRY(ckpt_newest(dir, &found, root));
-    if (strcmp(dir, step_dir(root, 2)) != 0) RAISE(FORMAT, "a whole one was passed over");
+    TRY(ckpt_newest(&newest, root, NULL));
+    if (newest != 2) RAISE(FORMAT, "a whole one was passed over");
     return ERR_OK;
 }
 
@@ -394,6 +461,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_careless_program_is_caught),
         cmocka_unit_test(test_failing_calls),
         cmocka_unit_test(test_short_writes),
+        cmocka_unit_test(test_free_space),
+        cmocka_unit_test(test_new_folders_are_durable),
         cmocka_unit_test(test_failing_allocations),
     };
     /* In memory where that is possible: thousands of saves would wait for a disk. */

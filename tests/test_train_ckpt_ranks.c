@@ -1,5 +1,6 @@
 /* ckpt.h on several ranks: the bytes are those of one rank, each rank gives and takes its own part,
  * and the failure of one is everyone's. */
+#include "ckpt_fixture.h"
 #include "ranks_fixture.h"
 #include "state_rig.h"
 
@@ -93,11 +94,11 @@ static char *weights_at(const struct rank *r, int64_t row)
 static void spoil_part(struct rank *r, int part, int64_t row, int64_t count)
 {
     static uint8_t nonsense[1 << 20];
-    const bool per_block = part == OPTIM_EXP_AVG_ABSMAX || part == OPTIM_EXP_AVG_SQ_ABSMAX;
+    const int64_t per = optim_part_per((enum optim_part)part);
     int64_t first, mine;
     owned(r, row, &first, &mine);
-    if (per_block) first /= ADAMW_BLOCK;
-    if (per_block) mine = div_ceil(mine, ADAMW_BLOCK);
+    first /= per;
+    mine = div_ceil(mine, per);
     if (mine == 0) first = 0;
     const int64_t end = first + mine;
     assert_true(count * 8 <= (int64_t)sizeof nonsense);
@@ -125,40 +126,14 @@ static void spoil_others(struct rank *r)
     for (int64_t i = 0; i < r->rig.params.count; i++) {
         spoil_weights(r, i);
         for (int p = 0; p < OPTIM_PARTS; p++) {
-            const int64_t n = optim_part_count(plan, &r->rig.params, (enum optim_part)p, i);
+            const int64_t n =
+                optim_part_count(&plan->format, &r->rig.params.row[i], (enum optim_part)p);
             if (n > 0) spoil_part(r, p, i, n);
         }
     }
 }
 
 /* ---- bytes ---- */
-
-static void assert_same_folder(const char *a, const char *b)
-{
-    static const char *const files[] = { "MANIFEST.json", "model.0000.safetensors",
-                                         "optim.0000.safetensors", "state.json" };
-    for (int64_t i = 0; i < COUNT_OF(files); i++) {
-        struct buf x = { 0 }, y = { 0 };
-        char path[FILE_PATH_MAX];
-        assert_ok(path_join(path, a, files[i]));
-        assert_ok(file_read_all(&x, path, 1 << 26));
-        assert_ok(path_join(path, b, files[i]));
-        assert_ok(file_read_all(&y, path, 1 << 26));
-        assert_int_equal(x.size, y.size);
-        assert_memory_equal(x.data, y.data, x.size);
-        buf_clear(&x);
-        buf_clear(&y);
-    }
-}
-
-static const char *step_dir(const char *root)
-{
-    static char dir[4][FILE_PATH_MAX];
-    static int turn;
-    char *out = dir[turn++ % 4];
-    assert_ok(ckpt_path(out, testing_path(root), 7));
-    return out;
-}
 
 static const char *root_of(int64_t format, int64_t size, const char *what)
 {
@@ -176,12 +151,12 @@ static void check_scattered(struct comm *comm, int64_t f, const char *same_as)
     struct rank r;
     rank_open_rig(&r, &formats[f], comm, state_rig_open_scattered);
     memset(r.rig.weights.data, 0x3a, (size_t)weight_bytes(&r));
-    assert_ok(ckpt_load(step_dir(same_as), &r.state.formats, r.rig.optim, &r.ranks));
+    assert_ok(ckpt_load(ckpt_step_dir(same_as, 7), &r.state.formats, r.rig.optim, &r.ranks));
     memcpy(r.kept, r.rig.weights.data, (size_t)weight_bytes(&r));
     for (int64_t i = 0; i < r.rig.params.count; i++) spoil_weights(&r, i);
     assert_memory_equal(r.rig.weights.data, r.kept, (size_t)weight_bytes(&r));
     assert_ok(ckpt_save(testing_path(root), &r.state, r.rig.optim, &one, &r.ranks));
-    assert_same_folder(step_dir(root), step_dir(same_as));
+    ckpt_assert_same(ckpt_step_dir(root, 7), ckpt_step_dir(same_as, 7));
     rank_close(&r);
 }
 
@@ -192,7 +167,7 @@ static void check_snapshot(struct rank *r, int64_t f, const char *same_as)
     struct snapshot *snapshot;
     assert_ok(snapshot_open(&snapshot, r->rig.optim, true, &r->ranks));
     for (int round = 0; round < 2; round++) {
-        assert_ok(ckpt_load(step_dir(same_as), &r->state.formats, r->rig.optim, &r->ranks));
+        assert_ok(ckpt_load(ckpt_step_dir(same_as, 7), &r->state.formats, r->rig.optim, &r->ranks));
         assert_ok(snapshot_save(snapshot, testing_path(root), &r->state, &one));
         assert_ok(state_rig_train(&r->rig, 5, 5));
         /* As steps do: mostly it is there then. */
@@ -201,7 +176,7 @@ static void check_snapshot(struct rank *r, int64_t f, const char *same_as)
             usleep(1000);
         }
         assert_ok(snapshot_wait(snapshot));
-        assert_same_folder(step_dir(root), step_dir(same_as));
+        ckpt_assert_same(ckpt_step_dir(root, 7), ckpt_step_dir(same_as, 7));
         assert_ok(comm_barrier(r->ranks.comm));
     }
     snapshot_close(snapshot);
@@ -212,33 +187,31 @@ static void save_body(struct comm *comm, void *arg)
 {
     const int64_t f = *(const int64_t *)arg, size = comm_size(comm);
     const char *root = root_of(f, size, "saved"), *again = root_of(f, size, "again");
-    char dir[FILE_PATH_MAX];
-    bool found = false;
+    int64_t newest;
     struct rank from, to;
     rank_open(&from, &formats[f], comm);
     rank_open(&to, &formats[f], comm);
     rank_train(&from);
     if (size == 1) {
         assert_ok(ckpt_save(testing_path(root), &from.state, from.rig.optim, &one, NULL));
-        assert_ok(ckpt_verify(step_dir(root)));
+        assert_ok(ckpt_verify(ckpt_step_dir(root, 7)));
     }
     if (size > 1) {
         spoil_others(&from);
         assert_ok(ckpt_save(testing_path(root), &from.state, from.rig.optim, &one, &from.ranks));
-        assert_same_folder(step_dir(root), step_dir(root_of(f, 1, "saved")));
+        ckpt_assert_same(ckpt_step_dir(root, 7), ckpt_step_dir(root_of(f, 1, "saved"), 7));
     }
 
     /* Whole weights, state of one's own. */
-    assert_ok(ckpt_newest_of(dir, &found, testing_path(root), &from.ranks));
-    assert_true(found);
-    assert_string_equal(dir, step_dir(root));
-    assert_ok(ckpt_load(dir, &to.state.formats, to.rig.optim, &to.ranks));
+    assert_ok(ckpt_newest(&newest, testing_path(root), &from.ranks));
+    assert_int_equal(newest, 7);
+    assert_ok(ckpt_load(ckpt_step_dir(root, 7), &to.state.formats, to.rig.optim, &to.ranks));
     for (int64_t i = 0; i < to.rig.params.count; i++)
         assert_memory_equal(
             weights_at(&to, i), from.kept + (weights_at(&from, i) - (char *)from.rig.weights.data),
             (size_t)(to.rig.params.row[i].count * dtype_bytes(to.rig.weights.dtype)));
     assert_ok(ckpt_save(testing_path(again), &to.state, to.rig.optim, &one, &to.ranks));
-    assert_same_folder(step_dir(again), step_dir(root));
+    ckpt_assert_same(ckpt_step_dir(again, 7), ckpt_step_dir(root, 7));
 
     check_snapshot(&to, f, root);
     check_scattered(comm, f, root);
@@ -264,10 +237,12 @@ static void convert_body(struct comm *comm, void *arg)
         struct stored_formats stored = formats_stored(&formats[from]);
         const char *root = root_of(from, comm_size(comm), "converted");
         rank_open(&to, &formats[pairs[i][1]], comm);
-        assert_ok(ckpt_load(step_dir(root_of(from, 1, "saved")), &stored, to.rig.optim, &to.ranks));
+        assert_ok(ckpt_load(ckpt_step_dir(root_of(from, 1, "saved"), 7), &stored, to.rig.optim,
+                            &to.ranks));
         assert_ok(ckpt_save(testing_path(root), &to.state, to.rig.optim, &one, &to.ranks));
         if (comm_size(comm) > 1)
-            assert_same_folder(step_dir(root), step_dir(root_of(from, 1, "converted")));
+            ckpt_assert_same(ckpt_step_dir(root, 7),
+                             ckpt_step_dir(root_of(from, 1, "converted"), 7));
         rank_close(&to);
     }
 }
@@ -317,7 +292,7 @@ static void failing_body(struct comm *comm, void *arg)
         assert_ok(comm_barrier(comm));
         if (r.rank == 0) {
             char newer[FILE_PATH_MAX];
-            assert_ok(ckpt_verify(step_dir(root)));
+            assert_ok(ckpt_verify(ckpt_step_dir(root, 7)));
             assert_ok(ckpt_path(newer, testing_path(root), 8));
             if (!dir_exists(newer)) assert_int_equal(count_names(testing_path(root)), 1);
         }
@@ -357,7 +332,7 @@ static void failing_snapshot_body(struct comm *comm, void *arg)
         failures++;
         assert_err(rc, IO, "injected fault at file.");
         if (r.rank == 0) assert_int_equal(count_names(testing_path(root)), 1);
-        assert_ok(ckpt_verify(step_dir(root)));
+        assert_ok(ckpt_verify(ckpt_step_dir(root, 7)));
         assert_ok(comm_barrier(comm));
     }
     assert_true(failures >= 2);
@@ -389,7 +364,7 @@ static void hole_body(struct comm *comm, void *arg)
     r.ranks.owned = owns_nothing;
     assert_err(ckpt_save(testing_path("hole"), &r.state, r.rig.optim, &one, &r.ranks), ARG,
                "the ranks have written");
-    assert_ok(comm_barrier(comm)); /* rank 0 has cleaned up */
+    /* Whoever is told so ends, and may end rank 0: by then it has cleaned up. */
     assert_int_equal(count_names(testing_path("hole")), 0);
     rank_close(&r);
 }
@@ -404,14 +379,13 @@ static void test_hole(void **state)
 static void newest_body(struct comm *comm, void *arg)
 {
     struct rank r;
-    char dir[FILE_PATH_MAX];
-    bool found = true;
+    int64_t newest;
     (void)arg;
     rank_open(&r, &formats[0], comm);
-    assert_ok(ckpt_newest_of(dir, &found, testing_path("none"), &r.ranks));
-    assert_false(found);
+    assert_ok(ckpt_newest(&newest, testing_path("none"), &r.ranks));
+    assert_int_equal(newest, -1);
     if (r.rank == 0) assert_ok(dir_create(testing_path("empty/step-00000003")));
-    assert_err(ckpt_newest_of(dir, &found, testing_path("empty"), &r.ranks), FORMAT,
+    assert_err(ckpt_newest(&newest, testing_path("empty"), &r.ranks), FORMAT,
                "none of its 1 checkpoints is whole");
     rank_close(&r);
 }

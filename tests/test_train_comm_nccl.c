@@ -7,6 +7,7 @@
 #include "base/fault.h"
 #include "kernels/dev.h"
 #include "train/ranks.h"
+#include "train/rendezvous_wire.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -146,7 +147,8 @@ static void test_calls(void **state)
                        "AllGather\n" /* opening's barrier */
                        "AllGather\n" /* equal */
                        "GroupStart\nSend 16 to 1\nSend 16 to 2\nRecv 16 from 2\nGroupEnd\n"
-                       "AlltoAll\n"
+                       "GroupStart\nSend 8 to 0\nRecv 8 from 0\nSend 8 to 1\nRecv 8 from 1\n"
+                       "Send 8 to 2\nRecv 8 from 2\nGroupEnd\n" /* alltoall */
                        "GroupStart\nSend 8 to 1\nRecv 8 from 2\nGroupEnd\n"
                        "Broadcast\n"
                        "AllGather\n" /* barrier */
@@ -296,36 +298,6 @@ static void test_every_machine_once(void **state)
         }
 }
 
-static int64_t machines_of(const char *hosts, const int64_t *local_ranks)
-{
-    struct rendezvous_seat seats[8];
-    const int64_t size = (int64_t)strlen(hosts);
-    for (int64_t i = 0; i < size; i++) {
-        snprintf(seats[i].host, sizeof seats[i].host, "gpu%c", hosts[i]);
-        seats[i].local_rank = local_ranks[i];
-    }
-    return ranks_machine_size(seats, size);
-}
-
-static void test_machines(void **state)
-{
-    (void)state;
-    static const int64_t twos[] = { 0, 1, 0, 1, 0, 1, 0, 1 }, fours[] = { 0, 1, 2, 3, 0, 1, 2, 3 },
-                         zeros[8] = { 0 }, rising[] = { 0, 1, 2, 3, 4, 5, 6, 7 };
-    assert_int_equal(machines_of("aabbccdd", twos), 2);
-    assert_int_equal(machines_of("aaaabbbb", fours), 4);
-    assert_int_equal(machines_of("abc", zeros), 1);
-    assert_int_equal(machines_of("aaaa", fours), 0);   /* one machine */
-    assert_int_equal(machines_of("a", zeros), 0);      /* one rank */
-    assert_int_equal(machines_of("aaabb", rising), 0); /* unequal */
-    assert_int_equal(machines_of("aabbbc", twos), 0);
-    assert_int_equal(machines_of("aabaab", twos), 0);
-    assert_int_equal(machines_of("abab", (const int64_t[]){ 0, 0, 1, 1 }), 0); /* in turns */
-    assert_int_equal(machines_of("aabb", rising), 0); /* nobody counted on each */
-    assert_int_equal(machines_of("aabb", (const int64_t[]){ 0, 1, 1, 0 }), 0);
-    assert_int_equal(machines_of("aaaaaaaa", fours), 0); /* two of one name */
-}
-
 /* ---- answers ---- */
 
 /* Rank 1 hears of an error: it says so, aborts its communicator, and never calls NCCL again. */
@@ -407,6 +379,38 @@ static void test_abort(void **state)
     run(make_case("abort", NULL, 30), body_abort);
 }
 
+/* A rank that fails ends, whatever NCCL makes of the abort: by itself, or as the watchdog of the
+ * other one does. */
+static void body_grip(int64_t rank, int64_t size, void *arg)
+{
+    struct ranks_place place = *(const struct ranks_place *)arg;
+    struct ranks *ranks;
+    struct dev *dev;
+    place.rank = rank;
+    place.size = size;
+    if (rank != 0) place.listen_fd = -1;
+    setenv("FAKE_NCCL", "grip", 1);
+    assert_ok(dev_open(&dev, "emu", 1));
+    assert_ok(
+        ranks_join(&ranks, &(struct ranks_args){ .place = &place, .dev = dev, .kind = "nccl" }));
+    if (rank != 0) sleep(RANKS_LIMIT_S);
+    err_raise(ERR_IO, __FILE__, __LINE__, "the disk of this test is full");
+    _exit(ranks_leave(ranks, ERR_IO) == ERR_IO ? 3 : 4);
+}
+
+static void test_grip(void **state)
+{
+    int status[2];
+    struct ranks_place *place = ranks_shared(sizeof *place);
+    (void)state;
+    *place = (struct ranks_place){ .launcher = "soulchat", .host = "127.0.0.1", .job = "grip" };
+    assert_ok(wire_listen(&place->listen_fd, &place->port, place->host, 0));
+    ranks_fork(status, 2, body_grip, place);
+    close(place->listen_fd);
+    assert_int_equal(status[0], 1);
+    assert_int_equal(status[1], RANKS_STATUS_LOST);
+}
+
 /* ---- faults ---- */
 
 /* The n-th call of rank 1 fails, for all n: no rank hangs, none crashes. */
@@ -462,10 +466,10 @@ int main(void)
         cmocka_unit_test(test_calls),
         cmocka_unit_test(test_two_levels),
         cmocka_unit_test(test_every_machine_once),
-        cmocka_unit_test(test_machines),
         cmocka_unit_test(test_async_error),
         cmocka_unit_test(test_stuck),
         cmocka_unit_test(test_abort),
+        cmocka_unit_test(test_grip),
         cmocka_unit_test(test_faults),
         cmocka_unit_test(test_library),
     };

@@ -50,6 +50,17 @@ static void test_a_life(void **state)
     assert_true(r.wall_s >= 33 && r.wall_s < 100 && r.share > 0 && r.share <= 7.5 / 33);
 }
 
+/* Back from step 4 to 2 in one start; the steps done twice are as many after the next one. */
+static void test_rollback(void **state)
+{
+    (void)state;
+    const char *text = START STEP(1) STEP(2) STEP(3)
+        STEP(4) "{\"step\":5,\"event\":\"rollback\",\"cause\":\"x\"}\n" STEP(3) STEP(4) STEP(5);
+    const struct goodput g = open_after(text, 5);
+    assert_int_equal(g.repeated, 2);
+    assert_true(fabs(g.useful_s - 5 * 2) < 1e-9);
+}
+
 static void test_hostile_lines(void **state)
 {
     (void)state;
@@ -81,6 +92,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_life),
+        cmocka_unit_test(test_rollback),
         cmocka_unit_test(test_hostile_lines),
         cmocka_unit_test(test_ends),
     };

@@ -155,7 +155,7 @@ static void test_state_is_whole(void **state)
         assert_true(a.action == b.action && a.cause == b.cause && a.limit == b.limit);
         assert_int_equal(copy.loss.count, s.loss.count);
         assert_memory_equal(copy.loss.value, s.loss.value, (size_t)s.loss.count * sizeof(double));
-        assert_int_equal(copy.range_count, s.range_count);
+        assert_int_equal(copy.rollbacks, s.rollbacks);
         if (s.rollbacks > 1) s.rollbacks = 1;
     }
 }
@@ -177,11 +177,14 @@ static void test_hostile_state(void **state)
           "skips_in_row -1" },
         { "{\"loss\":[],\"grad_norm\":[],\"skips_in_row\":0,\"rollbacks\":65,\"passed_over\":[]}",
           "rollbacks 65" },
-        { "{\"loss\":[],\"grad_norm\":[],\"skips_in_row\":0,\"rollbacks\":0,"
+        { "{\"loss\":[],\"grad_norm\":[],\"skips_in_row\":0,\"rollbacks\":1,"
           "\"passed_over\":[[3,3]]}",
           "no range" },
-        { "{\"loss\":[],\"grad_norm\":[],\"skips_in_row\":0,\"rollbacks\":0,\"passed_over\":[7]}",
+        { "{\"loss\":[],\"grad_norm\":[],\"skips_in_row\":0,\"rollbacks\":1,\"passed_over\":[7]}",
           "no range" },
+        { "{\"loss\":[],\"grad_norm\":[],\"skips_in_row\":0,\"rollbacks\":0,"
+          "\"passed_over\":[[3,4]]}",
+          "no list of 0 ranges" },
     };
     struct guard_state s;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {

@@ -114,7 +114,7 @@ static void test_rollback(void **state)
     check_state("roll", 6, 5, 1);
     runs_same_checkpoint("skip", "roll", 8);
     struct ckpt_state s = state_of("roll", 8);
-    assert_int_equal(s.guard.range_count, 1);
+    assert_int_equal(s.guard.rollbacks, 1);
     assert_true(s.guard.range[0].first == 4 && s.guard.range[0].end == 5);
     ckpt_state_clear(&s);
     assert_true(has_text("roll", "{\"step\":5,\"event\":\"rollback\""));
@@ -153,6 +153,30 @@ static void test_rollback_of_released_gradients(void **state)
                    SETTINGS("train.steps", "8", "train.max_grad_norm", "0", "train.update",
                             "backward", "batch.micro_tokens", "2048", "train.on_spike", "skip")),
         USAGE, "train.on_spike is skip");
+}
+
+/* A gradient that is NaN before any layer is updated is a step to roll back as well. */
+static void test_rollback_before_any_update(void **state)
+{
+    (void)state;
+    const char *const *settings =
+        SETTINGS("train.steps", "8", "train.max_grad_norm", "0", "train.update", "backward",
+                 "batch.micro_tokens", "2048", ROLLS);
+    struct run run;
+    assert_ok(train_with("", 0, "at-once", false,
+                         SETTINGS("train.steps", "6", "train.max_grad_norm", "0", "train.update",
+                                  "backward", "batch.micro_tokens", "2048", ROLLS)));
+    struct cfg *cfg = runs_cfg("at-once", settings);
+    assert_ok(micro_run_start(&run, cfg, true));
+    const int64_t row = glm_params_find(glm_params(run.glm), GLM_FINAL_GAMMA, -1);
+    ((float *)glm_weights(run.glm).data)[glm_layout(run.glm)->offset[row]] = NAN;
+    assert_ok(loop_run(&run));
+    run_close(&run);
+    cfg_close(cfg);
+    check_state("at-once", 8, 7, 1);
+    assert_true(has_text("at-once", "{\"step\":7,\"event\":\"rollback\""));
+    assert_ok(train_with("guard.nan", 7, "later", false, settings));
+    runs_same_checkpoint("at-once", "later", 8);
 }
 
 static void test_what_ends_a_run(void **state)
@@ -241,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_skip),
         cmocka_unit_test(test_rollback),
         cmocka_unit_test(test_rollback_of_released_gradients),
+        cmocka_unit_test(test_rollback_before_any_update),
         cmocka_unit_test(test_what_ends_a_run),
         cmocka_unit_test(test_spikes),
         cmocka_unit_test(test_signals),

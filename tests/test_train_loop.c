@@ -269,6 +269,9 @@ static void test_settings_that_cannot_be(void **state)
             cases[i].code, cases[i].part, cases[i].value, __FILE__, __LINE__);
         assert_false(dir_exists(testing_path("cannot")));
     }
+    assert_err(runs_train(&step, "cannot", false,
+                          SETTINGS("train.keep_best", "true", "train.validate_every", "0")),
+               USAGE, "train.keep_best is true and train.validate_every is 0");
 }
 
 /* A step that is more than one micro-batch is found before anything is made. */
@@ -397,6 +400,18 @@ static void test_records_that_cannot_be_written(void **state)
     assert_int_equal(loss.count, 3);
     assert_memory_equal(loss.step, logged, sizeof logged);
     cfg_close(cfg);
+
+    /* Lines are durable before the checkpoint is that they lead to; where they cannot be made so,
+     * training goes on. */
+    for (int n = 1; n <= 3; n += 2) {
+        char out[32];
+        snprintf(out, sizeof out, "durable-%d", n);
+        fault_arm("metrics.sync", n);
+        assert_ok(
+            runs_train(&step, out, false, SETTINGS("train.steps", "4", "train.save_every", "2")));
+        assert_int_equal(fault_hits(), 2);
+        fault_arm("", 0);
+    }
 
     cfg = runs_cfg("lines", SETTINGS("train.steps", "6", "train.save_every", "1"));
     assert_ok(micro_run_start(&run, cfg, true));

@@ -144,9 +144,9 @@ static void test_everything_once(void **state)
             }
             assert_int_equal(next, t.params.row[row].count);
         }
-        assert_ok(optim_plan_create(&whole, &t.params, &format));
+        assert_ok(optim_plan_create(&whole, &t.params, &format, NULL, 0));
         for (int64_t r = 0; r < size; r++) {
-            assert_ok(optim_plan_create_owned(&part, &t.params, &format, &o, r));
+            assert_ok(optim_plan_create(&part, &t.params, &format, &o, r));
             for (int p = 0; p < OPTIM_PARTS; p++) bytes[p] += part.part_bytes[p];
             optim_plan_clear(&part);
         }

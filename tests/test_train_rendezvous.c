@@ -1,15 +1,18 @@
-/* Who am I; and ranks that meet, or do not, over TCP. */
+/* Ranks that meet, or do not, over TCP. */
 #include "ranks_fixture.h"
 
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/progress.h"
-#include "train/ranks.h"
 #include "train/rendezvous.h"
 #include "train/rendezvous_wire.h"
 
+#include <arpa/inet.h>
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,184 +20,6 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-/* ---- who am I ---- */
-
-static const char *const variables[] = {
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_RANK",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-    "TORCHELASTIC_RUN_ID",
-    "TORCHELASTIC_RESTART_COUNT",
-    "OMPI_COMM_WORLD_RANK",
-    "OMPI_COMM_WORLD_SIZE",
-    "OMPI_COMM_WORLD_LOCAL_RANK",
-    "OMPI_COMM_WORLD_LOCAL_SIZE",
-    "OMPI_MCA_ess_base_jobid",
-    "PMIX_RANK",
-    "PMIX_NAMESPACE",
-    "SLURM_PROCID",
-    "SLURM_NTASKS",
-    "SLURM_LOCALID",
-    "SLURM_JOB_ID",
-    "SLURM_STEP_ID",
-    "SLURM_STEP_NODELIST",
-    "SLURM_JOB_NODELIST",
-    "SOULCHAT_LAUNCH",
-    "SOULCHAT_JOB",
-    "SOULCHAT_PORT",
-};
-
-/* "A=1 B=2" and nothing else of what counts. */
-static void set_variables(const char *assignments)
-{
-    char text[1024], *rest = text;
-    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) unsetenv(variables[i]);
-    snprintf(text, sizeof text, "%s", assignments);
-    for (char *word; (word = strtok_r(rest, " ", &rest)) != NULL;) {
-        char *equals = strchr(word, '=');
-        *equals = '\0';
-        setenv(word, equals + 1, 1);
-    }
-}
-
-#define TORCH "RANK=3 WORLD_SIZE=8 LOCAL_RANK=1 MASTER_ADDR=n0 MASTER_PORT=29500"
-#define OMPI  "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_LOCAL_RANK=1"
-#define SLURM "SLURM_PROCID=5 SLURM_NTASKS=16 SLURM_LOCALID=5 SLURM_STEP_ID=0 SLURM_JOB_ID=77"
-
-static const struct found {
-    const char *variables, *launcher;
-    int64_t rank, size, local_rank;
-    const char *host;
-    int port; /* 0: any */
-    const char *job;
-} found_cases[] = {
-    { "", NULL, 0, 1, 0, "", 0, "" },
-    { TORCH, "torchrun", 3, 8, 1, "n0", 29500, "" },
-    { TORCH " TORCHELASTIC_RUN_ID=x TORCHELASTIC_RESTART_COUNT=2", "torchrun", 3, 8, 1, "n0", 29501,
-      "torchrun x.2" },
-    { TORCH " TORCHELASTIC_RUN_ID=x " SLURM, "torchrun", 3, 8, 1, "n0", 29501, "torchrun x." },
-    { TORCH " SOULCHAT_LAUNCH=7 SOULCHAT_JOB=abc SOULCHAT_PORT=1", "soulchat", 3, 8, 1, "n0", 29500,
-      "abc" },
-    { "RANK=0 WORLD_SIZE=1", "torchrun", 0, 1, 0, "", 0, "" },
-    { OMPI " OMPI_COMM_WORLD_LOCAL_SIZE=2 PMIX_NAMESPACE=5", "mpirun", 1, 2, 1, "127.0.0.1", 0,
-      "mpirun 5." },
-    { OMPI " MASTER_ADDR=n7 SOULCHAT_PORT=4000", "mpirun", 1, 2, 1, "n7", 4000, "" },
-    { "PMIX_RANK=1 OMPI_COMM_WORLD_SIZE=2 MASTER_ADDR=n7", "mpirun", 1, 2, 1, "n7", 29400, "" },
-    { OMPI " MASTER_ADDR=n7 " SLURM, "mpirun", 1, 2, 1, "n7", 29400, "" },
-    { SLURM " SLURM_STEP_NODELIST=gpu[07-09],x PMIX_RANK=5", "srun", 5, 16, 5, "gpu07", 0,
-      "srun 77.0" },
-    { SLURM " SLURM_JOB_NODELIST=a,b MASTER_PORT=999", "srun", 5, 16, 5, "a", 999, "srun 77.0" },
-    { "SLURM_PROCID=0 SLURM_NTASKS=4 SLURM_JOB_ID=7", NULL, 0, 1, 0, "", 0, "" }, /* the script */
-};
-
-static void test_find(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < sizeof found_cases / sizeof found_cases[0]; i++) {
-        const struct found *c = &found_cases[i];
-        struct ranks_place place;
-        set_variables(c->variables);
-        assert_ok(ranks_find(&place));
-        if (c->launcher == NULL)
-            assert_null(place.launcher);
-        else
-            assert_string_equal(place.launcher, c->launcher);
-        assert_int_equal(place.rank, c->rank);
-        assert_int_equal(place.size, c->size);
-        assert_int_equal(place.local_rank, c->local_rank);
-        assert_string_equal(place.host, c->host);
-        assert_string_equal(place.job, c->job);
-        if (c->port != 0)
-            assert_int_equal(place.port, c->port);
-        else if (c->size > 1)
-            assert_in_range(place.port, 20000, 29999);
-    }
-    set_variables("");
-}
-
-static const struct refused {
-    const char *variables, *message;
-} refused_cases[] = {
-    { "RANK=8 WORLD_SIZE=8", "RANK=8, but there are WORLD_SIZE=8 ranks" },
-    { "RANK=x WORLD_SIZE=8", "RANK=x; expected a number" },
-    { "RANK=-1 WORLD_SIZE=8", "RANK=-1; expected a number" },
-    { "RANK=1 WORLD_SIZE=0", "WORLD_SIZE=0; expected a number from 1" },
-    { "RANK=1 WORLD_SIZE=99999", "WORLD_SIZE=99999; expected a number" },
-    { "RANK=1", "RANK is set and WORLD_SIZE is not" },
-    { "WORLD_SIZE=4", "WORLD_SIZE is set and RANK is not" },
-    { "RANK=1 WORLD_SIZE=4 MASTER_PORT=1", "MASTER_ADDR does not say" },
-    { TORCH " LOCAL_RANK=q", "LOCAL_RANK=q" },
-    { TORCH " MASTER_PORT=70000", "MASTER_PORT=70000" },
-    { TORCH " " OMPI, "RANK=3 of WORLD_SIZE=8, but OMPI_COMM_WORLD_RANK=1" },
-    { TORCH " " SLURM, "RANK=3 of WORLD_SIZE=8, but SLURM_PROCID=5 of SLURM_NTASKS=16" },
-    { OMPI, "MASTER_ADDR does not say on which host rank 0 is (mpirun -x" },
-    { SLURM, "MASTER_ADDR does not say" },
-    { SLURM " SLURM_JOB_NODELIST=[", "is no list of hosts" },
-    { "RANK=0 WORLD_SIZE=2 MASTER_ADDR=h SOULCHAT_LAUNCH=x", "SOULCHAT_LAUNCH=x" },
-};
-
-static void test_find_refuses(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < sizeof refused_cases / sizeof refused_cases[0]; i++) {
-        struct ranks_place place;
-        set_variables(refused_cases[i].variables);
-        assert_err(ranks_find(&place), USAGE, refused_cases[i].message);
-    }
-    set_variables("");
-}
-
-/* Each rank of a machine has a GPU of its own, by its number or because it sees no other. */
-static void test_device(void **state)
-{
-    static const struct {
-        const char *launcher, *visible, *device, *expected;
-        int64_t size;
-    } cases[] = {
-        { "srun", NULL, "cuda", "cuda:3", 8 },      { "srun", "0", "cuda", "cuda:0", 8 },
-        { "srun", "0,1,2,3", "cuda", "cuda:3", 8 }, { "mpirun", "GPU-5f", "cuda", "cuda:0", 8 },
-        { "soulchat", "0", "cuda", "cuda:3", 8 },   { "srun", "0", "cuda:1", "cuda:1", 8 },
-        { "srun", "0", "cpu", "cpu", 8 },           { NULL, "0", "cuda", "cuda", 1 },
-    };
-    (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        const struct ranks_place place = { .launcher = cases[i].launcher,
-                                           .size = cases[i].size,
-                                           .local_rank = 3 };
-        char own[RANKS_DEVICE_MAX];
-        if (cases[i].visible != NULL)
-            setenv("CUDA_VISIBLE_DEVICES", cases[i].visible, 1);
-        else
-            unsetenv("CUDA_VISIBLE_DEVICES");
-        assert_string_equal(ranks_device(own, cases[i].device, &place), cases[i].expected);
-    }
-    unsetenv("CUDA_VISIBLE_DEVICES");
-}
-
-static void test_first_host(void **state)
-{
-    static const char *const cases[][2] = {
-        { "n1", "n1" },
-        { "n1,n2", "n1" },
-        { "gpu[007-009,12]-ib,x1", "gpu007-ib" },
-        { "r[1-2]n[3,4]", "r1n3" },
-        { "a.b.example,c", "a.b.example" },
-    };
-    static const char *const bad[] = { "", ",", "n[", "n[]", "[,]", "n[3" };
-    char host[16];
-    (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        assert_ok(ranks_first_host(host, sizeof host, cases[i][0]));
-        assert_string_equal(host, cases[i][1]);
-    }
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        assert_err(ranks_first_host(host, sizeof host, bad[i]), USAGE, "");
-    assert_ok(ranks_first_host(host, sizeof host, "123456789012345"));
-    assert_err(ranks_first_host(host, sizeof host, "1234567890123456"), USAGE, "too long");
-}
 
 /* ---- meeting ---- */
 
@@ -308,6 +133,68 @@ static void test_meet(void **state)
         for (int64_t i = 0; i < size; i++) plan->delay_ms[i] = (int)((i * 37 + 11) % 50);
         run_meeting(plan, size);
     }
+}
+
+/* ---- many at once, as threads ---- */
+
+enum { MANY = 400 }; /* two descriptors each, of 1024 that are sure to be had */
+
+struct one_of_many {
+    struct rendezvous_args args;
+    struct test_terms terms;
+    pthread_t thread;
+    err_t rc;
+};
+
+static err_t settle_many(void *out, const struct rendezvous_seat seats[], int64_t size, void *arg)
+{
+    struct test_terms *terms = out;
+    (void)arg;
+    terms->size = size;
+    for (int64_t i = 0; i < size; i++)
+        if (seats[i].local_rank != i % 8) RAISE(ARG, "rank %d has another's seat", (int)i);
+    return ERR_OK;
+}
+
+static void *meet_many(void *arg)
+{
+    struct one_of_many *one = arg;
+    struct rendezvous *meeting;
+    one->rc = rendezvous_join(&meeting, &one->args);
+    rendezvous_close(meeting);
+    return NULL;
+}
+
+static void test_many(void **state)
+{
+    static struct rendezvous_part parts[RENDEZVOUS_PARTS_MAX];
+    struct one_of_many *all = calloc(MANY, sizeof *all);
+    int fd, port;
+    (void)state;
+    assert_ok(wire_listen(&fd, &port, "127.0.0.1", 0));
+    for (int64_t i = 0; i < MANY; i++) {
+        all[i].args = (struct rendezvous_args){ .rank = i,
+                                                .size = MANY,
+                                                .local_rank = i % 8,
+                                                .host = "127.0.0.1",
+                                                .port = port,
+                                                .listen_fd = fd,
+                                                .job = "many",
+                                                .version = "1.0",
+                                                .parts = parts,
+                                                .part_count = RENDEZVOUS_PARTS_MAX,
+                                                .timeout_s = 60,
+                                                .settle = settle_many,
+                                                .terms = &all[i].terms,
+                                                .term_bytes = (int64_t)sizeof all[i].terms };
+        assert_int_equal(pthread_create(&all[i].thread, NULL, meet_many, &all[i]), 0);
+    }
+    for (int64_t i = 0; i < MANY; i++) {
+        pthread_join(all[i].thread, NULL);
+        assert_int_equal(all[i].rc, ERR_OK);
+        assert_int_equal(all[i].terms.size, MANY);
+    }
+    free(all);
 }
 
 /* Rank 0 begins to listen when the others have long been calling. */
@@ -483,11 +370,12 @@ static void disturb(int port)
     }
     const int fd = dial(port);
     assert_ok(wire_send(fd, WIRE_HELLO, zeros, HELLO_BYTES, time_now_s() + 5));
-    struct wire_inbox inbox = { .got = 0 };
+    char words[WIRE_INBOX_BYTES];
+    struct wire_inbox inbox = wire_inbox_of(words, sizeof words);
     struct wire_frame frame;
     assert_ok(wire_wait(fd, &inbox, &frame, time_now_s() + 5));
     assert_int_equal(frame.kind, WIRE_REFUSED);
-    assert_string_equal(inbox.payload, "rank 0 there is of another job");
+    assert_string_equal(words, "rank 0 there is of another job");
     const int damaged = dial(port);
     say(damaged, "SRK1\1\0\0\0\x90\x2d\0\0abcd", 16);
     say(damaged, zeros, HELLO_BYTES);
@@ -508,7 +396,7 @@ static void test_frames(void **state)
     const struct {
         uint32_t magic, kind, bytes, crc;
     } overlong = { 0x314b5253, WIRE_BEAT, 513, 0 };
-    char sent[200], got[200];
+    char sent[200], got[200], words[WIRE_INBOX_BYTES];
     int pair[2];
     ssize_t size;
     struct wire_frame frame;
@@ -520,7 +408,7 @@ static void test_frames(void **state)
     size = read(pair[1], got, sizeof got);
     assert_int_equal(size, 64);
     for (int at = -1; at < 64; at++) {
-        struct wire_inbox inbox = { .got = 0 };
+        struct wire_inbox inbox = wire_inbox_of(words, sizeof words);
         char changed[64];
         memcpy(changed, got, 64);
         if (at >= 0) changed[at] ^= 0x40;
@@ -534,7 +422,7 @@ static void test_frames(void **state)
         assert_int_equal(rc == ERR_OK && complete, at < 0);
         while (recv(pair[1], changed, 64, MSG_DONTWAIT) > 0) continue;
     }
-    struct wire_inbox inbox = { .got = 0 };
+    struct wire_inbox inbox = wire_inbox_of(words, sizeof words);
     say(pair[0], (const char *)&overlong, sizeof overlong);
     assert_err(wire_poll(pair[1], &inbox, &frame, &complete), COMM, "513 bytes, at most 512");
     inbox.got = 0;
@@ -590,6 +478,52 @@ static void test_own_call(void **state)
         assert_err(wire_connect(&fd, "127.0.0.1", port, time_now_s() + 1), NOTFOUND, "refused");
 }
 
+typedef int resolver(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+/* Of this test, in place of the C library's: "two.test" has the addresses 127.0.0.2 and 127.0.0.1,
+ * in that order; other names are as they are. */
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                struct addrinfo **out)
+{
+    resolver *real;
+    void *symbol = dlsym(RTLD_NEXT, "getaddrinfo");
+    memcpy(&real, &symbol, sizeof real);
+    if (host == NULL || strcmp(host, "two.test") != 0) return real(host, service, hints, out);
+    const int code = real("127.0.0.2", service, hints, out);
+    return code != 0 ? code : real("127.0.0.1", service, hints, &(*out)->ai_next);
+}
+
+/* Takes no more calls: its queue is full. */
+static int deaf_listener(int port)
+{
+    const struct sockaddr_in address = { .sin_family = AF_INET,
+                                         .sin_port = htons((uint16_t)port),
+                                         .sin_addr.s_addr = inet_addr("127.0.0.2") };
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int caller;
+    if (bind(fd, (const struct sockaddr *)&address, sizeof address) != 0) return -1;
+    assert_int_equal(listen(fd, 0), 0);
+    while (wire_connect(&caller, "127.0.0.2", port, time_now_s() + 0.1) == ERR_OK) continue;
+    assert_non_null(strstr(err_last()->text, "timed out"));
+    return fd;
+}
+
+/* An address that never answers, as one behind a wall, leaves half the time to the next one. */
+static void test_addresses(void **state)
+{
+    const double deadline_s = time_now_s() + 4;
+    int listener, fd, port;
+    (void)state;
+    assert_ok(wire_listen(&listener, &port, "127.0.0.1", 0));
+    const int deaf = deaf_listener(port);
+    if (deaf < 0) skip(); /* someone has the port there */
+    assert_ok(wire_connect(&fd, "two.test", port, deadline_s));
+    assert_true(time_now_s() < deadline_s);
+    close(fd);
+    close(deaf);
+    close(listener);
+}
+
 /* ---- faults ---- */
 
 /* Rank 1's n-th message fails: both fail or, when the fault comes after all, both are well. */
@@ -635,14 +569,13 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_find),        cmocka_unit_test(test_find_refuses),
-        cmocka_unit_test(test_device),      cmocka_unit_test(test_first_host),
         cmocka_unit_test(test_meet),        cmocka_unit_test(test_rank0_late),
         cmocka_unit_test(test_misfits),     cmocka_unit_test(test_missing),
         cmocka_unit_test(test_strangers),   cmocka_unit_test(test_frames),
         cmocka_unit_test(test_faults),      cmocka_unit_test(test_not_settled),
         cmocka_unit_test(test_rank0_stops), cmocka_unit_test(test_listens),
-        cmocka_unit_test(test_own_call),
+        cmocka_unit_test(test_addresses),   cmocka_unit_test(test_own_call),
+        cmocka_unit_test(test_many),
     };
     alarm(2 * RANKS_LIMIT_S);
     if (log_init("error") != ERR_OK) return 1;

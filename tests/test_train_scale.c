@@ -8,6 +8,7 @@
 #include "kernels/dev.h"
 #include "train/scale.h"
 #include "train/step.h"
+#include "train/zero_memory.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -343,9 +344,10 @@ static void test_links(void **state)
     assert_err(fabric_link(&rate, "nvlink6", "plan.intra"), USAGE, "the nearest is nvlink");
     assert_err(fabric_link(&rate, "", "plan.intra"), USAGE, "plan.intra is \"\"");
     assert_err(fabric_link(&rate, "5 GB", "plan.intra"), USAGE, "expected GB/s");
-    assert_err(fabric_link(&rate, "0", "plan.intra"), USAGE, "above 0");
-    assert_err(fabric_link(&rate, "-1", "plan.intra"), USAGE, "above 0");
-    assert_err(fabric_link(&rate, "nan", "plan.intra"), USAGE, "above 0");
+    assert_err(fabric_link(&rate, "0", "plan.intra"), USAGE, "expected 1e-6 to 1e6");
+    assert_err(fabric_link(&rate, "-1", "plan.intra"), USAGE, "expected 1e-6 to 1e6");
+    assert_err(fabric_link(&rate, "nan", "plan.intra"), USAGE, "expected 1e-6 to 1e6");
+    assert_err(fabric_link(&rate, "1e-300", "plan.intra"), USAGE, "expected 1e-6 to 1e6");
 }
 
 /* ---- plans ---- */
@@ -383,9 +385,10 @@ static void test_widest(void **state)
 {
     (void)state;
     struct plan_dev device;
-    const int64_t cases[][2] = { { 2, 2 }, { 12, 4 }, { 12, 3 }, { 8, 8 }, { 24, 8 } };
+    const int64_t cases[][2] = { { 2, 2 },  { 12, 4 }, { 12, 3 }, { 8, 8 },
+                                 { 24, 8 }, { 5, 2 },  { 9, 4 } };
     for (int i = 0; i < COUNT_OF(cases); i++)
-        for (int stage = 0; stage <= 3; stage += 3) {
+        for (int stage = 0; stage <= 3; stage++) {
             const struct plan p = plan_make(&device, "h200");
             const struct glm_options options = { .dtype = DTYPE_BF16,
                                                  .train = true,
@@ -396,14 +399,49 @@ static void test_widest(void **state)
             const struct optim_format format = { .weights = DTYPE_BF16, .master = true };
             const struct zero_need need = { &p.config, &options, &format, cases[i][0] };
             struct zero_memory widest, other;
-            int64_t rank;
-            assert_ok(zero_widest_rank(&rank, &need, p.dev, cases[i][1]));
-            assert_ok(zero_memory(&widest, &need, p.dev, stage, rank, cases[i][1]));
+            assert_ok(zero_memory(&widest, &need, p.dev, stage, ZERO_WIDEST, cases[i][1]));
             for (int64_t r = 0; r < cases[i][1]; r++) {
                 assert_ok(zero_memory(&other, &need, p.dev, stage, r, cases[i][1]));
                 assert_true((double)other.bytes <= (double)widest.bytes * 1.0005);
             }
         }
+}
+
+/* Each rank's card says what fits it: all take the highest stage that one of them needs. On
+ * processors nobody asks. */
+static void choose_on_cards(struct comm *comm, void *arg)
+{
+    const int64_t me = comm_rank(comm);
+    struct plan_dev device;
+    const struct plan p = plan_make(&device, "h200");
+    const struct glm_options options = { .dtype = DTYPE_BF16,
+                                         .train = true,
+                                         .rows_max = 64,
+                                         .segments_max = 2,
+                                         .targets_max = 32,
+                                         .ranks = 1 };
+    const struct optim_format format = { .weights = DTYPE_BF16, .master = true };
+    const struct zero_need need = { &p.config, &options, &format, comm_size(comm) };
+    struct zero_memory memory;
+    int stage = -1;
+    (void)arg;
+    for (int fits = 0; fits <= 3; fits++) {
+        /* Stages 1 and 2 take the same. */
+        const int expected = fits == 2 ? 1 : fits;
+        assert_ok(zero_memory(&memory, &need, p.dev, me == 1 ? fits : 0, me, comm_size(comm)));
+        p.dev->info.memory_free_bytes = (int64_t)((double)memory.bytes / (1.0 - ZERO_SPARE)) + 1;
+        assert_ok(zero_choose(&stage, &need, p.dev, comm));
+        assert_int_equal(stage, expected);
+    }
+    p.dev->info.capability = 0;
+    assert_ok(zero_choose(&stage, &need, p.dev, comm));
+    assert_int_equal(stage, 1);
+}
+
+static void test_choose(void **state)
+{
+    (void)state;
+    ranks_run("shm", 3, choose_on_cards, NULL);
 }
 
 /* A step that all ranks share: work and rows are conserved, and no rank is faster than a link of
@@ -468,6 +506,7 @@ int main(void)
         cmocka_unit_test(test_links),
         cmocka_unit_test(test_memory_of_stages),
         cmocka_unit_test(test_widest),
+        cmocka_unit_test(test_choose),
         cmocka_unit_test(test_plan_of_ranks),
         cmocka_unit_test(test_higher_stage),
     };

@@ -94,6 +94,12 @@ static void test_best(void **state)
     assert_ok(ckpt_save(testing_path("best"), &r.state, r.optim, &unmeasured, NULL));
     assert_string_equal(ckpt_names_in("best"), "best.json step-00000006 step-00000007 ");
     /* A mark that cannot be read, or of what is gone, is none. */
+    /* Another in the place of the best one is not the best for that. */
+    ckpt_rig_set(&r, 6);
+    assert_ok(ckpt_save(testing_path("best"), &r.state, r.optim, &unmeasured, NULL));
+    assert_ok(ckpt_best(&best, &loss, testing_path("best")));
+    assert_int_equal(best, -1);
+
     assert_ok(file_replace(testing_path("best/best.json"), "{\"step\": tru", 12));
     assert_ok(ckpt_best(&best, &loss, testing_path("best")));
     assert_int_equal(best, -1);

@@ -89,13 +89,13 @@ static void test_plans_cover_the_table(void **state)
                 struct optim_format format = formats[f];
                 format.place = OPTIM_ON_HOST;
                 format.slice_elements = c == 2 ? 0 : sizes[s];
-                assert_ok(optim_plan_create(&plan, &params, &format));
+                assert_ok(optim_plan_create(&plan, &params, &format, NULL, 0));
                 check_plan(&plan, &params);
                 if (c == 0 && sizes[s] == 1024) assert_true(plan.slice_count > plan.unit_count);
                 optim_plan_clear(&plan);
             }
             struct optim_plan plan;
-            assert_ok(optim_plan_create(&plan, &params, &formats[f]));
+            assert_ok(optim_plan_create(&plan, &params, &formats[f], NULL, 0));
             check_plan(&plan, &params);
             assert_int_equal(plan.slice_count, plan.unit_count);
             assert_int_equal(plan.staging_bytes, 0);
@@ -117,7 +117,7 @@ static void test_bytes_of_the_published_model(void **state)
     assert_ok(glm_params_create(&params, &config));
     assert_int_equal(params.element_count, all);
 
-    assert_ok(optim_plan_create(&plan, &params, &formats[3]));
+    assert_ok(optim_plan_create(&plan, &params, &formats[3], NULL, 0));
     assert_int_equal(plan.part_bytes[OPTIM_MASTER], 4 * all);
     assert_int_equal(plan.part_bytes[OPTIM_EXP_AVG], 4 * all);
     assert_int_equal(plan.part_bytes[OPTIM_EXP_AVG_SQ], 4 * all);
@@ -129,7 +129,7 @@ static void test_bytes_of_the_published_model(void **state)
 
     struct optim_format format = formats[4];
     format.place = OPTIM_ON_HOST;
-    assert_ok(optim_plan_create(&plan, &params, &format));
+    assert_ok(optim_plan_create(&plan, &params, &format, NULL, 0));
     assert_int_equal(plan.part_bytes[OPTIM_MASTER], 0);
     assert_int_equal(plan.part_bytes[OPTIM_EXP_AVG], 4 * rest);
     assert_int_equal(plan.part_bytes[OPTIM_EXP_AVG_CODES], coded);
@@ -147,7 +147,7 @@ static void expect_no_plan(const struct glm_params *params, struct optim_format 
                            const char *part)
 {
     struct optim_plan plan;
-    assert_err(optim_plan_create(&plan, params, &format), ARG, part);
+    assert_err(optim_plan_create(&plan, params, &format, NULL, 0), ARG, part);
     optim_plan_clear(&plan);
 }
 
@@ -295,7 +295,8 @@ static void test_state_in_parts(void **state)
         const int64_t row = glm_params_find(&r.params, GLM_FC1_WEIGHT, 1);
         const bool coded = formats[f].moments == OPTIM_MOMENTS_8BIT;
         const enum optim_part part = coded ? OPTIM_EXP_AVG_ABSMAX : OPTIM_EXP_AVG;
-        const int64_t count = optim_part_count(optim_plan_of(r.optim), &r.params, part, row);
+        const int64_t count =
+            optim_part_count(&optim_plan_of(r.optim)->format, &r.params.row[row], part);
         assert_int_equal(count, coded ? 2048 / ADAMW_BLOCK : 2048);
         float values[2048], back[2048];
         for (int64_t i = 0; i < count; i++) values[i] = (float)i + 0.5f;

@@ -11,6 +11,7 @@
 #include "train/rendezvous_wire.h"
 #include "train/watchdog.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,7 +27,9 @@ struct plan {
     int signal, after_us;
     int busy_s; /* rank 1 computes for so long */
     double silence_s;
+    double comm_s; /* how long exchanges, and finishing, may take */
     bool victim_fails;
+    bool mute;                /* nobody reads what ranks say */
     _Atomic int64_t steps[8]; /* done by each rank */
 };
 
@@ -62,6 +65,18 @@ static void train(struct plan *plan, struct ranks *ranks, int64_t steps)
     }
 }
 
+/* As a terminal that was told to wait (Ctrl-S), or a pager that is not read on. */
+static void stop_reading_stderr(void)
+{
+    static const char text[4096];
+    int pipe_fds[2];
+    assert_int_equal(pipe(pipe_fds), 0);
+    assert_true(fcntl(pipe_fds[1], F_SETFL, O_NONBLOCK) == 0);
+    while (write(pipe_fds[1], text, sizeof text) > 0) continue;
+    assert_true(fcntl(pipe_fds[1], F_SETFL, 0) == 0);
+    assert_true(dup2(pipe_fds[1], STDERR_FILENO) == STDERR_FILENO);
+}
+
 static void body(int64_t rank, int64_t size, void *arg)
 {
     struct plan *plan = arg;
@@ -72,13 +87,15 @@ static void body(int64_t rank, int64_t size, void *arg)
     place.rank = rank;
     place.size = size;
     if (rank != 0) place.listen_fd = -1;
+    if (plan->mute) stop_reading_stderr();
     if (rank == plan->victim && plan->signal != 0) pthread_create(&thread, NULL, strike, plan);
     assert_ok(dev_open(&dev, "cpu", 1));
     /* The place says "soulchat" so that shared memory is chosen. */
-    const err_t rc = ranks_join(
-        &ranks,
-        &(struct ranks_args){
-            .place = &place, .dev = dev, .join_s = 3, .comm_s = 20, .silence_s = plan->silence_s });
+    const err_t rc = ranks_join(&ranks, &(struct ranks_args){ .place = &place,
+                                                              .dev = dev,
+                                                              .join_s = 3,
+                                                              .comm_s = plan->comm_s,
+                                                              .silence_s = plan->silence_s });
     if (rc != ERR_OK) _exit(RANKS_STATUS_LOST); /* the victim went before it came */
     train(plan, ranks, plan->signal != 0 ? 1000000 : 5);
     if (plan->victim_fails && rank == plan->victim) {
@@ -96,6 +113,7 @@ static struct plan *make_plan(int64_t victim)
 {
     struct plan *plan = ranks_shared(sizeof *plan);
     plan->victim = victim;
+    plan->comm_s = 20;
     plan->silence_s = 3; /* nobody is silent, but the machine may be slow */
     plan->place = (struct ranks_place){ .launcher = "soulchat", .host = "127.0.0.1" };
     snprintf(plan->place.job, sizeof plan->place.job, "test %d", (int)getpid());
@@ -145,6 +163,87 @@ static void test_failure_is_told(void **state)
         for (int64_t i = 0; i < 3; i++)
             assert_int_equal(status[i], i == victim ? 0 : RANKS_STATUS_LOST);
     }
+}
+
+/* A rank gives its communicator up and goes on with something else: the other's watchdog finds it,
+ * and ends both. */
+static void body_broken(int64_t rank, int64_t size, void *arg)
+{
+    const struct plan *plan = arg;
+    struct ranks_place place = plan->place;
+    struct ranks *ranks;
+    struct dev *dev;
+    place.rank = rank;
+    place.size = size;
+    if (rank != 0) place.listen_fd = -1;
+    assert_ok(dev_open(&dev, "cpu", 1));
+    assert_ok(ranks_join(&ranks, &(struct ranks_args){ .place = &place, .dev = dev }));
+    if (rank == plan->victim) comm_abort(ranks->comm, "a cable is loose");
+    sleep(20);
+}
+
+static void test_broken(void **state)
+{
+    (void)state;
+    for (int64_t victim = 0; victim < 2; victim++) {
+        int status[2];
+        struct plan *plan = make_plan(victim);
+        ranks_fork(status, 2, body_broken, plan);
+        close(plan->place.listen_fd);
+        assert_int_equal(status[0], RANKS_STATUS_LOST);
+        assert_int_equal(status[1], RANKS_STATUS_LOST);
+    }
+}
+
+/* One rank is done, and the other never is. */
+static void body_late(int64_t rank, int64_t size, void *arg)
+{
+    struct plan *plan = arg;
+    struct rendezvous *meeting;
+    struct watchdog *watchdog;
+    const struct rendezvous_args args = { .rank = rank,
+                                          .size = size,
+                                          .host = "127.0.0.1",
+                                          .port = plan->place.port,
+                                          .listen_fd = plan->place.listen_fd,
+                                          .job = "late",
+                                          .version = "1",
+                                          .timeout_s = 10 };
+    if (rank != 0) close(plan->place.listen_fd);
+    assert_ok(rendezvous_join(&meeting, &args));
+    assert_ok(watchdog_start(
+        &watchdog, &(struct watchdog_args){
+                       .meeting = meeting, .beat_s = 0.1, .silence_s = 3, .finish_s = 0.5 }));
+    if (rank == plan->victim) sleep(20); /* the watchdog ends it */
+    assert_err(watchdog_finish(watchdog), COMM, " has not finished within 0.5 s of this one");
+    rendezvous_close(meeting);
+}
+
+static void test_late(void **state)
+{
+    (void)state;
+    for (int64_t victim = 0; victim < 2; victim++) {
+        int status[2];
+        struct plan *plan = make_plan(victim);
+        ranks_fork(status, 2, body_late, plan);
+        close(plan->place.listen_fd);
+        assert_int_equal(status[1 - victim], 0);
+        assert_int_equal(status[victim], RANKS_STATUS_LOST);
+    }
+}
+
+/* A loss that cannot be told to anybody ends the ranks all the same. */
+static void test_mute(void **state)
+{
+    int status[2];
+    struct plan *plan = make_plan(1);
+    (void)state;
+    plan->mute = true;
+    plan->signal = SIGKILL;
+    plan->after_us = 100000;
+    run(plan, status, 2);
+    assert_int_equal(status[0], RANKS_STATUS_LOST);
+    assert_int_equal(status[1], 128 + SIGKILL);
 }
 
 /* Any rank, rank 0 too, at any moment from before the rendezvous on. */
@@ -344,9 +443,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_well),        cmocka_unit_test(test_busy_is_alive),
-        cmocka_unit_test(test_failure_is_told), cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_stopped),         cmocka_unit_test(test_launcher),
-        cmocka_unit_test(test_launcher_emu),    cmocka_unit_test(test_launcher_signal),
+        cmocka_unit_test(test_failure_is_told), cmocka_unit_test(test_late),
+        cmocka_unit_test(test_broken),          cmocka_unit_test(test_mute),
+        cmocka_unit_test(test_killed),          cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_launcher),        cmocka_unit_test(test_launcher_emu),
+        cmocka_unit_test(test_launcher_signal),
     };
     testing_dir(); /* one for all */
     alarm(3 * RANKS_LIMIT_S);

@@ -154,7 +154,6 @@ void micro_run_open_ranked(struct run *run, struct cfg *cfg, const char *device,
 {
     const int64_t stage = cfg_enum(cfg, "train.zero") - 1;
     const bool is_ref = strcmp(device, "ref") == 0;
-    const struct optim_options optim = optim_options_from_cfg(cfg);
     memset(run, 0, sizeof *run);
     run->cfg = cfg;
     run->metrics.fd = run->lock_fd = -1;
@@ -190,6 +189,7 @@ void micro_run_open_ranked(struct run *run, struct cfg *cfg, const char *device,
                          glm_grad_dtype(run->glm)));
     assert_ok(zero_attach(&run->zero, run->glm, &run->lanes));
     assert_ok(glm_init(run->glm, 1));
+    const struct optim_options optim = optim_options_from_cfg(cfg, &run->formats.state);
     assert_ok(optim_create_on(&run->optim, &run->zero.target, &optim));
     run->total_steps = 1000;
     assert_ok(sched_from_cfg(&run->sched, cfg, run->total_steps));
@@ -242,7 +242,7 @@ double *micro_state(struct optim *optim, enum optim_part part, int64_t *count)
     assert_true(out != NULL && space != NULL);
     *count = 0;
     for (int64_t i = 0; i < params->count; i++) {
-        const int64_t n = optim_part_count(optim_plan_of(optim), params, part, i);
+        const int64_t n = optim_part_count(&optim_plan_of(optim)->format, &params->row[i], part);
         assert_ok(optim_read_state(optim, space, part, i, 0, n));
         const struct tensor t = tensor_1d(space, dtype, n, "state");
         for (int64_t e = 0; e < n; e++)

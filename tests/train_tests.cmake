@@ -3,8 +3,8 @@ add_library(soulchat_train_fixture STATIC train_fixture.c train_runs.c state_rig
                                           batch_fixture.c ckpt_fixture.c)
 target_link_libraries(soulchat_train_fixture PUBLIC soulchat_testing soulchat_train soulchat_ref
                       PRIVATE soulchat_options)
-foreach(subject ckpt lanes optim state formats step loop save memory device owner exchange zero
-                guard_run checksum base_loss)
+foreach(subject ckpt ckpt_diff lanes optim state formats step loop save memory device owner exchange
+                zero guard_run checksum base_loss)
   if(TARGET test_train_${subject})
     target_link_libraries(test_train_${subject} PRIVATE soulchat_train_fixture)
   endif()

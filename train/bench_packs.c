@@ -6,7 +6,7 @@
 #include "data/batch_spec.h"
 #include "data/settings_batch.h"
 #include "train/bench_batch.h"
-#include "train/validate.h"
+#include "train/feed.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -102,13 +102,13 @@ static err_t open_host_memory(struct bench_step *b, int64_t targets)
 
 err_t bench_step_open(struct bench_step *b, const struct cfg *cfg)
 {
-    const struct optim_options optim = optim_options_from_cfg(cfg);
     struct train_formats formats;
     struct glm_config config;
     void *grads;
     *b = (struct bench_step){ .steps = cfg_int(cfg, "bench.steps"),
                               .probe_side = cfg_int(cfg, "bench.probe") };
     TRY(formats_from_cfg(&formats, cfg));
+    const struct optim_options optim = optim_options_from_cfg(cfg, &formats.state);
     b->releases = formats.grad_keep == GLM_GRADS_RELEASED;
     TRY(bench_config_from_cfg(&config, cfg));
     TRY(open_packs(&b->packs, cfg, config.vocab_size));

@@ -37,7 +37,7 @@ static err_t sum_state(struct checksum *s, char *piece, struct optim *optim, int
     for (int part = 0; part < OPTIM_PARTS; part++) {
         const enum optim_part p = (enum optim_part)part;
         const int64_t unit = dtype_bytes(optim_part_dtype(&plan->format, p));
-        const int64_t all = optim_part_count(plan, s->params, p, row);
+        const int64_t all = optim_part_count(&plan->format, &s->params->row[row], p);
         for (int64_t at = 0; at < all; at += PIECE_BYTES / unit) {
             const int64_t count = min_i64(PIECE_BYTES / unit, all - at);
             TRY(optim_read_state(optim, piece, p, row, at, count));
@@ -88,7 +88,8 @@ err_t checksum_compare(const uint32_t *all, int64_t ranks, const struct glm_para
         const char *what = i < params->count ? "weights" : "optimizer state";
         const char *name = params->row[i % params->count].name;
         int64_t right = 0;
-        for (int64_t r = 0; r < ranks; r++)
+        if (supporters(all, ranks, stride, i, 0) == ranks) continue;
+        for (int64_t r = 1; r < ranks; r++)
             if (supporters(all, ranks, stride, i, r) > supporters(all, ranks, stride, i, right))
                 right = r;
         const bool majority = 2 * supporters(all, ranks, stride, i, right) > ranks;
@@ -157,10 +158,8 @@ static err_t add_chunk(struct total *t, int64_t row, int64_t first, int64_t coun
     t->bytes += bytes;
     for (int part = 0; part < OPTIM_PARTS; part++) {
         const enum optim_part p = (enum optim_part)part;
-        const int64_t all = optim_part_count(plan, target->params, p, row);
-        if (all == 0) continue;
-        const int64_t per = all == target->params->row[row].count ? 1 : ADAMW_BLOCK;
-        const int64_t n = div_ceil(count, per);
+        if (optim_part_count(&plan->format, &target->params->row[row], p) == 0) continue;
+        const int64_t per = optim_part_per(p), n = div_ceil(count, per);
         bytes = n * dtype_bytes(optim_part_dtype(&plan->format, p));
         TRY(optim_read_state(t->optim, t->piece, p, row, first / per, n));
         t->sum += chunk_term(row, part, chunk, t->piece, bytes);

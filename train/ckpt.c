@@ -17,32 +17,15 @@
 
 /* ---- what is saved ---- */
 
-err_t ckpt_saving_open(struct ckpt_saving *s, const char *root, const struct ckpt_state *state,
-                       struct optim *optim, const struct ckpt_keep *keep,
-                       const struct ckpt_ranks *ranks)
+static err_t describe(struct ckpt_saving *s, const char *root, const struct ckpt_state *state,
+                      const struct optim *optim)
 {
-    const struct stored_formats formats = formats_stored(&optim_plan_of(optim)->format);
-    ASSERT(formats_same(&state->formats, &formats));
-    ASSERT(keep->last >= 1);
-    *s = (struct ckpt_saving){ .keep = *keep,
-                               .step = state->step,
-                               .rank = ckpt_rank(ranks),
-                               .rank_count = ckpt_rank_count(ranks),
-                               .manifest.step = state->step,
-                               .begin_s = time_now_s() };
     TRY(path_copy(s->root, root));
     TRY(ckpt_path(s->dir, root, state->step));
     if (snprintf(s->tmp, sizeof s->tmp, "%s.tmp", s->dir) >= (int)sizeof s->tmp)
         RAISE(ARG, "path too long: %s", s->dir);
-    TRY(ckpt_parts_create(&s->parts, optim_target(optim)->params, &formats));
+    TRY(ckpt_parts_create(&s->parts, optim_target(optim)->params, &state->formats));
     return ckpt_state_write(&s->state, state);
-}
-
-void ckpt_saving_close(struct ckpt_saving *s)
-{
-    ckpt_parts_clear(&s->parts);
-    ckpt_manifest_clear(&s->manifest);
-    buf_clear(&s->state);
 }
 
 /* ---- files, in their full sizes ---- */
@@ -60,7 +43,7 @@ static err_t check_free_space(const struct ckpt_saving *s)
     return ERR_OK;
 }
 
-err_t ckpt_saving_create(struct ckpt_saving *s)
+static err_t create_files(struct ckpt_saving *s)
 {
     char path[FILE_PATH_MAX];
     TRY(dir_create(s->root));
@@ -76,6 +59,23 @@ err_t ckpt_saving_create(struct ckpt_saving *s)
         TRY(file_part_create(path, p->header.data, (int64_t)p->header.size, p->begin[p->count]));
     }
     return ERR_OK;
+}
+
+err_t ckpt_saving_begin(struct ckpt_saving *s, const char *root, const struct ckpt_state *state,
+                        struct optim *optim, const struct ckpt_keep *keep,
+                        const struct ckpt_ranks *ranks)
+{
+    const struct stored_formats formats = formats_stored(&optim_plan_of(optim)->format);
+    ASSERT(formats_same(&state->formats, &formats));
+    ASSERT(keep->last >= 1);
+    *s = (struct ckpt_saving){ .keep = *keep,
+                               .step = state->step,
+                               .rank = ckpt_rank(ranks),
+                               .rank_count = ckpt_rank_count(ranks),
+                               .manifest.step = state->step,
+                               .begin_s = time_now_s() };
+    TRY(ckpt_agree(ranks, describe(s, root, state, optim), NULL));
+    return ckpt_agree(ranks, s->rank == 0 ? create_files(s) : ERR_OK, NULL);
 }
 
 /* ---- their contents ---- */
@@ -102,7 +102,7 @@ struct part_writer {
 
 static err_t write_tensor(struct part_writer *w, const struct ckpt_tensor *tensor, int64_t begin)
 {
-    const struct ckpt_range owned = ckpt_owned(w->source->ranks, tensor);
+    const struct optim_range owned = ckpt_owned(w->source->ranks, tensor);
     const int64_t unit = dtype_bytes(tensor->dtype), per_piece = CKPT_PIECE_BYTES / unit;
     for (int64_t done = 0; done < owned.count; done += per_piece) {
         const int64_t first = owned.first + done, count = min_i64(per_piece, owned.count - done);
@@ -223,13 +223,27 @@ err_t ckpt_saving_publish(struct ckpt_saving *s, int64_t written)
     return ERR_OK;
 }
 
-void ckpt_saving_discard(struct ckpt_saving *s)
+/* ---- the end ---- */
+
+void ckpt_saving_drop(struct ckpt_saving *s, err_t rc)
 {
-    if (!s->is_ours) return;
     const struct err_record first = *err_last();
-    if (dir_remove(s->tmp) != ERR_OK) LOG_W("ckpt", "left behind: %s", err_last()->text);
-    const err_t rc = err_adopt(&first);
+    if (rc != ERR_OK && s->is_ours && dir_remove(s->tmp) != ERR_OK)
+        LOG_W("ckpt", "left behind: %s", err_last()->text);
+    ckpt_parts_clear(&s->parts);
+    ckpt_manifest_clear(&s->manifest);
+    buf_clear(&s->state);
+    if (rc != ERR_OK) rc = err_adopt(&first);
     (void)rc; /* the caller has it */
+}
+
+err_t ckpt_saving_end(struct ckpt_saving *s, const struct ckpt_ranks *ranks, err_t rc)
+{
+    ckpt_saving_drop(s, rc);
+    if (rc == ERR_OK || rc == ERR_COMM) return rc;
+    const struct err_record first = *err_last();
+    TRY(ckpt_agree(ranks, ERR_OK, NULL));
+    return err_adopt(&first);
 }
 
 /* ---- all of it ---- */
@@ -248,12 +262,9 @@ done:
     return rc;
 }
 
-static err_t save(struct ckpt_saving *s, struct optim *optim, const struct ckpt_ranks *ranks)
+err_t ckpt_saving_finish(struct ckpt_saving *s, struct optim *optim, const struct ckpt_ranks *ranks)
 {
-    err_t rc = ERR_OK;
-    if (s->rank == 0) rc = ckpt_saving_create(s);
-    TRY(ckpt_agree(ranks, rc, NULL));
-    rc = write_from_device(s, optim, ranks);
+    err_t rc = write_from_device(s, optim, ranks);
     int64_t written = s->written;
     TRY(ckpt_agree(ranks, rc, &written));
     if (s->rank == 0) rc = ckpt_saving_publish(s, written);
@@ -264,10 +275,7 @@ err_t ckpt_save(const char *root, const struct ckpt_state *state, struct optim *
                 const struct ckpt_keep *keep, const struct ckpt_ranks *ranks)
 {
     struct ckpt_saving s;
-    err_t rc = ckpt_saving_open(&s, root, state, optim, keep, ranks);
-    rc = ckpt_agree(ranks, rc, NULL);
-    if (rc == ERR_OK) rc = save(&s, optim, ranks);
-    if (rc != ERR_OK) ckpt_saving_discard(&s);
-    ckpt_saving_close(&s);
-    return rc;
+    err_t rc = ckpt_saving_begin(&s, root, state, optim, keep, ranks);
+    if (rc == ERR_OK) rc = ckpt_saving_finish(&s, optim, ranks);
+    return ckpt_saving_end(&s, ranks, rc);
 }

@@ -66,9 +66,9 @@ struct ckpt_state {
     int64_t samples;      /* samples consumed */
     int64_t stream_index; /* where the next step begins in the sample stream; tokens mode: -1 */
     int64_t lanes, seed;  /* batch.lanes and batch.seed of the run */
-    struct stored_formats formats;  /* f32 throughout where the file says nothing */
-    double grad_norm;               /* of the last step, where the next is clipped by it; else 0 */
-    struct guard_state guard;       /* what it remembers of the steps before */
+    struct stored_formats formats; /* f32 throughout where the file says nothing */
+    double grad_norm;              /* of the last step, where the next is clipped by it; else 0 */
+    struct guard_state guard;      /* what it remembers of the steps before */
     uint32_t crc32c; /* of weights and state (checksum.h), where it was measured; else 0 */
     char program[CKPT_PROGRAM_MAX]; /* version of the program that wrote it */
     char corpus_sha256[SHA256_HEX_SIZE];
@@ -127,22 +127,9 @@ MUST_USE err_t ckpt_verify_sizes(const char *dir);
 MUST_USE err_t ckpt_path(char dir[FILE_PATH_MAX], const char *root, int64_t step);
 /* Steps of the published checkpoints below root, newest first; *steps is yours (free). */
 MUST_USE err_t ckpt_list(int64_t **steps, int64_t *count, const char *root);
-/*
- * The newest checkpoint below `root` that passes ckpt_verify; *found = false when there is no
- * checkpoint at all. One that does not pass is reported by a warning that says why. ERR_FORMAT when
- * there are some and none passes: starting afresh would throw a run away unasked. ERR_UNSUPPORTED
- * when the newest was written by another version: an older one would not do.
- */
-MUST_USE err_t ckpt_newest(char dir[FILE_PATH_MAX], bool *found, const char *root);
-/* Keep the newest `keep_last` up to `step`, and step `best` (-1: none), and remove the older ones.
- * Newer ones are damaged ones that were passed over: they neither count nor go; training replaces
- * them as it gets there. */
-MUST_USE err_t ckpt_prune(const char *root, int64_t step, int64_t keep_last, int64_t best);
 /* The step that root/best.json marks (struct ckpt_keep), where there still is its folder; else -1,
  * with an infinite loss. */
 MUST_USE err_t ckpt_best(int64_t *step, double *loss, const char *root);
-/* Remove temporary folders, such as a killed program leaves. */
-MUST_USE err_t ckpt_remove_leftovers(const char *root);
 
 /* ---- several ranks ---- */
 
@@ -159,9 +146,9 @@ struct ckpt_ranks {
     const void *context;
 };
 
-/* ckpt_newest on rank 0, and what it found on all; its failure is everyone's. */
-MUST_USE err_t ckpt_newest_of(char dir[FILE_PATH_MAX], bool *found, const char *root,
-                              const struct ckpt_ranks *ranks);
+/* The same on every rank: ERR_OK, or the failure of the first rank that failed. `sum`, where not
+ * NULL, becomes the sum over ranks. */
+MUST_USE err_t ckpt_agree(const struct ckpt_ranks *ranks, err_t rc, int64_t *sum);
 
 /* ---- saving and loading ---- */
 
@@ -181,9 +168,14 @@ struct ckpt_keep {
  */
 MUST_USE err_t ckpt_save(const char *root, const struct ckpt_state *state, struct optim *optim,
                          const struct ckpt_keep *keep, const struct ckpt_ranks *ranks);
-/* Rows first .. return-1 of the table share a file: as many as keep its weights within
- * CKPT_PART_BYTES_MAX, at least one. */
-int64_t ckpt_part_end(const struct glm_params *params, int64_t first);
+/*
+ * The step of the newest checkpoint below `root` that passes ckpt_verify; -1 when there is no
+ * checkpoint at all. One that does not pass is reported by a warning that says why. ERR_FORMAT when
+ * there are some and none passes: starting afresh would throw a run away unasked. ERR_UNSUPPORTED
+ * when the newest was written by another version: an older one would not do. Rank 0 looks; what it
+ * finds, and its failure, are everyone's.
+ */
+MUST_USE err_t ckpt_newest(int64_t *step, const char *root, const struct ckpt_ranks *ranks);
 /* Weights and optimizer state of a verified checkpoint in formats `stored` into a model of the same
  * table, whose formats may be others that hold the same values. Every rank reads what it has.
  * ERR_FORMAT names the tensor that is missing or has another shape; ERR_USAGE as

@@ -31,38 +31,19 @@ static const struct cli_spec spec = {
     .options = options,
 };
 
-/* ---- which folders ---- */
+/* ---- one checkpoint ---- */
 
-struct folders {
-    char root[FILE_PATH_MAX];
-    int64_t *step; /* newest first */
-    int64_t count;
-    int64_t best; /* -1: none is marked */
-    double best_loss;
+struct found {
+    const char *dir;
+    char why[ERR_TEXT_MAX]; /* it is not whole; "": it is */
+    char date[32];          /* ISO 8601, UTC; "" where there is no manifest */
+    int64_t bytes;
+    bool has_state; /* the next four are known */
+    int64_t step, samples;
+    struct stored_formats formats;
+    char program[CKPT_PROGRAM_MAX];
 };
 
-static err_t open_folders(struct folders *f, const char *path)
-{
-    *f = (struct folders){ .best = -1 };
-    if (!dir_exists(path)) RAISE(NOTFOUND, "%s: no such folder", path);
-    TRY(path_join(f->root, path, "ckpt"));
-    if (!dir_exists(f->root)) TRY(path_copy(f->root, path));
-    TRY(ckpt_list(&f->step, &f->count, f->root));
-    if (f->count == 0) RAISE(NOTFOUND, "%s: no checkpoint in it", path);
-    return ckpt_best(&f->best, &f->best_loss, f->root);
-}
-
-static bool is_one(const char *path)
-{
-    char state[FILE_PATH_MAX], manifest[FILE_PATH_MAX];
-    return path_join(state, path, "state.json") == ERR_OK &&
-           path_join(manifest, path, "MANIFEST.json") == ERR_OK &&
-           (file_exists(state) || file_exists(manifest));
-}
-
-/* ---- one checkpoint as an object ---- */
-
-/* ISO 8601, UTC; "" where there is no manifest. */
 static void date_of(char text[32], const char *dir)
 {
     char path[FILE_PATH_MAX];
@@ -83,134 +64,165 @@ static int64_t bytes_of(const char *dir)
     return bytes;
 }
 
-static json_t *state_json(const char *dir)
+static void read_state(struct found *f)
 {
     struct ckpt_state s;
-    json_t *out = NULL;
-    if (ckpt_state_read(&s, dir) == ERR_OK)
-        out = json_pack("{s:I, s:I, s:s, s:b, s:s, s:s}", "step", (json_int_t)s.step, "samples",
-                        (json_int_t)s.samples, "precision", dtype_name(s.formats.precision),
-                        "master", (int)s.formats.master, "moments",
-                        formats_moments_name(s.formats.moments), "program", s.program);
+    f->has_state = ckpt_state_read(&s, f->dir) == ERR_OK;
+    f->step = s.step;
+    f->samples = s.samples;
+    f->formats = s.formats;
+    memcpy(f->program, s.program, sizeof f->program);
     ckpt_state_clear(&s);
-    return out != NULL ? out : json_null();
 }
 
-/* {dir, whole, why, bytes, date, state}; want of memory alone is an error here. */
-static err_t describe(json_t **out, const char *dir, bool full)
+/* Want of memory alone is an error here. */
+static err_t look_at(struct found *f, const char *dir, bool full)
 {
-    char date[32], why[ERR_TEXT_MAX] = "";
+    *f = (struct found){ .dir = dir, .bytes = bytes_of(dir) };
+    date_of(f->date, dir);
+    read_state(f);
     const err_t verdict = full ? ckpt_verify(dir) : ckpt_verify_sizes(dir);
-    if (verdict == ERR_NOMEM) return verdict;
-    if (verdict != ERR_OK) memcpy(why, err_last()->text, sizeof why);
-    date_of(date, dir);
-    *out =
-        json_pack("{s:s, s:b, s:s, s:I, s:s, s:o}", "dir", dir, "whole", verdict == ERR_OK, "why",
-                  why, "bytes", (json_int_t)bytes_of(dir), "date", date, "state", state_json(dir));
-    if (*out == NULL) RAISE(NOMEM, "%s: no memory to describe it", dir);
+    if (verdict != ERR_OK) memcpy(f->why, err_last()->text, sizeof f->why);
+    return verdict == ERR_NOMEM ? verdict : ERR_OK;
+}
+
+/* ---- the report on one or several ---- */
+
+struct report {
+    json_t *list; /* for --json: what is printed at the end; else NULL */
+    bool full;    /* all digests */
+    bool table;   /* a row each, else a verdict */
+    int64_t count, broken;
+};
+
+static void print_verdict(const struct found *f)
+{
+    if (f->why[0] == '\0')
+        printf("%s: whole, %.3f GB\n", f->dir, (double)f->bytes / 1e9);
+    else
+        printf("%s: NOT WHOLE: %s\n", f->dir, f->why);
+}
+
+static void print_row(const struct found *f, const char *marks)
+{
+    const char *slash = strrchr(f->dir, '/');
+    char formats[64] = "?";
+    if (f->has_state)
+        snprintf(formats, sizeof formats, "%s%s, moments %s", dtype_name(f->formats.precision),
+                 f->formats.master ? " + master" : "", formats_moments_name(f->formats.moments));
+    printf("%-16s %11.3f  %-20s  %-24s  %s%s\n", slash != NULL ? slash + 1 : f->dir,
+           (double)f->bytes / 1e9, f->date, formats, f->why[0] == '\0' ? "whole" : "NOT WHOLE",
+           marks);
+    if (f->why[0] != '\0') printf("    %s\n", f->why);
+}
+
+static err_t to_json(json_t **out, const struct found *f)
+{
+    json_error_t error;
+    json_t *state = json_null();
+    if (f->has_state)
+        state = json_pack("{s:I, s:I, s:s, s:b, s:s, s:s}", "step", (json_int_t)f->step, "samples",
+                          (json_int_t)f->samples, "precision", dtype_name(f->formats.precision),
+                          "master", (int)f->formats.master, "moments",
+                          formats_moments_name(f->formats.moments), "program", f->program);
+    *out = json_pack_ex(&error, 0, "{s:s, s:b, s:s, s:I, s:s, s:o}", "dir", f->dir, "whole",
+                        f->why[0] == '\0', "why", f->why, "bytes", (json_int_t)f->bytes, "date",
+                        f->date, "state", state);
+    if (*out == NULL && json_error_code(&error) == json_error_invalid_utf8)
+        RAISE(ARG, "%s: not UTF-8, as JSON must be; leave --json out", f->dir);
+    if (*out == NULL) RAISE(NOMEM, "%s: no memory to describe it", f->dir);
     return ERR_OK;
 }
 
-static bool is_whole(const json_t *one) { return json_is_true(json_object_get(one, "whole")); }
+static err_t report_one(struct report *r, json_t **one, const char *dir, const char *marks)
+{
+    struct found f;
+    TRY(look_at(&f, dir, r->full));
+    r->count++;
+    r->broken += f.why[0] != '\0';
+    if (r->list == NULL && r->table) print_row(&f, marks);
+    if (r->list == NULL && !r->table) print_verdict(&f);
+    if (r->list == NULL) return ERR_OK;
+    TRY(to_json(one, &f));
+    if (json_array_append_new(r->list, *one) != 0) RAISE(NOMEM, "no memory for a list");
+    return ERR_OK;
+}
+
+static err_t report_folders(struct report *r, const char *root, const int64_t *steps, int64_t count)
+{
+    int64_t best;
+    double loss;
+    TRY(ckpt_best(&best, &loss, root));
+    if (r->list == NULL && r->table)
+        printf("%-16s %11s  %-20s  %-24s\n", "checkpoint", "GB", "written (UTC)", "formats");
+    for (int64_t i = 0; i < count; i++) {
+        char dir[FILE_PATH_MAX], marks[32];
+        json_t *one = NULL; /* the list's */
+        const bool is_best = steps[i] == best, is_last = i == 0;
+        snprintf(marks, sizeof marks, "%s%s", is_best ? ", best" : "", is_last ? ", last" : "");
+        TRY(ckpt_path(dir, root, steps[i]));
+        TRY(report_one(r, &one, dir, marks));
+        if (one == NULL) continue;
+        json_object_set_new(one, "best", json_boolean(is_best));
+        json_object_set_new(one, "last", json_boolean(is_last));
+    }
+    return ERR_OK;
+}
+
+/* All below `path`, a run's folder or that of its checkpoints. */
+static err_t report_all(struct report *r, const char *path)
+{
+    err_t rc = ERR_OK;
+    char root[FILE_PATH_MAX];
+    int64_t *steps, count;
+    if (!dir_exists(path)) RAISE(NOTFOUND, "%s: no such folder", path);
+    TRY(path_join(root, path, "ckpt"));
+    if (!dir_exists(root)) TRY(path_copy(root, path));
+    TRY(ckpt_list(&steps, &count, root));
+    if (count == 0) RAISE_DONE(NOTFOUND, "%s: no checkpoint in it", path);
+    TRY_DONE(report_folders(r, root, steps, count));
+done:
+    free(steps);
+    return rc;
+}
+
+static bool is_one(const char *path)
+{
+    char state[FILE_PATH_MAX], manifest[FILE_PATH_MAX];
+    return path_join(state, path, "state.json") == ERR_OK &&
+           path_join(manifest, path, "MANIFEST.json") == ERR_OK &&
+           (file_exists(state) || file_exists(manifest));
+}
+
+static void print_json(json_t *object)
+{
+    json_dumpf(object, stdout, JSON_INDENT(1));
+    printf("\n");
+}
+
+static err_t verify_or_list(const char *path, bool verify, bool full, bool json)
+{
+    struct report r = { .full = full || verify, .table = !verify };
+    json_t *all = json ? json_pack("{s:[]}", "checkpoints") : NULL, *one;
+    if (json && all == NULL) RAISE(NOMEM, "no memory for a list");
+    r.list = json_object_get(all, "checkpoints");
+    const err_t rc = verify && is_one(path) ? report_one(&r, &one, path, "") : report_all(&r, path);
+    if (rc == ERR_OK && json) print_json(all);
+    json_decref(all);
+    TRY(rc);
+    if (r.broken > 0)
+        RAISE(CHECKSUM, "%s: %lld of %lld checkpoints are not whole", path, (long long)r.broken,
+              (long long)r.count);
+    return ERR_OK;
+}
+
+/* ---- diff ---- */
 
 static const char *text_of(const json_t *object, const char *key)
 {
     const char *text = json_string_value(json_object_get(object, key));
     return text != NULL ? text : "";
 }
-
-/* ---- verify, list ---- */
-
-static err_t describe_all(json_t *list, struct folders *f, bool full)
-{
-    for (int64_t i = 0; i < f->count; i++) {
-        char dir[FILE_PATH_MAX];
-        json_t *one;
-        TRY(ckpt_path(dir, f->root, f->step[i]));
-        TRY(describe(&one, dir, full));
-        json_object_set_new(one, "best", json_boolean(f->step[i] == f->best));
-        json_object_set_new(one, "last", json_boolean(i == 0));
-        if (json_array_append_new(list, one) != 0) RAISE(NOMEM, "no memory for a list");
-    }
-    return ERR_OK;
-}
-
-static void print_verdict(const json_t *one)
-{
-    if (is_whole(one))
-        printf("%s: whole, %.3f GB\n", text_of(one, "dir"),
-               (double)json_integer_value(json_object_get(one, "bytes")) / 1e9);
-    else
-        printf("%s: NOT WHOLE: %s\n", text_of(one, "dir"), text_of(one, "why"));
-}
-
-static void print_row(const json_t *one)
-{
-    const json_t *state = json_object_get(one, "state");
-    const char *name = strrchr(text_of(one, "dir"), '/');
-    char formats[64] = "?";
-    if (json_is_object(state))
-        snprintf(formats, sizeof formats, "%s%s, moments %s", text_of(state, "precision"),
-                 json_is_true(json_object_get(state, "master")) ? " + master" : "",
-                 text_of(state, "moments"));
-    printf("%-16s %11.3f  %-20s  %-24s  %s%s%s\n", name != NULL ? name + 1 : text_of(one, "dir"),
-           (double)json_integer_value(json_object_get(one, "bytes")) / 1e9, text_of(one, "date"),
-           formats, is_whole(one) ? "whole" : "NOT WHOLE",
-           json_is_true(json_object_get(one, "best")) ? ", best" : "",
-           json_is_true(json_object_get(one, "last")) ? ", last" : "");
-    if (!is_whole(one)) printf("    %s\n", text_of(one, "why"));
-}
-
-static err_t print_list(json_t *list, const char *path, bool json, void (*print)(const json_t *))
-{
-    const json_t *one;
-    size_t i;
-    int64_t broken = 0;
-    json_array_foreach(list, i, one)
-    {
-        broken += !is_whole(one);
-        if (!json) print(one);
-    }
-    if (json) {
-        json_t *all = json_pack("{s:O}", "checkpoints", list);
-        json_dumpf(all, stdout, JSON_INDENT(1));
-        printf("\n");
-        json_decref(all);
-    }
-    if (broken > 0)
-        RAISE(CHECKSUM, "%s: %lld of %zu checkpoints are not whole", path, (long long)broken,
-              json_array_size(list));
-    return ERR_OK;
-}
-
-static err_t verify(json_t *list, const char *path, bool json)
-{
-    struct folders f = { .count = 0 };
-    json_t *one;
-    if (is_one(path)) {
-        TRY(describe(&one, path, true));
-        if (json_array_append_new(list, one) != 0) RAISE(NOMEM, "no memory for a list");
-    } else {
-        err_t rc = open_folders(&f, path);
-        if (rc == ERR_OK) rc = describe_all(list, &f, true);
-        free(f.step);
-        TRY(rc);
-    }
-    return print_list(list, path, json, print_verdict);
-}
-
-static err_t list_run(json_t *list, const char *path, bool full, bool json)
-{
-    struct folders f;
-    err_t rc = open_folders(&f, path);
-    if (rc == ERR_OK) rc = describe_all(list, &f, full);
-    free(f.step);
-    TRY(rc);
-    if (!json) printf("%-16s %11s  %-20s  %-24s\n", "checkpoint", "GB", "written (UTC)", "formats");
-    return print_list(list, path, json, print_row);
-}
-
-/* ---- diff ---- */
 
 static void print_pairs(const json_t *report, const char *what)
 {
@@ -253,8 +265,9 @@ static err_t diff(const char *path_a, const char *path_b, const struct cfg *cfg,
     TRY(ckpt_diff(&report, a, b, cfg));
     const json_t *tensors = json_object_get(report, "tensors"), *t;
     if (json) {
-        json_dumpf(report, stdout, JSON_INDENT(1));
-        printf("\n");
+        json_object_set_new(report, "a", json_string(a)); /* not there where it is not UTF-8 */
+        json_object_set_new(report, "b", json_string(b));
+        print_json(report);
     } else {
         printf("a = %s\nb = %s\n", a, b);
         print_pairs(report, "state");
@@ -280,13 +293,6 @@ err_t cmd_ckpt(struct cfg *cfg, int argc, char **argv)
         (!is_diff && strcmp(what, "verify") != 0 && strcmp(what, "list") != 0))
         RAISE(USAGE, "ckpt: expected `verify PATH`, `list RUN` or `diff A B`");
     if (is_diff) return diff(args.positional[1], args.positional[2], cfg, json);
-
-    json_t *list = json_array();
-    if (list == NULL) RAISE(NOMEM, "no memory for a list");
-    const err_t rc =
-        strcmp(what, "verify") == 0
-            ? verify(list, args.positional[1], json)
-            : list_run(list, args.positional[1], cli_option(&args, &spec, "full") != NULL, json);
-    json_decref(list);
-    return rc;
+    return verify_or_list(args.positional[1], strcmp(what, "verify") == 0,
+                          cli_option(&args, &spec, "full") != NULL, json);
 }

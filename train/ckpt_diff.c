@@ -4,6 +4,7 @@
 #include "base/num.h"
 #include "model/json_in.h"
 #include "train/ckpt_impl.h"
+#include "train/settings_kind.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -85,12 +86,10 @@ static err_t diff_settings(json_t *out, const struct side *a, const struct side 
                                 (int64_t)sides[i]->state.settings.size, sides[i]->dir));
     }
     for (int64_t i = 0; i < cfg_row_count(cfg); i++) {
-        const char *key = cfg_row_at(cfg, i)->key;
-        const char *x = cfg_text(in[0], key), *y = cfg_text(in[1], key);
-        const bool is_number = cfg_row_at(cfg, i)->type == CFG_FLOAT;
-        if (is_number ? cfg_float(in[0], key) == cfg_float(in[1], key) : strcmp(x, y) == 0)
-            continue;
-        TRY_DONE(append(out, json_pack("{s:s, s:s, s:s}", "key", key, "a", x, "b", y)));
+        const struct cfg_row *row = cfg_row_at(cfg, i);
+        if (settings_same_value(in[0], in[1], row)) continue;
+        TRY_DONE(append(out, json_pack("{s:s, s:s, s:s}", "key", row->key, "a",
+                                       cfg_text(in[0], row->key), "b", cfg_text(in[1], row->key))));
     }
 done:
     cfg_close(in[0]);
@@ -279,8 +278,8 @@ err_t ckpt_diff(json_t **out, const char *dir_a, const char *dir_b, const struct
     TRY_DONE(diff_keys(state, b.json, a.json, true));
     TRY_DONE(diff_settings(settings, &a, &b, cfg));
     TRY_DONE(diff_files(tensors, &compared, &a, &b));
-    *out = json_pack("{s:s, s:s, s:O, s:O, s:O, s:I}", "a", dir_a, "b", dir_b, "state", state,
-                     "settings", settings, "tensors", tensors, "compared", (json_int_t)compared);
+    *out = json_pack("{s:O, s:O, s:O, s:I}", "state", state, "settings", settings, "tensors",
+                     tensors, "compared", (json_int_t)compared);
     if (*out == NULL) RAISE_DONE(NOMEM, "no memory for the list of differences");
 done:
     json_decref(state);

@@ -15,7 +15,6 @@
 
 /*
  * *out (json_decref it):
- *     a, b         the folders
  *     state        [{key, a, b}] fields of state.json that differ, settings and model's text apart
  *     settings     [{key, a, b}] settings that differ by value
  *     tensors      [{name, file, elements, differ, max_abs, at}] that are in both and differ, where

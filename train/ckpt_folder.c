@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define STEP_NAME_MAX  32
 #define BEST_BYTES_MAX 4096
@@ -44,6 +45,13 @@ static bool is_leftover(const char *name)
     return strncmp(name, "step-", 5) == 0 && strcmp(name + size - 4, ".tmp") == 0;
 }
 
+/* A file of such a name is not ours. */
+static bool is_folder(const char *root, const char *name)
+{
+    char path[FILE_PATH_MAX];
+    return path_join(path, root, name) == ERR_OK && dir_exists(path);
+}
+
 static int newest_first(const void *a, const void *b)
 {
     const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -62,7 +70,7 @@ err_t ckpt_list(int64_t **steps, int64_t *count, const char *root)
     if (dir == NULL) RAISE(IO, "open folder %s: %s", root, strerror(errno));
     for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
         const int64_t step = step_of_name(entry->d_name);
-        if (step < 0) continue;
+        if (step < 0 || !is_folder(root, entry->d_name)) continue;
         if (*count == capacity) {
             capacity = 2 * capacity + 16;
             int64_t *larger = realloc(list, (size_t)capacity * sizeof *list);
@@ -87,22 +95,24 @@ static bool is_damage(err_t verdict)
            verdict == ERR_IO;
 }
 
-err_t ckpt_newest(char dir[FILE_PATH_MAX], bool *found, const char *root)
+static err_t find_newest(int64_t *step, const char *root)
 {
     err_t rc = ERR_OK;
+    char dir[FILE_PATH_MAX];
     int64_t *steps, count;
-    *found = false;
+    *step = -1;
     TRY(ckpt_list(&steps, &count, root));
-    for (int64_t i = 0; i < count && !*found; i++) {
+    for (int64_t i = 0; i < count && *step < 0; i++) {
         TRY_DONE(ckpt_path(dir, root, steps[i]));
         const err_t verdict = ckpt_verify(dir);
-        *found = verdict == ERR_OK;
-        if (is_damage(verdict))
+        if (is_damage(verdict)) {
             LOG_W("ckpt", "passing over %s: %s", dir, err_last()->text);
-        else
-            TRY_DONE(verdict);
+            continue;
+        }
+        TRY_DONE(verdict);
+        *step = steps[i];
     }
-    if (count > 0 && !*found)
+    if (count > 0 && *step < 0)
         RAISE_DONE(FORMAT,
                    "%s: none of its %lld checkpoints is whole (%s); to start from the "
                    "beginning, move this folder away",
@@ -112,6 +122,17 @@ done:
     return rc;
 }
 
+err_t ckpt_newest(int64_t *step, const char *root, const struct ckpt_ranks *ranks)
+{
+    err_t rc = ERR_OK;
+    int64_t found = -1;
+    if (ckpt_rank(ranks) == 0) rc = find_newest(&found, root);
+    found++; /* 0: none; the other ranks add 0 */
+    TRY(ckpt_agree(ranks, rc, &found));
+    *step = found - 1;
+    return ERR_OK;
+}
+
 err_t ckpt_remove_leftovers(const char *root)
 {
     err_t rc = ERR_OK;
@@ -119,7 +140,7 @@ err_t ckpt_remove_leftovers(const char *root)
     DIR *dir = opendir(root);
     if (dir == NULL) RAISE(IO, "open folder %s: %s", root, strerror(errno));
     for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        if (!is_leftover(entry->d_name)) continue;
+        if (!is_leftover(entry->d_name) || !is_folder(root, entry->d_name)) continue;
         TRY_DONE(path_join(path, root, entry->d_name));
         TRY_DONE(dir_remove(path));
     }
@@ -210,11 +231,14 @@ err_t ckpt_best_note(int64_t *best, const char *root, const struct ckpt_keep *ke
     if (!keep->best) return ERR_OK;
     TRY(path_join(path, root, CKPT_BEST));
     TRY(ckpt_best(best, &loss, root));
-    /* One that a resume has gone back behind is no longer of this run; so is one of this very step,
-     * whose folder was replaced. */
+    /* One that a resume has gone back behind is no longer of this run. */
     if (*best >= step) loss = INFINITY;
-    if (!(keep->validation_loss < loss)) return ERR_OK;
-    TRY(write_best(path, step, keep->validation_loss));
-    *best = step;
+    if (keep->validation_loss < loss) {
+        TRY(write_best(path, step, keep->validation_loss));
+        *best = step;
+    } else if (*best == step) { /* its folder was replaced, and nobody knows this one's loss */
+        *best = -1;
+        if (unlink(path) != 0) RAISE(IO, "remove %s: %s", path, strerror(errno));
+    }
     return ERR_OK;
 }

@@ -19,6 +19,7 @@ struct ckpt_tensor {
     char name[CKPT_TENSOR_MAX];
     int part;
     int64_t row, count; /* elements */
+    int64_t per;        /* of the row for one of these: 1, or ADAMW_BLOCK */
     dtype_t dtype;
 };
 
@@ -33,26 +34,23 @@ struct ckpt_part {
 
 /* All files of weights, then all of state. Depends on the table and the formats alone. */
 struct ckpt_parts {
-    struct optim_plan plan; /* of the state in the files, which may be another than a run's */
+    struct optim_format format; /* of the files, which may be another than a run's */
     struct ckpt_part *part;
     int64_t count, bytes;
 };
 MUST_USE err_t ckpt_parts_create(struct ckpt_parts *out, const struct glm_params *params,
                                  const struct stored_formats *formats);
 void ckpt_parts_clear(struct ckpt_parts *parts);
+/* Rows first .. return-1 of the table share a file: as many as keep its weights within
+ * CKPT_PART_BYTES_MAX, at least one. */
+int64_t ckpt_part_end(const struct glm_params *params, int64_t first);
 
 /* ---- ranks ---- */
 
-struct ckpt_range {
-    int64_t first, count;
-};
 int64_t ckpt_rank(const struct ckpt_ranks *ranks);
 int64_t ckpt_rank_count(const struct ckpt_ranks *ranks);
 /* Elements of the tensor that this rank keeps. */
-struct ckpt_range ckpt_owned(const struct ckpt_ranks *ranks, const struct ckpt_tensor *tensor);
-/* The same on every rank: ERR_OK, or the failure of the first rank that failed. `sum`, where not
- * NULL, becomes the sum over ranks. */
-MUST_USE err_t ckpt_agree(const struct ckpt_ranks *ranks, err_t rc, int64_t *sum);
+struct optim_range ckpt_owned(const struct ckpt_ranks *ranks, const struct ckpt_tensor *tensor);
 
 /* ---- the manifest, file by file ---- */
 
@@ -106,22 +104,35 @@ struct ckpt_saving {
     double begin_s;
     bool is_ours; /* rank 0: what has the temporary name; from its creation to the renaming */
 };
-/* Describe it; no file is touched. Close it also after a failure. */
-MUST_USE err_t ckpt_saving_open(struct ckpt_saving *s, const char *root,
-                                const struct ckpt_state *state, struct optim *optim,
-                                const struct ckpt_keep *keep, const struct ckpt_ranks *ranks);
-void ckpt_saving_close(struct ckpt_saving *s);
-/* Rank 0: room, the temporary folder, its files with headers in their full sizes. */
-MUST_USE err_t ckpt_saving_create(struct ckpt_saving *s);
-/* Every rank: what it keeps, and fsync of every file. */
+/* Describe it, and make its temporary folder with all files in their full sizes: rank 0, when it
+ * has looked for room. Like the two below, it is called by every rank and returns the same on all;
+ * one of the ends follows also after a failure. */
+MUST_USE err_t ckpt_saving_begin(struct ckpt_saving *s, const char *root,
+                                 const struct ckpt_state *state, struct optim *optim,
+                                 const struct ckpt_keep *keep, const struct ckpt_ranks *ranks);
+/* What every rank keeps, from the device, and publication. */
+MUST_USE err_t ckpt_saving_finish(struct ckpt_saving *s, struct optim *optim,
+                                  const struct ckpt_ranks *ranks);
+/* `rc` is how it went, and returned: after a failure nothing is left of it when any rank goes on,
+ * and perhaps ends the others. */
+MUST_USE err_t ckpt_saving_end(struct ckpt_saving *s, const struct ckpt_ranks *ranks, err_t rc);
+/* The same without asking the others. Keeps the record of the failure. */
+void ckpt_saving_drop(struct ckpt_saving *s, err_t rc);
+
+/* This rank's part of ckpt_saving_finish: what it keeps, and fsync of every file. */
 MUST_USE err_t ckpt_saving_write(struct ckpt_saving *s, struct ckpt_source *source);
 /* Rank 0, when all have written: digests, state, manifest, the folder's name, pruning. `written` is
  * the sum over ranks. */
 MUST_USE err_t ckpt_saving_publish(struct ckpt_saving *s, int64_t written);
-/* Rank 0, after a failure of any: nothing is left of it. Keeps the record of the failure. */
-void ckpt_saving_discard(struct ckpt_saving *s);
 
-/* ---- the best one (ckpt_folder.c) ---- */
+/* ---- which ones stay (ckpt_folder.c) ---- */
+
+/* Remove temporary folders, such as a killed program leaves. */
+MUST_USE err_t ckpt_remove_leftovers(const char *root);
+/* Keep the newest `keep_last` up to `step`, and step `best` (-1: none), and remove the older ones.
+ * Newer ones are damaged ones that were passed over: they neither count nor go; training replaces
+ * them as it gets there. */
+MUST_USE err_t ckpt_prune(const char *root, int64_t step, int64_t keep_last, int64_t best);
 
 /* Note step as the best where its loss is the lowest so far; *best is the step then, -1: none. */
 MUST_USE err_t ckpt_best_note(int64_t *best, const char *root, const struct ckpt_keep *keep,

@@ -36,7 +36,7 @@ static err_t put_weights(const struct loading *l, int64_t row, int64_t first, co
 static err_t fill_master(const struct loading *l, const struct ckpt_tensor *tensor, int64_t first,
                          const float *values, int64_t count)
 {
-    const struct ckpt_range owned = ckpt_owned(l->ranks, tensor);
+    const struct optim_range owned = ckpt_owned(l->ranks, tensor);
     const int64_t from = max_i64(first, owned.first);
     const int64_t end = min_i64(first + count, owned.first + owned.count);
     if (from >= end) return ERR_OK;
@@ -53,7 +53,7 @@ static err_t put_stored_weights(struct loading *l, const struct ckpt_tensor *ten
     float *wide = (float *)(void *)l->widened;
     if (dtype == now->weights) TRY(put_weights(l, tensor->row, first, l->piece, count));
     /* A master of the same file follows with the state. */
-    const bool fills_master = now->master && !l->parts.plan.format.master;
+    const bool fills_master = now->master && !l->parts.format.master;
     if (dtype == now->weights && !fills_master) return ERR_OK;
 
     weight_widen(wide, dtype, l->piece, count);
@@ -102,8 +102,8 @@ static err_t read_tensor(struct loading *l, const struct ckpt_part *p, int64_t i
 {
     const struct ckpt_tensor *tensor = &p->tensor[i];
     const bool whole = becomes_weights(l, tensor) && !optim_target(l->optim)->scattered;
-    const struct ckpt_range range =
-        whole ? (struct ckpt_range){ 0, tensor->count } : ckpt_owned(l->ranks, tensor);
+    const struct optim_range range =
+        whole ? (struct optim_range){ 0, tensor->count } : ckpt_owned(l->ranks, tensor);
     const int64_t per_piece = CKPT_PIECE_BYTES / dtype_bytes(tensor->dtype);
     int64_t index;
     TRY(check_entry(&index, source, path, &p->entry[i]));

@@ -30,46 +30,46 @@ void ckpt_parts_clear(struct ckpt_parts *parts)
 {
     for (int64_t i = 0; i < parts->count; i++) part_clear(&parts->part[i]);
     free(parts->part);
-    optim_plan_clear(&parts->plan);
     memset(parts, 0, sizeof *parts);
 }
 
-static void add_tensor(struct ckpt_part *p, int part, int64_t row, dtype_t dtype,
-                       const struct glm_param *param, int64_t count)
+/* One that has an element per element of the row has its shape. */
+static void add_tensor(struct ckpt_part *p, int part, const struct optim_format *format,
+                       const struct glm_param *row, int64_t index)
 {
-    struct ckpt_tensor *tensor = &p->tensor[p->count];
+    const bool weights = part == CKPT_WEIGHT_PART;
+    const enum optim_part state = (enum optim_part)part;
+    const struct ckpt_tensor tensor = {
+        .part = part,
+        .row = index,
+        .count = weights ? row->count : optim_part_count(format, row, state),
+        .per = weights ? 1 : optim_part_per(state),
+        .dtype = weights ? format->weights : optim_part_dtype(format, state),
+    };
+    if (tensor.count == 0) return;
+    struct ckpt_tensor *to = &p->tensor[p->count];
     struct safetensors_entry *entry = &p->entry[p->count++];
-    const bool shaped = count == param->count;
-    *tensor = (struct ckpt_tensor){ .part = part, .row = row, .count = count, .dtype = dtype };
-    snprintf(tensor->name, sizeof tensor->name, "%s%s%s",
-             part == CKPT_WEIGHT_PART ? "" : optim_part_name((enum optim_part)part),
-             part == CKPT_WEIGHT_PART ? "" : ".", param->name);
-    *entry = (struct safetensors_entry){ tensor->name, dtype, shaped ? param->dims : 1, { count } };
-    for (int d = 0; d < param->dims && shaped; d++) entry->dim[d] = param->dim[d];
+    *to = tensor;
+    snprintf(to->name, sizeof to->name, "%s%s%s", weights ? "" : optim_part_name(state),
+             weights ? "" : ".", row->name);
+    *entry = (struct safetensors_entry){ to->name, tensor.dtype, 1, { tensor.count } };
+    if (tensor.per > 1) return;
+    entry->dims = row->dims;
+    for (int d = 0; d < row->dims; d++) entry->dim[d] = row->dim[d];
 }
 
 /* Rows first..end-1 of each part, part by part. */
-static err_t list_tensors(struct ckpt_part *p, const struct optim_plan *plan,
+static err_t list_tensors(struct ckpt_part *p, const struct optim_format *format,
                           const struct glm_params *params, bool weights, int64_t first, int64_t end)
 {
-    const size_t most = (size_t)((weights ? 1 : OPTIM_PARTS) * (end - first));
+    const int part_first = weights ? CKPT_WEIGHT_PART : 0, part_end = weights ? 0 : OPTIM_PARTS;
+    const size_t most = (size_t)((part_end - part_first) * (end - first));
     p->entry = calloc(most, sizeof *p->entry);
     p->tensor = calloc(most, sizeof *p->tensor);
     if (p->entry == NULL || p->tensor == NULL)
         RAISE(NOMEM, "checkpoint: no memory for a list of %zu tensors", most);
-    if (weights) {
-        for (int64_t i = first; i < end; i++)
-            add_tensor(p, CKPT_WEIGHT_PART, i, plan->format.weights, &params->row[i],
-                       params->row[i].count);
-        return ERR_OK;
-    }
-    for (int part = 0; part < OPTIM_PARTS; part++) {
-        const dtype_t dtype = optim_part_dtype(&plan->format, (enum optim_part)part);
-        for (int64_t i = first; i < end; i++) {
-            const int64_t count = optim_part_count(plan, params, (enum optim_part)part, i);
-            if (count > 0) add_tensor(p, part, i, dtype, &params->row[i], count);
-        }
-    }
+    for (int part = part_first; part < part_end; part++)
+        for (int64_t i = first; i < end; i++) add_tensor(p, part, format, &params->row[i], i);
     return ERR_OK;
 }
 
@@ -87,7 +87,7 @@ static err_t list_parts(struct ckpt_parts *parts, const struct glm_params *param
         *p = (struct ckpt_part){ .count = 0 };
         snprintf(p->name, sizeof p->name, "%s.%04lld.safetensors", weights ? "model" : "optim",
                  (long long)number);
-        TRY(list_tensors(p, &parts->plan, params, weights, first, end));
+        TRY(list_tensors(p, &parts->format, params, weights, first, end));
         TRY(safetensors_place(&p->header, &p->begin, p->entry, p->count, metadata));
         parts->bytes += p->begin[p->count];
     }
@@ -97,11 +97,9 @@ static err_t list_parts(struct ckpt_parts *parts, const struct glm_params *param
 err_t ckpt_parts_create(struct ckpt_parts *out, const struct glm_params *params,
                         const struct stored_formats *formats)
 {
-    const struct optim_format format = { .weights = formats->precision,
-                                         .master = formats->master,
-                                         .moments = formats->moments };
-    memset(out, 0, sizeof *out);
-    TRY(optim_plan_create(&out->plan, params, &format));
+    *out = (struct ckpt_parts){ .format = { .weights = formats->precision,
+                                            .master = formats->master,
+                                            .moments = formats->moments } };
     TRY(list_parts(out, params, true));
     return list_parts(out, params, false);
 }

@@ -14,20 +14,15 @@ int64_t ckpt_rank_count(const struct ckpt_ranks *ranks)
     return ranks ? comm_size(ranks->comm) : 1;
 }
 
-static bool is_per_block(int part)
+struct optim_range ckpt_owned(const struct ckpt_ranks *ranks, const struct ckpt_tensor *tensor)
 {
-    return part == OPTIM_EXP_AVG_ABSMAX || part == OPTIM_EXP_AVG_SQ_ABSMAX;
-}
-
-struct ckpt_range ckpt_owned(const struct ckpt_ranks *ranks, const struct ckpt_tensor *tensor)
-{
-    struct ckpt_range r = { 0, tensor->count };
+    struct optim_range r = { 0, tensor->count };
     if (ranks == NULL) return r;
     ranks->owned(ranks->context, tensor->row, &r.first, &r.count);
-    if (is_per_block(tensor->part) && r.count > 0) {
-        ASSERT(r.first % ADAMW_BLOCK == 0);
-        r.first /= ADAMW_BLOCK;
-        r.count = div_ceil(r.count, ADAMW_BLOCK);
+    if (r.count > 0) {
+        ASSERT(r.first % tensor->per == 0);
+        r.first /= tensor->per;
+        r.count = div_ceil(r.count, tensor->per);
     }
     ASSERT(r.first >= 0 && r.count >= 0 && (r.count == 0 || r.first + r.count <= tensor->count));
     return r;
@@ -81,18 +76,4 @@ err_t ckpt_agree(const struct ckpt_ranks *ranks, err_t rc, int64_t *sum)
     }
     if (sum != NULL) *sum = total;
     return from < 0 ? ERR_OK : tell_failure(ranks, (err_t)all[from].code, from, &mine);
-}
-
-err_t ckpt_newest_of(char dir[FILE_PATH_MAX], bool *found, const char *root,
-                     const struct ckpt_ranks *ranks)
-{
-    err_t rc = ERR_OK;
-    int64_t step = 0; /* of rank 0, 1 + it: the others add nothing */
-    dir[0] = '\0';
-    *found = false;
-    if (ckpt_rank(ranks) == 0) rc = ckpt_newest(dir, found, root);
-    if (*found) step = 1 + strtoll(strrchr(dir, '-') + 1, NULL, 10);
-    TRY(ckpt_agree(ranks, rc, &step));
-    *found = step > 0;
-    return *found ? ckpt_path(dir, root, step - 1) : ERR_OK;
 }

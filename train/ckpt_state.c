@@ -82,7 +82,7 @@ static err_t copy_text(char *out, size_t size, const char *text, const char *key
     return ERR_OK;
 }
 
-static err_t check_counts(const struct ckpt_state *s, const char *name)
+static err_t check_counts(const struct ckpt_state *s, int64_t sum, const char *name)
 {
     const struct {
         const char *key;
@@ -91,6 +91,7 @@ static err_t check_counts(const struct ckpt_state *s, const char *name)
         { "step", s->step, 0, INT64_MAX },       { "updates", s->updates, 0, s->step },
         { "samples", s->samples, 0, INT64_MAX }, { "stream_index", s->stream_index, -1, INT64_MAX },
         { "lanes", s->lanes, 1, INT64_MAX },     { "seed", s->seed, 0, INT64_MAX },
+        { "crc32c", sum, 0, UINT32_MAX },
     };
     for (int64_t i = 0; i < COUNT_OF(counts); i++)
         if (counts[i].value < counts[i].min || counts[i].value > counts[i].max)
@@ -172,8 +173,8 @@ static err_t parse(struct ckpt_state *s, json_t *root, const char *name)
     s->stream_index = stream_index;
     s->lanes = lanes;
     s->seed = seed;
+    TRY(check_counts(s, sum, name));
     s->crc32c = (uint32_t)sum;
-    TRY(check_counts(s, name));
     TRY(copy_text(s->program, sizeof s->program, program, "program", name));
     TRY(copy_text(s->corpus_sha256, sizeof s->corpus_sha256, corpus, "corpus_sha256", name));
     TRY(copy_text(s->tokenizer_dir, sizeof s->tokenizer_dir, tokenizer, "tokenizer_dir", name));

@@ -3,12 +3,10 @@
 #include "base/check.h"
 #include "base/fault.h"
 #include "base/num.h"
-#include "base/progress.h"
 #include "base/trace.h"
 #include "kernels/backend.h"
 #include "kernels/dev.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +30,7 @@ const char *comm_exchange_name(enum dev_exchange_kind kind)
 
 /* ---- failing ---- */
 
-err_t comm_check_aborted(struct comm *comm)
+err_t comm_check_aborted(const struct comm *comm)
 {
     if (atomic_load(&comm->aborted)) RAISE(COMM, "%s", comm->cause);
     return ERR_OK;
@@ -91,11 +89,16 @@ err_t comm_invite(uint8_t blob[COMM_BLOB_BYTES], const char *kind, int64_t size,
     return ops->invite != NULL ? ops->invite(blob, size, dev) : ERR_OK;
 }
 
+/* Of it, what one rank gathers at once. */
+static int64_t staging_part(const struct comm *comm)
+{
+    return max_i64(STAGING_BYTES / comm->size, 1024);
+}
+
 /* Everything a call would otherwise have to allocate. */
 static err_t allocate(struct comm *comm)
 {
     const int64_t size = comm->size;
-    const int64_t part = max_i64(STAGING_BYTES / size, 1024);
     comm->pieces = calloc((size_t)(COMM_REQUESTS_MAX * 2 * size), sizeof *comm->pieces);
     comm->spans = calloc((size_t)size, sizeof *comm->spans);
     if (comm->pieces == NULL || comm->spans == NULL)
@@ -104,7 +107,7 @@ static err_t allocate(struct comm *comm)
         comm->slots[i].send = comm->pieces + 2 * i * size;
         comm->slots[i].recv = comm->slots[i].send + size;
     }
-    return dev_alloc(comm->dev, &comm->staging, size * part, "communicator staging");
+    return dev_alloc(comm->dev, &comm->staging, size * staging_part(comm), "communicator staging");
 }
 
 static void release(struct comm *comm)
@@ -235,7 +238,6 @@ static err_t start(struct comm *comm, struct comm_request **out, struct comm_req
     *out = NULL;
     if (try_start(comm, request) != ERR_OK) return fail(comm, request->exchange.kind);
     request->in_use = true;
-    comm->stats.collectives++;
     atomic_store_explicit(&comm->next_seq, request->seq + 1, memory_order_relaxed);
     *out = request;
     return ERR_OK;
@@ -308,7 +310,6 @@ err_t comm_end(struct comm *comm, struct comm_request **request)
     ASSERT(r->in_use);
     *request = NULL;
     struct trace_span span = trace_begin(comm_exchange_name(r->exchange.kind));
-    const double begin_s = time_now_s();
     atomic_store(&comm->waiting_seq, r->seq);
     atomic_store(&comm->waiting_for, comm_exchange_name(r->exchange.kind));
     const err_t rc = try_end(comm, r);
@@ -316,7 +317,6 @@ err_t comm_end(struct comm *comm, struct comm_request **request)
         atomic_store(&comm->waiting_for, "none");
         atomic_store(&comm->waiting_seq, -1);
     }
-    comm->stats.wait_s += time_now_s() - begin_s;
     trace_end(&span);
     r->in_use = false;
     return rc == ERR_OK ? ERR_OK : fail(comm, r->exchange.kind);
@@ -376,7 +376,7 @@ static err_t gather_chunk(struct comm *comm, char *all, const char *mine, int64_
 
 err_t comm_gather_host(struct comm *comm, void *all, const void *mine, int64_t bytes)
 {
-    const int64_t part = max_i64(STAGING_BYTES / comm->size, 1024);
+    const int64_t part = staging_part(comm);
     ASSERT(bytes >= 0);
     for (int64_t from = 0; from < bytes; from += part)
         TRY(gather_chunk(comm, all, mine, bytes, from, min_i64(part, bytes - from)));
@@ -401,15 +401,4 @@ void comm_activity(struct comm *comm, struct comm_activity *out)
         .collective = atomic_load(&comm->waiting_for),
         .collective_seq = atomic_load(&comm->waiting_seq),
     };
-}
-
-err_t comm_thread_start(pthread_t *thread, thread_main *function, void *arg, const char *what)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* the new thread inherits this */
-    const int code = pthread_create(thread, NULL, function, arg);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (code != 0) RAISE(NOMEM, "%s: no thread: %s", what, strerror(code));
-    return ERR_OK;
 }

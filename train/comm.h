@@ -141,13 +141,13 @@ MUST_USE err_t comm_check(struct comm *comm);
 /* Make every waiting and later call fail with this cause, and, where a backend can, the other
  * ranks' as well. The first cause stays. */
 void comm_abort(struct comm *comm, const char *cause);
+/* ERR_COMM with the cause when this rank has aborted the communicator, as a failed call does. */
+MUST_USE err_t comm_check_aborted(const struct comm *comm);
 
 struct comm_stats {
-    int64_t collectives;    /* begun */
     int64_t sent_bytes;     /* to other ranks, passed on ones included */
     int64_t received_bytes; /* from them */
     int64_t far_bytes;      /* of those sent: to other machines */
-    double wait_s;          /* of the host, inside comm_end */
 };
 struct comm_stats comm_stats(const struct comm *comm);
 

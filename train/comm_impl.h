@@ -6,7 +6,6 @@
 
 #include "kernels/dev_comm.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -61,16 +60,9 @@ struct comm {
 extern const struct comm_ops comm_self, comm_shm, comm_nccl;
 
 const char *comm_exchange_name(enum dev_exchange_kind kind); /* "alltoallv" */
-/* ERR_COMM with the cause when the communicator was aborted. */
-MUST_USE err_t comm_check_aborted(struct comm *comm);
 /* ERR_UNSUPPORTED: the device's memory is not the host's, which is all this backend can reach. */
 MUST_USE err_t comm_check_host_memory(const struct comm *comm);
 /* The ops of libsoulchat_mpi.so, loaded on first use. ERR_UNSUPPORTED: not there. */
 MUST_USE err_t comm_load_mpi(const struct comm_ops **out);
-
-/* A thread that no signal reaches: a signal to the process is its main thread's. */
-typedef void *thread_main(void *arg);
-MUST_USE err_t comm_thread_start(pthread_t *thread, thread_main *function, void *arg,
-                                 const char *what);
 
 #endif

@@ -15,6 +15,7 @@
 #include "train/comm_ring.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -366,7 +367,8 @@ static err_t open_parts(struct shm *shm, const char *path)
     if (shm->sending == NULL || shm->receiving == NULL)
         RAISE(NOMEM, "communicator shm: tables for %lld ranks", (long long)shm->comm->size);
     trace_name_track(TRACK_LINK, "exchanges");
-    TRY(comm_thread_start(&shm->thread, run, shm, "communicator shm"));
+    const int code = pthread_create(&shm->thread, NULL, run, shm);
+    if (code != 0) RAISE(NOMEM, "communicator shm: no thread: %s", strerror(code));
     shm->running = true;
     return ERR_OK;
 }

@@ -5,7 +5,7 @@
 #include "base/num.h"
 #include "kernels/cuda_sizes.h"
 #include "train/formats.h"
-#include "train/zero.h"
+#include "train/zero_memory.h"
 
 /* What the libraries and the driver take; assumed until a GPU says otherwise. */
 #define CONTEXT_BYTES (INT64_C(768) << 20) /* context, kernels, cuBLASLt's and cuDNN's modules */
@@ -92,6 +92,7 @@ static void need_of(struct need *n, const struct glm_config *config, const struc
 static void fill(struct cost_memory *m, const struct zero_memory *z, const struct cost_settings *s)
 {
     *m = (struct cost_memory){
+        .rank = z->rank,
         .parameters = z->parameters,
         .elements = z->elements,
         .state_bytes = z->state_bytes,
@@ -124,16 +125,13 @@ err_t cost_memory(struct cost_memory *out, struct dev *dev, const struct glm_con
 {
     struct need need;
     struct zero_memory zero;
-    int64_t rank = 0;
     need_of(&need, config, s, bounds);
-    if (s->ranks > 1) TRY(zero_widest_rank(&rank, &need.zero, dev, s->ranks));
-    TRY(zero_memory(&zero, &need.zero, dev, s->zero, rank, s->ranks));
+    TRY(zero_memory(&zero, &need.zero, dev, s->zero, ZERO_WIDEST, s->ranks));
     fill(out, &zero, s);
-    out->rank = rank;
     if (dev->info.capability > 0) {
-        out->bytes[COST_LIBRARIES] = cudnn_bytes(config, s, bounds->rows, dev->info.capability,
-                                                 out->bytes[COST_SCRATCH]) +
-                                     nccl_bytes(s->ranks);
+        out->bytes[COST_LIBRARIES] =
+            cudnn_bytes(config, s, bounds->rows, dev->info.capability, out->bytes[COST_SCRATCH]) +
+            nccl_bytes(s->ranks);
         out->bytes[COST_CONTEXT] = CONTEXT_BYTES;
     }
     for (int i = 0; i < COST_CLASSES; i++) out->device_bytes += out->bytes[i];
@@ -145,10 +143,8 @@ err_t cost_lowest_zero(int *stage, struct dev *dev, const struct glm_config *con
                        int64_t card_bytes)
 {
     struct need need;
-    int64_t rank;
     need_of(&need, config, s, bounds);
-    TRY(zero_widest_rank(&rank, &need.zero, dev, s->ranks));
-    return zero_lowest(stage, &need.zero, dev, rank, s->ranks, card_bytes - CONTEXT_BYTES);
+    return zero_lowest(stage, &need.zero, dev, ZERO_WIDEST, s->ranks, card_bytes - CONTEXT_BYTES);
 }
 
 const char *cost_class_name(enum cost_class klass)

@@ -15,14 +15,19 @@ struct counts {
     int64_t calls, foreign;
 };
 
-static struct counts count_nodes(int64_t *of_rank, int64_t lane_count, int64_t rank, int64_t size)
+int64_t exchange_nodes(int64_t lane_count, int64_t rank, int64_t size)
 {
     struct lanes_node node[LANES_NODES_MAX];
+    const struct lanes_node its = lanes_of_rank(lane_count, rank, size);
+    return lanes_nodes(node, lane_count, its.begin, its.end);
+}
+
+static struct counts count_nodes(int64_t *of_rank, int64_t lane_count, int64_t rank, int64_t size)
+{
     struct counts counts = { 0 };
     ASSERT(lane_count >= size);
     for (int64_t r = 0; r < size; r++) {
-        const struct lanes_node its = lanes_of_rank(lane_count, r, size);
-        const int64_t count = lanes_nodes(node, lane_count, its.begin, its.end);
+        const int64_t count = exchange_nodes(lane_count, r, size);
         if (of_rank != NULL) of_rank[r] = count;
         counts.calls = max_i64(counts.calls, count);
         if (r != rank) counts.foreign += count;
@@ -45,11 +50,9 @@ int64_t exchange_foreign(int64_t lane_count, int64_t rank, int64_t size)
     return count_nodes(NULL, lane_count, rank, size).foreign;
 }
 
-int64_t exchange_bytes(const struct exchange_args *args, int64_t rank, int64_t size)
+int64_t exchange_bytes(const struct exchange_args *args, int64_t foreign)
 {
-    const struct counts counts = count_nodes(NULL, args->lane_count, rank, size);
-    return EXCHANGE_DEPTH * counts.foreign * exchange_piece_elements(args) *
-           dtype_bytes(args->dtype);
+    return EXCHANGE_DEPTH * foreign * exchange_piece_elements(args) * dtype_bytes(args->dtype);
 }
 
 /* ---- life cycle ---- */
@@ -68,7 +71,7 @@ err_t exchange_open(struct exchange *x, const struct exchange_args *args)
     x->foreign = counts.foreign;
     x->args.piece_elements = exchange_piece_elements(args);
     ASSERT(EXCHANGE_DEPTH * x->calls <= COMM_REQUESTS_MAX);
-    const int64_t bytes = exchange_bytes(args, x->rank, size) / EXCHANGE_DEPTH;
+    const int64_t bytes = exchange_bytes(args, x->foreign) / EXCHANGE_DEPTH;
     for (int i = 0; i < EXCHANGE_DEPTH && bytes > 0; i++) {
         void *inbox;
         TRY(dev_alloc(args->dev, &inbox, bytes, "gradients of other ranks"));

@@ -76,11 +76,13 @@ MUST_USE err_t exchange_spread_begin(struct exchange *x, struct comm_request **r
 /* All units of an arena that is laid out as the gradients. */
 MUST_USE err_t exchange_spread(struct exchange *x, const struct tensor *arena);
 
-/* Bytes on the device of what exchange_open allocates. */
-int64_t exchange_bytes(const struct exchange_args *args, int64_t rank, int64_t size);
+/* Bytes on the device of what exchange_open allocates on a rank to which others send so many nodes
+ * of the tree. */
+int64_t exchange_bytes(const struct exchange_args *args, int64_t foreign);
 /* Elements of an owner's span that go at once. */
 int64_t exchange_piece_elements(const struct exchange_args *args);
-/* Nodes of the tree that other ranks send to `rank`. */
+/* Nodes of the tree that `rank` sends to others, and that they send to it. */
+int64_t exchange_nodes(int64_t lane_count, int64_t rank, int64_t size);
 int64_t exchange_foreign(int64_t lane_count, int64_t rank, int64_t size);
 
 #endif

@@ -53,8 +53,8 @@ err_t fabric_link(double *bytes_per_s, const char *text, const char *setting)
             return ERR_OK;
         }
     if (end == text || *end != '\0') return unknown(text, setting);
-    if (!(number > 0.0 && number <= 1e6))
-        RAISE(USAGE, "%s is %s GB/s; expected above 0, at most 1e6", setting, text);
+    if (!(number >= 1e-6 && number <= 1e6))
+        RAISE(USAGE, "%s is %s GB/s; expected 1e-6 to 1e6", setting, text);
     *bytes_per_s = number * 1e9;
     return ERR_OK;
 }

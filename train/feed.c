@@ -5,6 +5,8 @@
 #include "data/loader.h"
 #include "train/run.h"
 
+#define CHECK_STEPS_MAX 1000000
+
 #define AHEAD_MAX   16
 #define AHEAD_BYTES (INT64_C(64) << 20) /* one is small, but for those of a million rows */
 
@@ -80,4 +82,40 @@ void feed_close(struct feed *f)
     const double waited_s = feed_waited_s(f);
     loader_close(f->loader);
     *f = (struct feed){ .waited_s = waited_s };
+}
+
+/* ---- micro-batches ---- */
+
+STATIC_ASSERT(sizeof(struct attn_segment) == 3 * sizeof(int32_t), "segments are three i32");
+
+struct glm_batch glm_batch_from_micro(const struct micro_batch *m)
+{
+    return (struct glm_batch){
+        .rows = m->rows,
+        .ids = m->ids,
+        .pos = m->pos,
+        .block = m->block,
+        .order = m->order,
+        .segment_count = m->segment_count,
+        .segments = (const struct attn_segment *)(const void *)m->segments,
+        .target_count = m->target_count,
+        .target_rows = m->target_rows,
+        .labels = m->labels,
+        .weights = m->weights,
+    };
+}
+
+err_t feed_check_one_micro(struct batcher *batcher, int64_t steps, int64_t micro_tokens)
+{
+    struct step_plan plan;
+    for (int64_t step = 0; step < min_i64(steps, CHECK_STEPS_MAX); step++) {
+        TRY(batcher_plan(batcher, &plan, step));
+        if (plan.micro_count[0] > 1)
+            RAISE(USAGE,
+                  "train.update is backward, and step %lld has %lld micro-batches of "
+                  "batch.micro_tokens = %lld rows: it must be one; set a larger "
+                  "batch.micro_tokens, a smaller batch.size, or train.update: step",
+                  (long long)step + 1, (long long)plan.micro_count[0], (long long)micro_tokens);
+    }
+    return ERR_OK;
 }

@@ -18,6 +18,7 @@
 
 #include "base/err.h"
 #include "data/batch.h"
+#include "model/glm.h"
 
 #include <stdint.h>
 
@@ -47,6 +48,14 @@ void feed_resume(struct feed *f);
 double feed_waited_s(const struct feed *f);
 
 void feed_close(struct feed *f);
+
+/* The arrays of a micro-batch as the model wants them; borrowed from `m`. */
+struct glm_batch glm_batch_from_micro(const struct micro_batch *m);
+
+/* A gradient that is used at once (train.update: backward) has nothing to be added to: every step
+ * must be one micro-batch. ERR_USAGE names the first of steps 0 .. steps-1 that has more. What
+ * cannot be looked at in a second or two is left to be found at its step. */
+MUST_USE err_t feed_check_one_micro(struct batcher *batcher, int64_t steps, int64_t micro_tokens);
 
 /* How many micro-batches of these bounds are made ready: enough to smooth over a slow read. */
 int64_t feed_ahead(const struct batch_bounds *bounds);

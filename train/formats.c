@@ -1,7 +1,6 @@
 #include "train/formats.h"
 
 #include "base/check.h"
-#include "train/optim.h"
 
 #include <string.h>
 
@@ -65,12 +64,18 @@ static err_t check_lanes_and_norm(const struct cfg *cfg)
     return ERR_OK;
 }
 
+/* auto: where it is worth its memory. */
+static bool wants_master(const struct cfg *cfg)
+{
+    if (!is(cfg, "train.master", "auto")) return is(cfg, "train.master", "on");
+    return is(cfg, "train.precision", "bf16") && is(cfg, "train.moments", "f32");
+}
+
 err_t formats_from_cfg(struct train_formats *out, const struct cfg *cfg)
 {
     static const dtype_t dtypes[] = { DTYPE_F32, DTYPE_BF16 };
     TRY(check_conflicts(cfg));
     TRY(check_lanes_and_norm(cfg));
-    const struct optim_options optim = optim_options_from_cfg(cfg);
     const bool releases = is(cfg, "train.update", "backward");
     *out = (struct train_formats){
         .precision = dtypes[cfg_enum(cfg, "train.precision")],
@@ -79,10 +84,11 @@ err_t formats_from_cfg(struct train_formats *out, const struct cfg *cfg)
         .grad_keep = releases ? GLM_GRADS_RELEASED : GLM_GRADS_ALL,
         .clip_by_previous = is(cfg, "train.clip_norm_from", "previous"),
     };
-    out->state = (struct optim_format){ .weights = out->precision,
-                                        .master = optim.master,
-                                        .moments = optim.moments,
-                                        .place = optim.place };
+    out->state =
+        (struct optim_format){ .weights = out->precision,
+                               .master = wants_master(cfg),
+                               .moments = (enum optim_moments)cfg_enum(cfg, "train.moments"),
+                               .place = (enum optim_place)cfg_enum(cfg, "train.moments_place") };
     return ERR_OK;
 }
 

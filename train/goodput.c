@@ -71,6 +71,13 @@ static err_t take_event(struct reader *r, int64_t step, const json_t *line, cons
     return ERR_OK;
 }
 
+/* A step that is not beyond the last one comes after a rollback. */
+static err_t take_step(struct reader *r, int64_t step, double seconds)
+{
+    r->lost += max_i64(r->reached - (step - 1), 0);
+    return reach(r, step, useful_at(r, step - 1) + seconds);
+}
+
 /* A line that says nothing, or was cut by a crash, is passed over. */
 static err_t take_line(struct reader *r, const char *text, const char *path)
 {
@@ -83,7 +90,7 @@ static err_t take_line(struct reader *r, const char *text, const char *path)
     if (step >= 0 && step <= STEPS_MAX && event != NULL && json_object_get(line, "time") != NULL)
         rc = take_event(r, step, line, event);
     else if (step > 0 && step <= STEPS_MAX && event == NULL && json_object_get(line, "lr") != NULL)
-        rc = reach(r, step, useful_at(r, step - 1) + number(line, "seconds"));
+        rc = take_step(r, step, number(line, "seconds"));
     json_decref(line);
     return rc;
 }

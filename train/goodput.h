@@ -10,8 +10,8 @@
  * checkpoint that a start goes on from is lost, and does not count; nor does the time from a crash
  * to the next start. The time from a stop on request to the next start belongs to nobody.
  *
- * Repeated steps are those of the last line before a crash that lie behind the checkpoint: with
- * train.log_every above 1 some may be missed.
+ * Repeated steps are those of the last line before a crash or a rollback that lie behind the
+ * checkpoint: with train.log_every above 1 some may be missed.
  *
  * A checkpoint that is written in the background costs the time in which training waits for its
  * copy ("save" has the seconds); that it is on the disk is a line "published" of its own.

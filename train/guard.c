@@ -112,7 +112,7 @@ const char *guard_cause_text(enum guard_cause cause)
 
 bool guard_passes_over(const struct guard_state *s, int64_t step)
 {
-    for (int64_t i = 0; i < s->range_count; i++)
+    for (int64_t i = 0; i < s->rollbacks; i++)
         if (step >= s->range[i].first && step < s->range[i].end) return true;
     return false;
 }
@@ -120,10 +120,9 @@ bool guard_passes_over(const struct guard_state *s, int64_t step)
 void guard_note_rollback(struct guard_state *s, const struct guard_state *before,
                          const struct guard_rules *r, int64_t step, int64_t loaded)
 {
-    ASSERT(before->range_count < GUARD_RANGES_MAX);
+    ASSERT(before->rollbacks < GUARD_RANGES_MAX);
     memcpy(s->range, before->range, sizeof s->range);
-    s->range_count = before->range_count;
-    s->rollbacks = before->rollbacks + 1;
-    s->range[s->range_count++] =
+    s->rollbacks = before->rollbacks;
+    s->range[s->rollbacks++] =
         (struct guard_range){ max_i64(loaded, step + 1 - r->rollback_skip), step + 1 };
 }

@@ -32,7 +32,7 @@
 
 #define GUARD_WINDOW     128
 #define GUARD_WINDOW_MIN 32
-#define GUARD_RANGES_MAX 64
+#define GUARD_RANGES_MAX 64 /* rollbacks of a run */
 
 /* In the order of the choices of train.on_spike. */
 enum guard_action {
@@ -79,8 +79,7 @@ struct guard_range {
 struct guard_state {
     struct guard_series loss, norm;
     int64_t skips_in_row, rollbacks;
-    struct guard_range range[GUARD_RANGES_MAX]; /* passed over; one for each rollback */
-    int64_t range_count;
+    struct guard_range range[GUARD_RANGES_MAX]; /* [rollbacks] passed over, one for each */
 };
 
 struct guard_decision {

@@ -74,21 +74,20 @@ bool guard_step_passed_over(const struct run *run, struct step_result *r, int64_
 
 err_t guard_roll_back(struct run *run, int64_t step)
 {
-    char dir[FILE_PATH_MAX];
-    bool found;
+    int64_t newest;
     const struct guard_state before = run->state.guard;
     TRY(snapshot_wait(run->snapshot)); /* what is being published is the newest */
-    TRY(resume_find(dir, &found, run->ckpt_root, true, zero_ckpt(&run->zero)));
-    if (!found)
+    TRY(resume_find(&newest, run->ckpt_root, true, zero_ckpt(&run->zero)));
+    if (newest < 0)
         RAISE(NUMERIC,
               "step %lld is to be rolled back, and %s has no checkpoint yet; a smaller "
               "train.save_every makes one sooner",
               (long long)step + 1, run->ckpt_root);
-    TRY(resume_again(run, dir));
+    TRY(resume_again(run, newest));
     guard_note_rollback(&run->state.guard, &before, &run->guard, step, run->state.step);
     if (run->zero.rank != 0) return ERR_OK;
     const struct guard_state *now = &run->state.guard;
-    const struct guard_range *range = &now->range[now->range_count - 1];
+    const struct guard_range *range = &now->range[now->rollbacks - 1];
     LOG_W("train", "rolled back to step %lld; the samples of steps %lld to %lld are passed over",
           (long long)run->state.step, (long long)range->first + 1, (long long)range->end);
     return ERR_OK;

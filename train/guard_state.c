@@ -24,7 +24,7 @@ static json_t *series_to_json(const struct guard_series *s)
 static json_t *ranges_to_json(const struct guard_state *s)
 {
     json_t *list = json_array();
-    for (int64_t i = 0; i < s->range_count && list != NULL; i++) {
+    for (int64_t i = 0; i < s->rollbacks && list != NULL; i++) {
         json_t *range =
             json_pack("[I, I]", (json_int_t)s->range[i].first, (json_int_t)s->range[i].end);
         if (json_array_append_new(list, range) == 0) continue;
@@ -57,12 +57,11 @@ static err_t read_series(struct guard_series *out, const json_t *list, const cha
 
 static err_t read_ranges(struct guard_state *out, const json_t *list, const char *name)
 {
-    const size_t count = json_array_size(list);
-    if (!json_is_array(list) || count > GUARD_RANGES_MAX)
-        RAISE(FORMAT, "%s: guard: passed_over is no list of at most %d ranges", name,
-              GUARD_RANGES_MAX);
-    for (size_t i = 0; i < count; i++) {
-        const json_t *range = json_array_get(list, i);
+    if (!json_is_array(list) || (int64_t)json_array_size(list) != out->rollbacks)
+        RAISE(FORMAT, "%s: guard: passed_over is no list of %lld ranges, one for each rollback",
+              name, (long long)out->rollbacks);
+    for (int64_t i = 0; i < out->rollbacks; i++) {
+        const json_t *range = json_array_get(list, (size_t)i);
         const json_t *from = json_array_get(range, 0), *to = json_array_get(range, 1);
         const json_int_t first = json_integer_value(from), end = json_integer_value(to);
         if (json_array_size(range) != 2 || !json_is_integer(from) || !json_is_integer(to) ||
@@ -70,7 +69,6 @@ static err_t read_ranges(struct guard_state *out, const json_t *list, const char
             RAISE(FORMAT, "%s: guard: passed_over holds no range of steps", name);
         out->range[i] = (struct guard_range){ first, end };
     }
-    out->range_count = (int64_t)count;
     return ERR_OK;
 }
 

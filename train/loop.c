@@ -4,6 +4,7 @@
 #include "base/progress.h"
 #include "base/stop.h"
 #include "train/base_loss.h"
+#include "train/checksum_run.h"
 #include "train/drift.h"
 #include "train/guard_run.h"
 #include "train/record.h"
@@ -39,8 +40,7 @@ static bool validates(const struct run *run)
 /* The outcome of a line of metrics: not worth a run, but worth a word. */
 static void note_metrics(struct loop *l, err_t rc)
 {
-    if (rc != ERR_OK && !l->metrics_lost)
-        LOG_W("train", "%s; training goes on without this line", err_last()->text);
+    if (rc != ERR_OK && !l->metrics_lost) LOG_W("train", "%s; training goes on", err_last()->text);
     l->metrics_lost = rc != ERR_OK;
 }
 
@@ -74,7 +74,8 @@ static void note_published(struct loop *l)
 static err_t save_now(struct loop *l)
 {
     const double begin_s = time_now_s();
-    TRY(record_check(l->run));
+    TRY(checksum_run_saving(l->run));
+    note_metrics(l, metrics_sync(&l->run->metrics));
     TRY(run_save(l->run));
     note_metrics(l, record_save(l->run, time_now_s() - begin_s));
     note_published(l);
@@ -146,7 +147,7 @@ static void log_step(struct loop *l, const struct step_result *r)
 static void show_step(struct loop *l, const struct step_result *r)
 {
     char validation[32] = "";
-    if (l->run->zero.rank != 0) return;
+    if (l->run->zero.rank != 0 || r->guard.cause == GUARD_PASSED_OVER) return;
     if (!isnan(l->validation_loss))
         snprintf(validation, sizeof validation, " (validation %.4f)", l->validation_loss);
     progress_update(&l->progress, l->run->state.step, "loss %.4f%s lr %.2e norm %.2f %.0f tok/s",
@@ -177,7 +178,7 @@ static err_t after_step(struct loop *l, const struct step_result *r)
         TRY(validate_now(l));
     if (is_due(step, cfg_int(run->cfg, "train.validate_every"), total)) TRY(measure_drift(l));
     TRY(zero_any(&run->zero, &save));
-    if (is_due(step, cfg_int(run->cfg, "train.check_every"), 0)) TRY(record_compare(run));
+    if (is_due(step, cfg_int(run->cfg, "train.check_every"), 0)) TRY(checksum_run_ranks(run));
     if (save || is_due(step, cfg_int(run->cfg, "train.save_every"), total)) TRY(save_now(l));
     return ERR_OK;
 }

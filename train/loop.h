@@ -28,7 +28,7 @@
 
 struct run;
 
-/* Train from run->step_first to run->total_steps. Errors: of step_run, validate and run_save. The
+/* Train from run->state.step to run->total_steps. Errors: of step_run, validate and run_save. The
  * checkpoints saved so far stay in every case. */
 MUST_USE err_t loop_run(struct run *run);
 

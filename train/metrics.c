@@ -140,6 +140,14 @@ err_t metrics_guard(struct metrics *m, int64_t step, const struct guard_decision
                       number(text[0], loss), number(text[1], grad_norm), number(text[2], d->limit));
 }
 
+err_t metrics_sync(struct metrics *m)
+{
+    if (m->fd < 0) return ERR_OK;
+    TRY(fault_point("metrics.sync"));
+    if (fsync(m->fd) != 0) RAISE(IO, "fsync %s: %s", m->path, strerror(errno));
+    return ERR_OK;
+}
+
 void metrics_close(struct metrics *m)
 {
     if (m->fd >= 0) close(m->fd);

@@ -13,8 +13,10 @@
  *
  * A step's line holds that step's own values, not a mean over the steps since the line before.
  * Each line is one write(2) to a file opened for appending, so a crash or a full disk leaves at
- * most one cut line at the end, which the next line or the next open ends with a newline. After a
- * resume steps may occur again; the last line of a step holds.
+ * most one cut line at the end, which the next line or the next open ends with a newline. What is
+ * written before a checkpoint is on the disk before it (metrics_sync): no power cut leaves a run
+ * that goes on from a step without the lines that led there. After a resume steps may occur again;
+ * the last line of a step holds.
  *
  * Of several ranks one keeps it; to the others', which are not open, nothing is written.
  */
@@ -63,6 +65,8 @@ MUST_USE err_t metrics_goodput(struct metrics *m, int64_t step, const struct goo
 /* A step that the guard did not simply let pass. */
 MUST_USE err_t metrics_guard(struct metrics *m, int64_t step, const struct guard_decision *decision,
                              double loss, double grad_norm);
+/* Lines so far become durable. ERR_IO. */
+MUST_USE err_t metrics_sync(struct metrics *m);
 void metrics_close(struct metrics *m);
 
 #endif

@@ -22,16 +22,8 @@ struct optim {
     int64_t *unit_row;             /* [units + 1] first row of each unit */
 };
 
-/* auto: where it is worth its memory. */
-static bool wants_master(const struct cfg *cfg)
-{
-    const bool is_bf16 = strcmp(cfg_str(cfg, "train.precision"), "bf16") == 0;
-    const char *master = cfg_str(cfg, "train.master");
-    if (strcmp(master, "auto") != 0) return strcmp(master, "on") == 0;
-    return is_bf16 && cfg_enum(cfg, "train.moments") == OPTIM_MOMENTS_F32;
-}
-
-struct optim_options optim_options_from_cfg(const struct cfg *cfg)
+struct optim_options optim_options_from_cfg(const struct cfg *cfg,
+                                            const struct optim_format *format)
 {
     static const enum adamw_rounding roundings[] = { ADAMW_ROUND_STOCHASTIC, ADAMW_ROUND_NEAREST };
     return (struct optim_options){
@@ -40,11 +32,9 @@ struct optim_options optim_options_from_cfg(const struct cfg *cfg)
         .eps = cfg_float(cfg, "train.adam_eps"),
         .weight_decay = cfg_float(cfg, "train.weight_decay"),
         .max_grad_norm = cfg_float(cfg, "train.max_grad_norm"),
-        .master = wants_master(cfg),
-        .moments = (enum optim_moments)cfg_enum(cfg, "train.moments"),
-        .place = (enum optim_place)cfg_enum(cfg, "train.moments_place"),
         .rounding = roundings[cfg_enum(cfg, "train.rounding")],
         .seed = (uint64_t)cfg_int(cfg, "train.rounding_seed"),
+        .format = *format,
     };
 }
 
@@ -118,16 +108,11 @@ static err_t create(struct optim *o)
 {
     struct dev *dev = o->target.dev;
     void *data;
-    const struct optim_format format = {
-        .weights = o->target.weights.dtype,
-        .master = o->options.master,
-        .moments = o->options.moments,
-        .place = o->options.place,
-        .slice_elements = o->options.slice_elements,
-    };
+    const struct optim_format *format = &o->options.format;
     const struct owner *owner = o->target.owner;
     const int64_t rank = owner != NULL ? comm_rank(o->target.comm) : 0;
-    TRY(optim_plan_create_owned(&o->plan, o->target.params, &format, owner, rank));
+    ASSERT(format->weights == o->target.weights.dtype);
+    TRY(optim_plan_create(&o->plan, o->target.params, format, owner, rank));
     TRY(allocate_lists(o));
     deal_segments(o);
     const int64_t chunks = o->plan.chunk_count, sums = chunks * (int64_t)sizeof(double);
@@ -135,7 +120,7 @@ static err_t create(struct optim *o)
     o->chunk_sums = tensor_1d(data, DTYPE_F64, chunks, "chunk sums");
     TRY(dev_host_alloc(dev, &data, sums, "partial sums of the gradient norm"));
     o->chunk_sums_host = data;
-    if (format.place == OPTIM_ON_DEVICE) {
+    if (format->place == OPTIM_ON_DEVICE) {
         TRY(dev_alloc(dev, &data, o->plan.state_bytes, "optimizer state"));
         o->state = data;
         return ERR_OK;
@@ -190,7 +175,7 @@ void optim_close(struct optim *o)
     if (o == NULL) return;
     struct dev *dev = o->target.dev;
     optim_stage_close(&o->stage);
-    if (o->options.place == OPTIM_ON_DEVICE)
+    if (o->options.format.place == OPTIM_ON_DEVICE)
         dev_free(dev, o->state);
     else
         dev_host_free(dev, o->state);
@@ -410,8 +395,7 @@ static struct run_of_state find_run(const struct optim *o, enum optim_part part,
     const struct optim_piece *piece = &o->plan.piece[index];
     const struct optim_slice *slice = slice_of(o, index);
     const int64_t unit = dtype_bytes(optim_part_dtype(&o->plan.format, part));
-    const bool per_block = part == OPTIM_EXP_AVG_ABSMAX || part == OPTIM_EXP_AVG_SQ_ABSMAX;
-    const int64_t per = per_block ? ADAMW_BLOCK : 1, begin = piece->first / per;
+    const int64_t per = optim_part_per(part), begin = piece->first / per;
     const int64_t from = max_i64(first, begin);
     const int64_t to = min_i64(end, begin + div_ceil(piece->count, per));
     char *data = o->state + slice->offset + slice->part_offset[part];
@@ -422,7 +406,7 @@ static struct run_of_state find_run(const struct optim *o, enum optim_part part,
 static void check_state_range(const struct optim *o, enum optim_part part, int64_t row,
                               int64_t first, int64_t count)
 {
-    const int64_t all = optim_part_count(&o->plan, o->target.params, part, row);
+    const int64_t all = optim_part_count(&o->plan.format, &o->target.params->row[row], part);
     ASSERT(first >= 0 && count >= 0);
     ASSERT(first + count <= all);
 }

@@ -35,16 +35,14 @@
 
 struct optim_options {
     double beta1, beta2, eps, weight_decay;
-    double max_grad_norm; /* 0 = no clipping */
-    bool master;          /* of bf16 weights */
-    enum optim_moments moments;
-    enum optim_place place;
+    double max_grad_norm;         /* 0 = no clipping */
     enum adamw_rounding rounding; /* of bf16 weights without master */
     uint64_t seed;                /* of stochastic rounding */
-    int64_t slice_elements;       /* 0; see optim_format */
+    struct optim_format format;   /* of the target's weights */
 };
-/* From section `train`; formats_from_cfg (formats.h) checks that they go together. */
-struct optim_options optim_options_from_cfg(const struct cfg *cfg);
+/* From section `train`, but for the format, which is formats.h's. */
+struct optim_options optim_options_from_cfg(const struct cfg *cfg,
+                                            const struct optim_format *format);
 
 /* What an optimizer works on; everything is borrowed. With several ranks that each keep the state
  * of what they own (owner.h), it works on that alone, and the norm is made of all ranks' sums. */

@@ -16,7 +16,7 @@
 static const struct {
     const char *name;
     enum adamw_state state;
-    int64_t elements_per; /* elements of the row for one of the part */
+    int64_t per; /* elements of the row for one of the part */
 } parts[OPTIM_PARTS] = {
     [OPTIM_EXP_AVG] = { "exp_avg", ADAMW_STATE_FULL, 1 },
     [OPTIM_EXP_AVG_SQ] = { "exp_avg_sq", ADAMW_STATE_FULL, 1 },
@@ -28,6 +28,7 @@ static const struct {
 };
 
 const char *optim_part_name(enum optim_part part) { return parts[part].name; }
+int64_t optim_part_per(enum optim_part part) { return parts[part].per; }
 
 dtype_t optim_part_dtype(const struct optim_format *format, enum optim_part part)
 {
@@ -49,12 +50,17 @@ static bool has_part(const struct optim_format *format, enum optim_part part,
     return parts[part].state == state && (part != OPTIM_MASTER || format->master);
 }
 
-int64_t optim_part_count(const struct optim_plan *plan, const struct glm_params *params,
-                         enum optim_part part, int64_t row)
+/* Of `elements` of a row. */
+static int64_t count_part(const struct optim_format *format, const struct glm_param *row,
+                          enum optim_part part, int64_t elements)
 {
-    const struct glm_param *p = &params->row[row];
-    if (!has_part(&plan->format, part, state_of(p, &plan->format))) return 0;
-    return div_ceil(p->count, parts[part].elements_per);
+    return has_part(format, part, state_of(row, format)) ? div_ceil(elements, parts[part].per) : 0;
+}
+
+int64_t optim_part_count(const struct optim_format *format, const struct glm_param *row,
+                         enum optim_part part)
+{
+    return count_part(format, row, part, row->count);
 }
 
 static err_t check_format(const struct optim_format *f)
@@ -110,9 +116,8 @@ static void slice_end(struct optim_plan *p)
     for (int part = 0; part < OPTIM_PARTS; part++) {
         const enum adamw_state state = parts[part].state;
         const int64_t elements = state == ADAMW_STATE_FULL ? full : coded;
-        s->part_count[part] = has_part(&p->format, (enum optim_part)part, state)
-                                  ? elements / parts[part].elements_per
-                                  : 0;
+        s->part_count[part] =
+            has_part(&p->format, (enum optim_part)part, state) ? elements / parts[part].per : 0;
         s->part_offset[part] = s->bytes;
         s->bytes += align_up(s->part_count[part] *
                                  dtype_bytes(optim_part_dtype(&p->format, (enum optim_part)part)),
@@ -188,29 +193,21 @@ static err_t allocate(struct optim_plan *p, const struct glm_params *params)
     return ERR_OK;
 }
 
-/* Elements of a part that belong to what is owned of a row. */
-static int64_t owned_count(const struct optim_plan *p, const struct glm_param *row,
-                           enum optim_part part, int64_t index)
-{
-    if (!has_part(&p->format, part, state_of(row, &p->format))) return 0;
-    return div_ceil(p->owned[index].count, parts[part].elements_per);
-}
-
 static void sum_bytes(struct optim_plan *p, const struct glm_params *params)
 {
     const int64_t sums = p->chunk_count * (int64_t)sizeof(double);
     for (int part = 0; part < OPTIM_PARTS; part++)
         for (int64_t i = 0; i < params->count; i++)
-            p->part_bytes[part] += owned_count(p, &params->row[i], (enum optim_part)part, i) *
-                                   dtype_bytes(optim_part_dtype(&p->format, (enum optim_part)part));
+            p->part_bytes[part] +=
+                count_part(&p->format, &params->row[i], (enum optim_part)part, p->owned[i].count) *
+                dtype_bytes(optim_part_dtype(&p->format, (enum optim_part)part));
     p->bytes[p->format.place] = p->state_bytes;
     p->bytes[OPTIM_ON_DEVICE] += 2 * p->staging_bytes + sums;
     p->bytes[OPTIM_ON_HOST] += sums;
 }
 
-err_t optim_plan_create_owned(struct optim_plan *out, const struct glm_params *params,
-                              const struct optim_format *format, const struct owner *owner,
-                              int64_t rank)
+err_t optim_plan_create(struct optim_plan *out, const struct glm_params *params,
+                        const struct optim_format *format, const struct owner *owner, int64_t rank)
 {
     memset(out, 0, sizeof *out);
     out->format = *format;
@@ -226,12 +223,6 @@ err_t optim_plan_create_owned(struct optim_plan *out, const struct glm_params *p
     deal(out, params);
     sum_bytes(out, params);
     return ERR_OK;
-}
-
-err_t optim_plan_create(struct optim_plan *out, const struct glm_params *params,
-                        const struct optim_format *format)
-{
-    return optim_plan_create_owned(out, params, format, NULL, 0);
 }
 
 void optim_plan_clear(struct optim_plan *p)

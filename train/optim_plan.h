@@ -3,7 +3,7 @@
  * table of parameters alone: `soulchat plan` prints it, optim.h allocates exactly it.
  *
  *     struct optim_plan plan;
- *     TRY(optim_plan_create(&plan, params, &(struct optim_format){ .weights = DTYPE_BF16, ... }));
+ *     TRY(optim_plan_create(&plan, params, &format, NULL, 0));
  *     plan.bytes[OPTIM_ON_DEVICE], plan.bytes[OPTIM_ON_HOST], plan.part_bytes[OPTIM_MASTER], ...
  *     optim_plan_clear(&plan);
  *
@@ -96,20 +96,20 @@ struct optim_plan {
     int64_t bytes[OPTIM_PLACES];     /* in all, page-locked on the host */
 };
 
-/* Yours; optim_plan_clear it, also after a failure. ERR_ARG: a format that cannot be. ERR_NOMEM. */
+/* What rank `rank` keeps of it, or, with `owner` NULL, all. Yours; optim_plan_clear it, also after
+ * a failure. ERR_ARG: a format that cannot be. ERR_NOMEM. */
 MUST_USE err_t optim_plan_create(struct optim_plan *out, const struct glm_params *params,
-                                 const struct optim_format *format);
-/* What rank `rank` keeps of it; `owner` NULL: all. */
-MUST_USE err_t optim_plan_create_owned(struct optim_plan *out, const struct glm_params *params,
-                                       const struct optim_format *format, const struct owner *owner,
-                                       int64_t rank);
+                                 const struct optim_format *format, const struct owner *owner,
+                                 int64_t rank);
 void optim_plan_clear(struct optim_plan *plan);
 
 /* "exp_avg", "exp_avg_sq", "master", ...: the prefix of a tensor's name in checkpoints. */
 const char *optim_part_name(enum optim_part part);
 dtype_t optim_part_dtype(const struct optim_format *format, enum optim_part part);
+/* Elements of a row for one of the part: 1, or ADAMW_BLOCK. */
+int64_t optim_part_per(enum optim_part part);
 /* Elements of a part that belong to a row: its count, its number of blocks, or 0. */
-int64_t optim_part_count(const struct optim_plan *plan, const struct glm_params *params,
-                         enum optim_part part, int64_t row);
+int64_t optim_part_count(const struct optim_format *format, const struct glm_param *row,
+                         enum optim_part part);
 
 #endif

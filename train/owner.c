@@ -60,6 +60,22 @@ void owner_clear(struct owner *o)
     memset(o, 0, sizeof *o);
 }
 
+err_t owner_table_create(struct owner_table *out, const struct glm_config *config,
+                         int64_t vocab_multiple, int64_t size)
+{
+    memset(out, 0, sizeof *out);
+    TRY(glm_params_create(&out->params, config));
+    TRY(glm_layout_create(&out->layout, &out->params, 1, vocab_multiple));
+    return owner_create(&out->owner, &out->params, &out->layout, size);
+}
+
+void owner_table_clear(struct owner_table *table)
+{
+    owner_clear(&table->owner);
+    glm_layout_clear(&table->layout);
+    glm_params_clear(&table->params);
+}
+
 const struct owner_share *owner_share(const struct owner *o, int64_t unit, int64_t rank)
 {
     ASSERT(unit >= 0 && unit < o->unit_count);

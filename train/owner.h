@@ -39,6 +39,19 @@ MUST_USE err_t owner_create(struct owner *out, const struct glm_params *params,
                             const struct glm_layout *layout, int64_t size);
 void owner_clear(struct owner *owner);
 
+/* The same with the table and the layout it is of, from a model's sizes alone: of arenas that hold
+ * every unit in its own place, embedding and head padded to `vocab_multiple` rows. */
+struct owner_table {
+    struct glm_params params;
+    struct glm_layout layout;
+    struct owner owner;
+};
+/* Yours; owner_table_clear it, also after a failure. Errors of glm_params_create and
+ * glm_layout_create; ERR_NOMEM. */
+MUST_USE err_t owner_table_create(struct owner_table *out, const struct glm_config *config,
+                                  int64_t vocab_multiple, int64_t size);
+void owner_table_clear(struct owner_table *table);
+
 const struct owner_share *owner_share(const struct owner *owner, int64_t unit, int64_t rank);
 /* Logical elements first .. first+count-1 of a row; count = 0: none. */
 void owner_row(int64_t *first, int64_t *count, const struct owner *owner,

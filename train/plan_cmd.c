@@ -47,11 +47,10 @@ static err_t print_plan(struct plan_setup *setup, bool as_json)
           (double)p->card.memory_bytes / 1e9);
 }
 
-static err_t print_scaling(const struct plan_setup *setup, bool as_json)
+static err_t print_scaling(const struct plan_setup *setup)
 {
     struct plan_scaling scaling;
     TRY(plan_scaling(&scaling, &setup->plan));
-    if (as_json) return plan_scaling_print_json(stdout, &scaling);
     plan_scaling_print(stdout, setup, &scaling);
     return ERR_OK;
 }
@@ -65,10 +64,10 @@ err_t cmd_plan(struct cfg *cfg, int argc, char **argv)
     if (help_shown) return ERR_OK;
 
     const bool as_json = cli_option(&args, &spec, "json") != NULL;
+    const bool scaling = cli_option(&args, &spec, "scaling") != NULL;
+    if (as_json && scaling) RAISE(USAGE, "plan --json is of one plan; --scaling prints tables");
     err_t rc = plan_setup_open(&setup, cfg);
-    if (rc == ERR_OK)
-        rc = cli_option(&args, &spec, "scaling") != NULL ? print_scaling(&setup, as_json)
-                                                         : print_plan(&setup, as_json);
+    if (rc == ERR_OK) rc = scaling ? print_scaling(&setup) : print_plan(&setup, as_json);
     plan_setup_close(&setup);
     return rc;
 }

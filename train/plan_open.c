@@ -6,7 +6,7 @@
 #include "base/progress.h"
 #include "data/settings_batch.h"
 #include "kernels/probe.h"
-#include "train/one_micro.h"
+#include "train/feed.h"
 #include "train/validate.h"
 #include "train/zero.h"
 
@@ -77,8 +77,8 @@ static err_t read_set(struct plan_setup *s, struct shards *shards, const struct 
     measure_samples(t, set);
     TRY_DONE(batcher_open(&batcher, set, &s->plan.batch));
     if (s->plan.settings.update_in_backward)
-        TRY_DONE(
-            one_micro_check(batcher, batcher_steps_per_epoch(batcher), s->plan.batch.micro_tokens));
+        TRY_DONE(feed_check_one_micro(batcher, batcher_steps_per_epoch(batcher),
+                                      s->plan.batch.micro_tokens));
     TRY_DONE(sample_set_open(&validation, shards, SPLIT_VALIDATION, &limits));
     t->bounds = batcher_bounds(batcher);
     validate_bounds(&t->bounds, validation); /* as a run does */

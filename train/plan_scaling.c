@@ -2,9 +2,6 @@
 
 #include "base/num.h"
 
-#include <jansson.h>
-#include <stdlib.h>
-
 static bool has_part_for_each(const struct plan *p)
 {
     const int64_t parts =
@@ -81,35 +78,4 @@ void plan_scaling_print(FILE *out, const struct plan_setup *setup, const struct 
     print_rows(out, s->grown);
     fprintf(out, "\nof ideal: against as many cards as one, with room for everything, would be "
                  "worth; waits s: for other ranks, not hidden\n");
-}
-
-static json_t *rows_json(const struct plan_scaling_row *rows)
-{
-    json_t *list = json_array();
-    for (int i = 0; i < PLAN_SCALING_ROWS; i++) {
-        const struct plan *p = &rows[i].plan;
-        if (!rows[i].possible) continue;
-        json_array_append_new(
-            list,
-            json_pack("{s:I, s:i, s:b, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f}", "ranks",
-                      (json_int_t)rows[i].ranks, "zero", p->settings.zero, "fits", (int)p->fits,
-                      "device_bytes", (json_int_t)p->memory.device_bytes, "sent_bytes",
-                      (json_int_t)p->scale.sent_bytes, "inter_bytes",
-                      (json_int_t)p->scale.inter_bytes, "step_s", p->time.step_s, "exchange_s",
-                      p->scale.exchange_s, "exposed_s", p->scale.exposed_s, "tokens_per_s",
-                      p->time.tokens_per_s, "efficiency", rows[i].efficiency));
-    }
-    return list;
-}
-
-err_t plan_scaling_print_json(FILE *out, const struct plan_scaling *s)
-{
-    json_t *root =
-        json_pack("{s:o, s:o}", "fixed", rows_json(s->fixed), "grown", rows_json(s->grown));
-    char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
-    json_decref(root);
-    if (text == NULL) RAISE(NOMEM, "plan: no memory for its text");
-    fprintf(out, "%s\n", text);
-    free(text);
-    return ERR_OK;
 }

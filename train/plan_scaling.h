@@ -29,6 +29,5 @@ struct plan_scaling {
 MUST_USE err_t plan_scaling(struct plan_scaling *out, const struct plan *base);
 void plan_scaling_print(FILE *out, const struct plan_setup *setup,
                         const struct plan_scaling *scaling);
-MUST_USE err_t plan_scaling_print_json(FILE *out, const struct plan_scaling *scaling);
 
 #endif

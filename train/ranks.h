@@ -114,7 +114,8 @@ MUST_USE err_t ranks_join(struct ranks **out, const struct ranks_args *args);
 /*
  * With ERR_OK, or ERR_INTERRUPTED: this rank's work is done, as all ranks have decided together;
  * returns when everybody's is. With another code: the others are told the text of err_last(), and
- * end. Returns `rc`, its record untouched, or for ERR_OK what went wrong while waiting.
+ * end; a communicator that hangs in being aborted ends this process, with status 1. Returns `rc`,
+ * its record untouched, or for ERR_OK what went wrong while waiting.
  */
 MUST_USE err_t ranks_leave(struct ranks *ranks, err_t rc);
 

@@ -7,13 +7,17 @@
 #include "kernels/dev.h"
 #include "train/watchdog.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
-#define JOIN_S 300.0
-#define COMM_S 1800.0
-#define BEATS  5 /* in the time of silence after which a rank is lost */
+#define JOIN_S   300.0
+#define COMM_S   1800.0
+#define BEATS    5 /* in the time of silence after which a rank is lost */
+#define LET_GO_S 5 /* for the communicator of a rank that failed to end */
 
 /* What rank 0 settles for all: an exchange that ranks queue differently would never end. */
 struct terms {
@@ -36,20 +40,15 @@ static double or_default(double value, double otherwise) { return value > 0 ? va
 
 /* Which communicator: GPUs have their own; ranks whose memory is the host's, emulated GPUs too, go
  * by who started them. */
-static err_t choose_kind(const char **out, const struct ranks_args *args)
+static const char *choose_kind(const struct ranks_args *args)
 {
     const char *launcher = args->place->launcher;
-    *out = args->kind;
-    if (args->kind != NULL) return ERR_OK;
-    if (args->place->size == 1)
-        *out = "self";
-    else if (args->dev->backend != NULL && !args->dev->backend->host_memory)
-        *out = "nccl";
-    else if (strcmp(launcher, "soulchat") == 0 || strcmp(launcher, "torchrun") == 0)
-        *out = "shm"; /* neither brings MPI */
-    else
-        *out = "mpi";
-    return ERR_OK;
+    if (args->kind != NULL) return args->kind;
+    if (args->place->size == 1) return "self";
+    if (args->dev->backend != NULL && !args->dev->backend->host_memory) return "nccl";
+    /* These do not bring MPI. */
+    const bool alone = strcmp(launcher, "soulchat") == 0 || strcmp(launcher, "torchrun") == 0;
+    return alone ? "shm" : "mpi";
 }
 
 /* Shared memory is one machine's. */
@@ -132,12 +131,12 @@ static err_t meet(struct ranks *ranks, const struct ranks_args *args, struct com
 static err_t open_all(struct ranks *ranks, const struct ranks_args *args)
 {
     struct comm_args comm_args = {
+        .kind = choose_kind(args),
         .rank = args->place->rank,
         .size = args->place->size,
         .dev = args->dev,
         .timeout_s = or_default(args->comm_s, COMM_S),
     };
-    TRY(choose_kind(&comm_args.kind, args));
     if (args->place->size > 1)
         TRY(meet(ranks, args, &comm_args));
     else
@@ -164,6 +163,29 @@ err_t ranks_join(struct ranks **out, const struct ranks_args *args)
     return ERR_OK;
 }
 
+static void *end_late(void *cause)
+{
+    nanosleep(&(struct timespec){ .tv_sec = LET_GO_S }, NULL);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    LOG_E("ranks", "%s; the communicator does not let go within %d s", (const char *)cause,
+          LET_GO_S);
+    _exit(1);
+}
+
+/* After a failure. Libraries have been seen to hang in that: a process that only waits to end would
+ * keep its GPU, and the job. */
+static void drop_comm(struct comm *comm, char *cause)
+{
+    pthread_t timer;
+    if (comm == NULL) return;
+    const bool is_timed = pthread_create(&timer, NULL, end_late, cause) == 0;
+    comm_abort(comm, cause);
+    comm_close(comm);
+    if (!is_timed) return;
+    pthread_cancel(timer);
+    pthread_join(timer, NULL);
+}
+
 err_t ranks_leave(struct ranks *ranks, err_t rc)
 {
     if (ranks == NULL) return rc;
@@ -173,11 +195,15 @@ err_t ranks_leave(struct ranks *ranks, err_t rc)
     snprintf(cause, sizeof cause, "%s%.480s", rc == ERR_NOMEM ? "out of memory: " : "", why.text);
     if (rc == ERR_COMM) watchdog_settle(ranks->watchdog);
     if (ranks->watchdog != NULL) watchdog_watch(ranks->watchdog, NULL);
-    /* The watchdog first: who fails then says more than those do whom the abort makes fail. */
-    if (!together) watchdog_fail(ranks->watchdog, cause);
-    if (!together && ranks->comm != NULL) comm_abort(ranks->comm, cause);
-    comm_close(ranks->comm);
-    const err_t finished = together ? watchdog_finish(ranks->watchdog) : ERR_OK;
+    err_t finished = ERR_OK;
+    if (together) {
+        comm_close(ranks->comm);
+        finished = watchdog_finish(ranks->watchdog);
+    } else {
+        /* First: who fails says more than those do whom the abort makes fail. */
+        watchdog_fail(ranks->watchdog, cause);
+        drop_comm(ranks->comm, cause);
+    }
     rendezvous_close(ranks->meeting);
     free(ranks);
     if (rc == ERR_OK) return finished;

@@ -64,7 +64,7 @@ static err_t listen_at(int *out, const struct sockaddr *address, socklen_t lengt
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (address->sa_family == AF_INET6)
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (bind(fd, address, length) != 0 || listen(fd, 256) != 0) {
+    if (bind(fd, address, length) != 0 || listen(fd, SOMAXCONN) != 0) {
         const int code = errno;
         close(fd);
         RAISE(COMM, "%s", strerror(code));
@@ -162,10 +162,14 @@ static int connect_one(const struct addrinfo *to, double deadline_s)
 err_t wire_connect(int *fd, const char *host, int port, double deadline_s)
 {
     struct addrinfo *found;
+    int left = 0;
     *fd = -1;
     TRY(resolve(&found, host, port, 0));
-    for (const struct addrinfo *to = found; to != NULL && *fd < 0; to = to->ai_next)
-        *fd = connect_one(to, deadline_s);
+    for (const struct addrinfo *to = found; to != NULL; to = to->ai_next) left++;
+    for (const struct addrinfo *to = found; to != NULL && *fd < 0; to = to->ai_next, left--) {
+        const double now_s = time_now_s(); /* one that never answers leaves the others time */
+        *fd = connect_one(to, now_s + (deadline_s - now_s) / left);
+    }
     const int code = errno;
     freeaddrinfo(found);
     if (*fd < 0) RAISE(NOTFOUND, "%s", strerror(code));
@@ -237,13 +241,18 @@ static err_t check_payload(const struct header *h, const void *payload)
     return ERR_OK;
 }
 
+struct wire_inbox wire_inbox_of(void *payload, int64_t room)
+{
+    return (struct wire_inbox){ .payload = payload, .room = room };
+}
+
 /* The frame's size as far as it is known. */
 static err_t inbox_size(const struct wire_inbox *inbox, struct header *h, int64_t *size)
 {
     *size = WIRE_FRAME_BYTES;
     if (inbox->got < WIRE_FRAME_BYTES) return ERR_OK;
     memcpy(h, inbox->header, sizeof *h);
-    TRY(check_header(h, (int64_t)sizeof inbox->payload));
+    TRY(check_header(h, inbox->room));
     *size += h->bytes;
     return ERR_OK;
 }

@@ -20,7 +20,7 @@
 
 #define WIRE_PAYLOAD_MAX (INT64_C(1) << 14)
 #define WIRE_FRAME_BYTES 16
-#define WIRE_INBOX_BYTES 512 /* the longest payload that an inbox takes */
+#define WIRE_INBOX_BYTES 512 /* the longest payload of a frame but a hello */
 #define WIRE_NAME_MAX    64  /* "10.0.0.1:29400", with the NUL */
 
 /* Numbers stay: another version's hello is answered, and the answer understood. */
@@ -48,12 +48,14 @@ MUST_USE err_t wire_accept(int *fd, char name[WIRE_NAME_MAX], int listen_fd);
 
 MUST_USE err_t wire_send(int fd, enum wire_kind kind, const void *payload, int64_t bytes,
                          double deadline_s);
-/* A frame that arrives in pieces, without waiting. Zeroed before the first use. */
+/* A frame that arrives in pieces, without waiting. */
 struct wire_inbox {
     uint8_t header[WIRE_FRAME_BYTES];
-    uint8_t payload[WIRE_INBOX_BYTES];
-    int64_t got;
+    uint8_t *payload;
+    int64_t room, got;
 };
+/* Empty, for frames of up to `room` bytes, which go to `payload`. */
+struct wire_inbox wire_inbox_of(void *payload, int64_t room);
 /* *complete: a frame is in the inbox and described; the next call starts on another. */
 MUST_USE err_t wire_poll(int fd, struct wire_inbox *inbox, struct wire_frame *frame,
                          bool *complete);

@@ -2,21 +2,21 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "train/record.h"
+#include "train/checksum_run.h"
 #include "train/run.h"
 #include "train/settings_kind.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root, bool resume,
-                  const struct ckpt_ranks *ranks)
+err_t resume_find(int64_t *step, const char *ckpt_root, bool resume, const struct ckpt_ranks *ranks)
 {
     int64_t *steps, count;
-    *found = false;
+    *step = -1;
     if (resume) {
-        TRY(ckpt_newest_of(dir, found, ckpt_root, ranks));
-        if (!*found) LOG_I("train", "no checkpoint in %s: starting from the beginning", ckpt_root);
+        TRY(ckpt_newest(step, ckpt_root, ranks));
+        if (*step < 0)
+            LOG_I("train", "no checkpoint in %s: starting from the beginning", ckpt_root);
         return ERR_OK;
     }
     if (ranks != NULL && comm_rank(ranks->comm) != 0) return ERR_OK; /* rank 0's word is all's */
@@ -51,24 +51,13 @@ err_t resume_lanes(int64_t *lanes, const char *ckpt_root)
     return ERR_OK;
 }
 
-static bool same_value(const struct cfg *a, const struct cfg *b, const struct cfg_row *row)
-{
-    switch (row->type) {
-    case CFG_INT:
-        return cfg_int(a, row->key) == cfg_int(b, row->key);
-    case CFG_FLOAT:
-        return cfg_float(a, row->key) == cfg_float(b, row->key);
-    default:
-        return strcmp(cfg_text(a, row->key), cfg_text(b, row->key)) == 0;
-    }
-}
-
 static err_t compare_settings(const struct cfg *now, const struct cfg *then, const char *dir)
 {
     for (int64_t i = 0; i < cfg_row_count(now); i++) {
         const char *key = cfg_row_at(now, i)->key;
         const enum settings_kind kind = settings_kind(key);
-        if (kind == SETTINGS_OF_START || same_value(now, then, cfg_row_at(now, i))) continue;
+        if (kind == SETTINGS_OF_START || settings_same_value(now, then, cfg_row_at(now, i)))
+            continue;
         if (kind == SETTINGS_OF_NUMBERS)
             RAISE(USAGE,
                   "%s is %s; the run in %s was started with %s: continue with that, or start "
@@ -119,10 +108,12 @@ static err_t adopt_tuning(struct run *r, const struct ckpt_state *state, const c
     RAISE(FORMAT, "%s: %s", dir, why.text);
 }
 
-static err_t load(struct run *r, const char *dir, bool check)
+static err_t load(struct run *r, int64_t step, bool check)
 {
     err_t rc = ERR_OK;
-    struct ckpt_state state;
+    char dir[FILE_PATH_MAX];
+    struct ckpt_state state = { .step = 0 };
+    TRY_DONE(ckpt_path(dir, r->ckpt_root, step));
     TRY_DONE(ckpt_state_read(&state, dir));
     if (check) TRY_DONE(check_state(r, &state, dir));
     TRY_DONE(adopt_tuning(r, &state, dir));
@@ -136,18 +127,13 @@ static err_t load(struct run *r, const char *dir, bool check)
     /* Values in other formats than the files' have other bytes, and other checksums. */
     r->state.crc32c = formats_same(&state.formats, &r->state.formats) ? state.crc32c : 0;
     r->state.grad_norm = r->formats.clip_by_previous ? state.grad_norm : 0.0;
-    TRY_DONE(record_verify(r, dir));
+    TRY_DONE(checksum_run_loaded(r, dir));
+    if (check) LOG_I("train", "continuing from %s", dir);
 done:
     ckpt_state_clear(&state);
     return rc;
 }
 
-err_t resume_from(struct run *r, const char *dir)
-{
-    TRY(load(r, dir, true));
-    r->step_first = r->state.step;
-    LOG_I("train", "continuing from %s", dir);
-    return ERR_OK;
-}
+err_t resume_from(struct run *r, int64_t step) { return load(r, step, true); }
 
-err_t resume_again(struct run *r, const char *dir) { return load(r, dir, false); }
+err_t resume_again(struct run *r, int64_t step) { return load(r, step, false); }

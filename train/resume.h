@@ -12,26 +12,26 @@
 #define TRAIN_RESUME_H
 
 #include "base/err.h"
-#include "base/file.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct ckpt_ranks;
 struct run;
 
 /*
- * With `resume`: the newest valid checkpoint, or *found = false (a fresh start, said in a line);
- * errors of ckpt_newest_of. Without: ERR_USAGE when the folder already holds checkpoints.
+ * With `resume`: the step of the newest valid checkpoint, or -1 (a fresh start, said in a line);
+ * errors of ckpt_newest. Without: ERR_USAGE when the folder already holds checkpoints.
  */
-MUST_USE err_t resume_find(char dir[FILE_PATH_MAX], bool *found, const char *ckpt_root, bool resume,
+MUST_USE err_t resume_find(int64_t *step, const char *ckpt_root, bool resume,
                            const struct ckpt_ranks *ranks);
 /* batch.lanes of the run in this folder, all of whose checkpoints have the same; *lanes stays where
  * there is none that can be read. */
 MUST_USE err_t resume_lanes(int64_t *lanes, const char *ckpt_root);
-/* Load dir into an opened run; ERR_USAGE names the first setting, model size or corpus that
- * differs. */
-MUST_USE err_t resume_from(struct run *run, const char *dir);
-/* The same again, of a checkpoint of this very run: go back to it. */
-MUST_USE err_t resume_again(struct run *run, const char *dir);
+/* Load the checkpoint of `step` into an opened run; ERR_USAGE names the first setting, model size
+ * or corpus that differs. */
+MUST_USE err_t resume_from(struct run *run, int64_t step);
+/* Go back to one that this very run has saved or come from. */
+MUST_USE err_t resume_again(struct run *run, int64_t step);
 
 #endif

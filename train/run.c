@@ -5,12 +5,13 @@
 #include "base/log.h"
 #include "model/hf_folder.h"
 #include "train/base_loss.h"
-#include "train/one_micro.h"
+#include "train/feed.h"
 #include "train/record.h"
 #include "train/resume.h"
 #include "train/run_impl.h"
 #include "train/settings_kind.h"
 #include "train/snapshot.h"
+#include "train/zero_memory.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -48,7 +49,7 @@ static err_t share(struct run *r)
 static err_t allocate(struct run *r)
 {
     struct glm_options options = model_options(r);
-    const struct optim_options optim = optim_options_from_cfg(r->cfg);
+    const struct optim_options optim = optim_options_from_cfg(r->cfg, &r->formats.state);
     TRY(zero_share_model(&r->zero, &options, r->dev, &r->state.model));
     TRY(glm_create(&r->glm, r->dev, &r->state.model, &options));
     TRY(lanes_init(&r->lanes, r->dev, r->batch.lanes, r->zero.lane_first, r->zero.lane_end,
@@ -116,9 +117,9 @@ static err_t write_settings(const struct run *r)
 static err_t open_records(struct run *r, bool resumed)
 {
     TRY(dir_create(r->ckpt_root));
-    TRY(dir_sync(cfg_str(r->cfg, "train.out"))); /* checkpoints sync what lies below */
     TRY(write_settings(r));
-    return record_start(r, resumed);
+    TRY(record_start(r, resumed));
+    return dir_sync(cfg_str(r->cfg, "train.out")); /* the record's name */
 }
 
 /* Two programs in one run folder would prune each other's checkpoints. The lock goes with the
@@ -136,13 +137,16 @@ static err_t lock_folder(struct run *r)
 }
 
 /* An empty path would silently mean the folder that one happens to be in. */
-static err_t check_paths(const struct cfg *cfg)
+static err_t check_settings(const struct cfg *cfg)
 {
     static const char *const keys[] = { "train.out", "data.dir", "model.dir" };
     for (int64_t i = 0; i < COUNT_OF(keys); i++)
         if (cfg_str(cfg, keys[i])[0] == '\0')
             RAISE(USAGE, "train: %s is not set; give it in --config FILE or as --%s=...", keys[i],
                   keys[i]);
+    if (cfg_bool(cfg, "train.keep_best") && cfg_int(cfg, "train.validate_every") == 0)
+        RAISE(USAGE, "train.keep_best is true and train.validate_every is 0: no checkpoint has a "
+                     "validation loss; set train.validate_every, or train.keep_best: false");
     return ERR_OK;
 }
 
@@ -150,7 +154,7 @@ static err_t check_paths(const struct cfg *cfg)
 
 static err_t open_checked(struct run *r, bool resume, int64_t ranks)
 {
-    TRY(check_paths(r->cfg));
+    TRY(check_settings(r->cfg));
     TRY(path_join(r->ckpt_root, cfg_str(r->cfg, "train.out"), "ckpt"));
     TRY(path_join(r->metrics_path, cfg_str(r->cfg, "train.out"), "metrics.jsonl"));
     TRY(run_settle_lanes(r, resume, ranks));
@@ -159,15 +163,14 @@ static err_t open_checked(struct run *r, bool resume, int64_t ranks)
     TRY(run_open_data(r));
     TRY(run_plan_steps(r));
     if (r->formats.grad_keep == GLM_GRADS_RELEASED)
-        TRY(one_micro_check(r->batcher, r->total_steps, r->batch.micro_tokens));
+        TRY(feed_check_one_micro(r->batcher, r->total_steps, r->batch.micro_tokens));
     TRY(run_read_config(r, &r->state.model));
     return describe_state(r);
 }
 
 err_t run_open(struct run *r, struct cfg *cfg, bool resume, const struct ranks_place *place)
 {
-    char dir[FILE_PATH_MAX] = "";
-    bool found = false;
+    int64_t newest;
     memset(r, 0, sizeof *r);
     r->metrics.fd = r->lock_fd = -1;
     r->validation_loss = r->base_loss = NAN;
@@ -177,19 +180,20 @@ err_t run_open(struct run *r, struct cfg *cfg, bool resume, const struct ranks_p
     TRY(run_join_ranks(r, place));
     TRY(share(r));
     if (r->zero.rank == 0) TRY(lock_folder(r));
-    TRY(resume_find(dir, &found, r->ckpt_root, resume, zero_ckpt(&r->zero)));
-    if (!found) TRY(base_loss_measure(&r->base_loss, r));
+    TRY(resume_find(&newest, r->ckpt_root, resume, zero_ckpt(&r->zero)));
+    const bool resumed = newest >= 0;
+    if (!resumed) TRY(base_loss_measure(&r->base_loss, r));
     TRY(advise(allocate(r)));
     zero_note(&r->zero, "load");
-    if (found)
-        TRY(resume_from(r, dir));
+    if (resumed)
+        TRY(resume_from(r, newest));
     else
         TRY(load_weights(r));
     if (run_is_done(r) || r->zero.rank != 0) return ERR_OK;
-    return open_records(r, found);
+    return open_records(r, resumed);
 }
 
-bool run_is_done(const struct run *r) { return r->step_first >= r->total_steps; }
+bool run_is_done(const struct run *r) { return r->state.step >= r->total_steps; }
 
 void run_close(struct run *r)
 {

@@ -70,7 +70,6 @@ struct run {
     int64_t total_steps;
     struct sched sched;
     struct guard_rules guard;
-    int64_t step_first;      /* where this start begins: 0, or what the checkpoint says */
     int64_t step_saved;      /* of the newest checkpoint loaded, saved or being saved; 0: none */
     double validation_loss;  /* of the present weights; NAN: not measured */
     double base_loss;        /* of a new run's weights in float32 (base_loss.h); or NAN */
@@ -89,7 +88,7 @@ struct run {
  */
 MUST_USE err_t run_open(struct run *run, struct cfg *cfg, bool resume,
                         const struct ranks_place *place);
-/* Whether the run was resumed at its end: then nothing is to be done, and no file was touched. */
+/* Whether all its steps are done. A run that is resumed at its end touches no file. */
 bool run_is_done(const struct run *run);
 /* Ends the connection to the other ranks: ranks_leave, whose code is returned. */
 MUST_USE err_t run_leave(struct run *run, err_t rc);

@@ -3,7 +3,6 @@
 #include "base/check.h"
 #include "base/num.h"
 #include "train/exchange.h"
-#include "train/lanes.h"
 #include "train/owner.h"
 
 #include <math.h>
@@ -25,9 +24,7 @@ struct bytes {
 
 struct walk {
     const struct scale_args *args;
-    struct glm_params params;
-    struct glm_layout layout;
-    struct owner owner;
+    struct owner_table table;
     int64_t near_first, near_end;  /* ranks of this machine */
     int64_t stride;                /* every so many-th rank sends its pieces of a gather here */
     int64_t nodes;                 /* sums over lanes that this rank sends */
@@ -77,7 +74,7 @@ static double begin(struct walk *w, enum scale_kind kind, const struct bytes *b,
 
 static int64_t span(const struct walk *w, int64_t unit, int64_t rank)
 {
-    const struct owner_share *s = owner_share(&w->owner, unit, rank);
+    const struct owner_share *s = owner_share(&w->table.owner, unit, rank);
     return s->end - s->begin;
 }
 
@@ -106,7 +103,7 @@ static void piece_bytes(struct bytes *b, const struct walk *w, int64_t unit, int
 /* As exchange_unit: a few pieces are under way, and who wants to begin another one waits. */
 static void send_unit(struct walk *w, int64_t unit)
 {
-    const int64_t most = owner_span_max(&w->owner, unit);
+    const int64_t most = owner_span_max(&w->table.owner, unit);
     for (int64_t from = 0; from < most; from += w->piece_elements) {
         struct bytes bytes;
         if (w->begun - w->ended == EXCHANGE_DEPTH)
@@ -164,7 +161,7 @@ static double spread_unit(struct walk *w, enum scale_kind kind, int64_t unit, dt
 
 static void spread(struct walk *w, dtype_t dtype)
 {
-    const int64_t last = w->owner.unit_count - 1;
+    const int64_t last = w->table.owner.unit_count - 1;
     for (int64_t unit = 0; unit <= last; unit++)
         if (w->args->stage < 3 || unit == 0 || unit == last)
             spread_unit(w, SCALE_SPREAD, unit, dtype);
@@ -195,7 +192,7 @@ static void layer(struct walk *w, int64_t unit, int64_t next, double seconds)
 static void pass(struct walk *w, bool sends)
 {
     const struct scale_args *a = w->args;
-    const int64_t last = w->owner.unit_count - 2; /* layers are units 1 .. last */
+    const int64_t last = w->table.owner.unit_count - 2; /* layers are units 1 .. last */
     for (int64_t unit = 1; unit <= last; unit++)
         layer(w, unit, unit < last ? unit + 1 : -1, a->forward_s / (double)last);
     compute(w, a->head_s);
@@ -212,9 +209,9 @@ static void gather_norm(struct walk *w)
 {
     struct pieces p = { 0 };
     if (w->args->stage == 0) return;
-    for (int64_t unit = 0; unit < w->owner.unit_count; unit++)
+    for (int64_t unit = 0; unit < w->table.owner.unit_count; unit++)
         for (int64_t r = 0; r < w->args->ranks; r++) {
-            const struct owner_share *s = owner_share(&w->owner, unit, r);
+            const struct owner_share *s = owner_share(&w->table.owner, unit, r);
             add_piece(&p, w, r, (s->chunk_end - s->chunk_begin) * 8);
         }
     wait_until(w, gather(w, SCALE_SCALARS, &p));
@@ -232,7 +229,7 @@ static void walk_step(struct walk *w)
     const struct scale_args *a = w->args;
     const bool overlaps = a->stage >= 2 && a->lanes == a->ranks;
     for (int64_t i = 0; i < a->passes; i++) pass(w, overlaps && i == a->passes - 1);
-    send_rest(w, overlaps && a->passes > 0 ? -1 : w->owner.unit_count - 1);
+    send_rest(w, overlaps && a->passes > 0 ? -1 : w->table.owner.unit_count - 1);
     if (a->stage == 0) spread(w, a->grads);
     gather_norm(w);
     gather_losses(w);
@@ -243,9 +240,7 @@ static void count_nodes(struct walk *w)
 {
     const struct scale_args *a = w->args;
     for (int64_t r = 0; r < a->ranks; r++) {
-        struct lanes_node node[LANES_NODES_MAX];
-        const struct lanes_node its = lanes_of_rank(a->lanes, r, a->ranks);
-        const int64_t count = lanes_nodes(node, a->lanes, its.begin, its.end);
+        const int64_t count = exchange_nodes(a->lanes, r, a->ranks);
         w->calls = max_i64(w->calls, count);
         if (r == a->rank)
             w->nodes = count;
@@ -259,13 +254,12 @@ static void count_nodes(struct walk *w)
 static err_t open_walk(struct walk *w)
 {
     const struct scale_args *a = w->args;
-    TRY(glm_params_create(&w->params, a->config));
-    TRY(glm_layout_create(&w->layout, &w->params, 1, a->vocab_multiple));
-    TRY(owner_create(&w->owner, &w->params, &w->layout, a->ranks));
+    TRY(owner_table_create(&w->table, a->config, a->vocab_multiple, a->ranks));
     w->near_first = a->rank - a->rank % a->fabric.ranks_per_node;
     w->near_end = min_i64(w->near_first + a->fabric.ranks_per_node, a->ranks);
     w->stride = a->ranks % a->fabric.ranks_per_node == 0 ? a->fabric.ranks_per_node : 1;
-    w->piece_elements = exchange_piece_elements(&(struct exchange_args){ .owner = &w->owner });
+    w->piece_elements =
+        exchange_piece_elements(&(struct exchange_args){ .owner = &w->table.owner });
     for (int i = 0; i < SLOTS; i++) w->slot_unit[i] = -1;
     count_nodes(w);
     return ERR_OK;
@@ -288,8 +282,6 @@ err_t scale_step(struct scale *out, const struct scale_args *args)
         w.out.exposed_s = fmin(w.now_s - w.computed_s, w.out.exchange_s);
         *out = w.out;
     }
-    owner_clear(&w.owner);
-    glm_layout_clear(&w.layout);
-    glm_params_clear(&w.params);
+    owner_table_clear(&w.table);
     return rc;
 }

@@ -76,7 +76,8 @@ static const struct cfg_row rows[] = {
     { "train.keep_last", CFG_INT, "3", 1, 1e6, NULL,
       "how many checkpoints are kept, newest first (count)" },
     { "train.keep_best", CFG_BOOL, "false", 0, 0, NULL,
-      "also keep the checkpoint with the lowest validation loss" },
+      "also keep the checkpoint with the lowest validation loss, of those saved after a step that "
+      "is validated" },
     { "train.on_nonfinite", CFG_ENUM, "stop", 0, 0, "stop|skip|rollback",
       "what to do with a step whose loss or gradient norm is not finite, or whose loss is "
       "exactly 0" },

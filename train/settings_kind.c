@@ -33,6 +33,18 @@ bool settings_of_training(const char *key)
            is_in(key, "data.");
 }
 
+bool settings_same_value(const struct cfg *a, const struct cfg *b, const struct cfg_row *row)
+{
+    switch (row->type) {
+    case CFG_INT:
+        return cfg_int(a, row->key) == cfg_int(b, row->key);
+    case CFG_FLOAT:
+        return cfg_float(a, row->key) == cfg_float(b, row->key);
+    default:
+        return strcmp(cfg_text(a, row->key), cfg_text(b, row->key)) == 0;
+    }
+}
+
 static bool is_of_run(const char *key) { return settings_kind(key) != SETTINGS_OF_START; }
 
 err_t settings_of_run(struct buf *out, const struct cfg *cfg)

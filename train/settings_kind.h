@@ -22,6 +22,9 @@ enum settings_kind {
  * same, its sha256 says. */
 enum settings_kind settings_kind(const char *key);
 
+/* By value: 5e-5 is 0.00005. */
+bool settings_same_value(const struct cfg *a, const struct cfg *b, const struct cfg_row *row);
+
 /* Whether `soulchat train` takes it: what ranks compare. */
 bool settings_of_training(const char *key);
 

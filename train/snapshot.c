@@ -56,7 +56,7 @@ static err_t read_copy(struct ckpt_source *source, const void **out,
 static err_t copy_tensor(int64_t *at, struct ckpt_source *device, char *copy,
                          const struct ckpt_ranks *ranks, const struct ckpt_tensor *tensor)
 {
-    const struct ckpt_range owned = ckpt_owned(ranks, tensor);
+    const struct optim_range owned = ckpt_owned(ranks, tensor);
     const int64_t unit = dtype_bytes(tensor->dtype), per_piece = CKPT_PIECE_BYTES / unit;
     for (int64_t done = 0; done < owned.count; done += per_piece) {
         const int64_t count = min_i64(per_piece, owned.count - done);
@@ -151,9 +151,10 @@ static err_t join(struct snapshot *s)
 
 /* ---- its end ---- */
 
-static void note(struct snapshot *s, int64_t step, double seconds)
+static void note(struct snapshot *s)
 {
-    s->report = (struct snapshot_report){ .step = step, .seconds = seconds };
+    s->report = (struct snapshot_report){ .step = s->saving.step,
+                                          .seconds = s->ended_s - s->saving.begin_s };
     s->has_report = true;
 }
 
@@ -165,24 +166,12 @@ bool snapshot_take_report(struct snapshot *s, struct snapshot_report *out)
     return has;
 }
 
+/* On all ranks, which have agreed on `rc`. */
 static err_t end(struct snapshot *s, err_t rc)
 {
-    if (rc == ERR_OK) note(s, s->saving.step, s->ended_s - s->saving.begin_s);
-    if (rc != ERR_OK) ckpt_saving_discard(&s->saving);
-    ckpt_saving_close(&s->saving);
+    if (rc == ERR_OK) note(s);
     s->phase = IDLE;
-    return rc;
-}
-
-/* The same on all ranks, which have agreed on `rc`: after a failure they go on, and perhaps end
- * each other, when nothing is left of the save. */
-static err_t end_together(struct snapshot *s, err_t rc)
-{
-    rc = end(s, rc);
-    if (rc == ERR_OK || rc == ERR_COMM) return rc;
-    const struct err_record first = *err_last();
-    TRY(ckpt_agree(s->ranks, ERR_OK, NULL));
-    return err_adopt(&first);
+    return ckpt_saving_end(&s->saving, s->ranks, rc);
 }
 
 /* Whether all whose work this phase waits for are done with it; the same on every rank. */
@@ -207,13 +196,16 @@ static err_t advance(struct snapshot *s, bool wait)
         const struct err_record first = *err_last();
         const err_t ignored = join(s);
         (void)ignored;
-        return end(s, err_adopt(&first));
+        rc = err_adopt(&first);
+        ckpt_saving_drop(&s->saving, rc);
+        s->phase = IDLE;
+        return rc;
     }
     if (!done) return ERR_OK;
     const bool works = s->phase == WRITING || s->saving.rank == 0;
     s->written = s->saving.written;
     rc = ckpt_agree(s->ranks, works ? join(s) : ERR_OK, s->phase == WRITING ? &s->written : NULL);
-    if (rc != ERR_OK || s->ranks == NULL || s->phase == PUBLISHING) return end_together(s, rc);
+    if (rc != ERR_OK || s->ranks == NULL || s->phase == PUBLISHING) return end(s, rc);
     if (s->saving.rank == 0)
         start(s, PUBLISHING);
     else
@@ -231,22 +223,15 @@ err_t snapshot_wait(struct snapshot *s)
 
 /* ---- saving ---- */
 
-/* Everything that training waits for. */
-static err_t prepare(struct snapshot *s)
+/* Where any machine has no room for the copy, training waits from now on. */
+static err_t reserve_everywhere(struct snapshot *s)
 {
-    err_t rc = ERR_OK;
-    if (s->saving.rank == 0) rc = ckpt_saving_create(&s->saving);
-    TRY(ckpt_agree(s->ranks, rc, NULL));
-    return ckpt_agree(s->ranks, take_copy(s), NULL);
-}
-
-/* While training waits. */
-static err_t save_waiting(struct snapshot *s, const char *root, const struct ckpt_state *state,
-                          const struct ckpt_keep *keep)
-{
-    const double begin_s = time_now_s();
-    TRY(ckpt_save(root, state, s->optim, keep, s->ranks));
-    note(s, state->step, time_now_s() - begin_s);
+    const err_t rc = ckpt_agree(s->ranks, reserve(s), NULL);
+    if (rc != ERR_NOMEM) return rc;
+    LOG_W("ckpt", "training waits while a checkpoint is written: %s", err_last()->text);
+    dev_host_free(optim_target(s->optim)->dev, s->copy);
+    s->copy = NULL;
+    s->background = false;
     return ERR_OK;
 }
 
@@ -254,23 +239,19 @@ err_t snapshot_save(struct snapshot *s, const char *root, const struct ckpt_stat
                     const struct ckpt_keep *keep)
 {
     TRY(snapshot_wait(s));
-    if (!s->background) return save_waiting(s, root, state, keep);
-    err_t rc = ckpt_saving_open(&s->saving, root, state, s->optim, keep, s->ranks);
-    rc = ckpt_agree(s->ranks, rc, NULL);
-    if (rc != ERR_OK) return end_together(s, rc);
-    rc = ckpt_agree(s->ranks, reserve(s), NULL);
-    if (rc == ERR_NOMEM) {
-        LOG_W("ckpt", "training waits while a checkpoint is written: %s", err_last()->text);
-        ckpt_saving_close(&s->saving);
-        s->background = false;
-        dev_host_free(optim_target(s->optim)->dev, s->copy);
-        s->copy = NULL;
-        return save_waiting(s, root, state, keep);
+    err_t rc = ckpt_saving_begin(&s->saving, root, state, s->optim, keep, s->ranks);
+    if (rc == ERR_OK && s->background) rc = reserve_everywhere(s);
+    if (rc == ERR_OK && s->background) {
+        rc = ckpt_agree(s->ranks, take_copy(s), NULL);
+        if (rc == ERR_OK) {
+            start(s, WRITING);
+            return ERR_OK;
+        }
+    } else if (rc == ERR_OK) {
+        rc = ckpt_saving_finish(&s->saving, s->optim, s->ranks);
+        s->ended_s = time_now_s();
     }
-    if (rc == ERR_OK) rc = prepare(s);
-    if (rc != ERR_OK) return end_together(s, rc);
-    start(s, WRITING);
-    return ERR_OK;
+    return end(s, rc);
 }
 
 err_t snapshot_open(struct snapshot **out, struct optim *optim, bool background,
@@ -294,7 +275,7 @@ void snapshot_close(struct snapshot *s)
         if (rc == ERR_OK && s->saving.is_ours)
             rc = err_raise(ERR_INTERRUPTED, __FILE__, __LINE__, "%s: given up", s->saving.dir);
         if (rc != ERR_OK) LOG_W("ckpt", "not saved: %s", err_last()->text);
-        rc = end(s, rc);
+        ckpt_saving_drop(&s->saving, rc);
         rc = err_adopt(&first);
         (void)rc; /* said above */
     }

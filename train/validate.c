@@ -4,6 +4,7 @@
 #include "base/num.h"
 #include "base/rng.h"
 #include "base/stop.h"
+#include "train/feed.h"
 #include "train/zero.h"
 
 #include <math.h>
@@ -11,25 +12,6 @@
 
 /* Any fixed number: validation looks at the same samples whatever the run's seed is. */
 #define VALIDATION_SEED 1
-
-STATIC_ASSERT(sizeof(struct attn_segment) == 3 * sizeof(int32_t), "segments are three i32");
-
-struct glm_batch glm_batch_from_micro(const struct micro_batch *m)
-{
-    return (struct glm_batch){
-        .rows = m->rows,
-        .ids = m->ids,
-        .pos = m->pos,
-        .block = m->block,
-        .order = m->order,
-        .segment_count = m->segment_count,
-        .segments = (const struct attn_segment *)(const void *)m->segments,
-        .target_count = m->target_count,
-        .target_rows = m->target_rows,
-        .labels = m->labels,
-        .weights = m->weights,
-    };
-}
 
 void validate_bounds(struct batch_bounds *bounds, const struct sample_set *set)
 {

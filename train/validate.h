@@ -33,7 +33,4 @@ MUST_USE err_t validate(struct validation *out, struct zero *zero, struct glm *g
  * may all be shorter. */
 void validate_bounds(struct batch_bounds *bounds, const struct sample_set *set);
 
-/* The arrays of a micro-batch as the model wants them; borrowed from `m`. */
-struct glm_batch glm_batch_from_micro(const struct micro_batch *m);
-
 #endif

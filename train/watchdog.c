@@ -3,7 +3,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/progress.h"
-#include "train/comm_impl.h"
+#include "train/comm.h"
 #include "train/ranks.h"
 #include "train/rendezvous.h"
 #include "train/rendezvous_wire.h"
@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +40,8 @@ struct peer {
     int64_t rank;
     int fd;
     struct wire_inbox inbox;
-    struct beat beat; /* the last one */
+    uint8_t words[WIRE_INBOX_BYTES]; /* what the inbox holds */
+    struct beat beat;                /* the last one */
     bool has_beat;
     bool bye;  /* has done its work: it may close the connection */
     bool mute; /* sending failed: what is wrong shows on receiving */
@@ -61,9 +64,10 @@ struct watchdog {
     struct comm_activity activity; /* the last one seen of it */
     double broken_s;               /* since when it reports an error; 0: it does not */
     atomic_bool finishing, failing;
-    bool said_bye;               /* the thread's */
-    _Atomic int64_t waiting_for; /* a rank that has not finished; -1: all have */
-    char cause[TEXT_MAX];        /* of failing; written before it is set */
+    char cause[TEXT_MAX]; /* of failing; written before it is set */
+    bool said_bye;        /* the thread's, like the next two */
+    double finish_by_s;   /* 0: this rank has not finished */
+    int64_t late;         /* a rank that had not finished by then; -1: none */
 };
 
 /* ---- telling ---- */
@@ -120,26 +124,28 @@ __attribute__((noreturn)) static void leave(struct watchdog *w, const char *line
     char place[PLACE_MAX];
     struct beat mine;
     pthread_t timer;
+    /* Neither a log that nobody reads nor aborting may become another way to hang. */
+    const bool is_timed = pthread_create(&timer, NULL, end_soon, NULL) == 0;
     get_activity(w, &mine);
     describe(place, &mine);
     LOG_E("ranks", "%s; rank %lld, at %s, ends with status %d: resume with --resume", line,
           (long long)w->rank, place, RANKS_STATUS_LOST);
-    /* Aborting must not become another way to hang. */
-    if (comm_thread_start(&timer, end_soon, NULL, "watchdog") != ERR_OK) _exit(RANKS_STATUS_LOST);
+    if (!is_timed) _exit(RANKS_STATUS_LOST);
     pthread_mutex_lock(&w->comm_lock);
     if (w->comm != NULL) comm_abort(w->comm, line);
     _exit(RANKS_STATUS_LOST);
 }
 
-/* A line that whoever hears it can pass on: it names this rank. */
-static void describe_failure(struct watchdog *w, char out[TEXT_MAX], const char *cause)
+/* In words that whoever hears them can pass on: they name this rank. */
+static void tell_failure(struct watchdog *w, const char *cause)
 {
-    char place[PLACE_MAX];
+    char line[TEXT_MAX], place[PLACE_MAX];
     struct beat mine;
     get_activity(w, &mine);
     describe(place, &mine);
-    snprintf(out, TEXT_MAX, "rank %lld on %s failed: %.260s; last heard of at %s",
+    snprintf(line, sizeof line, "rank %lld on %s failed: %.260s; last heard of at %s",
              (long long)w->rank, rendezvous_host(w->meeting, w->rank), cause, place);
+    tell_all(w, WIRE_FAILED, line, (int64_t)strlen(line) + 1);
 }
 
 /* A peer is lost: rank 0 tells the others, the others tell rank 0 in case it wakes up again. */
@@ -159,7 +165,7 @@ __attribute__((noreturn)) static void lose(struct watchdog *w, const struct peer
 static void take_beat(struct peer *peer, int64_t bytes)
 {
     if (bytes != (int64_t)sizeof peer->beat) return;
-    memcpy(&peer->beat, peer->inbox.payload, sizeof peer->beat);
+    memcpy(&peer->beat, peer->words, sizeof peer->beat);
     peer->beat.phase[sizeof peer->beat.phase - 1] = '\0';
     peer->beat.collective[sizeof peer->beat.collective - 1] = '\0';
     peer->has_beat = true;
@@ -185,7 +191,7 @@ static void take_frame(struct watchdog *w, struct peer *peer, const struct wire_
         peer->bye = true;
     } else if (frame->kind == WIRE_FAILED) {
         char line[TEXT_MAX];
-        snprintf(line, sizeof line, "%.*s", (int)frame->bytes, (const char *)peer->inbox.payload);
+        snprintf(line, sizeof line, "%.*s", (int)frame->bytes, (const char *)peer->words);
         if (w->rank == 0) tell_all(w, WIRE_FAILED, line, (int64_t)strlen(line) + 1);
         leave(w, line);
     }
@@ -219,35 +225,42 @@ static void judge(struct watchdog *w)
 /* A communicator that this rank itself has given up is the main thread's to report. */
 static void judge_comm(struct watchdog *w)
 {
-    char cause[TEXT_MAX], line[TEXT_MAX];
+    char cause[TEXT_MAX];
     pthread_mutex_lock(&w->comm_lock);
     const bool broken =
-        w->comm != NULL && comm_check(w->comm) != ERR_OK && !atomic_load(&w->comm->aborted);
+        w->comm != NULL && comm_check(w->comm) != ERR_OK && comm_check_aborted(w->comm) == ERR_OK;
     pthread_mutex_unlock(&w->comm_lock);
     const double now_s = time_now_s();
     if (!broken || w->broken_s == 0) w->broken_s = broken ? now_s : 0;
     if (!broken || now_s - w->broken_s < SETTLE_S) return;
     snprintf(cause, sizeof cause, "communicator: %.300s", err_last()->text);
-    describe_failure(w, line, cause);
-    tell_all(w, WIRE_FAILED, line, (int64_t)strlen(line) + 1);
+    tell_failure(w, cause);
     leave(w, cause);
 }
 
 /* ---- the thread ---- */
 
+/* A rank that has not finished; -1: all have. */
+static int64_t unfinished(const struct watchdog *w)
+{
+    for (int64_t i = 0; i < w->peer_count; i++)
+        if (!w->peers[i].bye) return w->peers[i].rank;
+    return -1;
+}
+
 /* Rank 0 says bye when all others have, they when they are done themselves. Whether all is over. */
 static bool say_bye(struct watchdog *w)
 {
-    int64_t missing = -1;
-    for (int64_t i = 0; i < w->peer_count && missing < 0; i++)
-        if (!w->peers[i].bye) missing = w->peers[i].rank;
-    atomic_store(&w->waiting_for, missing);
+    const int64_t missing = unfinished(w);
+    const double now_s = time_now_s();
     if (!atomic_load(&w->finishing)) return false;
     if (!w->said_bye && (w->rank != 0 || missing < 0)) {
         tell_all(w, WIRE_BYE, NULL, 0);
         w->said_bye = true;
     }
-    return w->said_bye && missing < 0;
+    if (w->finish_by_s == 0) w->finish_by_s = now_s + w->finish_s;
+    if (missing >= 0 && now_s > w->finish_by_s) w->late = missing;
+    return missing < 0 || w->late >= 0;
 }
 
 /* Until a frame, the next beat or a wake(), which asks for a beat; returns when to send that. */
@@ -287,14 +300,10 @@ static void *run(void *arg)
         awake_s = time_now_s();
         for (int64_t i = 0; i < w->peer_count; i++) hear(w, &w->peers[i]);
         judge(w);
-        if (say_bye(w)) break;
-        if (atomic_load(&w->failing)) {
-            char line[TEXT_MAX];
-            describe_failure(w, line, w->cause);
-            tell_all(w, WIRE_FAILED, line, (int64_t)strlen(line) + 1);
-            break;
-        }
+        if (say_bye(w) || atomic_load(&w->failing)) break;
     }
+    if (w->late >= 0) tell_failure(w, "waited too long for the others to finish");
+    if (atomic_load(&w->failing)) tell_failure(w, w->cause);
     LOG_D("ranks", "watchdog: the longest silence was %.2f s of %g allowed", w->longest_s,
           w->silence_s);
     return NULL;
@@ -321,8 +330,9 @@ static err_t make_peers(struct watchdog *w)
     for (int64_t rank = 0; rank < w->size; rank++) {
         const int fd = rendezvous_fd(w->meeting, rank);
         if (fd < 0) continue;
-        w->peers[w->peer_count++] =
-            (struct peer){ .rank = rank, .fd = fd, .heard_s = time_now_s() };
+        struct peer *peer = &w->peers[w->peer_count++];
+        *peer = (struct peer){ .rank = rank, .fd = fd, .heard_s = time_now_s() };
+        peer->inbox = wire_inbox_of(peer->words, sizeof peer->words);
     }
     return ERR_OK;
 }
@@ -339,17 +349,17 @@ err_t watchdog_start(struct watchdog **out, const struct watchdog_args *args)
     w->silence_s = args->silence_s > 0 ? args->silence_s : SILENCE_S;
     w->finish_s = args->finish_s > 0 ? args->finish_s : FINISH_S;
     ASSERT(w->silence_s > 2 * w->beat_s);
-    w->wake_fd = -1;
+    w->wake_fd = w->late = -1;
     w->activity = (struct comm_activity){ .step = -1, .phase = "start", .collective = "none" };
     pthread_mutex_init(&w->comm_lock, NULL);
     err_t rc = make_peers(w);
-    if (rc == ERR_OK) rc = comm_thread_start(&w->thread, run, w, "watchdog");
-    if (rc != ERR_OK) {
+    if (rc == ERR_OK && pthread_create(&w->thread, NULL, run, w) != 0)
+        rc = err_raise(ERR_NOMEM, __FILE__, __LINE__, "watchdog: no thread");
+    if (rc == ERR_OK)
+        *out = w;
+    else
         release(w);
-        return rc;
-    }
-    *out = w;
-    return ERR_OK;
+    return rc;
 }
 
 static void wake(struct watchdog *w)
@@ -372,30 +382,30 @@ void watchdog_settle(const struct watchdog *w)
     if (w != NULL) nanosleep(&(struct timespec){ .tv_sec = (time_t)SETTLE_S }, NULL);
 }
 
+/* Returns the rank that was too late; -1: none. */
+static int64_t end(struct watchdog *w)
+{
+    wake(w);
+    pthread_join(w->thread, NULL);
+    const int64_t late = w->late;
+    release(w);
+    return late;
+}
+
 void watchdog_fail(struct watchdog *w, const char *cause)
 {
     if (w == NULL) return;
     snprintf(w->cause, sizeof w->cause, "%s", cause);
     atomic_store(&w->failing, true);
-    wake(w);
-    pthread_join(w->thread, NULL);
-    release(w);
+    end(w);
 }
 
 err_t watchdog_finish(struct watchdog *w)
 {
-    struct timespec until;
     if (w == NULL) return ERR_OK;
-    atomic_store(&w->finishing, true);
-    wake(w);
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += (time_t)ceil(w->finish_s);
-    if (pthread_timedjoin_np(w->thread, NULL, &until) == 0) {
-        release(w);
-        return ERR_OK;
-    }
-    const int64_t late = atomic_load(&w->waiting_for);
     const double finish_s = w->finish_s;
-    watchdog_fail(w, "waited too long for the others to finish");
+    atomic_store(&w->finishing, true);
+    const int64_t late = end(w);
+    if (late < 0) return ERR_OK;
     RAISE(COMM, "rank %lld has not finished within %g s of this one", (long long)late, finish_s);
 }

@@ -45,20 +45,20 @@ err_t zero_open(struct zero *z, struct comm *comm, int stage, int64_t lane_count
 err_t zero_share_model(struct zero *z, struct glm_options *options, const struct dev *dev,
                        const struct glm_config *config)
 {
-    struct glm_params params = { 0 };
-    struct glm_layout layout = { 0 };
-    const int64_t wanted = options->vocab_multiple;
-    const int64_t multiple = wanted ? wanted : glm_vocab_multiple(dev->info.capability);
+    struct owner_table table;
     if (z->comm == NULL) return ERR_OK;
-    err_t rc = glm_params_create(&params, config);
-    if (rc == ERR_OK) rc = glm_layout_create(&layout, &params, options->ranks, multiple);
-    if (rc == ERR_OK) rc = owner_create(&z->owner, &params, &layout, z->size);
+    ASSERT(options->vocab_multiple == 0); /* the device's */
+    const err_t rc =
+        owner_table_create(&table, config, glm_vocab_multiple(dev->info.capability), z->size);
+    if (rc == ERR_OK) {
+        z->owner = table.owner;
+        table.owner = (struct owner){ 0 };
+    }
+    owner_table_clear(&table);
     if (rc == ERR_OK && z->stage == 3) {
         options->weights_fetched = true;
         options->weight_extra = zero_fetch_extra(&z->owner, z->rank);
     }
-    glm_layout_clear(&layout);
-    glm_params_clear(&params);
     return rc;
 }
 

@@ -66,45 +66,6 @@ struct zero {
 /* ERR_USAGE names both numbers where there are more ranks than lanes. */
 MUST_USE err_t zero_check_lanes(int64_t lane_count, int64_t ranks);
 
-/* What the choice of a stage goes by. */
-struct zero_need {
-    const struct glm_config *config;
-    const struct glm_options *options; /* of the model on one rank */
-    const struct optim_format *state;
-    int64_t lane_count;
-};
-/* What rank `rank` of `size` takes at a stage, by what it is for; what libraries take is not in it.
- * With one rank the stage is 0. */
-struct zero_memory {
-    struct glm_plan model;
-    int64_t grad_buffers, grad_bytes; /* arenas, and the bytes of all */
-    int64_t exchange_bytes;           /* gradients of other ranks on their way */
-    int64_t state_bytes, master_bytes, staging_bytes, sums_bytes, optim_host_bytes;
-    int64_t bytes;                /* on the device, in all */
-    int64_t parameters, elements; /* of the table; of an arena, with padding */
-    int64_t owned;                /* parameters whose state is here: all in stage 0 */
-    int64_t summed;               /* elements whose gradients are added up here */
-    int64_t foreign;              /* sums over lanes that come from other ranks */
-};
-/* ERR_ARG, ERR_NOMEM. */
-MUST_USE err_t zero_memory(struct zero_memory *out, const struct zero_need *need, struct dev *dev,
-                           int stage, int64_t rank, int64_t size);
-/* Its bytes alone. */
-MUST_USE err_t zero_bytes(int64_t *bytes, const struct zero_need *need, struct dev *dev, int stage,
-                          int64_t rank, int64_t size);
-/* The rank that takes most: it has the most buffers of gradients and, of such, owns most. */
-MUST_USE err_t zero_widest_rank(int64_t *rank, const struct zero_need *need, const struct dev *dev,
-                                int64_t size);
-/* The lowest stage with which that rank fits into `free_bytes`, as zero_choose says. */
-MUST_USE err_t zero_lowest(int *stage, const struct zero_need *need, struct dev *dev, int64_t rank,
-                           int64_t size, int64_t free_bytes);
-/* The lowest stage that fits into the device of every rank, with ZERO_SPARE of its memory to spare;
- * where none does, the highest. On the host, whose memory ranks share, the lowest that has no
- * part of the state twice: 1. Called by every rank. */
-#define ZERO_SPARE 0.05
-MUST_USE err_t zero_choose(int *stage, const struct zero_need *need, struct dev *dev,
-                           struct comm *comm);
-
 /* Which lanes are ours; `comm` NULL: all. Close it also after a failure, when the communicator is
  * closed; closing a zeroed struct does nothing. */
 MUST_USE err_t zero_open(struct zero *z, struct comm *comm, int stage, int64_t lane_count);

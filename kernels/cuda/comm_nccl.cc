@@ -6,10 +6,11 @@
  * thread can hang in it, and an abort always gets its turn. One lock guards the library.
  *
  * Exchanges run on a stream of their own. An event orders each after what was queued for computing
- * at its begin, another orders what is queued after its end. Equal, adjoining pieces, as the slices
- * of a padded arena are, go through ncclAllGather and ncclAlltoAll, for which NCCL has rings,
- * switches and copy engines; others through grouped sends and receives, gathers of them in two
- * levels: a group for each, which the stream's order keeps apart without anyone waiting.
+ * at its begin, another orders what is queued after its end. A gather of equal, adjoining pieces,
+ * as the slices of a padded arena are, goes through ncclAllGather, for which NCCL has rings,
+ * switches and copy engines. All else goes through grouped sends and receives, gathers in two
+ * levels: a group for each, which the stream's order keeps apart without anyone waiting. Every rank
+ * must make the same calls: what is chosen by sizes is chosen by sizes that all ranks know.
  */
 #include "kernels/cuda/comm_nccl.h"
 
@@ -74,7 +75,6 @@ static err_t load_api(struct nccl_api *api)
         memcpy(&api->name, &symbol, sizeof api->name);                                             \
     }
     NCCL_FUNCTIONS(X)
-    NCCL_FUNCTIONS_LATER(X)
 #undef X
     if (api->ncclGetVersion == NULL || api->ncclGetVersion(&version) != NCCL_SUCCESS ||
         version < NCCL_OLDEST)
@@ -225,12 +225,6 @@ static err_t queue_exchange(struct dev_comm *c, const struct dev_exchange *x)
                       api->ncclAllGather(own->data, x->recv[0].data, (size_t)own->bytes, NCCL_UINT8,
                                          c->nccl, c->stream),
                       "ncclAllGather");
-    if (x->kind == DEV_ALLTOALLV && api->ncclAlltoAll != NULL && adjoin(x->send, c->size) &&
-        adjoin(x->recv, c->size) && x->send[0].data != x->recv[0].data)
-        return settle(c,
-                      api->ncclAlltoAll(x->send[0].data, x->recv[0].data, (size_t)own->bytes,
-                                        NCCL_UINT8, c->nccl, c->stream),
-                      "ncclAlltoAll");
     TRY(queue_pieces(c, x));
     if (x->kind != DEV_ALLGATHERV || c->machine_size == 1 || c->machine_size == c->size)
         return ERR_OK;

@@ -42,7 +42,7 @@ struct nccl_config {
     int split_share;
 };
 
-/* name, its parameters; optional ones (NULL where the library is older) come last */
+/* name, its parameters */
 #define NCCL_FUNCTIONS(X)                                                                          \
     X(int, ncclGetVersion, (int *version))                                                         \
     X(int, ncclGetUniqueId, (struct nccl_id * id))                                                 \
@@ -67,15 +67,10 @@ struct nccl_config {
        void *stream))                                                                              \
     X(const char *, ncclGetErrorString, (int result))                                              \
     X(const char *, ncclGetLastError, (struct nccl_comm * comm))
-#define NCCL_FUNCTIONS_LATER(X)                                                                    \
-    X(int, ncclAlltoAll,                                                                           \
-      (const void *send, void *recv, size_t count, int type, struct nccl_comm *comm,               \
-       void *stream)) /* 2.28 */
 
 struct nccl_api {
 #define X(type, name, parameters) type(*name) parameters;
     NCCL_FUNCTIONS(X)
-    NCCL_FUNCTIONS_LATER(X)
 #undef X
 };
 

@@ -45,9 +45,6 @@ struct same_call<R1 (*)(A1...), R2 (*)(A2...)> {
 #define X(type, name, parameters)                                                                  \
     static_assert(same_call<decltype(nccl_api::name), decltype(&::name)>::value, #name);
 NCCL_FUNCTIONS(X)
-#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 28, 0)
-NCCL_FUNCTIONS_LATER(X)
-#endif
 #undef X
 
 #endif

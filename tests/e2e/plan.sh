@@ -85,6 +85,7 @@ expect 2 "batch.lanes is 4 and there are 8 ranks" "$soulchat" plan --plan.card=h
     --plan.ranks=8 --batch.lanes=4
 expect 2 "train.grad_dtype" "$soulchat" plan --plan.card=h200 --plan.ranks=8 \
     --train.precision=bf16 --train.grad_dtype=bf16
+expect 2 "plan --json is of one plan" "$soulchat" plan --plan.card=h100 --scaling --json
 expect 2 "several ranks add gradients up in float32" "$soulchat" plan --plan.card=l40s --scaling \
     --config configs/chatglm-6b-1x48gb.yaml
 expect 2 "bench comm measures between ranks" "$soulchat" bench comm
