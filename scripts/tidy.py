@@ -151,7 +151,7 @@ def check_file(path):
             print(f"{path}: {text.count(chr(10))} lines; is it two modules?", file=sys.stderr)
     if path.endswith((".h", ".cuh")):
         problems += check_guard(path, text)
-    if path.endswith(".h") and not path.startswith(("kernels/cuda/", "kernels/emu/")):
+    if path.endswith(".h") and not path.startswith(("kernels/cuda/", "kernels/emu/", "tests/ptx/")):
         problems += check_alone(path, text)
     return problems + list(check_script(path))
 

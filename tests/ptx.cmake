@@ -53,10 +53,16 @@ target_link_libraries(soulchat_ptx PRIVATE soulchat_ptx_machine soulchat_options
                       ${CMAKE_DL_LIBS})
 set_target_properties(soulchat_ptx PROPERTIES CXX_VISIBILITY_PRESET hidden)
 
-foreach(name ${ops_tests})
-  get_filename_component(name ${name} NAME_WE)
+function(ptx_test test program)
+  add_test(NAME ${test} COMMAND ${program} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(${test} PROPERTIES TIMEOUT 600)
+  set_property(TEST ${test} PROPERTY ENVIRONMENT OMP_WAIT_POLICY=passive
+               SOULCHAT_TEST_DEVICES=emu SOULCHAT_PTX=${ptx_folder}
+               LD_PRELOAD=$<TARGET_FILE:soulchat_ptx> ${ARGN})
+endfunction()
+foreach(file ${ops_tests})
+  get_filename_component(name ${file} NAME_WE)
   string(REPLACE test_kernels_ops ptx_ops test ${name})
-  add_test(NAME ${test} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(${test} PROPERTIES TIMEOUT 300 ENVIRONMENT
-    "OMP_WAIT_POLICY=passive;SOULCHAT_TEST_DEVICES=emu;SOULCHAT_PTX=${ptx_folder};LD_PRELOAD=$<TARGET_FILE:soulchat_ptx>")
+  ptx_test(${test} ${name})
 endforeach()
+ptx_test(ptx_ops_linear_fused test_kernels_ops_linear SOULCHAT_FUSE=dgelu)

@@ -28,7 +28,8 @@ struct device_at_work {
     device_at_work &operator=(const device_at_work &) = delete;
 };
 
-/* The block of device memory that an address lies in: the bytes that were asked for. false: none. */
+/* The block of device memory that an address lies in: the bytes that were asked for. false: none.
+ */
 bool device_block(uintptr_t address, uintptr_t *begin, uintptr_t *end);
 
 /* Ends the program if a word of a kernel's parameter is an address of the host's memory. */

@@ -46,7 +46,10 @@ template <class T> T inverse(T a) { return static_cast<T>(~a); }
 bool not_so(bool a) { return !a; }
 
 /* More than the width shifts everything out. */
-template <class T> T left(T a, uint32_t n) { return n < 8 * sizeof(T) ? static_cast<T>(a << n) : 0; }
+template <class T> T left(T a, uint32_t n)
+{
+    return n < 8 * sizeof(T) ? static_cast<T>(a << n) : 0;
+}
 template <class T> T right(T a, uint32_t n)
 {
     constexpr uint32_t last = 8 * sizeof(T) - 1;
@@ -96,7 +99,10 @@ template <class T> bool not_at_least(T a, T b) { return !(a >= b); }
 template <class T> bool ordered_unequal(T a, T b) { return a < b || a > b; }
 
 uint32_t joined(uint16_t low, uint16_t high) { return static_cast<uint32_t>(high) << 16 | low; }
-uint64_t joined_words(uint32_t low, uint32_t high) { return static_cast<uint64_t>(high) << 32 | low; }
+uint64_t joined_words(uint32_t low, uint32_t high)
+{
+    return static_cast<uint64_t>(high) << 32 | low;
+}
 
 template <class T, class D> void split(warp &w, const inst &i)
 {

@@ -1,6 +1,6 @@
 /*
- * Floating point. Results that are no number are the one that the document calls canonical. Compiled
- * without contraction: a product and a sum stay two roundings.
+ * Floating point. Results that are no number are the one that the document calls canonical.
+ * Compiled without contraction: a product and a sum stay two roundings.
  */
 #include "ptx/operations.h"
 
@@ -99,9 +99,11 @@ uint16_t to_f16(float a)
     const uint32_t sign = std::signbit(a) ? 0x8000 : 0;
     const double x = std::fabs(static_cast<double>(a));
     if (x >= 65520.0) return static_cast<uint16_t>(sign | 0x7c00); /* half a step above the last */
-    if (x < 0x1p-14) return static_cast<uint16_t>(sign | static_cast<uint32_t>(std::nearbyint(x * 0x1p24)));
+    if (x < 0x1p-14)
+        return static_cast<uint16_t>(sign | static_cast<uint32_t>(std::nearbyint(x * 0x1p24)));
     const int e = std::ilogb(x);
-    const uint32_t m = static_cast<uint32_t>(std::nearbyint(std::scalbn(x, 10 - e))); /* 2^10..2^11 */
+    const uint32_t m =
+        static_cast<uint32_t>(std::nearbyint(std::scalbn(x, 10 - e))); /* 2^10..2^11 */
     return static_cast<uint16_t>(sign | ((static_cast<uint32_t>(e + 15) << 10) + (m - 1024)));
 }
 

@@ -119,8 +119,13 @@ __attribute__((visibility("default"))) void emu::start(const request &call)
     const ptx::kernel &k = *known->second.second;
     const std::vector<unsigned char> params = packed(k, call);
     const dim3 g = call.grid, b = call.block;
-    const ptx::launch launch = { &k, { g.x, g.y, g.z }, { b.x, b.y, b.z }, call.shared_bytes,
-                                 params.data(), owner, const_cast<emu::request *>(&call) };
+    const ptx::launch launch = { &k,
+                                 { g.x, g.y, g.z },
+                                 { b.x, b.y, b.z },
+                                 call.shared_bytes,
+                                 params.data(),
+                                 owner,
+                                 const_cast<emu::request *>(&call) };
     const std::string error = ptx::run(*known->second.first, launch);
     if (!error.empty()) fail(std::string("kernel ") + call.name + ": " + error);
 }

@@ -124,10 +124,14 @@ uint32_t special_value(const special_register &r, const block &b, uint32_t threa
     const uint32_t tid[3] = { thread % size[0], thread / size[0] % size[1],
                               thread / (size[0] * size[1]) };
     switch (r.kind) {
-    case special::TID: return tid[r.axis];
-    case special::NTID: return size[r.axis];
-    case special::CTAID: return b.at[r.axis];
-    case special::NCTAID: return b.call->grid[r.axis];
+    case special::TID:
+        return tid[r.axis];
+    case special::NTID:
+        return size[r.axis];
+    case special::CTAID:
+        return b.at[r.axis];
+    case special::NCTAID:
+        return b.call->grid[r.axis];
     }
     return 0;
 }
@@ -264,8 +268,9 @@ void require_global(warp &w, int lane, uint64_t address, uint64_t bytes)
     const launch &call = *w.home->call;
     const range own = call.owner == nullptr ? range{ 0, 0 } : call.owner(call.context, address);
     if (address < own.begin || address >= own.end || bytes > own.end - address)
-        fault(w, lane, std::to_string(bytes) + " bytes at " + hex(address) +
-                           " are outside the device's memory");
+        fault(w, lane,
+              std::to_string(bytes) + " bytes at " + hex(address) +
+                  " are outside the device's memory");
     known = own;
 }
 

@@ -36,8 +36,8 @@ struct inst {
     int64_t number;            /* offset of the address, target of the branch, or immediate */
     uint32_t guard;            /* the predicate's place */
     bool guard_not;
-    bool narrow; /* the address is of 32 bits */
-    int line;    /* of the text */
+    bool narrow;         /* the address is of 32 bits */
+    int line;            /* of the text */
     int file, file_line; /* of the source; 0: not known */
 };
 
@@ -88,8 +88,8 @@ struct warp {
     int index;      /* in the block */
     uint32_t alive; /* lanes that have not ended */
     const inst *current;
-    group now;      /* runs; its pc is already that of the next instruction */
-    uint32_t lanes; /* of `now`, those that the guard lets execute */
+    group now;        /* runs; its pc is already that of the next instruction */
+    uint32_t lanes;   /* of `now`, those that the guard lets execute */
     int64_t frontier; /* the next instruction at which other lanes may be */
     std::vector<group> others;
     uint32_t alive_then; /* when all were last seen waiting */

@@ -27,8 +27,11 @@ template <space S> void load_bytes(warp &w, int lane, void *out, uint64_t at, ui
         const launch &call = *w.home->call;
         const uint64_t size = static_cast<uint64_t>(call.code->param_bytes);
         if (at % bytes != 0 || at > size || bytes > size - at)
-            fault(w, lane, "offset " + std::to_string(at) + " of the parameters is misaligned or "
-                           "outside their " + std::to_string(size) + " bytes");
+            fault(w, lane,
+                  "offset " + std::to_string(at) +
+                      " of the parameters is misaligned or "
+                      "outside their " +
+                      std::to_string(size) + " bytes");
         memcpy(out, static_cast<const unsigned char *>(call.params) + at, bytes);
     }
 }
@@ -85,7 +88,8 @@ template <space S> void add_space(operation_table &t, const std::string &where)
     add_type<S, uint32_t, uint32_t, uint64_t>(t, where, "u32");
     add_type<S, int32_t, int32_t, int64_t>(t, where, "s32");
     add_type<S, uint32_t, uint32_t>(t, where, "f32");
-    for (const char *type : { "u64", "s64", "f64" }) add_type<S, uint64_t, uint64_t>(t, where, type);
+    for (const char *type : { "u64", "s64", "f64" })
+        add_type<S, uint64_t, uint64_t>(t, where, type);
     /* Of shared memory two bytes have one history. */
     if constexpr (S != space::SHARED) {
         add_type<S, uint8_t, uint16_t, uint32_t, uint64_t>(t, where, "u8");

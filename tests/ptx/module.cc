@@ -76,7 +76,7 @@ struct register_file {
 
 class kernel_reader
 {
-public:
+  public:
     kernel_reader(reader &in_, module &home_, const operation_table &operations_)
         : in(in_), home(home_), operations(operations_)
     {
@@ -84,7 +84,7 @@ public:
 
     code read();
 
-private:
+  private:
     void place_shared();
     void read_params();
     void read_limits();
@@ -105,7 +105,7 @@ private:
     module &home;
     const operation_table &operations;
     code out = {};
-    std::map<std::string, register_file> files;   /* "%r": how its registers are */
+    std::map<std::string, register_file> files; /* "%r": how its registers are */
     std::map<std::string, std::pair<uint32_t, char>> registers;
     std::map<std::pair<uint64_t, uint32_t>, uint32_t> constants;
     std::map<std::string, int64_t> param_offsets, shared_offsets, labels;

@@ -65,10 +65,7 @@ template <class D, class... A, D (*F)(A...)> struct lanewise<F> {
 
     static void run(warp &w, const inst &i) { work(w, i, std::index_sequence_for<A...>{}); }
 
-    static operation entry()
-    {
-        return { { shape_letter<D>(), shape_letter<A>()... }, run };
-    }
+    static operation entry() { return { { shape_letter<D>(), shape_letter<A>()... }, run }; }
 };
 
 template <auto F> void add(operation_table &table, const char *name)

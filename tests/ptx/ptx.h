@@ -9,8 +9,8 @@
  *     error = ptx::run(*code, call);           // empty: it ran to its end
  *
  * Semantics are those of NVIDIA's "PTX ISA" document; what is not understood is an error that names
- * the instruction and its line, never a guess. What else is an error, with kernel, block, warp, lane
- * and the line of the PTX:
+ * the instruction and its line, never a guess. What else is an error, with kernel, block, warp,
+ * lane and the line of the PTX:
  *   - an access that is misaligned, outside shared memory, or outside what `owner` vouches for;
  *   - a barrier or warp operation that some of its lanes do not reach;
  *   - shared memory written by one thread and used by another with no barrier between, read before

@@ -14,10 +14,7 @@ constexpr int WARP_LANES = 32;
 /* Beyond any thread. */
 constexpr uint16_t SEVERAL = 0x1000, MANY = 0x2000, EXPECTED = 0x4000;
 
-int warp_of(uint16_t thread)
-{
-    return thread < SEVERAL ? thread / WARP_LANES : thread - SEVERAL;
-}
+int warp_of(uint16_t thread) { return thread < SEVERAL ? thread / WARP_LANES : thread - SEVERAL; }
 
 } // namespace
 
@@ -55,8 +52,9 @@ bool shared_memory::fits(uint64_t at, uint64_t bytes)
 bool shared_memory::misplaced(uint64_t at, uint64_t bytes)
 {
     error = "shared address " + std::to_string(at) +
-            ((at & (bytes - 1)) != 0 ? " is no multiple of " + std::to_string(bytes)
-                             : " is outside the block's " + std::to_string(data.size()) + " bytes");
+            ((at & (bytes - 1)) != 0
+                 ? " is no multiple of " + std::to_string(bytes)
+                 : " is outside the block's " + std::to_string(data.size()) + " bytes");
     return false;
 }
 
@@ -79,8 +77,7 @@ bool shared_memory::clash(const char *what, uint16_t thread, uint64_t at)
     const std::string who = thread < SEVERAL ? " thread " + std::to_string(thread)
                             : thread < MANY  ? " warp " + std::to_string(warp_of(thread))
                                              : " several warps";
-    error = "shared address " + std::to_string(at) + " " + what + who +
-            " with no barrier between";
+    error = "shared address " + std::to_string(at) + " " + what + who + " with no barrier between";
     return false;
 }
 

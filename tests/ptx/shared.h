@@ -15,7 +15,7 @@ namespace ptx
 
 class shared_memory
 {
-public:
+  public:
     /* For blocks of so many threads. */
     void resize(int64_t bytes, int threads);
     /* A new block: its contents are undefined. */
@@ -23,7 +23,8 @@ public:
     void block_barrier();
     void warp_barrier(int warp);
 
-    /* `bytes`: 2, 4, 8 or 16. All: false where something is wrong, and then wrong() says what. Addresses are offsets. */
+    /* `bytes`: 2, 4, 8 or 16. All: false where something is wrong, and then wrong() says what.
+     * Addresses are offsets. */
     bool read(void *out, uint64_t at, uint64_t bytes, int thread);
     bool write(uint64_t at, const void *in, uint64_t bytes, int thread);
     /* A copy that will arrive: nobody may use the bytes until it has. */
@@ -31,7 +32,7 @@ public:
     void arrive(uint64_t at, const void *in, uint64_t bytes, int thread);
     const std::string &wrong() const { return error; }
 
-private:
+  private:
     struct use {
         uint32_t time;      /* of the block's barriers; one before `first` is no use at all */
         uint16_t warp_time; /* since then */

@@ -90,7 +90,8 @@ static void test_refusals(void **state)
     static memory x;
     for (const refused &c : cases)
         assert_ptx_refused(ptx_run(c.lines, &x, { c.grid, c.block, 0, only_this, &x }), c.part);
-    assert_ptx_refused(ptx_run("st.shared.u32 [s], %r0;", &x, { 1, 1, 224 << 10 }), "233472 bytes of shared memory");
+    assert_ptx_refused(ptx_run("st.shared.u32 [s], %r0;", &x, { 1, 1, 224 << 10 }),
+                       "233472 bytes of shared memory");
 }
 
 /* The same, put right. */
@@ -123,7 +124,8 @@ static void test_places(void **state)
     static memory x;
     const void *data = &x;
     const ptx::launch call = { ptx::find(*m, "k"), { 1, 1, 1 }, { 2, 1, 1 }, 0, &data };
-    assert_ptx_refused(ptx::run(*m, call), "PTX k, block (0,0,0), thread 0, line 14 (scale.cu:77): ");
+    assert_ptx_refused(ptx::run(*m, call),
+                       "PTX k, block (0,0,0), thread 0, line 14 (scale.cu:77): ");
 }
 
 static void test_texts(void **state)
@@ -148,7 +150,7 @@ static void test_texts(void **state)
         assert_null(ptx::load(ptx_text(w.lines), &error).get());
         assert_ptx_refused(error, w.part);
     }
-    for (const char *text : { ".func f() { ret; }", ".entry k(", ".entry k() { }", "}" , "." }) {
+    for (const char *text : { ".func f() { ret; }", ".entry k(", ".entry k() { }", "}", "." }) {
         assert_null(ptx::load(text, &error).get());
         assert_true(error.compare(0, 9, "PTX line ") == 0);
     }

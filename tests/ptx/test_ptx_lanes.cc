@@ -7,7 +7,7 @@
 #include <cstring>
 
 struct lane_case {
-    const char *name;  /* an instruction; its shape as in operations.h, the result first */
+    const char *name; /* an instruction; its shape as in operations.h, the result first */
     const char *shape;
     uint64_t in[3], out;
 };
@@ -31,7 +31,10 @@ static const uint64_t INF = 0x7f800000, TINY = 1, LARGEST = 0x7f7fffff;
 
 static std::string register_of(char letter, size_t index)
 {
-    const char *const name = letter == 'p' ? "%p" : letter == 'h' ? "%h" : letter == 'w' ? "%r" : "%l";
+    const char *const name = letter == 'p'   ? "%p"
+                             : letter == 'h' ? "%h"
+                             : letter == 'w' ? "%r"
+                                             : "%l";
     return name + std::to_string(index);
 }
 
@@ -45,16 +48,23 @@ static std::string lines_of(const lane_case &c)
         if (c.shape[k] == 'p')
             lines += "mov.pred " + r + ", " + bits + ";\n";
         else
-            lines += std::string("mov.b") + (c.shape[k] == 'h' ? "16 " : c.shape[k] == 'w' ? "32 " : "64 ") +
+            lines += std::string("mov.b") +
+                     (c.shape[k] == 'h'   ? "16 "
+                      : c.shape[k] == 'w' ? "32 "
+                                          : "64 ") +
                      r + ", " + bits + ";\n";
         operands += ", " + r;
     }
     lines += std::string(c.name) + " " + operands + ";\n";
     switch (c.shape[0]) {
-    case 'p': return lines + "selp.b64 %l1, 1, 0, %p1;\nst.global.u64 [%l0], %l1;\n";
-    case 'h': return lines + "cvt.u32.u16 %r1, %h1;\ncvt.u64.u32 %l1, %r1;\nst.global.u64 [%l0], %l1;\n";
-    case 'w': return lines + "cvt.u64.u32 %l1, %r1;\nst.global.u64 [%l0], %l1;\n";
-    default: return lines + "st.global.u64 [%l0], %l1;\n";
+    case 'p':
+        return lines + "selp.b64 %l1, 1, 0, %p1;\nst.global.u64 [%l0], %l1;\n";
+    case 'h':
+        return lines + "cvt.u32.u16 %r1, %h1;\ncvt.u64.u32 %l1, %r1;\nst.global.u64 [%l0], %l1;\n";
+    case 'w':
+        return lines + "cvt.u64.u32 %l1, %r1;\nst.global.u64 [%l0], %l1;\n";
+    default:
+        return lines + "st.global.u64 [%l0], %l1;\n";
     }
 }
 
@@ -64,8 +74,8 @@ static void check(const lane_case &c)
     const std::string error = ptx_run(lines_of(c), &out, { 1, 1 });
     if (!error.empty()) fail_msg("%s: %s", c.name, error.c_str());
     if (out != c.out)
-        fail_msg("%s of %" PRIx64 " %" PRIx64 " %" PRIx64 ": %" PRIx64 ", expected %" PRIx64, c.name,
-                 c.in[0], c.in[1], c.in[2], out, c.out);
+        fail_msg("%s of %" PRIx64 " %" PRIx64 " %" PRIx64 ": %" PRIx64 ", expected %" PRIx64,
+                 c.name, c.in[0], c.in[1], c.in[2], out, c.out);
 }
 
 static void test_integers(void **state)
@@ -214,7 +224,8 @@ static void test_packing(void **state)
                         "mov.b64 %l1, {%r2, %r1}; mov.b64 {%r4, %r5}, %l1;"
                         "bfi.b32 %r6, %r5, %r4, 8, 4; mov.b64 %l2, {%r6, %r5};"
                         "st.global.wb.u64 [%l0], %l2;",
-                        &out, { 1, 1 }).empty());
+                        &out, { 1, 1 })
+                    .empty());
     assert_true(out == UINT64_C(0x1111222222221211)); /* 2 put into 0x22221111, at bit 8 */
 }
 

@@ -27,8 +27,10 @@ struct shuffle_case {
 static void test_shuffles(void **state)
 {
     (void)state;
-    shuffle_case cases[4] = { { "bfly", 5, 31, {} }, { "up", 3, 0, {} },
-                              { "down", 4, 31, {} }, { "idx", 2, 24 << 8 | 31, {} } };
+    shuffle_case cases[4] = { { "bfly", 5, 31, {} },
+                              { "up", 3, 0, {} },
+                              { "down", 4, 31, {} },
+                              { "idx", 2, 24 << 8 | 31, {} } };
     for (int lane = 0; lane < 32; lane++) {
         cases[0].from[lane] = lane ^ 5;
         cases[1].from[lane] = lane < 3 ? -1 : lane - 3;
@@ -94,16 +96,19 @@ static void check_product(bool transposed)
     std::string lines;
     for (int part = 0; part < 2; part++) { /* of 512 bytes, to shared memory */
         const std::string at = std::to_string(512 * part);
-        lines += "ld.global.v4.u32 {%r4, %r5, %r6, %r7}, [%l9+" + at + "]; shl.b32 %r1, %r0, 4;\n"
+        lines += "ld.global.v4.u32 {%r4, %r5, %r6, %r7}, [%l9+" + at +
+                 "]; shl.b32 %r1, %r0, 4;\n"
                  "mov.u32 %r3, s; add.s32 %r3, %r3, %r1;\n"
-                 "st.shared.v4.u32 [%r3+" + at + "], {%r4, %r5, %r6, %r7};\n";
+                 "st.shared.v4.u32 [%r3+" +
+                 at + "], {%r4, %r5, %r6, %r7};\n";
     }
     /* Of b, four matrices are read and two used: columns 0..7 by k 0..7 and k 8..15. */
     lines += "bar.sync 0;\nand.b32 %r1, %r0, 7; shr.u32 %r2, %r0, 3; and.b32 %r2, %r2, 1;\n";
     lines += transposed ? "shl.b32 %r1, %r1, 5; shl.b32 %r2, %r2, 8;\n"
                         : "shl.b32 %r1, %r1, 5; shl.b32 %r2, %r2, 4;\n";
     lines += "mov.u32 %r3, s; add.s32 %r3, %r3, %r1; add.s32 %r3, %r3, %r2;\n"
-             "ldmatrix.sync.aligned.m8n8.x4." + std::string(transposed ? "trans." : "") +
+             "ldmatrix.sync.aligned.m8n8.x4." +
+             std::string(transposed ? "trans." : "") +
              "shared.b16 {%r8, %r9, %r10, %r11}, [%r3+512];\n" + MULTIPLY;
     run_ok(lines, &p);
     for (int lane = 0; lane < 32; lane++)

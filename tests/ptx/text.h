@@ -18,7 +18,7 @@ struct word {
 /* The words of a text, taken one by one. All faults are std::runtime_error "line N: ...". */
 class reader
 {
-public:
+  public:
     explicit reader(const std::string &text);
 
     bool at_end() const { return next == words.size(); }
@@ -34,7 +34,7 @@ public:
     std::vector<std::string> rest_of_line();
     [[noreturn]] void fail(const std::string &what) const;
 
-private:
+  private:
     std::vector<word> words;
     size_t next = 0;
 };
