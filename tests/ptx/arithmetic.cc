@@ -29,7 +29,8 @@ template <class D, class T> D wide(T a, T b)
 template <class T> T quotient(T a, T b)
 {
     if (b == 0) return static_cast<T>(-1);
-    if (std::is_signed_v<T> && b == static_cast<T>(-1)) return minus<T>(0, a);
+    if (std::is_signed_v<T> && b == static_cast<T>(-1))
+        return static_cast<T>(0 - static_cast<std::make_unsigned_t<T>>(a));
     return a / b;
 }
 template <class T> T remainder(T a, T b)

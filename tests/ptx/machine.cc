@@ -226,7 +226,7 @@ void run_grid(module &m, const launch &call)
     for (size_t k = 0; k < warp_count; k++) {
         warps[k].home = &b;
         warps[k].index = static_cast<int>(k);
-        warps[k].registers = reinterpret_cast<unsigned char *>(&registers[k * words]);
+        warps[k].registers = reinterpret_cast<unsigned char *>(registers.data() + k * words);
         set_constants(warps[k]);
     }
 

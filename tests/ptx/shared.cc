@@ -1,6 +1,7 @@
 /* Shared memory and its history. */
 #include "ptx/shared.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace ptx
@@ -30,7 +31,7 @@ void shared_memory::resize(int64_t bytes, int threads)
 /* Bytes of 0xff are NaN in every format. */
 void shared_memory::begin()
 {
-    memset(data.data(), 0xff, data.size());
+    std::fill(data.begin(), data.end(), static_cast<unsigned char>(0xff));
     block_barrier();
     first = time;
 }
