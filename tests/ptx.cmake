@@ -66,3 +66,8 @@ foreach(file ${ops_tests})
   ptx_test(${test} ${name})
 endforeach()
 ptx_test(ptx_ops_linear_fused test_kernels_ops_linear SOULCHAT_FUSE=dgelu)
+
+# That the launches do go there.
+ptx_test(ptx_is_used test_kernels_ops_optim)
+set_property(TEST ptx_is_used APPEND PROPERTY ENVIRONMENT SOULCHAT_PTX=/nowhere)
+set_tests_properties(ptx_is_used PROPERTIES PASS_REGULAR_EXPRESSION "SOULCHAT_PTX names no folder")
