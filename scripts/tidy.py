@@ -140,7 +140,7 @@ def check_script(path):
 
 
 # Folders whose headers are C++ alone.
-CPLUSPLUS = ("kernels/cuda/", "kernels/emu/", "tests/softgpu/")
+CPLUSPLUS = ("kernels/cuda/", "kernels/emu/", "tests/ptx/", "tests/softgpu/")
 
 
 def check_file(path):

@@ -1,6 +1,7 @@
 /*
  * num.cuh - 16-bit numbers and 16-byte packs on the device. bf16 and f16 hold bits; arithmetic is
- * in float. Rounding is to nearest, ties to even, the same bits as base/num.h.
+ * in float. Rounding is to nearest, ties to even, the same bits as base/num.h;
+ * but a card has one NaN.
  */
 #ifndef KERNELS_CUDA_NUM_CUH
 #define KERNELS_CUDA_NUM_CUH

@@ -355,18 +355,17 @@ void *shared_array(const void *site, size_t bytes)
 
 void *shared_dynamic() { return s.shared.data(); }
 
-void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes,
-         void (*body)(const void *), const void *context)
+void run(const request &call)
 {
+    const dim3 grid = call.grid, block = call.block;
     const std::lock_guard<std::mutex> lock(one_kernel);
-    const device_at_work at_work;
-    s.kernel = name;
+    s.kernel = call.name;
     s.count = 0;
     s.running = -1;
-    s.body = body;
-    s.context = context;
-    s.dynamic_bytes = (shared_bytes + 15) / 16 * 16;
-    if (shared_bytes > static_cast<int64_t>(SHARED_BYTES_MAX))
+    s.body = call.body;
+    s.context = call.context;
+    s.dynamic_bytes = (call.shared_bytes + 15) / 16 * 16;
+    if (call.shared_bytes > static_cast<int64_t>(SHARED_BYTES_MAX))
         fail("more dynamic shared memory than a block may have");
     if (s.shared.empty()) s.shared.resize(2 * SHARED_BYTES_MAX, 0xff);
     if (s.random == 0) seed();
@@ -384,5 +383,7 @@ void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes,
     for (const uint32_t b : order)
         run_block(dim3(b % grid.x, b / grid.x % grid.y, b / (grid.x * grid.y)), block, grid);
 }
+
+void start(const request &call) { run(call); }
 
 } // namespace emu

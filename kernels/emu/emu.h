@@ -58,9 +58,29 @@ struct builtins {
 };
 extern const builtins *now; /* of the fiber that runs */
 
+/* A launch, as the emulator and as a card's driver see it. */
+struct parameter {
+    const void *data;
+    size_t bytes;
+};
+struct request {
+    const char *name;
+    dim3 grid, block;
+    int64_t shared_bytes;
+    void (*body)(const void *); /* one thread, of the context */
+    const void *context;
+    const void *kernel; /* its function, which has the name of the one on a card */
+    const parameter *params;
+    size_t param_count;
+    void (*run)(const request &);
+    bool (*device_block)(uintptr_t address, uintptr_t *begin, uintptr_t *end); /* guard.h */
+};
+
 /* Run body(context) once per thread of every block; one kernel at a time in the whole program. */
-void run(const char *name, dim3 grid, dim3 block, int64_t shared_bytes,
-         void (*body)(const void *), const void *context);
+void run(const request &);
+
+/* run(), unless the program has a function of this name that executes the request otherwise. */
+void start(const request &);
 
 /* Work of the compute queue: launch_emu.cc does it at once, tests/softgpu when it must. */
 void queue(const struct gpu *gpu, std::function<void()> work);
@@ -196,6 +216,7 @@ template <class... Params, class... Args>
 err_t gpu_launch(struct dev *dev, const char *name, void (*kernel)(Params...), dim3 grid,
                  dim3 block, int64_t shared_bytes, Args... args)
 {
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return ERR_OK;
     TRY(gpu_shared_require(gpu_of(dev), name, shared_bytes));
     if (fault_point("gpu.launch") != ERR_OK) RAISE(CUDA, "kernel %s: %s", name, err_last()->text);
     static_assert(sizeof(std::tuple<Params...>) <= 4096, "parameters of a kernel: 4 KiB at most");
@@ -205,13 +226,19 @@ err_t gpu_launch(struct dev *dev, const char *name, void (*kernel)(Params...), d
     } call = { kernel, std::tuple<Params...>(static_cast<Params>(args)...) };
     (emu::require_device_parameter(name, static_cast<Params>(args)), ...);
     emu::queue(gpu_of(dev), [=] {
-        emu::run(
-            name, grid, block, shared_bytes,
-            [](const void *context) {
-                const struct call *c = static_cast<const struct call *>(context);
-                std::apply(c->kernel, c->params);
+        const auto body = [](const void *context) {
+            const struct call *c = static_cast<const struct call *>(context);
+            std::apply(c->kernel, c->params);
+        };
+        std::apply(
+            [&](const Params &...params) {
+                const emu::parameter list[] = { { &params, sizeof params }..., { nullptr, 0 } };
+                const emu::device_at_work at_work;
+                emu::start({ name, grid, block, shared_bytes, body, &call,
+                             reinterpret_cast<const void *>(kernel), list, sizeof...(Params),
+                             emu::run, emu::device_block });
             },
-            &call);
+            call.params);
     });
     return ERR_OK;
 }

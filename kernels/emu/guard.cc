@@ -2,7 +2,6 @@
 
 #include "base/env.h"
 
-#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -23,7 +22,8 @@ const uintptr_t HOST_BEGIN = uintptr_t(1) << 45;
 
 struct block {
     unsigned char *data;
-    size_t bytes; /* whole pages */
+    size_t bytes, total; /* asked for, taken */
+    bool is_guarded;
 };
 
 std::mutex lock;
@@ -40,7 +40,7 @@ size_t page_bytes() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
 
 void allow(const block &b, bool access)
 {
-    if (mprotect(b.data, b.bytes, access ? PROT_READ | PROT_WRITE : PROT_NONE) == 0) return;
+    if (mprotect(b.data, b.total, access ? PROT_READ | PROT_WRITE : PROT_NONE) == 0) return;
     perror("emu: mprotect");
     abort();
 }
@@ -51,14 +51,15 @@ void change(int step)
     const int before = at_work;
     at_work += step;
     if ((before == 0) == (at_work == 0)) return;
-    for (const block &b : blocks) allow(b, at_work > 0);
+    for (const block &b : blocks)
+        if (b.is_guarded) allow(b, at_work > 0);
 }
 
 bool is_device(uintptr_t address)
 {
     for (const block &b : blocks) {
         const uintptr_t begin = reinterpret_cast<uintptr_t>(b.data);
-        if (address >= begin && address <= begin + b.bytes) return true;
+        if (address >= begin && address <= begin + b.total) return true;
     }
     return false;
 }
@@ -74,14 +75,15 @@ bool is_mapped(uintptr_t address)
 
 void *device_alloc(size_t bytes)
 {
-    const size_t page = is_on() ? page_bytes() : 256, total = (bytes + page - 1) / page * page;
+    const bool guard = is_on();
+    const size_t page = guard ? page_bytes() : 256, total = (bytes + page - 1) / page * page;
     if (total < bytes) return nullptr;
-    if (!is_on()) return aligned_alloc(256, total);
     const std::lock_guard<std::mutex> held(lock);
-    void *data = mmap(nullptr, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data == MAP_FAILED) return nullptr;
-    blocks.push_back({ static_cast<unsigned char *>(data), total });
-    if (at_work > 0) allow(blocks.back(), true);
+    void *data = guard ? mmap(nullptr, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                       : aligned_alloc(256, total);
+    if (data == MAP_FAILED || data == nullptr) return nullptr;
+    blocks.push_back({ static_cast<unsigned char *>(data), bytes, total, guard });
+    if (guard && at_work > 0) allow(blocks.back(), true);
     return data;
 }
 
@@ -90,11 +92,24 @@ void device_free(void *data)
     const std::lock_guard<std::mutex> held(lock);
     for (size_t i = 0; i < blocks.size(); i++) {
         if (blocks[i].data != data) continue;
-        munmap(data, blocks[i].bytes);
+        if (blocks[i].is_guarded)
+            munmap(data, blocks[i].total);
+        else
+            free(data);
         blocks.erase(blocks.begin() + static_cast<ptrdiff_t>(i));
         return;
     }
-    free(data);
+}
+
+bool device_block(uintptr_t address, uintptr_t *begin, uintptr_t *end)
+{
+    const std::lock_guard<std::mutex> held(lock);
+    for (const block &b : blocks) {
+        *begin = reinterpret_cast<uintptr_t>(b.data);
+        *end = *begin + b.bytes;
+        if (address >= *begin && address < *end) return true;
+    }
+    return false;
 }
 
 device_at_work::device_at_work() { change(1); }

@@ -11,6 +11,7 @@
 #define KERNELS_EMU_GUARD_H
 
 #include <cstddef>
+#include <cstdint>
 
 namespace emu
 {
@@ -26,6 +27,10 @@ struct device_at_work {
     device_at_work(const device_at_work &) = delete;
     device_at_work &operator=(const device_at_work &) = delete;
 };
+
+/* The block of device memory that an address lies in: the bytes that were asked for. false: none.
+ */
+bool device_block(uintptr_t address, uintptr_t *begin, uintptr_t *end);
 
 /* Ends the program if a word of a kernel's parameter is an address of the host's memory. */
 void require_device_pointers(const char *kernel, const void *words, size_t bytes);
