@@ -279,6 +279,7 @@ struct block8_moments {
     template <bool WHOLE>
     __device__ void store(const adamw_run &r, const opened &t, int64_t at, int64_t left) const
     {
+        __syncwarp(); /* all lanes have read the scale; shuffles order no memory */
 #pragma unroll
         for (int kind = 0; kind < 2; kind++) {
             const float(&from)[OPTIM_WIDTH] = kind == 0 ? r.m : r.v;
