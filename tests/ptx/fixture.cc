@@ -19,10 +19,15 @@ std::string ptx_run(const std::string &lines, void *data, const ptx_launch_shape
     std::string error;
     const ptx::module_ptr m = ptx::load(ptx_text(lines), &error);
     if (m == nullptr) fail_msg("%s\n%s", error.c_str(), lines.c_str());
-    const ptx::launch call = {
-        ptx::find(*m, "k"), { shape.grid, 1, 1 }, { shape.block, 1, 1 }, shape.dynamic_bytes, &data,
-        shape.owner,        shape.context
-    };
+    const ptx::launch call = { ptx::find(*m, "k"),
+                               { shape.grid, 1, 1 },
+                               { shape.block, 1, 1 },
+                               shape.dynamic_bytes,
+                               &data,
+                               shape.owner,
+                               shape.context,
+                               1,
+                               shape.same_bits };
     return ptx::run(*m, call);
 }
 

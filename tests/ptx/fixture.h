@@ -16,6 +16,7 @@ struct ptx_launch_shape {
     int64_t dynamic_bytes = 0;
     ptx::range (*owner)(void *context, uint64_t address) = nullptr;
     void *context = nullptr;
+    bool same_bits = false;
 };
 
 /* What run() answers; load() must succeed. */

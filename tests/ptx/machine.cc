@@ -175,13 +175,15 @@ void release_barrier(block &b, std::vector<warp> &warps)
     }
     for (warp &w : warps)
         if (w.state == warp_state::AT_BARRIER) w.state = warp_state::READY;
-    b.shared.block_barrier();
+    b.clock.block_barrier();
 }
 
 int64_t run_block(block &b, std::vector<warp> &warps, uint32_t threads, shuffler &shuffle)
 {
     int64_t count = 0;
+    b.clock.begin_block();
     b.shared.begin();
+    b.global.begin_block(b.at);
     std::vector<warp *> order;
     for (warp &w : warps) {
         start_warp(w, threads);
@@ -216,9 +218,8 @@ void run_grid(module &m, const launch &call)
     const uint64_t threads = static_cast<uint64_t>(call.block[0]) * call.block[1] * call.block[2];
     check_launch(call, threads);
     const code &program = static_cast<const code &>(*call.code);
-    block b = { &call, &program, {}, {}, {} };
+    block b(call, program, static_cast<int>(threads));
     if (call.owner == nullptr) b.known = { 0, UINT64_MAX };
-    b.shared.resize(program.shared_bytes + call.dynamic_bytes, static_cast<int>(threads));
 
     const size_t warp_count = (threads + WARP - 1) / WARP, words = program.register_bytes / 8;
     std::vector<uint64_t> registers(warp_count * words, UINT64_MAX);

@@ -9,6 +9,7 @@
 #ifndef TESTS_PTX_MACHINE_H
 #define TESTS_PTX_MACHINE_H
 
+#include "ptx/global.h"
 #include "ptx/ptx.h"
 #include "ptx/shared.h"
 
@@ -76,6 +77,7 @@ struct late_copy {
     uint32_t to, bytes, from_bytes; /* zeros after from_bytes */
     uint64_t from;
     int64_t group;
+    unsigned char data[16]; /* of `from` when it began */
 };
 
 enum class warp_state { READY, AT_BARRIER, ENDED };
@@ -100,11 +102,21 @@ struct warp {
 };
 
 struct block {
+    block(const launch &call_, const code &program_, int threads)
+        : call(&call_), program(&program_), clock(threads),
+          shared(program_.shared_bytes + call_.dynamic_bytes, clock), global(clock, call_.same_bits)
+    {
+    }
+    block(const block &) = delete;
+    block &operator=(const block &) = delete;
+
     const launch *call;
     const code *program;
+    barrier_clock clock;
     shared_memory shared;
-    uint32_t at[3];
-    range known; /* of the last global access */
+    global_uses global;
+    uint32_t at[3] = {};
+    range known = {}; /* of the last global access */
 };
 
 /* Ends the run: `what` in the words of the instruction; `lane` < 0: the whole warp. */

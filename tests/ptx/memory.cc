@@ -16,11 +16,26 @@ void require_shared(const warp &w, int lane, bool is_right)
     if (!is_right) fault(w, lane, w.home->shared.wrong());
 }
 
+void read_global(warp &w, int lane, void *out, uint64_t at, uint64_t bytes)
+{
+    global_uses &uses = w.home->global;
+    if (!uses.read(at, bytes, thread_of(w, lane))) fault(w, lane, uses.wrong());
+    memcpy(out, reinterpret_cast<const void *>(at), bytes);
+}
+
+void write_global(warp &w, int lane, uint64_t at, const void *in, uint64_t bytes)
+{
+    require_global(w, lane, at, bytes);
+    global_uses &uses = w.home->global;
+    if (!uses.write(at, in, bytes, thread_of(w, lane))) fault(w, lane, uses.wrong());
+    memcpy(reinterpret_cast<void *>(at), in, bytes);
+}
+
 template <space S> void load_bytes(warp &w, int lane, void *out, uint64_t at, uint64_t bytes)
 {
     if constexpr (S == space::GLOBAL) {
         require_global(w, lane, at, bytes);
-        memcpy(out, reinterpret_cast<const void *>(at), bytes);
+        read_global(w, lane, out, at, bytes);
     } else if constexpr (S == space::SHARED) {
         require_shared(w, lane, w.home->shared.read(out, at, bytes, thread_of(w, lane)));
     } else {
@@ -55,8 +70,7 @@ template <space S, class R, class M, int COUNT> void store(warp &w, const inst &
         if constexpr (S == space::SHARED) {
             require_shared(w, lane, w.home->shared.write(at, x, sizeof x, thread_of(w, lane)));
         } else {
-            require_global(w, lane, at, sizeof x);
-            memcpy(reinterpret_cast<void *>(at), x, sizeof x);
+            write_global(w, lane, at, x, sizeof x);
         }
     });
 }
@@ -109,9 +123,13 @@ void copy_later(warp &w, const inst &i)
         const uint32_t real = get<uint32_t>(w, i.at[3], lane);
         if (width > 16 || real > width) fault(w, lane, "copies more than its width");
         if (from % width != 0) fault(w, lane, "source " + hex(from) + " is misaligned");
-        if (real > 0) require_global(w, lane, from, width);
+        late_copy copy = { to, width, real, from, w.groups[lane], {} };
+        if (real > 0) {
+            require_global(w, lane, from, width);
+            read_global(w, lane, copy.data, from, real);
+        }
         require_shared(w, lane, w.home->shared.expect(to, width, thread_of(w, lane)));
-        w.copies[lane].push_back({ to, width, real, from, w.groups[lane] });
+        w.copies[lane].push_back(copy);
     });
 }
 
@@ -132,9 +150,9 @@ void wait_copies(warp &w, const inst &i)
                 copies[left++] = c;
                 continue;
             }
-            unsigned char x[16] = { 0 };
-            if (c.from_bytes > 0) memcpy(x, reinterpret_cast<const void *>(c.from), c.from_bytes);
-            w.home->shared.arrive(c.to, x, c.bytes, thread_of(w, lane));
+            if (memcmp(c.data, reinterpret_cast<const void *>(c.from), c.from_bytes) != 0)
+                fault(w, lane, "source " + hex(c.from) + " of a copy changed on its way");
+            w.home->shared.arrive(c.to, c.data, c.bytes, thread_of(w, lane));
         }
         copies.resize(left);
     });

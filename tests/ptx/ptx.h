@@ -15,7 +15,8 @@
  *   - a barrier or warp operation that some of its lanes do not reach;
  *   - shared memory written by one thread and used by another with no barrier between, read before
  *     anything was written there, or used while a cp.async into it is on its way (it arrives at the
- *     wait and no sooner).
+ *     wait and no sooner);
+ *   - global memory that threads use likewise, and that one block writes and another one uses.
  * Blocks run one after another, in an order that `seed` shuffles, and so do the warps of a block
  * between two barriers.
  *
@@ -76,6 +77,7 @@ struct launch {
     range (*owner)(void *context, uint64_t address) = nullptr;
     void *context = nullptr;
     uint64_t seed = 1;
+    bool same_bits = false; /* several blocks may write them to one place */
 };
 
 /* Empty, or one line on what went wrong. */

@@ -1,10 +1,11 @@
 /*
- * shared.h - a block's shared memory, and who used which of its bytes when: two threads that use
- * the same bytes, one of them writing, need a barrier between, of the block, or of the warp where
- * both are in it. Kept for every two bytes.
+ * shared.h - a block's shared memory, and who used which of its bytes when (uses.h), kept for every
+ * two bytes.
  */
 #ifndef TESTS_PTX_SHARED_H
 #define TESTS_PTX_SHARED_H
+
+#include "ptx/uses.h"
 
 #include <cstdint>
 #include <string>
@@ -16,12 +17,9 @@ namespace ptx
 class shared_memory
 {
   public:
-    /* For blocks of so many threads. */
-    void resize(int64_t bytes, int threads);
+    shared_memory(int64_t bytes, const barrier_clock &clock);
     /* A new block: its contents are undefined. */
     void begin();
-    void block_barrier();
-    void warp_barrier(int warp);
 
     /* `bytes`: 2, 4, 8 or 16. All: false where something is wrong, and then wrong() says what.
      * Addresses are offsets. */
@@ -33,26 +31,16 @@ class shared_memory
     const std::string &wrong() const { return error; }
 
   private:
-    struct use {
-        uint32_t time;      /* of the block's barriers; one before `first` is no use at all */
-        uint16_t warp_time; /* since then */
-        uint16_t thread;    /* or SEVERAL + its warp, or MANY; of a write perhaps | EXPECTED */
-    };
-
     template <int BYTES> bool read_some(void *out, uint64_t at, int thread);
     bool fits(uint64_t at, uint64_t bytes);
     bool misplaced(uint64_t at, uint64_t bytes);
-    use now(int thread) const;
-    bool over(use, int thread) const;
     bool check_read(uint64_t at, use written, int thread);
     bool check_write(uint64_t at, uint64_t cell, int thread, bool same);
-    bool clash(const char *what, uint16_t thread, uint64_t at);
-    static void add_reader(use *read, use own);
+    bool clash(const char *what, use, uint64_t at);
 
+    const barrier_clock &clock;
     std::vector<unsigned char> data;
-    std::vector<use> written, read_by;
-    std::vector<uint16_t> warp_times;
-    uint32_t time = 1, first = 1;
+    std::vector<use> written, read_by; /* thread of a write perhaps | EXPECTED */
     std::string error;
 };
 

@@ -17,6 +17,15 @@ struct refused {
 #define OWN_WORD "shl.b32 %r1, %r0, 2; mov.u32 %r2, s; add.s32 %r2, %r2, %r1;"
 #define PARTNER  "xor.b32 %r3, %r1, 4; mov.u32 %r4, s; add.s32 %r4, %r4, %r3;"
 
+/* Each thread's place in global memory, its neighbour's, one's in another warp. */
+#define PLACES                                                                                     \
+    "mov.u32 %r1, %ctaid.x; mul.wide.u32 %l1, %r1, 1024; add.s64 %l7, %l9, %l1;"                   \
+    "xor.b32 %r3, %r0, 1; mul.wide.u32 %l8, %r3, 16; add.s64 %l8, %l8, %l0;"                       \
+    "add.s64 %l8, %l8, %l1; xor.b32 %r3, %r0, 32; mul.wide.u32 %l6, %r3, 16;"                      \
+    "add.s64 %l6, %l6, %l0;"
+/* Each block's. */
+#define BLOCKS "mov.u32 %r1, %ctaid.x; mul.wide.u32 %l7, %r1, 16; add.s64 %l7, %l7, %l0;"
+
 static const refused cases[] = {
     /* Races. Neighbours are of one warp, for which its own barrier is enough. */
     { OWN_WORD PARTNER "st.shared.u32 [%r2], %r0; ld.shared.u32 %r5, [%r4];",
@@ -32,7 +41,28 @@ static const refused cases[] = {
       "ld.shared.u32 %r3, [%r2];",
       "with no barrier between" },
     { "ld.shared.u32 %r1, [s+8];", "address 8 read before anything was written" },
+    /* The same in global memory, between threads and between blocks. */
+    { PLACES "st.global.u32 [%l7], %r0; ld.global.u32 %r5, [%l8];", "read, written by thread" },
+    { PLACES "ld.global.u32 %r5, [%l8]; st.global.u32 [%l7], %r0;", "written, read by thread" },
+    { "ld.global.u32 %r5, [%l0]; setp.eq.u32 %p1, %r0, 33; @%p1 st.global.u32 [%l0], %r0;",
+      "with no barrier between" },
+    { "st.global.u32 [%l0], %r0;", "written, written by thread" },
+    { "setp.eq.u32 %p1, %r0, 5; mov.b32 {%h1, %h2}, %r0; @%p1 st.global.u16 [%l0+2], %h1;"
+      "ld.global.u32 %r5, [%l0];",
+      "with no barrier between" },
+    { PLACES "st.global.u32 [%l7], %r0; bar.warp.sync -1; ld.global.u32 %r5, [%l6];",
+      "with no barrier between" },
+    { "mov.u32 %r1, %ctaid.x; st.global.u32 [%l0], %r1;", "written, written by block (", 1, 2 },
+    { BLOCKS "st.global.u32 [%l7], %r1; ld.global.u32 %r5, [%l0];", "read, written by block (0", 1,
+      2 },
+    { BLOCKS "ld.global.u32 %r5, [%l0+16]; st.global.u32 [%l7], %r1;", "written, read by block (0",
+      1, 2 },
+    { "mov.u32 %r1, 7; st.global.u32 [%l0], %r1;", "the same bits written by block (", 1, 2 },
     /* Copies. */
+    { "mov.u32 %r1, s; cp.async.cg.shared.global [%r1], [%l0], 16, 16; cp.async.commit_group;"
+      "ld.global.u32 %r2, [%l0+12]; add.s32 %r2, %r2, 1; st.global.u32 [%l0+12], %r2;"
+      "cp.async.wait_group 0;",
+      "of a copy changed on its way", 1 },
     { "mov.u32 %r1, s; cp.async.cg.shared.global [%r1], [%l0], 16, 16; cp.async.commit_group;"
       "ld.shared.u32 %r2, [%r1]; cp.async.wait_group 0;",
       "read while a copy is on its way", 1 },
@@ -105,12 +135,28 @@ static void test_barriers_suffice(void **state)
         OWN_WORD "st.shared.u32 [%r2], %r0; bar.sync 0; ld.shared.u32 %r5, [s+4];"
                  "ld.shared.u32 %r5, [%r2]; bar.sync 0; st.shared.u32 [%r2], %r5;",
         "mov.u32 %r1, 7; st.shared.u32 [s], %r1;", /* all the same value */
+        PLACES "st.global.u32 [%l7], %r0; bar.warp.sync -1; ld.global.u32 %r5, [%l8];"
+               "bar.warp.sync -1; st.global.u32 [%l7], %r5;",
+        PLACES "st.global.u32 [%l7], %r0; bar.sync 0; ld.global.u32 %r5, [%l8]; bar.sync 0;"
+               "st.global.u32 [%l8], %r5; ld.global.u32 %r5, [%l8];",
+        "ld.global.u32 %r5, [%l0]; ld.global.u32 %r5, [%l0+2048];",
         "shl.b32 %r1, %r0, 4; mov.u32 %r2, s; add.s32 %r2, %r2, %r1;"
         "cp.async.cg.shared.global [%r2], [%l9], 16, 0; cp.async.commit_group;"
         "cp.async.wait_group 0; bar.sync 0; ld.shared.u32 %r3, [s+16];",
     };
     for (const char *lines : right)
         assert_string_equal(ptx_run(lines, &x, { 3, 64, 0, only_this, &x }).c_str(), "");
+    /* Where blocks may write the same bits, that is all they may. */
+    const std::string seven = "mov.u32 %r1, 7; st.global.u32 [%l0], %r1; bar.sync 0;";
+    const ptx_launch_shape same = { 3, 64, 0, only_this, &x, true };
+    assert_string_equal(ptx_run(seven + "ld.global.u32 %r5, [%l0];", &x, same).c_str(), "");
+    assert_ptx_refused(ptx_run("mov.u32 %r1, %ctaid.x; setp.eq.u32 %p1, %r1, 1; @%p1 bra L1;" +
+                                   seven + "L1: ld.global.u32 %r5, [%l0];",
+                               &x, same),
+                       "by block (");
+    assert_ptx_refused(ptx_run("mov.u32 %r1, %ctaid.x; st.global.u32 [%l0], %r1;", &x,
+                               { 2, 1, 0, only_this, &x, true }),
+                       "written, written by block (");
 }
 
 /* Where it happened: the line of the PTX, and that of the source. */

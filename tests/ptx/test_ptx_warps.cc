@@ -217,7 +217,8 @@ static void test_module(void **state)
     const uint32_t *const to = &out;
     memcpy(params + 16, &last, sizeof last);
     memcpy(params + 24, &to, sizeof to);
-    const ptx::launch call = { k, { 1, 3, 1 }, { 1, 1, 1 }, 0, params };
+    ptx::launch call = { k, { 1, 3, 1 }, { 1, 1, 1 }, 0, params };
+    call.same_bits = true;
     assert_string_equal(ptx::run(*m, call).c_str(), "");
     assert_int_equal(out, 7 + 255 + 1000 + 3);
     assert_int_equal(ptx::instructions(*m), 11 * 3);

@@ -67,7 +67,7 @@ template <way W> void shuffle(warp &w, const inst &i)
 
 void warp_barrier(warp &w, const inst &i)
 {
-    if (together(w, members(w, i.at[0]))) w.home->shared.warp_barrier(w.index);
+    if (together(w, members(w, i.at[0]))) w.home->clock.warp_barrier(w.index);
 }
 
 void block_barrier(warp &w, const inst &i)
