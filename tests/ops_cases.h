@@ -37,6 +37,8 @@ static const struct embed_case embed_cases[] = {
     { "wide", 128, 4096, 17, IDS_RANDOM, 0, false, W_T },
     { "f16 table", 33, 40, 9, IDS_RANDOM, 8, false, W_F16 },
     { "bf16 table", 33, 40, 9, IDS_RANDOM, 0, false, W_BF16 },
+    { "f16 table, odd width", 5, 7, 9, IDS_RANDOM, 0, false, W_F16 },
+    { "bf16 table, odd width", 5, 7, 9, IDS_RANDOM, 0, false, W_BF16 },
 };
 
 struct norm_case {
@@ -55,6 +57,7 @@ static const struct norm_case norm_cases[] = {
     { "one row", NORM_LAYER, RESIDUAL_FROM_OUTPUT, 1, 64, true, true, false, 7.5, 1, 0.5 },
     { "one row rms", NORM_RMS, RESIDUAL_FROM_INPUT, 1, 64, true, true, false, 1, 1, 0.5 },
     { "odd width", NORM_LAYER, RESIDUAL_FROM_INPUT, 5, 37, true, true, false, 0.5, 1, 0 },
+    { "odd width, output", NORM_LAYER, RESIDUAL_FROM_OUTPUT, 5, 37, true, true, false, 3, 1, 0 },
     { "rms, output", NORM_RMS, RESIDUAL_FROM_OUTPUT, 7, 24, true, true, false, 3, 1, 0 },
     { "no residual", NORM_LAYER, RESIDUAL_FROM_OUTPUT, 127, 64, false, true, false, 1, 1, 0 },
     { "h not kept", NORM_LAYER, RESIDUAL_FROM_OUTPUT, 128, 64, false, false, false, 1, 1, 0 },

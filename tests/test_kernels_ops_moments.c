@@ -272,11 +272,11 @@ static void measure_scale(double scale[N], struct rig *r)
 
 /* Run the same on the device and, with weights and gradients in float64, in the reference. */
 static void run_both(struct outcome *got, struct outcome *want, struct ops_env *env, dtype_t T,
-                     void (*change)(struct rig *r))
+                     dtype_t grad, void (*change)(struct rig *r))
 {
     struct rig r, judge;
     double value[N];
-    rig_open(&r, env->dev, T, T, ADAMW_STATE_BLOCK8, false);
+    rig_open(&r, env->dev, T, grad, ADAMW_STATE_BLOCK8, false);
     rig_open(&judge, &env->ref, DTYPE_F64, DTYPE_F64, ADAMW_STATE_BLOCK8, false);
     fill(&r);
     if (change != NULL) change(&r);
@@ -327,10 +327,10 @@ static void compare_codes(const struct outcome *got, const struct outcome *want,
                     (exact ? 0.0 : 4 * 0x1p-24 * want->absmax[k][b]));
 }
 
-static void check_parity(struct ops_env *env, dtype_t T)
+static void check_parity_of(struct ops_env *env, dtype_t T, dtype_t grad)
 {
     struct outcome got, want;
-    run_both(&got, &want, env, T, NULL);
+    run_both(&got, &want, env, T, grad, NULL);
     compare_codes(&got, &want, 0, false);
     compare_codes(&got, &want, 1, false);
     for (int64_t i = 0; i < N; i++) {
@@ -342,6 +342,12 @@ static void check_parity(struct ops_env *env, dtype_t T)
             fail_msg("weight %lld: %.9g, expected %.9g", (long long)i, got.weight[i],
                      want.weight[i]);
     }
+}
+
+static void check_parity(struct ops_env *env, dtype_t T)
+{
+    check_parity_of(env, T, T);
+    if (T != DTYPE_F32) check_parity_of(env, T, DTYPE_F32);
 }
 
 static void test_parity(void **state) { for_dtypes(*state, check_parity); }
@@ -365,7 +371,7 @@ static void make_exact(struct rig *r)
 static void check_exact(struct ops_env *env, dtype_t T)
 {
     struct outcome got, want;
-    run_both(&got, &want, env, T, make_exact);
+    run_both(&got, &want, env, T, T, make_exact);
     compare_codes(&got, &want, 0, true);
     compare_codes(&got, &want, 1, true);
     for (int64_t i = ADAMW_BLOCK; i < 2 * ADAMW_BLOCK; i++)

@@ -445,13 +445,17 @@ static err_t adamw_of(struct dev *dev, const struct adamw_segments_args *a)
         TRY((adamw_launch<T, G, false>(dev, a, block8_of(a), ADAMW_STATE_BLOCK8)));
     if (a->exp_avg == NULL) return ERR_OK;
     const struct full_moments full = { (float *)a->exp_avg->data, (float *)a->exp_avg_sq->data };
+    constexpr bool MASTERS = sizeof(T) == 2;
     return a->master == NULL ? adamw_launch<T, G, false>(dev, a, full, ADAMW_STATE_FULL)
-                             : adamw_launch<T, G, true>(dev, a, full, ADAMW_STATE_FULL);
+                             : adamw_launch<T, G, MASTERS>(dev, a, full, ADAMW_STATE_FULL);
 }
 
 err_t adamw_segments_cuda(struct dev *dev, const struct adamw_segments_args *a)
 {
     TRY(cuda_require_compute(a->weight));
+    if (a->weight->dtype == DTYPE_F32 && a->master != NULL)
+        RAISE(UNSUPPORTED, "adamw_segments: master beside float32 weights; the cuda backend takes "
+                           "float32 weights as their own master");
     if (a->weight->dtype == DTYPE_F32) return adamw_of<float, float>(dev, a);
     return a->grad->dtype == DTYPE_F32 ? adamw_of<bf16, float>(dev, a)
                                        : adamw_of<bf16, bf16>(dev, a);
