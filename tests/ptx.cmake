@@ -38,6 +38,7 @@ foreach(file ${cuda_kernels})
             -o ${ptx_folder}/${stem}.ptx -MD -MF ${ptx_folder}/${stem}.d
     DEPENDS ${file}
     DEPFILE ${ptx_folder}/${stem}.d
+    COMMENT "Compiling ${stem} to PTX"
     VERBATIM)
   list(APPEND ptx_files ${ptx_folder}/${stem}.ptx)
 endforeach()
