@@ -58,6 +58,14 @@ set_property(TEST softgpu_comm_0 softgpu_comm_1 APPEND PROPERTY ENVIRONMENT SOFT
 set(soft_seeds 0)
 soft_test(softgpu_linear test_kernels_ops_linear.c kernels soulchat_ops_testing)
 set_property(TEST softgpu_linear_0 APPEND PROPERTY ENVIRONMENT SOULCHAT_TEST_DEVICES=cuda)
+# Late kernels, from their PTX.
+if(TARGET soulchat_ptx)
+  add_test(NAME ptx_softgpu_linear COMMAND softgpu_linear WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(ptx_softgpu_linear PROPERTIES TIMEOUT 600 ENVIRONMENT
+    "${soft_environment};SOFTGPU_SEED=0;SOULCHAT_TEST_DEVICES=cuda;SOULCHAT_PTX=${ptx_folder}")
+  set_property(TEST ptx_softgpu_linear APPEND PROPERTY ENVIRONMENT
+               LD_PRELOAD=$<TARGET_FILE:soulchat_ptx>)
+endif()
 
 # The program, over the bundled sample.
 add_custom_target(softgpu_program ALL

@@ -73,7 +73,7 @@ struct request {
     const parameter *params;
     size_t param_count;
     void (*run)(const request &);
-    bool (*device_block)(uintptr_t address, uintptr_t *begin, uintptr_t *end); /* guard.h */
+    bool (*device_block)(uintptr_t address, uintptr_t *begin, uintptr_t *end); /* as launch_block */
 };
 
 /* Run body(context) once per thread of every block; one kernel at a time in the whole program. */
@@ -84,6 +84,9 @@ void start(const request &);
 
 /* Work of the compute queue: launch_emu.cc does it at once, tests/softgpu when it must. */
 void queue(const struct gpu *gpu, std::function<void()> work);
+
+/* The block of memory, of the device that queue() serves, that an address lies in. false: none. */
+bool launch_block(uintptr_t address, uintptr_t *begin, uintptr_t *end);
 
 /* Barrier of the block. */
 void block_barrier();
@@ -236,7 +239,7 @@ err_t gpu_launch(struct dev *dev, const char *name, void (*kernel)(Params...), d
                 const emu::device_at_work at_work;
                 emu::start({ name, grid, block, shared_bytes, body, &call,
                              reinterpret_cast<const void *>(kernel), list, sizeof...(Params),
-                             emu::run, emu::device_block });
+                             emu::run, emu::launch_block });
             },
             call.params);
     });

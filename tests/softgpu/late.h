@@ -6,6 +6,7 @@
 #ifndef TESTS_SOFTGPU_LATE_H
 #define TESTS_SOFTGPU_LATE_H
 
+#include <cstdint>
 #include <functional>
 
 namespace soft
@@ -13,6 +14,9 @@ namespace soft
 
 /* Run `work` when the stream gets to it. */
 void later(void *stream, std::function<void()> work);
+
+/* The block of memory that a kernel may use and that an address lies in. false: none. */
+bool device_block(uintptr_t address, uintptr_t *begin, uintptr_t *end);
 
 } // namespace soft
 

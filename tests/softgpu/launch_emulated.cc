@@ -6,3 +6,8 @@ void emu::queue(const struct gpu *gpu, std::function<void()> work)
 {
     soft::later(gpu->queue[DEV_COMPUTE], std::move(work));
 }
+
+bool emu::launch_block(uintptr_t address, uintptr_t *begin, uintptr_t *end)
+{
+    return soft::device_block(address, begin, end);
+}

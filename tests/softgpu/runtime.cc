@@ -1,4 +1,5 @@
 /* The device, its memory, and errors: see README.md. */
+#include "softgpu/late.h"
 #include "softgpu/soft.h"
 
 #include <cstdarg>
@@ -162,6 +163,16 @@ void require_memory(const char *call, const void *data, size_t bytes)
     if (found == blocks.end() ||
         reinterpret_cast<uintptr_t>(data) + bytes > found->first + found->second.bytes)
         forbid(call, "%zu bytes at %p are neither the device's nor page-locked", bytes, data);
+}
+
+bool device_block(uintptr_t address, uintptr_t *begin, uintptr_t *end)
+{
+    const std::lock_guard<std::recursive_mutex> held(lock);
+    const auto found = block_of(reinterpret_cast<const void *>(address));
+    if (found == blocks.end() || address >= found->first + found->second.bytes) return false;
+    *begin = found->first;
+    *end = found->first + found->second.bytes;
+    return true;
 }
 
 } // namespace soft
