@@ -576,6 +576,12 @@ static void test_find_checkpoint(void **state)
                "not finished");
     assert_err(hf_checkpoint_find(dir, GOLDEN), NOTFOUND, "no finished checkpoint");
     assert_err(hf_checkpoint_find(dir, testing_path("absent")), NOTFOUND, "no finished checkpoint");
+
+    /* One that cannot be looked at is not passed over for an older one. */
+    const char *looped = testing_path("run/ckpt/step-00001300");
+    assert_int_equal(symlink(looped, looped), 0);
+    assert_err(hf_checkpoint_find(dir, testing_path("run")), IO, "symbolic links");
+    assert_int_equal(unlink(looped), 0);
 }
 
 static void test_open_checkpoint(void **state)
