@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define MANIFEST           "MANIFEST.json"
 #define STATE              "state.json"
@@ -36,11 +37,16 @@ static int compare_steps(const char *a, const char *b)
     return x < y ? -1 : x > y;
 }
 
+/* What cannot be looked at may be there: taking it for absent would have an older one used. */
 static err_t has_file(bool *out, const char *dir, const char *name)
 {
     char path[FILE_PATH_MAX];
+    struct stat st;
     TRY(path_join(path, dir, name));
-    *out = file_exists(path);
+    const bool there = stat(path, &st) == 0;
+    if (!there && errno != ENOENT && errno != ENOTDIR)
+        RAISE(IO, "stat %s: %s", path, strerror(errno));
+    *out = there && !S_ISDIR(st.st_mode);
     return ERR_OK;
 }
 

@@ -49,14 +49,14 @@ MUST_USE err_t hf_folder_check(const char *dir, const struct glm_config *config,
 
 /*
  * Write config.json, weights and tokenizer files into a folder that appears whole or not at all:
- * everything goes to dir.tmp (removed first if an interrupted export left one), every file is
- * fsynced, then the folder is renamed. Weights are one model.safetensors, or
+ * everything goes to dir.tmp (what an export that was killed left there is removed first), every
+ * file is fsynced, then the folder is renamed. Weights are one model.safetensors, or
  * model-0000k-of-0000n.safetensors with an index. `source` holds them by file names; what else it
  * holds is ignored. A tied tensor is written under both names; the rotary buffers are written as in
  * the published files (float16).
  *
  * ERR_ARG      residual_alpha, a dtype not listed, dir exists and may not be replaced, or is the
- *              tokenizer_dir
+ *              tokenizer_dir; dir.tmp exists, and no export began it
  * ERR_FORMAT   a tensor is missing or has another shape; tied tensors differ (names the first row)
  * ERR_NUMERIC  a value is not finite or, for F16, out of range; names tensor and element
  * ERR_IO       also when the disk has too little room, before anything is written

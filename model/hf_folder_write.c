@@ -17,11 +17,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define BLOCK_ELEMENTS     (1 << 20)
 #define FILE_BYTES_DEFAULT 2000000000
 #define SMALL_FILE_BYTES   ((int64_t)64 << 20) /* tokenizer models are some MB */
+#define MARKER             "unfinished.export" /* in a temporary folder: it may be removed */
 
 /* ---- values ---- */
 
@@ -193,8 +195,8 @@ static err_t copy_companions(const char *dir, const char *from_dir)
 
 /* ---- the folder ---- */
 
-/* "out/" is "out". */
-static err_t without_slash(char dir[FILE_PATH_MAX], const char *given)
+/* "out/" is "out", and "out.tmp" what becomes it. */
+static err_t folder_names(char dir[FILE_PATH_MAX], char tmp[FILE_PATH_MAX], const char *given)
 {
     const size_t room = FILE_PATH_MAX - sizeof ".tmp";
     size_t bytes = strlen(given);
@@ -202,15 +204,29 @@ static err_t without_slash(char dir[FILE_PATH_MAX], const char *given)
     if (bytes == 0 || bytes > room)
         RAISE(ARG, "path of %zu bytes, from 1 to %zu are possible", bytes, room);
     memcpy(dir, given, bytes);
+    memcpy(tmp, given, bytes);
     dir[bytes] = '\0';
+    strcpy(tmp + bytes, ".tmp");
+    return ERR_OK;
+}
+
+/* What an export that was killed has left is removed; a folder of somebody's own is not. */
+static err_t check_leftover(const char *tmp)
+{
+    char marker[FILE_PATH_MAX];
+    struct stat st;
+    TRY(path_join(marker, tmp, MARKER));
+    if (lstat(tmp, &st) == 0 && !file_exists(marker))
+        RAISE(ARG, "%s exists and is no unfinished export; move it away, or choose another name",
+              tmp);
     return ERR_OK;
 }
 
 err_t hf_folder_check(const char *dir_given, const struct glm_config *config,
                       const struct hf_export *options)
 {
-    char dir[FILE_PATH_MAX], config_path[FILE_PATH_MAX];
-    TRY(without_slash(dir, dir_given));
+    char dir[FILE_PATH_MAX], tmp[FILE_PATH_MAX], config_path[FILE_PATH_MAX];
+    TRY(folder_names(dir, tmp, dir_given));
     if (options->dtype != DTYPE_F16 && options->dtype != DTYPE_BF16 && options->dtype != DTYPE_F32)
         RAISE(ARG, "export as %s; f16, bf16 and f32 are possible", dtype_name(options->dtype));
     if (config->residual_alpha != GLM_RESIDUAL_ALPHA && !options->any_alpha)
@@ -218,6 +234,7 @@ err_t hf_folder_check(const char *dir_given, const struct glm_config *config,
               "residual_alpha is %.17g; other programs compute with sqrt(56) whatever the file "
               "says (export.any_alpha: true writes it all the same)",
               config->residual_alpha);
+    TRY(check_leftover(tmp));
     TRY(path_join(config_path, dir, "config.json"));
     if (file_exists(dir)) RAISE(ARG, "%s is a file; a folder is to be written there", dir);
     if (!dir_exists(dir)) return ERR_OK;
@@ -248,10 +265,12 @@ static err_t check_room(const char *dir, int64_t bytes)
  * is removed; a file system that cannot do that removes the old one first. */
 static err_t publish(const char *dir, const char *tmp)
 {
-    char parent[FILE_PATH_MAX];
+    char parent[FILE_PATH_MAX], marker[FILE_PATH_MAX];
     snprintf(parent, sizeof parent, "%s", dir);
     char *slash = strrchr(parent, '/');
     if (slash) slash[slash == parent] = '\0';
+    TRY(path_join(marker, tmp, MARKER));
+    if (unlink(marker) != 0) RAISE(IO, "remove %s: %s", marker, strerror(errno));
     TRY(dir_sync(tmp));
     TRY(fault_point("export.rename"));
     if (dir_exists(dir)) {
@@ -272,8 +291,11 @@ static err_t publish(const char *dir, const char *tmp)
 static err_t write_all(const char *tmp, const struct glm_config *config, const struct hf_plan *plan,
                        struct weight_source *source, const struct hf_export *options)
 {
-    TRY(dir_remove(tmp));
+    char marker[FILE_PATH_MAX];
+    TRY(path_join(marker, tmp, MARKER));
+    TRY(dir_remove(tmp)); /* hf_folder_check has seen that it may be */
     TRY(dir_create(tmp));
+    TRY(file_replace(marker, "", 0));
     TRY(copy_companions(tmp, options->tokenizer_dir)); /* cheap, so its failures come first */
     TRY(write_config(tmp, config, options->dtype));
     TRY(write_index(tmp, plan));
@@ -286,10 +308,9 @@ err_t hf_folder_write(const char *dir_given, const struct glm_config *config,
 {
     err_t rc = ERR_OK;
     struct hf_plan plan = { 0 };
-    char dir[FILE_PATH_MAX], tmp[FILE_PATH_MAX + sizeof ".tmp"];
+    char dir[FILE_PATH_MAX], tmp[FILE_PATH_MAX];
     TRY(hf_folder_check(dir_given, config, options));
-    TRY(without_slash(dir, dir_given));
-    snprintf(tmp, sizeof tmp, "%s.tmp", dir);
+    TRY(folder_names(dir, tmp, dir_given));
     const int64_t file_bytes =
         options->shard_bytes_max > 0 ? options->shard_bytes_max : FILE_BYTES_DEFAULT;
     TRY_DONE(hf_plan_create(&plan, config, source, options->dtype, file_bytes));

@@ -19,12 +19,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define GOLDEN     "tests/golden/chatglm-tiny"
 #define FROZEN     "transformer.layers.1.attention.rotary_emb.inv_freq"
 #define EMBEDDING  "transformer.word_embeddings.weight"
 #define LAYER_NORM "transformer.layers.2.input_layernorm.weight"
+#define MARKER     "unfinished.export"
 #define DENSE_BIAS "transformer.layers.2.attention.dense.bias"
 
 static bool exists(const char *name) { return access(testing_path(name), F_OK) == 0; }
@@ -247,6 +249,36 @@ static void test_existing_folders(void **state)
     assert_err(export_golden("a-file", options), ARG, "is a file");
     options.tokenizer_dir = testing_path("twice");
     assert_err(export_golden("twice", options), ARG, "its own export");
+}
+
+/* What is removed at the temporary name is what an export left there, and nothing else. */
+static void test_temporary_name(void **state)
+{
+    (void)state;
+    const struct hf_export options = { .dtype = DTYPE_F16, .replace = true };
+    assert_ok(dir_create(testing_path("mine.tmp")));
+    put("mine.tmp/config.json", "precious");
+    assert_err(export_golden("mine", options), ARG, "mine.tmp exists and is no unfinished export");
+    assert_true(exists("mine.tmp/config.json"));
+    assert_ok(export_golden("mine2", options));
+    put("mine2.tmp", "a file");
+    assert_err(export_golden("mine2", options), ARG, "mine2.tmp exists");
+    assert_true(exists("mine2.tmp"));
+
+    const pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        fault_arm_signal("file.rename", 3, SIGKILL);
+        _exit(export_golden("killed", options) == ERR_OK);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_true(exists("killed.tmp/config.json"));
+    put("killed.tmp/half", "written");
+    assert_ok(export_golden("killed", options));
+    assert_same_model("killed", DTYPE_F16, 0);
+    assert_false(exists("killed.tmp") || exists("killed/half") || exists("killed/" MARKER));
 }
 
 /* Asked to stop: as though it had never begun, and what was there stays. */
@@ -544,6 +576,12 @@ static void test_find_checkpoint(void **state)
                "not finished");
     assert_err(hf_checkpoint_find(dir, GOLDEN), NOTFOUND, "no finished checkpoint");
     assert_err(hf_checkpoint_find(dir, testing_path("absent")), NOTFOUND, "no finished checkpoint");
+
+    /* One that cannot be looked at is not passed over for an older one. */
+    const char *looped = testing_path("run/ckpt/step-00001300");
+    assert_int_equal(symlink(looped, looped), 0);
+    assert_err(hf_checkpoint_find(dir, testing_path("run")), IO, "symbolic links");
+    assert_int_equal(unlink(looped), 0);
 }
 
 static void test_open_checkpoint(void **state)
@@ -661,6 +699,7 @@ int main(void)
         cmocka_unit_test(test_untied),
         cmocka_unit_test(test_companions),
         cmocka_unit_test(test_existing_folders),
+        cmocka_unit_test(test_temporary_name),
         cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_values_that_do_not_fit),

@@ -455,6 +455,40 @@ static void test_newest(void **state)
     ckpt_rig_close(&r);
 }
 
+/* What the machine cannot do at present is no damage: neither an older checkpoint nor none at all
+ * is taken instead. */
+static void test_newest_out_of_reach(void **state)
+{
+    (void)state;
+    const struct glm_config config = grain_config();
+    struct ckpt_rig r;
+    int64_t newest;
+    char path[FILE_PATH_MAX];
+    ckpt_rig_open(&r, &config);
+    for (int64_t step = 1; step <= 2; step++) assert_ok(ckpt_rig_save(&r, "reach", step, 9));
+    fault_arm("file.read", 1);
+    const err_t rc = ckpt_newest(&newest, testing_path("reach"), NULL);
+    fault_arm("", 0);
+    assert_err(rc, IO, "injected fault at file.read");
+    assert_newest("reach", 2);
+
+    for (int64_t i = 0; i < COUNT_OF(ckpt_files); i++) { /* a loop: open and stat fail */
+        char aside[FILE_PATH_MAX];
+        assert_ok(path_join(path, ckpt_step_dir("reach", 2), ckpt_files[i]));
+        assert_ok(path_join(aside, testing_path("reach"), "aside"));
+        assert_int_equal(rename(path, aside), 0);
+        assert_int_equal(symlink(path, path), 0);
+        assert_err(ckpt_newest(&newest, testing_path("reach"), NULL), IO, "symbolic links");
+        assert_non_null(strstr(err_last()->text, "to resume from an older one, move it away"));
+        assert_int_equal(rename(aside, path), 0);
+        assert_newest("reach", 2);
+    }
+    assert_ok(ckpt_path(path, testing_path("reach"), 3));
+    assert_int_equal(symlink(path, path), 0);
+    assert_err(ckpt_newest(&newest, testing_path("reach"), NULL), IO, "symbolic links");
+    ckpt_rig_close(&r);
+}
+
 static void test_other_versions(void **state)
 {
     (void)state;
@@ -640,6 +674,7 @@ int main(void)
         cmocka_unit_test(test_every_length),
         cmocka_unit_test(test_step_of_another_state),
         cmocka_unit_test(test_newest),
+        cmocka_unit_test(test_newest_out_of_reach),
         cmocka_unit_test(test_other_versions),
         cmocka_unit_test(test_pruning),
         cmocka_unit_test(test_stopped),

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEPS  20
-#define LAYERS 5 /* more than two slots hold */
+#define STEPS  10 /* several epochs */
+#define LAYERS 5  /* more than two slots hold */
 
 struct job {
     const char *zero, *lanes;

@@ -116,11 +116,15 @@ MUST_USE err_t ckpt_manifest_read(struct ckpt_manifest *out, const char *dir);
 /*
  * Check a folder against its manifest: presence, sizes, digests of every file, the step of
  * state.json. ERR_UNSUPPORTED: written by another version; ERR_FORMAT, ERR_CHECKSUM, ERR_NOTFOUND
- * name the file; ERR_INTERRUPTED: stop_requested() between two pieces.
+ * name the file; ERR_INTERRUPTED: stop_requested() between two pieces; ERR_IO, ERR_NOMEM.
  */
 MUST_USE err_t ckpt_verify(const char *dir);
 /* The same without digests: what files there are and how large they are. */
 MUST_USE err_t ckpt_verify_sizes(const char *dir);
+/* Whether the verdict of one of the two is that the checkpoint is damaged. ERR_IO is not: no file
+ * descriptors left, no right to read, a network that is away or a disk that cannot be read say
+ * nothing about the bytes, and may pass. */
+bool ckpt_is_damage(err_t verdict);
 
 /* ---- folders ---- */
 
@@ -175,7 +179,8 @@ MUST_USE err_t ckpt_check_room(const char *root, const struct optim *optim);
  * The step of the newest checkpoint below `root` that passes ckpt_verify; -1 when there is no
  * checkpoint at all. One that does not pass is reported by a warning that says why. ERR_FORMAT when
  * there are some and none passes: starting afresh would throw a run away unasked. ERR_UNSUPPORTED
- * when the newest was written by another version: an older one would not do. Rank 0 looks; what it
+ * when the newest was written by another version: an older one would not do. ERR_IO, ERR_NOMEM when
+ * the newest cannot be read at present: steps are not given up for that. Rank 0 looks; what it
  * finds, and its failure, are everyone's. ERR_INTERRUPTED: a rank was asked to stop.
  */
 MUST_USE err_t ckpt_newest(int64_t *step, const char *root, const struct ckpt_ranks *ranks);

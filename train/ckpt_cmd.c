@@ -75,15 +75,16 @@ static void read_state(struct found *f)
     ckpt_state_clear(&s);
 }
 
-/* Want of memory alone is an error here. */
+/* An error here: it cannot be told whether it is whole. */
 static err_t look_at(struct found *f, const char *dir, bool full)
 {
     *f = (struct found){ .dir = dir, .bytes = bytes_of(dir) };
     date_of(f->date, dir);
     read_state(f);
     const err_t verdict = full ? ckpt_verify(dir) : ckpt_verify_sizes(dir);
-    if (verdict != ERR_OK) memcpy(f->why, err_last()->text, sizeof f->why);
-    return verdict == ERR_NOMEM ? verdict : ERR_OK;
+    if (!ckpt_is_damage(verdict) && verdict != ERR_UNSUPPORTED) return verdict;
+    memcpy(f->why, err_last()->text, sizeof f->why);
+    return ERR_OK;
 }
 
 /* ---- the report on one or several ---- */

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define STEP_NAME_MAX  32
@@ -46,11 +47,17 @@ static bool is_leftover(const char *name)
     return strncmp(name, "step-", 5) == 0 && strcmp(name + size - 4, ".tmp") == 0;
 }
 
-/* A file of such a name is not ours. */
-static bool is_folder(const char *root, const char *name)
+/* A file of such a name is not ours. What cannot be looked at may be: taking it for absent would
+ * have a run begin afresh. */
+static err_t is_folder(bool *out, const char *root, const char *name)
 {
     char path[FILE_PATH_MAX];
-    return path_join(path, root, name) == ERR_OK && dir_exists(path);
+    struct stat st;
+    TRY(path_join(path, root, name));
+    const bool there = stat(path, &st) == 0;
+    if (!there && errno != ENOENT) RAISE(IO, "stat %s: %s", path, strerror(errno));
+    *out = there && S_ISDIR(st.st_mode);
+    return ERR_OK;
 }
 
 static int newest_first(const void *a, const void *b)
@@ -69,9 +76,16 @@ err_t ckpt_list(int64_t **steps, int64_t *count, const char *root)
     DIR *dir = opendir(root);
     if (dir == NULL && errno == ENOENT) return ERR_OK;
     if (dir == NULL) RAISE(IO, "open folder %s: %s", root, strerror(errno));
-    for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+    for (;;) {
+        bool folder = false;
+        errno = 0;
+        const struct dirent *entry = readdir(dir);
+        if (entry == NULL && errno != 0)
+            RAISE_DONE(IO, "read folder %s: %s", root, strerror(errno));
+        if (entry == NULL) break;
         const int64_t step = step_of_name(entry->d_name);
-        if (step < 0 || !is_folder(root, entry->d_name)) continue;
+        if (step >= 0) TRY_DONE(is_folder(&folder, root, entry->d_name));
+        if (!folder) continue;
         if (*count == capacity) {
             capacity = 2 * capacity + 16;
             int64_t *larger = realloc(list, (size_t)capacity * sizeof *list);
@@ -89,11 +103,9 @@ done:
     return rc;
 }
 
-/* What says nothing about the files themselves must not make us pass over them. */
-static bool is_damage(err_t verdict)
+bool ckpt_is_damage(err_t verdict)
 {
-    return verdict == ERR_FORMAT || verdict == ERR_CHECKSUM || verdict == ERR_NOTFOUND ||
-           verdict == ERR_IO;
+    return verdict == ERR_FORMAT || verdict == ERR_CHECKSUM || verdict == ERR_NOTFOUND;
 }
 
 static err_t find_newest(int64_t *step, const char *root)
@@ -106,10 +118,13 @@ static err_t find_newest(int64_t *step, const char *root)
     for (int64_t i = 0; i < count && *step < 0; i++) {
         TRY_DONE(ckpt_path(dir, root, steps[i]));
         const err_t verdict = ckpt_verify(dir);
-        if (is_damage(verdict)) {
+        if (ckpt_is_damage(verdict)) {
             LOG_W("ckpt", "passing over %s: %s", dir, err_last()->text);
             continue;
         }
+        if (verdict == ERR_IO)
+            RAISE_DONE(IO, "%s cannot be checked (%s); to resume from an older one, move it away",
+                       dir, err_last()->text);
         TRY_DONE(verdict);
         *step = steps[i];
     }
@@ -147,10 +162,13 @@ err_t ckpt_remove_leftovers(const char *root)
 {
     err_t rc = ERR_OK;
     char path[FILE_PATH_MAX];
+    bool folder;
     DIR *dir = opendir(root);
     if (dir == NULL) RAISE(IO, "open folder %s: %s", root, strerror(errno));
     for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        if (!is_leftover(entry->d_name) || !is_folder(root, entry->d_name)) continue;
+        if (!is_leftover(entry->d_name)) continue;
+        TRY_DONE(is_folder(&folder, root, entry->d_name));
+        if (!folder) continue;
         TRY_DONE(path_join(path, root, entry->d_name));
         TRY_DONE(dir_remove(path));
     }

@@ -37,6 +37,15 @@ report = json.load(sys.stdin)
 assert report["compared"] > 10 and 0 < len(report["tensors"]) <= report["compared"]
 assert all(0 < t["differ"] <= t["elements"] and t["max_abs"] > 0 for t in report["tensors"])'
 
+# A file that cannot be read at present says nothing about the checkpoint.
+mv "$a/step-00000002/state.json" "$scratch/state.json"
+ln -s state.json "$a/step-00000002/state.json"
+for how in verify list; do
+    expect 1 "state.json: Too many levels of symbolic links" ckpt $how "$scratch/a"
+    ! grep -q "NOT WHOLE" "$scratch/out" || fail "$how calls it damaged"
+done
+mv "$scratch/state.json" "$a/step-00000002/state.json"
+
 # Digests see what sizes do not.
 printf 'x' | dd of="$a/step-00000002/optim.0000.safetensors" bs=1 seek=5000 conv=notrunc status=none
 says "step-00000002" list "$scratch/a"
