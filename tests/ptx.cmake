@@ -55,7 +55,7 @@ set_target_properties(soulchat_ptx PROPERTIES CXX_VISIBILITY_PRESET hidden)
 
 function(ptx_test test)
   add_test(NAME ${test} COMMAND ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(${test} PROPERTIES TIMEOUT 600)
+  set_tests_properties(${test} PROPERTIES TIMEOUT 1200)
   set_property(TEST ${test} PROPERTY ENVIRONMENT OMP_WAIT_POLICY=passive
                SOULCHAT_TEST_DEVICES=emu SOULCHAT_PTX=${ptx_folder}
                LD_PRELOAD=$<TARGET_FILE:soulchat_ptx>)

@@ -45,7 +45,7 @@ function(soft_test name file layer)
   add_dependencies(${name} soulchat_softgpu fake_nccl)
   foreach(seed ${soft_seeds})
     add_test(NAME ${name}_${seed} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(${name}_${seed} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 ENVIRONMENT
+    set_tests_properties(${name}_${seed} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900 ENVIRONMENT
       "${soft_environment};SOFTGPU_SEED=${seed}")
   endforeach()
 endfunction()
@@ -67,6 +67,6 @@ add_custom_target(softgpu_program ALL
   DEPENDS soulchat soulchat_softgpu)
 if(SOULCHAT_WITH_HDF5)
   add_test(NAME e2e_softgpu COMMAND bash tests/e2e/softgpu.sh WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(e2e_softgpu PROPERTIES TIMEOUT 600 SKIP_RETURN_CODE 77 ENVIRONMENT
+  set_tests_properties(e2e_softgpu PROPERTIES TIMEOUT 1200 SKIP_RETURN_CODE 77 ENVIRONMENT
     "${soft_environment};SOFTGPU_DEVICES=2;SOULCHAT=${CMAKE_BINARY_DIR}/softgpu/bin/soulchat")
 endif()
