@@ -1,14 +1,13 @@
 /* Prepare that is killed, stopped or fails at any moment: the output is whole or absent, and the
  * same command then writes what an undisturbed run writes. And what the result does not depend on:
  * the order of the sources and the number of threads. */
+#include "prepare_fixture.h"
 #include "testing.h"
 
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/fault.h"
 #include "base/file.h"
-#include "data/prepare.h"
-#include "data/settings.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -17,9 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SAMPLE_CORPUS "data/sample/corpus.json"
-#define SAMPLE_MODEL  "data/sample/model"
-#define SMALL_SHARDS  "data.tokens_per_shard=10000" /* several of the sample corpus */
+#define SMALL_SHARDS "data.tokens_per_shard=10000" /* several of the sample corpus */
 
 static void path_of(char path[FILE_PATH_MAX], const char *name)
 {
@@ -39,22 +36,11 @@ static bool stop_now(void *context)
     return true;
 }
 
-/* `settings`: "key=value" texts, ended by NULL. */
 static err_t prepare(struct prepare_counts *counts, const char *source, const char *out,
                      const char *const *settings, struct stop_at *stop)
 {
-    struct cfg *cfg;
+    struct cfg *cfg = prepare_cfg(source, out, settings);
     struct prepare_options o;
-    assert_ok(cfg_create(&cfg, &data_settings, 1));
-    assert_ok(cfg_set(cfg, "data.source", source, "test"));
-    assert_ok(cfg_set(cfg, "data.tokenizer", SAMPLE_MODEL, "test"));
-    assert_ok(cfg_set(cfg, "data.dir", out, "test"));
-    for (; settings != NULL && *settings != NULL; settings++) {
-        char key[CFG_KEY_MAX];
-        const char *equals = strchr(*settings, '=');
-        snprintf(key, sizeof key, "%.*s", (int)(equals - *settings), *settings);
-        assert_ok(cfg_set(cfg, key, equals + 1, "test"));
-    }
     assert_ok(prepare_options_from_cfg(&o, cfg));
     if (stop != NULL) {
         o.stop = stop_now;

@@ -67,8 +67,8 @@ static void test_bytes_of_6b(void **state)
     struct cost_settings s = plan_full();
     struct cost_memory m = memory_of(&config, &s, 1024);
     assert_int_equal(N, INT64_C(6173286400));
-    assert_int_equal(m.parameters, N);
-    assert_int_equal(m.elements, STORED);
+    assert_int_equal(m.zero.parameters, N);
+    assert_int_equal(m.zero.elements, STORED);
     assert_int_equal(m.bytes[COST_WEIGHTS], INT64_C(12347539456)); /* 2 * STORED */
     assert_int_equal(m.bytes[COST_GRADIENTS], 4 * STORED);
     assert_int_equal(m.bytes[COST_MASTER], 4 * N);

@@ -5,8 +5,10 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/stop.h"
+#include "train/guard_run.h"
 #include "train/loop.h"
 #include "train/resume.h"
+#include "train/snapshot.h"
 #include "train/step.h"
 
 #include <jansson.h>
@@ -117,12 +119,13 @@ static void signal_soon(timer_t timer)
     assert_int_equal(timer_settime(timer, 0, &soon, NULL), 0);
 }
 
-/* A signal at some moment: what was done is saved, and going on from there changes no bit. */
+/* A signal at some moment: what was done is saved, going on from there changes no bit, and no
+ * validation is left out. */
 static void test_stop_at_any_moment(void **state)
 {
     (void)state;
     const char *const settings[] = {
-        "train.steps", "1000000", "train.save_every", "50", "train.validate_every", "5", NULL
+        "train.steps", "1000000", "train.save_every", "50", "train.validate_every", "1", NULL
     };
     struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGTERM };
     timer_t timer;
@@ -143,6 +146,10 @@ static void test_stop_at_any_moment(void **state)
     assert_ok(runs_train(&step, "stopped", true, SETTINGS("train.steps", steps)));
     assert_ok(runs_train(&step, "unstopped", true, SETTINGS("train.steps", steps)));
     runs_same_checkpoint("stopped", "unstopped", stopped + 2);
+    const struct runs_curve v = runs_curve("stopped", "validation_loss");
+    int64_t next = 0;
+    for (int64_t i = 0; i < v.count; i++) next += v.step[i] == next;
+    assert_int_equal(next, stopped + 1);
 }
 
 /* A stop right after a checkpoint does not write it again; a stop before anything writes nothing.
@@ -450,15 +457,14 @@ static void test_stopped_while_going_back(void **state)
     (void)state;
     int64_t step;
     struct run run;
-    assert_ok(runs_train(&step, "back", false,
-                         SETTINGS("train.steps", "4", "train.save_every", "2", "train.keep_last",
-                                  "9")));
+    assert_ok(
+        runs_train(&step, "back", false,
+                   SETTINGS("train.steps", "4", "train.save_every", "2", "train.keep_last", "9")));
     struct cfg *cfg = runs_cfg("back", SETTINGS("train.steps", "6"));
     assert_ok(micro_run_start(&run, cfg, true));
     assert_int_equal(run.state.step, 4);
     testing_signal(SIGTERM);
-    assert_err(resume_again(&run, 2), INTERRUPTED,
-               "was loaded");
+    assert_err(resume_again(&run, 2), INTERRUPTED, "was loaded");
     assert_int_equal(run.state.step, 2);
     assert_err(loop_run(&run), INTERRUPTED, "stopped after step 2 of 6");
     stop_reset();
@@ -467,6 +473,80 @@ static void test_stopped_while_going_back(void **state)
     assert_ok(ckpt_verify(testing_path("back/ckpt/step-00000002")));
     assert_ok(runs_train(&step, "back", true, SETTINGS("train.steps", "6")));
     assert_int_equal(step, 6);
+}
+
+/* Nor is what a step left behind that is about to be undone. */
+static void test_stopped_before_going_back(void **state)
+{
+    (void)state;
+    int64_t step;
+    struct run run;
+    assert_ok(runs_train(&step, "before", false, SETTINGS("train.steps", "4")));
+    struct cfg *cfg = runs_cfg("before", SETTINGS("train.steps", "6"));
+    assert_ok(micro_run_start(&run, cfg, true));
+    run.state.step = 5;
+    testing_signal(SIGTERM);
+    assert_err(guard_roll_back(&run, 5), INTERRUPTED, "was verified");
+    assert_err(loop_run(&run), INTERRUPTED, "continue with --resume");
+    stop_reset();
+    run_close(&run);
+    cfg_close(cfg);
+    assert_false(runs_has_checkpoint("before", 5));
+}
+
+static const char *const validated[] = {
+    "train.steps", "4", "train.save_every", "2", "train.validate_every", "2", "train.keep_best",
+    "true",        NULL
+};
+
+/* As a stop in its validation leaves a step. Another stop, before that was made up for, changes
+ * nothing. */
+static void leave_validation_due(int64_t step)
+{
+    struct run run;
+    struct cfg *cfg = runs_cfg("cut", validated);
+    assert_ok(micro_run_start(&run, cfg, true));
+    assert_int_equal(run.state.step, step);
+    run.state.validation_due = true;
+    assert_ok(run_save(&run));
+    assert_ok(snapshot_wait(run.snapshot));
+    testing_signal(SIGTERM);
+    assert_err(loop_run(&run), INTERRUPTED, "continue with --resume");
+    stop_reset();
+    run_close(&run);
+    cfg_close(cfg);
+}
+
+static void assert_same_text(const char *name_a, const char *name_b)
+{
+    struct buf a = { 0 }, b = { 0 };
+    runs_read(&a, name_a);
+    runs_read(&b, name_b);
+    assert_string_equal(a.data, b.data);
+    buf_clear(&a);
+    buf_clear(&b);
+}
+
+/* In the middle of a run, and at its end: all is as though the stop had never come. */
+static void test_validation_cut_short(void **state)
+{
+    (void)state;
+    int64_t step;
+    assert_ok(runs_train(&step, "uncut", false, validated));
+    assert_ok(runs_train(&step, "cut", false, SETTINGS("train.steps", "2")));
+    leave_validation_due(2);
+    assert_ok(runs_train(&step, "cut", true, validated));
+    leave_validation_due(4);
+    assert_false(file_exists(testing_path("cut/ckpt/best.json")));
+    assert_ok(runs_train(&step, "cut", true, validated));
+    for (step = 2; step <= 4; step += 2) runs_same_checkpoint("cut", "uncut", step);
+    assert_same_text("cut/ckpt/step-00000004/state.json", "uncut/ckpt/step-00000004/state.json");
+    assert_same_text("cut/ckpt/step-00000002/state.json", "uncut/ckpt/step-00000002/state.json");
+    assert_same_text("cut/ckpt/best.json", "uncut/ckpt/best.json");
+    const struct runs_curve v = runs_curve("cut", "validation_loss");
+    const int64_t steps[] = { 0, 2, 2, 4, 4 };
+    assert_int_equal(v.count, COUNT_OF(steps));
+    assert_memory_equal(v.step, steps, sizeof steps);
 }
 
 static void test_one_program_at_a_time(void **state)
@@ -523,6 +603,8 @@ int main(void)
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_records_that_cannot_be_written),
         cmocka_unit_test(test_stopped_while_going_back),
+        cmocka_unit_test(test_stopped_before_going_back),
+        cmocka_unit_test(test_validation_cut_short),
         cmocka_unit_test(test_one_program_at_a_time),
         cmocka_unit_test(test_opening_fails_at_every_step),
     };

@@ -374,9 +374,10 @@ static void test_memory_of_stages(void **state)
             assert_ok(plan_compute(&p));
             assert_true(p.memory.device_bytes <= before);
             before = p.memory.device_bytes;
-            assert_int_equal(p.memory.parameters, INT64_C(6173286400));
-            if (stage == 0) assert_int_equal(p.memory.owned, p.memory.parameters);
-            if (stage > 0) expect_near((double)p.memory.owned, 6173286400.0 / (double)n, 1e-3 * n);
+            assert_int_equal(p.memory.zero.parameters, INT64_C(6173286400));
+            if (stage == 0) assert_int_equal(p.memory.zero.owned, p.memory.zero.parameters);
+            if (stage > 0)
+                expect_near((double)p.memory.zero.owned, 6173286400.0 / (double)n, 1e-3 * n);
         }
     }
 }

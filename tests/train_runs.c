@@ -93,7 +93,7 @@ struct runs_curve runs_curve(const char *run, const char *key)
         assert_non_null(object);
         const json_t *value = json_object_get(object, key);
         if (value != NULL) {
-            assert_true(c.count < 256);
+            assert_true(c.count < RUNS_CURVE_MAX);
             c.step[c.count] = json_integer_value(json_object_get(object, "step"));
             c.value[c.count++] = json_number_value(value);
         }

@@ -27,10 +27,11 @@ void runs_read(struct buf *out, const char *path);
 void runs_same_checkpoint(const char *run_a, const char *run_b, int64_t step);
 bool runs_has_checkpoint(const char *run, int64_t step);
 
+#define RUNS_CURVE_MAX 4096
 /* Values of `key` in a run's metrics, in order, with their steps. */
 struct runs_curve {
-    int64_t step[256];
-    double value[256];
+    int64_t step[RUNS_CURVE_MAX];
+    double value[RUNS_CURVE_MAX];
     int64_t count;
 };
 struct runs_curve runs_curve(const char *run, const char *key);

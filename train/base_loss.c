@@ -11,8 +11,7 @@
 static bool is_of_interest(const struct run *r)
 {
     return r->formats.precision == DTYPE_BF16 &&
-           strcmp(cfg_str(r->cfg, "model.init"), "random") != 0 && r->validation_set != NULL &&
-           cfg_int(r->cfg, "train.validate_every") > 0;
+           strcmp(cfg_str(r->cfg, "model.init"), "random") != 0 && run_validates(r);
 }
 
 static err_t load(struct glm **out, const struct run *r)
@@ -39,10 +38,10 @@ static err_t load_everywhere(struct glm **out, const struct run *r, struct zero 
 {
     const err_t rc = load(out, r);
     bool is_short = rc == ERR_NOMEM;
-    TRY(zero_agree_to_stop(zero, is_short ? ERR_OK : rc));
     if (is_short)
         LOG_W("train", "the validation loss in float32 is left out, as memory is short: %s",
               err_last()->text);
+    TRY(zero_agree_to_stop(zero, is_short ? ERR_OK : rc));
     TRY(zero_any(zero, &is_short));
     if (!is_short) return ERR_OK;
     glm_close(*out);

@@ -69,7 +69,8 @@ struct ckpt_state {
     struct stored_formats formats; /* f32 throughout where the file says nothing */
     double grad_norm;              /* of the last step, where the next is clipped by it; else 0 */
     struct guard_state guard;      /* what it remembers of the steps before */
-    uint32_t crc32c; /* of weights and state (checksum.h), where it was measured; else 0 */
+    uint32_t crc32c;     /* of weights and state (checksum.h), where it was measured; else 0 */
+    bool validation_due; /* a stop came before the validation of this step had ended */
     char program[CKPT_PROGRAM_MAX]; /* version of the program that wrote it */
     char corpus_sha256[SHA256_HEX_SIZE];
     char tokenizer_dir[FILE_PATH_MAX]; /* for export; may be "" */

@@ -16,7 +16,6 @@
 
 static const struct cli_option options[] = {
     { "json", NULL, "print one JSON object instead of text" },
-    { "full", NULL, "list: check the digests of all files, not their sizes alone" },
     { NULL, NULL, NULL },
 };
 
@@ -76,12 +75,13 @@ static void read_state(struct found *f)
 }
 
 /* An error here: it cannot be told whether it is whole. */
-static err_t look_at(struct found *f, const char *dir, bool full)
+static err_t look_at(struct found *f, const char *dir, bool verify)
 {
     *f = (struct found){ .dir = dir, .bytes = bytes_of(dir) };
     date_of(f->date, dir);
     read_state(f);
-    const err_t verdict = full ? ckpt_verify(dir) : ckpt_verify_sizes(dir);
+    const err_t verdict = verify ? ckpt_verify(dir) : ckpt_verify_sizes(dir);
+    if (verdict == ERR_OK) return ERR_OK;
     if (!ckpt_is_damage(verdict) && verdict != ERR_UNSUPPORTED) return verdict;
     memcpy(f->why, err_last()->text, sizeof f->why);
     return ERR_OK;
@@ -91,8 +91,7 @@ static err_t look_at(struct found *f, const char *dir, bool full)
 
 struct report {
     json_t *list; /* for --json: what is printed at the end; else NULL */
-    bool full;    /* all digests */
-    bool table;   /* a row each, else a verdict */
+    bool verify;  /* all digests, and a verdict each; else sizes, and a row each */
     int64_t count, broken;
 };
 
@@ -138,12 +137,16 @@ static err_t to_json(json_t **out, const struct found *f)
 static err_t report_one(struct report *r, json_t **one, const char *dir, const char *marks)
 {
     struct found f;
-    TRY(look_at(&f, dir, r->full));
+    TRY(look_at(&f, dir, r->verify));
     r->count++;
     r->broken += f.why[0] != '\0';
-    if (r->list == NULL && r->table) print_row(&f, marks);
-    if (r->list == NULL && !r->table) print_verdict(&f);
-    if (r->list == NULL) return ERR_OK;
+    if (r->list == NULL) {
+        if (r->verify)
+            print_verdict(&f);
+        else
+            print_row(&f, marks);
+        return ERR_OK;
+    }
     TRY(to_json(one, &f));
     if (json_array_append_new(r->list, *one) != 0) RAISE(NOMEM, "no memory for a list");
     return ERR_OK;
@@ -154,7 +157,7 @@ static err_t report_folders(struct report *r, const char *root, const int64_t *s
     int64_t best;
     double loss;
     TRY(ckpt_best(&best, &loss, root));
-    if (r->list == NULL && r->table)
+    if (r->list == NULL && !r->verify)
         printf("%-16s %11s  %-20s  %-24s\n", "checkpoint", "GB", "written (UTC)", "formats");
     for (int64_t i = 0; i < count; i++) {
         char dir[FILE_PATH_MAX], marks[32];
@@ -201,9 +204,9 @@ static void print_json(json_t *object)
     printf("\n");
 }
 
-static err_t verify_or_list(const char *path, bool verify, bool full, bool json)
+static err_t verify_or_list(const char *path, bool verify, bool json)
 {
-    struct report r = { .full = full || verify, .table = !verify };
+    struct report r = { .verify = verify };
     json_t *all = json ? json_pack("{s:[]}", "checkpoints") : NULL, *one;
     if (json && all == NULL) RAISE(NOMEM, "no memory for a list");
     r.list = json_object_get(all, "checkpoints");
@@ -294,6 +297,5 @@ err_t cmd_ckpt(struct cfg *cfg, int argc, char **argv)
         (!is_diff && strcmp(what, "verify") != 0 && strcmp(what, "list") != 0))
         RAISE(USAGE, "ckpt: expected `verify PATH`, `list RUN` or `diff A B`");
     if (is_diff) return diff(args.positional[1], args.positional[2], cfg, json);
-    return verify_or_list(args.positional[1], strcmp(what, "verify") == 0,
-                          cli_option(&args, &spec, "full") != NULL, json);
+    return verify_or_list(args.positional[1], strcmp(what, "verify") == 0, json);
 }

@@ -48,6 +48,9 @@ err_t ckpt_state_write(struct buf *out, const struct ckpt_state *s)
     if (root != NULL && s->grad_norm > 0.0 &&
         json_object_set_new(root, "grad_norm", json_real(s->grad_norm)) != 0)
         RAISE_DONE(NOMEM, STATE_NAME ": no memory for its text");
+    if (root != NULL && s->validation_due &&
+        json_object_set_new(root, "validation_due", json_true()) != 0)
+        RAISE_DONE(NOMEM, STATE_NAME ": no memory for its text");
     if (root != NULL && s->tuning.size > 0 &&
         json_object_set_new(root, "tuning", json_stringn(s->tuning.data, s->tuning.size)) != 0)
         RAISE_DONE(NOMEM, STATE_NAME ": no memory for its text");
@@ -153,19 +156,20 @@ static err_t parse(struct ckpt_state *s, json_t *root, const char *name)
     json_t *formats = NULL, *grad_norm = NULL, *guard = NULL;
     json_int_t step, updates, samples, stream_index, lanes, seed, sum = 0;
     const char *program, *corpus, *tokenizer, *rotary, *model, *settings, *tuning = "";
-    int version, sampler, tied;
+    int version, sampler, tied, validation_due = 0;
     json_error_t error;
     TRY(check_version(root, "version", CKPT_VERSION, name));
     TRY(check_version(root, "sampler_version", CKPT_SAMPLER_VERSION, name));
     if (json_unpack_ex(root, &error, 0,
                        "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:s, s?o, s?o, s:s, "
-                       "s:b, s:s, s:s, s?o, s?I, s?s !}",
+                       "s:b, s:s, s:s, s?o, s?I, s?b, s?s !}",
                        "version", &version, "program", &program, "step", &step, "updates", &updates,
                        "samples", &samples, "stream_index", &stream_index, "lanes", &lanes, "seed",
                        &seed, "sampler_version", &sampler, "corpus_sha256", &corpus,
                        "tokenizer_dir", &tokenizer, "formats", &formats, "grad_norm", &grad_norm,
                        "rotary", &rotary, "tied", &tied, "model_config", &model, "settings",
-                       &settings, "guard", &guard, "crc32c", &sum, "tuning", &tuning) != 0)
+                       &settings, "guard", &guard, "crc32c", &sum, "validation_due",
+                       &validation_due, "tuning", &tuning) != 0)
         return json_in_failure(&error, name);
     s->step = step;
     s->updates = updates;
@@ -175,6 +179,7 @@ static err_t parse(struct ckpt_state *s, json_t *root, const char *name)
     s->seed = seed;
     TRY(check_counts(s, sum, name));
     s->crc32c = (uint32_t)sum;
+    s->validation_due = validation_due != 0;
     TRY(copy_text(s->program, sizeof s->program, program, "program", name));
     TRY(copy_text(s->corpus_sha256, sizeof s->corpus_sha256, corpus, "corpus_sha256", name));
     TRY(copy_text(s->tokenizer_dir, sizeof s->tokenizer_dir, tokenizer, "tokenizer_dir", name));

@@ -71,8 +71,8 @@ static double traffic_s(const struct traffic *t, const struct glm_config *c, dou
 static double products_s(const struct cost_work *w, const struct cost_memory *m,
                          const struct rates *r, double passes)
 {
-    const double weight_bytes = m->forward_flop_per_row / 2.0 * r->b;
-    return passes * fmax(m->forward_flop_per_row * w->rows_padded / r->gemm,
+    const double weight_bytes = m->zero.model.forward_flop_per_row / 2.0 * r->b;
+    return passes * fmax(m->zero.model.forward_flop_per_row * w->rows_padded / r->gemm,
                          w->micro_batches * weight_bytes / r->copy);
 }
 
@@ -104,9 +104,9 @@ static double gradients_s(const struct cost_settings *s, const struct cost_work 
 {
     const double lanes = (double)div_ceil(s->lanes, s->ranks);
     const double sweeps = 1.0 + 2.0 * w->micro_batches + 3.0 * (lanes - 1.0);
-    const double sums = 3.0 * (double)m->foreign * (double)m->summed;
-    const double norm = (double)(s->zero == 0 ? m->elements : m->summed);
-    return (sweeps * (double)m->elements + sums + norm) * r->g / r->copy;
+    const double sums = 3.0 * (double)m->zero.foreign * (double)m->zero.summed;
+    const double norm = (double)(s->zero == 0 ? m->zero.elements : m->zero.summed);
+    return (sweeps * (double)m->zero.elements + sums + norm) * r->g / r->copy;
 }
 
 /* Bytes that AdamW reads and writes per parameter: ops_optim.h counts the same. */
@@ -114,7 +114,7 @@ static double optimizer_bytes(const struct cost_settings *s, const struct cost_m
                               const struct rates *r)
 {
     const double weight = s->master ? r->b : 2.0 * r->b; /* written only, or read too */
-    return weight + r->g + 2.0 * (double)m->state_bytes / (double)m->owned;
+    return weight + r->g + 2.0 * (double)m->zero.state_bytes / (double)m->zero.owned;
 }
 
 /*
@@ -148,16 +148,16 @@ void cost_time(struct cost_time *out, const struct glm_config *c, const struct c
     t.backward_s =
         products_s(w, m, &r, 2.0) + attn_bwd_s + rows_bwd_s + t.seconds[COST_T_RECOMPUTE];
     t.seconds[COST_T_GRADIENTS] = gradients_s(s, w, m, &r);
-    t.seconds[COST_T_OPTIMIZER] = t.optimizer_bytes * (double)m->owned / r.copy;
+    t.seconds[COST_T_OPTIMIZER] = t.optimizer_bytes * (double)m->zero.owned / r.copy;
     if (s->state_on_host) {
         /* A processor's host memory is its own. */
         t.transfer_s =
-            (double)m->state_bytes / (card->rates.pcie > 0.0 ? card->rates.pcie : r.copy);
+            (double)m->zero.state_bytes / (card->rates.pcie > 0.0 ? card->rates.pcie : r.copy);
         t.seconds[COST_T_TRANSFER] = exposed_s(&t, s, t.backward_s);
     }
     for (int i = 0; i < COST_PARTS; i++) t.step_s += t.seconds[i];
     t.tokens_per_s = w->rows / t.step_s;
-    t.flop = 3.0 * m->forward_flop_per_row * w->rows + 6.0 * V * C * w->targets +
+    t.flop = 3.0 * m->zero.model.forward_flop_per_row * w->rows + 6.0 * V * C * w->targets +
              12.0 * L * C * w->pairs;
     t.flop_per_s = t.flop / t.step_s;
     *out = t;

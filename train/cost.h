@@ -19,8 +19,8 @@
 #include "base/err.h"
 #include "data/batch.h"
 #include "model/glm.h"
-#include "model/glm_plan.h"
 #include "train/card.h"
+#include "train/zero_memory.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -67,17 +67,10 @@ enum cost_class {
 const char *cost_class_name(enum cost_class klass);
 
 struct cost_memory {
-    int64_t bytes[COST_CLASSES];  /* on the device */
-    int64_t device_bytes;         /* their sum */
-    int64_t host_bytes;           /* page-locked memory of the host */
-    int64_t parameters, elements; /* of the table; of an arena, with padding */
-    int64_t state_bytes;          /* moments and master, wherever they are */
-    int64_t owned;                /* parameters whose state they are: all with one rank */
-    int64_t summed, foreign;      /* elements whose gradients are added up here, from so many sums
-                                     of other ranks */
-    int64_t grad_buffers;
-    int64_t rank;                /* whose memory it is */
-    double forward_flop_per_row; /* of the layers' products */
+    int64_t bytes[COST_CLASSES]; /* on the device */
+    int64_t device_bytes;        /* their sum */
+    int64_t host_bytes;          /* page-locked memory of the host */
+    struct zero_memory zero;     /* what they come from */
 };
 
 /* Of the rank that takes most. Errors are glm_plan_create's. */

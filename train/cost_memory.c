@@ -5,7 +5,8 @@
 #include "base/num.h"
 #include "kernels/cuda_sizes.h"
 #include "train/formats.h"
-#include "train/zero_memory.h"
+
+#include <string.h>
 
 /* What the libraries and the driver take; assumed until a GPU says otherwise. */
 #define CONTEXT_BYTES (INT64_C(768) << 20) /* context, kernels, cuBLASLt's and cuDNN's modules */
@@ -89,20 +90,10 @@ static void need_of(struct need *n, const struct glm_config *config, const struc
     n->zero = (struct zero_need){ config, &n->options, &n->state, s->lanes };
 }
 
-static void fill(struct cost_memory *m, const struct zero_memory *z, const struct cost_settings *s)
+static void fill(struct cost_memory *m, const struct cost_settings *s)
 {
-    *m = (struct cost_memory){
-        .rank = z->rank,
-        .parameters = z->parameters,
-        .elements = z->elements,
-        .state_bytes = z->state_bytes,
-        .owned = z->owned,
-        .summed = z->summed,
-        .foreign = z->foreign,
-        .grad_buffers = z->grad_buffers,
-        .forward_flop_per_row = z->model.forward_flop_per_row,
-        .host_bytes = z->model.host_bytes + z->optim_host_bytes,
-    };
+    const struct zero_memory *z = &m->zero;
+    m->host_bytes = z->model.host_bytes + z->optim_host_bytes;
     m->bytes[COST_WEIGHTS] = z->model.class_bytes[GLM_BUF_WEIGHTS];
     m->bytes[COST_ACTIVATIONS] = z->model.class_bytes[GLM_BUF_ACTIVATIONS];
     m->bytes[COST_BATCH] = z->model.class_bytes[GLM_BUF_BATCH];
@@ -124,10 +115,10 @@ err_t cost_memory(struct cost_memory *out, struct dev *dev, const struct glm_con
                   const struct cost_settings *s, const struct batch_bounds *bounds)
 {
     struct need need;
-    struct zero_memory zero;
+    memset(out, 0, sizeof *out);
     need_of(&need, config, s, bounds);
-    TRY(zero_memory(&zero, &need.zero, dev, s->zero, ZERO_WIDEST, s->ranks));
-    fill(out, &zero, s);
+    TRY(zero_memory(&out->zero, &need.zero, dev, s->zero, ZERO_WIDEST, s->ranks));
+    fill(out, s);
     if (dev->info.capability > 0) {
         out->bytes[COST_LIBRARIES] =
             cudnn_bytes(config, s, bounds->rows, dev->info.capability, out->bytes[COST_SCRATCH]) +

@@ -76,6 +76,8 @@ err_t guard_roll_back(struct run *run, int64_t step)
 {
     int64_t newest;
     const struct guard_state before = run->state.guard;
+    /* Layers may have been updated by the step that is undone: a stop must not save them. */
+    run->step_saved = step;
     TRY(snapshot_wait(run->snapshot)); /* what is being published is the newest */
     TRY(resume_find(&newest, run->ckpt_root, true, zero_ckpt(&run->zero)));
     if (newest < 0)

@@ -32,11 +32,6 @@ static bool is_due(int64_t step, int64_t every, int64_t total)
     return step == total || (every > 0 && step % every == 0);
 }
 
-static bool validates(const struct run *run)
-{
-    return run->validation_set != NULL && cfg_int(run->cfg, "train.validate_every") > 0;
-}
-
 /* The outcome of a line of metrics: not worth a run, but worth a word. */
 static void note_metrics(struct loop *l, err_t rc)
 {
@@ -114,6 +109,7 @@ static err_t validate_now(struct loop *l)
               "not saved; go on from an older checkpoint with a lower train.lr",
               (long long)step, v.loss);
     l->validation_loss = run->validation_loss = v.loss;
+    run->state.validation_due = false;
     if (step == 0)
         LOG_I("train",
               "before the first step: validation loss %.4f over %lld tokens of %lld samples",
@@ -173,9 +169,10 @@ static err_t after_step(struct loop *l, const struct step_result *r)
     struct run *run = l->run;
     const int64_t step = run->state.step, total = run->total_steps;
     bool save = stop_take_save();
+    run->state.validation_due =
+        run_validates(run) && is_due(step, cfg_int(run->cfg, "train.validate_every"), total);
     if (is_due(step, cfg_int(run->cfg, "train.log_every"), total)) log_step(l, r);
-    if (validates(run) && is_due(step, cfg_int(run->cfg, "train.validate_every"), total))
-        TRY(validate_now(l));
+    if (run->state.validation_due) TRY(validate_now(l));
     if (is_due(step, cfg_int(run->cfg, "train.validate_every"), total)) TRY(measure_drift(l));
     TRY(zero_any(&run->zero, &save));
     if (is_due(step, cfg_int(run->cfg, "train.check_every"), 0)) TRY(checksum_run_ranks(run));
@@ -214,11 +211,19 @@ static err_t one_step(struct loop *l, struct step_result *r)
     return after_step(l, r);
 }
 
+/* What a stop has cut short. Then the checkpoint is the one that there would be without it. */
+static err_t validate_late(struct loop *l)
+{
+    TRY(validate_now(l));
+    return save_now(l);
+}
+
 static err_t run_steps(struct loop *l)
 {
     struct run *run = l->run;
     struct step_result result = { .loss = NAN };
-    if (validates(run) && run->state.step == 0) TRY(validate_now(l));
+    if (run_validates(run) && run->state.step == 0) TRY(validate_now(l));
+    if (run->state.validation_due) TRY(validate_late(l));
     TRY(measure_drift(l));
     while (run->state.step < run->total_steps) {
         TRY(look_at_save(l));

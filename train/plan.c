@@ -94,7 +94,7 @@ static err_t add_exchange(struct plan *p)
                                   .config = &p->config,
                                   .vocab_multiple = glm_vocab_multiple(p->dev->info.capability),
                                   .ranks = s->ranks,
-                                  .rank = p->memory.rank,
+                                  .rank = p->memory.zero.rank,
                                   .lanes = s->lanes,
                                   .stage = s->zero,
                                   .weights = s->dtype,

@@ -31,7 +31,7 @@ static void print_head(FILE *out, const struct plan_setup *s)
     const struct cost_settings *c = &p->settings;
     char number[NUMBER_MAX];
     fprintf(out, "model      %s parameters, %lld layers of width %lld, %s head (%s)\n",
-            grouped(number, p->memory.parameters), (long long)p->config.layer_count,
+            grouped(number, p->memory.zero.parameters), (long long)p->config.layer_count,
             (long long)p->config.hidden_size, p->config.tied ? "tied" : "own", s->model_source);
     fprintf(out, "card       %s (%s), %.2f GB\n", p->card.name, p->card.gpu,
             gb(p->card.memory_bytes));
@@ -50,7 +50,7 @@ static void print_head(FILE *out, const struct plan_setup *s)
     fprintf(out, " %s rows\n", grouped(number, p->bounds.rows));
     if (c->lanes > 1)
         fprintf(out, "lanes      %lld: %lld buffers of gradients\n", (long long)c->lanes,
-                (long long)p->memory.grad_buffers);
+                (long long)p->memory.zero.grad_buffers);
     if (c->ranks > 1)
         fprintf(out, "ranks      %lld, %lld a machine (%s); train.zero %d%s\n", (long long)c->ranks,
                 (long long)min_i64(c->ranks, p->fabric.ranks_per_node), s->links_source, c->zero,
@@ -84,8 +84,7 @@ static void print_memory(FILE *out, const struct plan_setup *s)
     const int64_t tokens_bytes = (int64_t)SHARD_CACHE_BYTES * p->settings.ranks;
     fprintf(out, "%-28s %18s %9.2f   of all ranks, at most\n", "unpacked tokens, on the host",
             grouped(number, tokens_bytes), gb(tokens_bytes));
-    if (p->card.capability > 0)
-        fprintf(out, "scratch by %s; context assumed\n", s->device.source);
+    if (p->card.capability > 0) fprintf(out, "scratch by %s; context assumed\n", s->device.source);
 }
 
 static void print_time(FILE *out, const struct plan_setup *s)
@@ -252,7 +251,7 @@ err_t plan_print_json(FILE *out, const struct plan_answer *a)
     const struct plan *p = &s->plan;
     json_t *root = json_pack(
         "{s:s, s:I, s:o, s:o, s:s, s:o, s:s, s:o, s:o, s:I, s:o}", "model", s->model_source,
-        "parameters", (json_int_t)p->memory.parameters, "card", card_json(s), "settings",
+        "parameters", (json_int_t)p->memory.zero.parameters, "card", card_json(s), "settings",
         settings_json(p), "samples", s->text_source, "memory", memory_json(p), "scratch_by",
         s->device.source, "time", time_json(p), "ranks", ranks_json(a), "micro_tokens_max",
         (json_int_t)a->micro_max, "smallest_change", change_json(a));

@@ -173,6 +173,7 @@ err_t rendezvous_join(struct rendezvous **out, const struct rendezvous_args *giv
     *out = NULL;
     return rc;
 }
+
 int64_t rendezvous_rank(const struct rendezvous *meeting) { return meeting->rank; }
 int64_t rendezvous_size(const struct rendezvous *meeting) { return meeting->size; }
 

@@ -125,6 +125,7 @@ static err_t load(struct run *r, int64_t step, bool check)
     r->state.samples = state.samples;
     r->state.stream_index = state.stream_index;
     r->state.guard = state.guard;
+    r->state.validation_due = state.validation_due && run_validates(r);
     /* Values in other formats than the files' have other bytes, and other checksums. */
     r->state.crc32c = formats_same(&state.formats, &r->state.formats) ? state.crc32c : 0;
     r->state.grad_norm = r->formats.clip_by_previous ? state.grad_norm : 0.0;

@@ -195,7 +195,15 @@ err_t run_open(struct run *r, struct cfg *cfg, bool resume, const struct ranks_p
     return open_records(r, resumed);
 }
 
-bool run_is_done(const struct run *r) { return r->state.step >= r->total_steps; }
+bool run_validates(const struct run *r)
+{
+    return r->validation_set != NULL && cfg_int(r->cfg, "train.validate_every") > 0;
+}
+
+bool run_is_done(const struct run *r)
+{
+    return r->state.step >= r->total_steps && !r->state.validation_due;
+}
 
 void run_close(struct run *r)
 {

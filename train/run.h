@@ -88,7 +88,9 @@ struct run {
  */
 MUST_USE err_t run_open(struct run *run, struct cfg *cfg, bool resume,
                         const struct ranks_place *place);
-/* Whether all its steps are done. A run that is resumed at its end touches no file. */
+/* Whether it has samples to validate with, and settings that ask for it. */
+bool run_validates(const struct run *run);
+/* Whether all its steps are done and validated. Resuming such a run touches no file. */
 bool run_is_done(const struct run *run);
 /* Ends the connection to the other ranks: ranks_leave, whose code is returned. */
 MUST_USE err_t run_leave(struct run *run, err_t rc);

@@ -14,7 +14,8 @@
 #include "base/err.h"
 
 enum settings_kind {
-    SETTINGS_OF_START,   /* another value gives the same bits: where and how fast, what is kept */
+    SETTINGS_OF_START,   /* another value gives the same bits: where and how fast, what is kept;
+                            when to save, too, unless a rollback goes to what was saved */
     SETTINGS_OF_COURSE,  /* may change when a run goes on, and then what follows differs */
     SETTINGS_OF_NUMBERS, /* must stay: another value would be another run */
 };

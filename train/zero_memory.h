@@ -28,9 +28,10 @@ struct zero_need {
 struct zero_memory {
     int64_t rank; /* whose it is */
     struct glm_plan model;
-    int64_t grad_buffers, grad_bytes; /* arenas, and the bytes of all */
-    int64_t exchange_bytes;           /* gradients of other ranks on their way */
-    int64_t state_bytes, master_bytes, staging_bytes, sums_bytes, optim_host_bytes;
+    int64_t grad_buffers, grad_bytes;  /* arenas, and the bytes of all */
+    int64_t exchange_bytes;            /* gradients of other ranks on their way */
+    int64_t state_bytes, master_bytes; /* moments and master; of those the master; wherever */
+    int64_t staging_bytes, sums_bytes, optim_host_bytes;
     int64_t bytes;                /* on the device, in all */
     int64_t parameters, elements; /* of the table; of an arena, with padding */
     int64_t owned;                /* parameters whose state is here: all in stage 0 */

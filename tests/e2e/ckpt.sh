@@ -20,7 +20,7 @@ a=$scratch/a/ckpt b=$scratch/b/ckpt
 says "step-00000002: whole" verify "$scratch/a"
 says "step-00000004: whole" verify "$a/step-00000004"
 says "step-00000004" list "$scratch/a"
-says "whole, best, last" list "$scratch/a" --full
+says "whole, best, last" list "$scratch/a"
 says "f32, moments f32" list "$a"
 says '"last": true' list "$scratch/a" --json
 
@@ -49,12 +49,11 @@ mv "$scratch/state.json" "$a/step-00000002/state.json"
 # Digests see what sizes do not.
 printf 'x' | dd of="$a/step-00000002/optim.0000.safetensors" bs=1 seek=5000 conv=notrunc status=none
 says "step-00000002" list "$scratch/a"
-expect 1 "1 of 2 checkpoints are not whole" ckpt list "$scratch/a" --full
 expect 1 "1 of 2 checkpoints are not whole" ckpt verify "$scratch/a"
 grep -q "NOT WHOLE: .*optim.0000.safetensors: crc32c" "$scratch/out" || fail "no cause named"
 truncate -s -1 "$a/step-00000004/model.0000.safetensors"
 expect 1 "1 of 2 checkpoints are not whole" ckpt list "$scratch/a"
-expect 1 "2 of 2 checkpoints are not whole" ckpt list "$scratch/a" --full
+expect 1 "2 of 2 checkpoints are not whole" ckpt verify "$scratch/a"
 
 expect 2 "expected \`verify PATH\`" ckpt
 expect 2 "expected \`verify PATH\`" ckpt diff "$scratch/a"

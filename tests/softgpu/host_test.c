@@ -3,6 +3,7 @@
  * errors that stay, no memory, no GPU, the wrong one. Over the runtime of runtime.cc.
  */
 #include "testing.h"
+#include "use_device.h"
 
 #include "base/check.h"
 #include "base/log.h"
@@ -31,33 +32,6 @@ static void plan_failure(int64_t n, int code)
     setenv("SOFTGPU_FAIL", text, 1);
 }
 
-/* Everything a program does with a device. */
-static err_t use_device(void)
-{
-    err_t rc = ERR_OK;
-    struct dev *dev;
-    struct dev_event *event = NULL;
-    void *data = NULL, *host = NULL;
-    char bytes[64] = { 1 };
-    TRY(dev_open(&dev, "cuda", 1));
-    TRY_DONE(dev_alloc(dev, &data, sizeof bytes, "data"));
-    TRY_DONE(dev_host_alloc(dev, &host, sizeof bytes, "host"));
-    TRY_DONE(dev_event_create(dev, &event));
-    TRY_DONE(dev_upload(dev, data, bytes, sizeof bytes));
-    TRY_DONE(dev_copy(dev, DEV_OUT, host, data, sizeof bytes));
-    TRY_DONE(dev_event_record(dev, event, DEV_OUT));
-    TRY_DONE(dev_event_wait(dev, event, DEV_COMPUTE));
-    TRY_DONE(dev_event_sync(dev, event));
-    TRY_DONE(dev_download(dev, bytes, data, sizeof bytes));
-    TRY_DONE(dev_sync(dev));
-done:
-    dev_event_destroy(dev, event);
-    dev_host_free(dev, host);
-    dev_free(dev, data);
-    dev_close(dev);
-    return rc;
-}
-
 /* Nothing is left on the device, and it works. */
 static void assert_clean(void)
 {
@@ -66,7 +40,7 @@ static void assert_clean(void)
     assert_ok(dev_open(&dev, "cuda", 1));
     assert_int_equal(dev->info.memory_free_bytes, dev->info.memory_bytes);
     dev_close(dev);
-    assert_ok(use_device());
+    assert_ok(use_device("cuda"));
 }
 
 /* Calls whose failure nobody is told of are those that give back. */
@@ -75,7 +49,7 @@ static void fail_every_call(int code)
     int failures = 0, passed_in_a_row = 0;
     for (int64_t n = 1; passed_in_a_row < 40; n++) {
         plan_failure(n, code);
-        const err_t rc = use_device();
+        const err_t rc = use_device("cuda");
         passed_in_a_row = rc == ERR_OK ? passed_in_a_row + 1 : 0;
         failures += rc != ERR_OK;
         if (rc != ERR_OK) {
