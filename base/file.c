@@ -4,6 +4,7 @@
 #include "base/fault.h"
 #include "base/num.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
@@ -369,6 +370,28 @@ err_t dir_sync(const char *path)
         RAISE_DONE(IO, "fsync directory %s: %s", path, strerror(errno));
 done:
     if (fd >= 0) close(fd);
+    return rc;
+}
+
+err_t dir_check_ours(const char *path, const char *what, bool (*is_ours)(const char *name))
+{
+    err_t rc = ERR_OK;
+    DIR *dir = opendir(path);
+    if (dir == NULL && errno == ENOENT) return ERR_OK;
+    if (dir == NULL) RAISE(IO, "open directory %s: %s", path, strerror(errno));
+    for (;;) {
+        errno = 0;
+        const struct dirent *entry = readdir(dir);
+        if (entry == NULL && errno != 0)
+            RAISE_DONE(IO, "read directory %s: %s", path, strerror(errno));
+        if (entry == NULL) break;
+        const char *name = entry->d_name;
+        if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && !is_ours(name))
+            RAISE_DONE(ARG, "%s holds %s, so it is no %s; move it, or choose another folder", path,
+                       name, what);
+    }
+done:
+    closedir(dir);
     return rc;
 }
 

@@ -106,6 +106,10 @@ bool dir_exists(const char *path);
 MUST_USE err_t dir_create(const char *path);
 /* fsync a directory so that renames in it are durable. */
 MUST_USE err_t dir_sync(const char *path);
+/* ERR_ARG where the directory holds a name that is_ours does not know: it is not `what`, and not to
+ * be removed. Not an error when it is absent. */
+MUST_USE err_t dir_check_ours(const char *path, const char *what,
+                              bool (*is_ours)(const char *name));
 /* Remove a directory and everything below it; not an error when it is absent. */
 MUST_USE err_t dir_remove(const char *path);
 /* Bytes free for us on the file system of `path` (its nearest existing parent). */

@@ -6,7 +6,6 @@
 #include "data/dedup.h"
 #include "data/prepare_batch.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,7 +115,6 @@ static bool is_our_name(const char *name)
 {
     static const char *const ours[] = { LOCK_FILE, PLAN_FILE, JOURNAL_FILE, "dialogues.text",
                                         "dialogues.rows" };
-    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) return true;
     if (strncmp(name, "spill.", 6) == 0) return true;
     for (int64_t i = 0; i < COUNT_OF(ours); i++) {
         const size_t size = strlen(ours[i]);
@@ -125,23 +123,6 @@ static bool is_our_name(const char *name)
             return true;
     }
     return false;
-}
-
-static err_t check_folder(const char *path)
-{
-    char foreign[256] = "";
-    DIR *dir = opendir(path);
-    if (dir == NULL && errno == ENOENT) return ERR_OK;
-    if (dir == NULL) RAISE(IO, "open directory %s: %s", path, strerror(errno));
-    for (struct dirent *e; (e = readdir(dir)) != NULL;)
-        if (!is_our_name(e->d_name)) snprintf(foreign, sizeof foreign, "%s", e->d_name);
-    closedir(dir);
-    if (foreign[0] != '\0')
-        RAISE(ARG,
-              "%s is where prepare keeps its work, but holds %s; move it or choose another "
-              "data.dir",
-              path, foreign);
-    return ERR_OK;
 }
 
 err_t prepare_path_beside(char path[FILE_PATH_MAX], const struct prepare_options *o,
@@ -160,7 +141,7 @@ err_t prepare_work_open(struct prepare_work *w, const struct prepare_options *o)
     char lock[FILE_PATH_MAX];
     *w = (struct prepare_work){ .lock = -1 };
     TRY(prepare_path_beside(w->dir, o, ".work"));
-    TRY(check_folder(w->dir));
+    TRY(dir_check_ours(w->dir, "folder of prepare's work", is_our_name));
     TRY(dir_create(w->dir));
     TRY(path_join(lock, w->dir, LOCK_FILE));
     TRY(file_lock(&w->lock, lock, false));

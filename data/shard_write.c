@@ -7,7 +7,6 @@
 #include "base/utf8.h"
 #include "data/shard_file.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -108,17 +107,7 @@ static bool is_our_file(const char *name)
 /* Remove a prepared or half-written directory; one with anything else in it is left alone. */
 static err_t remove_our_dir(const char *path)
 {
-    DIR *dir = opendir(path);
-    if (dir == NULL && errno == ENOENT) return ERR_OK;
-    if (dir == NULL) RAISE(IO, "open directory %s: %s", path, strerror(errno));
-    char foreign[256] = "";
-    for (struct dirent *e; (e = readdir(dir)) != NULL;)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && !is_our_file(e->d_name))
-            snprintf(foreign, sizeof foreign, "%s", e->d_name);
-    closedir(dir);
-    if (foreign[0] != '\0')
-        RAISE(ARG, "%s holds %s, which is no part of a prepared corpus; not removing it", path,
-              foreign);
+    TRY(dir_check_ours(path, "prepared corpus", is_our_file));
     return dir_remove(path);
 }
 

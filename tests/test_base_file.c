@@ -203,6 +203,23 @@ static void test_read_all(void **state)
     buf_clear(&b);
 }
 
+static bool is_called_a(const char *name) { return strcmp(name, "a") == 0; }
+
+static void test_directory_of_ours(void **state)
+{
+    (void)state;
+    char top[FILE_PATH_MAX], path[FILE_PATH_MAX];
+    in_dir(top, "ours");
+    assert_ok(dir_check_ours(top, "nest", is_called_a)); /* absent */
+    in_dir(path, "ours/a");
+    assert_ok(dir_create(path));
+    assert_ok(dir_check_ours(top, "nest", is_called_a));
+    in_dir(path, "ours/.b");
+    assert_ok(file_replace(path, "x", 1));
+    assert_err(dir_check_ours(top, "nest", is_called_a), ARG, "holds .b, so it is no nest");
+    assert_err(dir_check_ours(path, "nest", is_called_a), IO, "open directory");
+}
+
 static void test_directories(void **state)
 {
     (void)state;
@@ -292,6 +309,7 @@ int main(void)
         cmocka_unit_test(test_writer_errors),  cmocka_unit_test(test_reader),
         cmocka_unit_test(test_reader_of_a_pipe),
         cmocka_unit_test(test_read_all),       cmocka_unit_test(test_directories),
+        cmocka_unit_test(test_directory_of_ours),
         cmocka_unit_test(test_paths),          cmocka_unit_test(test_lock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -105,9 +105,9 @@ static err_t validate_now(struct loop *l)
     note_metrics(l, metrics_validation(&run->metrics, step, v.loss, v.tokens));
     if (!isfinite(v.loss))
         RAISE(NUMERIC,
-              "step %lld: validation loss %g: the weights are no longer usable and were "
-              "not saved; go on from an older checkpoint with a lower train.lr",
-              (long long)step, v.loss);
+              "step %lld: validation loss %g: the weights are no longer usable%s; go on from an "
+              "older checkpoint with a lower train.lr",
+              (long long)step, v.loss, step > run->step_saved ? " and were not saved" : "");
     l->validation_loss = run->validation_loss = v.loss;
     run->state.validation_due = false;
     if (step == 0)
