@@ -23,8 +23,9 @@ endforeach()
 # What nvcc makes of the kernels. One architecture: sm_90a's differs in nothing but its name.
 find_program(SOULCHAT_NVCC nvcc HINTS /usr/local/cuda/bin)
 mark_as_advanced(SOULCHAT_NVCC)
-if(NOT SOULCHAT_NVCC OR SOULCHAT_SANITIZE)
-  message(STATUS "Kernels are not run from PTX: no nvcc, or its launches under a sanitizer")
+if(NOT SOULCHAT_NVCC OR SOULCHAT_SANITIZE OR NOT SOULCHAT_WITH_HDF5)
+  # A build that leaves libraries out has the same kernels.
+  message(STATUS "Kernels are not run from PTX: no nvcc, a sanitizer, or libraries left out")
   return()
 endif()
 set(ptx_folder ${CMAKE_BINARY_DIR}/ptx)
